@@ -1,0 +1,1 @@
+"""What the models see: image files, trimaps, training samples, test sets."""

@@ -1,0 +1,199 @@
+"""Reading and writing image files: every mode and bit depth in, 8-bit arrays out.
+
+All programs and data sets read through here, so a palette PNG, a 16-bit TIFF or a truncated JPEG means the same
+thing everywhere. Files are untrusted: sizes are bounded, truncation is an error, nothing is unpickled.
+"""
+
+import contextlib
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from data.errors import InputError
+from data.trimap import quantise_trimap
+
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+MAX_PIXELS = 400_000_000  # 20000 x 20000: above any photograph, below what exhausts a workstation's memory
+
+
+def read_rgb(path: str | os.PathLike) -> np.ndarray:
+    """Read a photograph as (H, W, 3) uint8 RGB.
+
+    Gray and palette images are expanded, an alpha channel is dropped (not composited: its colours are the
+    photograph), 16-bit values are scaled to 8, and the EXIF orientation is applied.
+
+    Raises:
+        InputError: missing, unreadable, truncated, animated or larger than `MAX_PIXELS`.
+    """
+    with _opened(path) as image:
+        if _is_deep(image):
+            return np.repeat(_deep_to_uint8(image, path)[..., None], 3, axis=2)
+        return np.asarray(image.convert("RGB"))
+
+
+def read_gray(path: str | os.PathLike) -> np.ndarray:
+    """Read a matte or trimap as (H, W) uint8.
+
+    A multi-channel file is read by its first colour channel, as the Composition-1k evaluation code does (gray
+    saved as RGB has equal channels). 16-bit values are scaled to 8, float values are taken as [0, 1].
+
+    Raises:
+        InputError: as `read_rgb`.
+    """
+    with _opened(path) as image:
+        if _is_deep(image):
+            return _deep_to_uint8(image, path)
+        if image.mode in ("L", "LA", "1"):
+            return np.asarray(image.convert("L") if image.mode == "1" else image.getchannel(0))
+        return np.asarray(image.convert("RGB").getchannel(0))
+
+
+def read_gray_exact(path: str | os.PathLike, first_channel: bool = False) -> np.ndarray:
+    """Read (H, W) uint8 whose values are the file's own, for measuring: nothing is scaled or chosen unseen.
+
+    Args:
+        first_channel: of a multi-channel file take the first, as the Composition-1k evaluation code does with
+            truths. By default the colour channels must be equal and an alpha channel opaque.
+
+    Raises:
+        InputError: as `read_rgb`; 16-bit or float values; several channels that are not one matte.
+    """
+    with _opened(path) as image:
+        if _is_deep(image):
+            raise InputError(
+                f"{path}: expected 8-bit values, found mode {image.mode}; scale the file to 8 bits and save it as PNG"
+            )
+        if first_channel or image.mode == "L":
+            return np.asarray(image if image.mode == "L" else image.convert("RGB").getchannel(0))
+        channels = np.asarray(image.convert("RGBA"))
+    if (channels[..., :3] != channels[..., :1]).any() or (channels[..., 3] != 255).any():
+        raise InputError(
+            f"{path}: expected one gray channel, found mode {image.mode} whose channels differ or are transparent; "
+            "save it as an 8-bit gray PNG"
+        )
+    return np.ascontiguousarray(channels[..., 0])
+
+
+def read_trimap(path: str | os.PathLike) -> np.ndarray:
+    """Read a trimap as (H, W) uint8 of exactly 0 (background), 128 (unknown) and 255 (foreground)."""
+    return quantise_trimap(read_gray(path))
+
+
+def read_size(path: str | os.PathLike) -> tuple[int, int]:
+    """Return (height, width) from the file's header, EXIF orientation applied, without decoding the pixels."""
+    with _opened(path, decode=False) as image:
+        width, height = image.size
+        turned = image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 swap the axes
+        return (width, height) if turned else (height, width)
+
+
+def images_by_stem(folder: str | os.PathLike) -> dict[str, Path]:
+    """Map name without extension -> path for every image file directly in `folder`, sorted by name.
+
+    Extensions count in any case; other files (Thumbs.db, .DS_Store, ...) are ignored.
+
+    Raises:
+        InputError: no such folder, or two images share a stem.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder of images, found {_kind(folder)}")
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+            continue
+        if path.stem in found:
+            raise InputError(
+                f"{folder}: {found[path.stem].name} and {path.name} share a name; names must differ beyond the "
+                "extension, remove one"
+            )
+        found[path.stem] = path
+    return found
+
+
+def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
+    """Write (H, W) or (H, W, 3) uint8 as PNG, whole or not at all, making the folder if needed."""
+    with replacing(path) as temporary:
+        Image.fromarray(image).save(temporary, format="PNG", compress_level=3)
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it over `path` on success, remove it on any failure.
+
+    The rename is atomic, so a reader, a full disk or Ctrl-C never meets half a file.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise InputError(f"{path}: cannot write: {error.strerror}") from error
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files; outputs get ordinary permissions
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot write: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike, decode: bool = True) -> Iterator[Image.Image]:
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: expected an image file, found {_kind(path)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+            with Image.open(path) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise InputError(f"{path}: {width} x {height} pixels is over the limit of {MAX_PIXELS:,}")
+                if getattr(image, "n_frames", 1) > 1:
+                    raise InputError(f"{path}: expected a single image, found {image.n_frames} frames")
+                if not decode:
+                    yield image
+                    return
+                image.load()
+                yield ImageOps.exif_transpose(image)
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{path}: {error}") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on bad bytes
+        raise InputError(f"{path}: not a readable image ({error})") from error
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def _deep_to_uint8(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
+    values = np.asarray(image).astype(np.float64)
+    full_scale = 1.0 if image.mode == "F" else 65535.0
+    if values.size and not (values.min() >= 0 and values.max() <= full_scale):
+        raise InputError(f"{path}: expected values in 0..{full_scale:g}, found {values.min():g}..{values.max():g}")
+    return np.rint(values * (255.0 / full_scale)).astype(np.uint8)
+
+
+def _kind(path: Path) -> str:
+    if path.is_dir():
+        return "a folder"
+    return "a file" if path.exists() else "nothing"
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
