@@ -1,0 +1,81 @@
+"""Rotary position embedding of image patches, as DINOv3 uses it."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class RotaryPositions(nn.Module):
+    """Angles for axial rotary embedding over normalised patch coordinates (Siméoni et al., "DINOv3", 2025).
+
+    Each axis of the patch grid is mapped to (-1, 1) by its own length, so angles depend on where a patch lies in
+    the image and not on how many pixels the image has. `periods` is a persistent buffer: the official
+    checkpoints carry theirs (rounded to bfloat16 in the distilled ones), and the features depend on it.
+
+    Args:
+        head_dim: channels per attention head, a multiple of 4.
+        base: period ratio between the slowest and the fastest frequency (before rounding down).
+        rescale: in training mode, multiply all coordinates by one factor drawn log-uniformly from
+            [1 / rescale, rescale] (DINOv3 was trained with 2); None leaves them alone.
+    """
+
+    def __init__(self, head_dim: int, base: float = 100.0, rescale: float | None = None) -> None:
+        super().__init__()
+        if head_dim % 4:
+            raise ValueError(f"head_dim must be a multiple of 4 for two rotary axes, got {head_dim}")
+        if rescale is not None and rescale < 1:
+            raise ValueError(f"rescale must be at least 1, got {rescale}")
+        frequencies = head_dim // 4
+        exponents = 2 * torch.arange(frequencies, dtype=torch.float32) / (head_dim // 2)
+        self.register_buffer("periods", base**exponents)
+        self.rescale = rescale
+
+    def draw_scale(self) -> float:
+        """Draw the coordinate factor of one forward pass; 1 outside training."""
+        if not self.training or self.rescale is None:
+            return 1.0
+        limit = math.log(self.rescale)
+        return math.exp(torch.empty(()).uniform_(-limit, limit).item())
+
+    def forward(
+        self,
+        grid: tuple[int, int],
+        extent: tuple[int, int] | None = None,
+        restart: int | None = None,
+        scale: float = 1.0,
+    ) -> tuple[Tensor, Tensor]:
+        """Return cosines and sines, each (rows * columns, head_dim / 2) float32, patches in row-major order.
+
+        Args:
+            grid: rows and columns of patches to cover.
+            extent: rows and columns that span (-1, 1); `grid` by default. A grid padded for windows passes the
+                unpadded size, so real patches keep their place.
+            restart: restart the coordinates every `restart` patches, as if each window were an image.
+            scale: factor on all coordinates, from `draw_scale`.
+        """
+        device = self.periods.device
+        with torch.autocast(device.type, enabled=False):
+            axes = []
+            for length, span in zip(grid, extent or grid, strict=True):
+                index = torch.arange(length, dtype=torch.float32, device=device)
+                if restart is not None:
+                    index, span = index % restart, restart
+                axes.append(scale * (2 * (index + 0.5) / span - 1))
+            rows, columns = torch.meshgrid(*axes, indexing="ij")
+            coordinates = torch.stack([rows, columns], dim=-1)  # (H, W, 2)
+            angles = 2 * math.pi * coordinates[..., None] / self.periods.float()  # (H, W, 2, head_dim / 4)
+            angles = angles.flatten(2).flatten(0, 1)  # (HW, head_dim / 2): y block, then x block
+            return angles.cos(), angles.sin()
+
+
+def rotate(vectors: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the last len(cos) of (B, heads, N, head_dim) vectors; the prefix tokens before them stay.
+
+    Channel i is paired with channel i + head_dim / 2. The arithmetic is float32 whatever the input, because a
+    bfloat16 table already moves DINOv3's features; the result is in the input's dtype.
+    """
+    num_prefix = vectors.shape[2] - len(cos)
+    first, second = vectors[:, :, num_prefix:].float().chunk(2, dim=-1)  # (B, heads, HW, head_dim / 2) each
+    rotated = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1).to(vectors.dtype)
+    return torch.cat([vectors[:, :, :num_prefix], rotated], dim=2) if num_prefix else rotated

@@ -1,0 +1,221 @@
+"""The vision transformer: DINOv3 exactly, or ViTMatte's hybrid of windows, global blocks and convolutions."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from modeling.backbone.blocks import FFN_LAYERS, Block, PatchEmbed, padded_to_windows
+from modeling.backbone.rope import RotaryPositions
+
+NUM_REGISTERS = 4  # every published DINOv3 ViT
+DINOV3_NORM = partial(nn.LayerNorm, eps=1e-5)
+
+
+class ViT(nn.Module):
+    """Plain ViT with CLS and register tokens, rotary positions and LayerScale.
+
+    With `window_block_indexes=()` and `residual_block_indexes=()` this is DINOv3's ViT (Siméoni et al., 2025).
+    With both set it is the hybrid of ViTMatte (Yao et al., 2023) on the same weights: windowed and global blocks,
+    and residual convolutions that start as identity. docs/backbone.md says what prefix tokens and rotary
+    coordinates do inside windows, and why. Parameter names are those of the official DINOv3 checkpoints.
+
+    Args:
+        in_chans: input channels; 4 for RGB and trimap.
+        img_size: training crop in pixels. Documents the config; any size runs.
+        mlp_ratio: hidden width of the feed-forward layer over `embed_dim`.
+        drop_path_rate: stochastic depth of the last block, rising linearly from 0.
+        norm_layer: builds a norm from a width; DINOv3's LayerNorm has eps 1e-5, DINO's and MAE's 1e-6.
+        window_size: side of an attention window, patches.
+        window_block_indexes: blocks whose patch tokens attend within windows; the others are global.
+        residual_block_indexes: blocks followed by a residual convolution block.
+        use_act_checkpoint: recompute blocks in the backward pass to save memory.
+        out_feature: name of the output, kept from ViTMatte's configs; only "last_feat" exists.
+        num_register_tokens: learned tokens after CLS ("storage tokens" in the checkpoints).
+        use_cls_token: whether a CLS token runs along.
+        ffn: "mlp" or "swiglu".
+        layer_scale_init: first value of LayerScale, None for none. Loading overwrites it.
+        rope_base: base of the rotary periods, None for no rotary positions.
+        rope_rescale: training-time scale augmentation of rotary coordinates, see RotaryPositions.
+        rope_in_windows: "image" gives a patch the same coordinates in every block; "window" restarts them in each
+            window (manic-cui/DINOv3-ViTMatte).
+        window_padding: "masked" keeps padding out of the attention of incomplete windows; "zeros" lets zero
+            tokens take part (ViTDet, ViTMatte, manic-cui/DINOv3-ViTMatte).
+        window_prefix: "global" or "mean", how windowed blocks update prefix tokens, see windowed_attention.
+        use_abs_pos: add a learned absolute position embedding (DINO, MAE).
+        pretrain_img_size: image size in pixels that the absolute embedding was learned at.
+        final_norm: normalise all tokens after the last block (DINOv3 does; ViTMatte's original ViT does not).
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 4,
+        img_size: int = 512,
+        patch_size: int = 16,
+        embed_dim: int = 384,
+        depth: int = 12,
+        num_heads: int = 6,
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        drop_path_rate: float = 0.0,
+        norm_layer: Callable[[int], nn.Module] = DINOV3_NORM,
+        window_size: int = 14,
+        window_block_indexes: Sequence[int] = (),
+        residual_block_indexes: Sequence[int] = (),
+        use_act_checkpoint: bool = False,
+        out_feature: str = "last_feat",
+        num_register_tokens: int = NUM_REGISTERS,
+        use_cls_token: bool = True,
+        ffn: str = "mlp",
+        layer_scale_init: float | None = 1e-5,
+        rope_base: float | None = 100.0,
+        rope_rescale: float | None = None,
+        rope_in_windows: str = "image",
+        window_padding: str = "masked",
+        window_prefix: str = "global",
+        use_abs_pos: bool = False,
+        pretrain_img_size: int = 224,
+        final_norm: bool = True,
+    ) -> None:
+        super().__init__()
+        _check_choice("out_feature", out_feature, ("last_feat",))
+        _check_choice("ffn", ffn, tuple(FFN_LAYERS))
+        _check_choice("rope_in_windows", rope_in_windows, ("image", "window"))
+        _check_choice("window_padding", window_padding, ("masked", "zeros"))
+        _check_choice("window_prefix", window_prefix, ("global", "mean"))
+        _check_indexes("window_block_indexes", window_block_indexes, depth)
+        _check_indexes("residual_block_indexes", residual_block_indexes, depth)
+        self.img_size = img_size
+        self.patch_size = patch_size
+        self.embed_dim = embed_dim
+        self.window_size = window_size
+        self.window_block_indexes = frozenset(window_block_indexes)
+        self.rope_in_windows = rope_in_windows
+        self.window_padding = window_padding
+        self.use_act_checkpoint = use_act_checkpoint
+
+        self.patch_embed = PatchEmbed(in_chans, embed_dim, patch_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if use_cls_token else None
+        self.storage_tokens = (
+            nn.Parameter(torch.zeros(1, num_register_tokens, embed_dim)) if num_register_tokens else None
+        )
+        self.pos_embed = None
+        if use_abs_pos:
+            positions = (pretrain_img_size // patch_size) ** 2 + 1  # the row of CLS comes first
+            self.pos_embed = nn.Parameter(torch.zeros(1, positions, embed_dim))
+        self.rope_embed = (
+            None if rope_base is None else RotaryPositions(embed_dim // num_heads, rope_base, rope_rescale)
+        )
+        self.blocks = nn.ModuleList(
+            Block(
+                embed_dim,
+                num_heads,
+                hidden_dim=round(embed_dim * mlp_ratio),
+                ffn=ffn,
+                qkv_bias=qkv_bias,
+                norm_layer=norm_layer,
+                layer_scale_init=layer_scale_init,
+                drop_path=drop_path_rate * index / max(depth - 1, 1),
+                window_size=window_size if index in self.window_block_indexes else 0,
+                pad_windows=window_padding == "zeros",
+                prefix_update=window_prefix,
+                use_residual=index in residual_block_indexes,
+            )
+            for index in range(depth)
+        )
+        self.norm = norm_layer(embed_dim) if final_norm else nn.Identity()
+        self._init_weights()
+
+    @property
+    def num_prefix_tokens(self) -> int:
+        registers = 0 if self.storage_tokens is None else self.storage_tokens.shape[1]
+        return registers + (self.cls_token is not None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, in_chans, H, W) to patch features (B, embed_dim, ceil(H / p), ceil(W / p)).
+
+        Sides that the patch size p does not divide are zero-padded at the bottom and right.
+        """
+        patches, grid = self.patch_embed(x)  # (B, HW, D)
+        tokens = self._with_prefix(patches, grid)  # (B, P + HW, D)
+        image_rotation, window_rotation = self._rotations(grid)
+        for index, block in enumerate(self.blocks):
+            rotation = window_rotation if index in self.window_block_indexes else image_rotation
+            if self.use_act_checkpoint and self.training:
+                tokens = checkpoint(block, tokens, grid, rotation, use_reentrant=False)
+            else:
+                tokens = block(tokens, grid, rotation)
+        patches = self.norm(tokens)[:, self.num_prefix_tokens :]
+        return patches.unflatten(1, grid).permute(0, 3, 1, 2)  # (B, D, H, W) in channels-last memory
+
+    def parameter_layers(self) -> Iterator[tuple[nn.Parameter, int]]:
+        """Yield each parameter of the pretrained trunk with its layer for learning-rate decay.
+
+        0 is the embedding of patches, positions and tokens, i + 1 is block i. What comes new or last (residual
+        convolutions, final norm) is not yielded: it learns at the full rate, as in ViTMatte.
+        """
+        embeddings = (self.cls_token, self.storage_tokens, self.pos_embed)
+        for parameter in (*self.patch_embed.parameters(), *(e for e in embeddings if e is not None)):
+            yield parameter, 0
+        for index, block in enumerate(self.blocks):
+            new = set() if block.residual is None else set(block.residual.parameters())
+            yield from ((parameter, index + 1) for parameter in block.parameters() if parameter not in new)
+
+    def token_parameters(self) -> list[nn.Parameter]:
+        """Learned tokens, position embedding and LayerScale factors: what weight decay must not shrink."""
+        scales = [p for name, p in self.named_parameters() if name.endswith(".gamma")]
+        return [p for p in (self.cls_token, self.storage_tokens, self.pos_embed) if p is not None] + scales
+
+    def _with_prefix(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
+        cls_token = self.cls_token
+        if self.pos_embed is not None:
+            patches = patches + self._interpolated_positions(grid)
+            cls_token = None if cls_token is None else cls_token + self.pos_embed[:, :1]
+        prefix = [t.expand(len(patches), -1, -1) for t in (cls_token, self.storage_tokens) if t is not None]
+        return torch.cat([*(t.to(patches.dtype) for t in prefix), patches], dim=1)
+
+    def _interpolated_positions(self, grid: tuple[int, int]) -> Tensor:
+        """Absolute positions for `grid`, (1, HW, D): bicubic to the exact size, as ViTDet and ViTMatte do."""
+        side = round((self.pos_embed.shape[1] - 1) ** 0.5)
+        positions = self.pos_embed[:, 1:]
+        if grid == (side, side):
+            return positions
+        square = positions.unflatten(1, (side, side)).permute(0, 3, 1, 2)
+        resized = F.interpolate(square.float(), size=grid, mode="bicubic", align_corners=False)
+        return resized.flatten(2).transpose(1, 2)
+
+    def _rotations(self, grid: tuple[int, int]):
+        """Rotary tables (cos, sin) for global and for windowed blocks; one random scale per forward pass."""
+        if self.rope_embed is None:
+            return None, None
+        scale = self.rope_embed.draw_scale()
+        image = self.rope_embed(grid, scale=scale)
+        padded = padded_to_windows(grid, self.window_size) if self.window_padding == "zeros" else grid
+        restart = self.window_size if self.rope_in_windows == "window" else None
+        if not self.window_block_indexes or (padded == grid and restart is None):
+            return image, image
+        return image, self.rope_embed(padded, extent=grid, restart=restart, scale=scale)
+
+    def _init_weights(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+        for tokens in (self.cls_token, self.storage_tokens, self.pos_embed):
+            if tokens is not None:
+                nn.init.trunc_normal_(tokens, std=0.02)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"ViT: {name} must be one of {choices}, got {value!r}")
+
+
+def _check_indexes(name: str, indexes: Sequence[int], depth: int) -> None:
+    outside = [index for index in indexes if not 0 <= index < depth]
+    if outside:
+        raise ValueError(f"ViT: {name} holds {outside}, but there are {depth} blocks, 0 to {depth - 1}")

@@ -1,0 +1,3 @@
+from modeling.criterion.matting_criterion import MattingCriterion
+
+__all__ = ["MattingCriterion"]

@@ -1,0 +1,3 @@
+from modeling.decoder.detail_capture import DetailCapture
+
+__all__ = ["DetailCapture"]

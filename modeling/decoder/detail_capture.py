@@ -1,0 +1,107 @@
+"""ViTMatte's detail capture module: a light convolution stream fused with the transformer's features.
+
+Yao et al., "ViTMatte: Boosting Image Matting with Pretrained Plain Vision Transformers", 2023. Parameter names are
+those of the published checkpoints (hustvl/ViTMatte).
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ConvNormReLU(nn.Module):
+    """3x3 convolution, batch norm, ReLU."""
+
+    def __init__(self, in_chans: int, out_chans: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_chans, out_chans, 3, stride=stride, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(out_chans)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(self.bn(self.conv(x)), inplace=True)
+
+
+class ConvStream(nn.Module):
+    """Details at every scale: (B, C, H, W) -> the input itself and maps of 1/2, 1/4, 1/8 of its size."""
+
+    def __init__(self, in_chans: int, out_chans: Sequence[int]) -> None:
+        super().__init__()
+        widths = [in_chans, *out_chans]
+        self.convs = nn.ModuleList(ConvNormReLU(narrow, wide, stride=2) for narrow, wide in pairwise(widths))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        maps = [x]
+        for conv in self.convs:
+            maps.append(conv(maps[-1]))
+        return maps
+
+
+class FusionBlock(nn.Module):
+    """Double the size of the deep features and fuse them with the details of that size."""
+
+    def __init__(self, in_chans: int, out_chans: int) -> None:
+        super().__init__()
+        self.conv = ConvNormReLU(in_chans, out_chans)
+
+    def forward(self, x: Tensor, details: Tensor) -> Tensor:
+        upscaled = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+        return self.conv(torch.cat([details, upscaled.to(details.dtype)], dim=1))
+
+
+class MattingHead(nn.Module):
+    """Two convolutions to one channel of alpha logits."""
+
+    def __init__(self, in_chans: int, mid_chans: int = 16) -> None:
+        super().__init__()
+        self.matting_convs = nn.Sequential(
+            nn.Conv2d(in_chans, mid_chans, 3, padding=1),
+            nn.BatchNorm2d(mid_chans),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(mid_chans, 1, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.matting_convs(x)
+
+
+class DetailCapture(nn.Module):
+    """Alpha from features at 1/16 and the full-resolution input.
+
+    Args:
+        in_chans: channels of the backbone's features.
+        img_chans: channels of the full-resolution input: RGB, trimap, and any prior (see ColourPrior).
+        convstream_out: widths of the detail maps at 1/2, 1/4 and 1/8.
+        fusion_out: widths after each fusion, coarse to fine.
+    """
+
+    def __init__(
+        self,
+        in_chans: int = 384,
+        img_chans: int = 4,
+        convstream_out: Sequence[int] = (48, 96, 192),
+        fusion_out: Sequence[int] = (256, 128, 64, 32),
+    ) -> None:
+        super().__init__()
+        if len(fusion_out) != len(convstream_out) + 1:
+            raise ValueError(
+                f"DetailCapture: fusion_out needs one width more than convstream_out, got {len(fusion_out)} and "
+                f"{len(convstream_out)}"
+            )
+        self.convstream = ConvStream(img_chans, convstream_out)
+        detail_chans = [img_chans, *convstream_out]
+        deep_chans = [in_chans, *fusion_out]
+        self.fusion_blks = nn.ModuleList(
+            FusionBlock(deep + detail, fused)
+            for deep, detail, fused in zip(deep_chans, reversed(detail_chans), fusion_out, strict=False)
+        )
+        self.matting_head = MattingHead(fusion_out[-1])
+
+    def forward(self, features: Tensor, images: Tensor) -> Tensor:
+        """Map features (B, in_chans, H/16, W/16) and images (B, img_chans, H, W) to alpha (B, 1, H, W) in [0, 1]."""
+        details = self.convstream(images)
+        for fuse in self.fusion_blks:
+            features = fuse(features, details.pop())
+        return torch.sigmoid(self.matting_head(features).float())

@@ -1,0 +1,3 @@
+from modeling.meta_arch.vitmatte import ViTMatte
+
+__all__ = ["ViTMatte"]
