@@ -24,15 +24,15 @@ def test_projected_alpha_is_exact_for_two_flat_colours():
     assert (distances - (0.8**2 + 0.1**2 + 0.7**2) ** 0.5).abs().max() < 0.03
 
 
-def test_blur_equals_scipy_inside_the_image():
-    """Away from the border, where bilinear resampling repeats the last sample (weights and colours alike)."""
-    image = np.random.default_rng(0).random((300, 330))
+def test_blur_of_an_edge_equals_scipy():
+    """Within half a per cent of the step, away from the border, where resampling repeats the last sample."""
+    image = np.repeat((np.arange(330) > 150)[None].astype(float), 300, axis=0)
     for sigma in (1.5, 4, 12, 36):
         got = _gaussian_blur(torch.from_numpy(image)[None, None].float(), sigma)[0, 0].numpy()
         expected = ndimage.gaussian_filter(image, sigma, mode="constant")
-        margin = int(sigma)
+        margin = int(3 * sigma)
         difference = (got - expected)[margin:-margin, margin:-margin]
-        assert np.abs(difference).max() < 0.01, sigma
+        assert np.abs(difference).max() < 0.005, sigma
 
 
 def test_finite_when_a_region_is_missing():
