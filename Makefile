@@ -1,0 +1,37 @@
+# make demo    the whole path on embedded data: convert weights, train, predict, score (about 5 minutes on two cores)
+# make test    the test suite            make lint    the linter and the formatter's check
+# make bench   the benchmarks            make clean   remove .venv, outputs and caches
+# PYTHON=python3.12 make ...  uses another interpreter for .venv
+
+PYTHON ?= python3
+export PYTHON
+
+.PHONY: demo test test-slow lint bench clean set-up set-up-test
+
+demo: set-up
+	.venv/bin/python tools/demo.py
+
+test: set-up-test
+	.venv/bin/python -m pytest -m "not slow"
+
+test-slow: set-up-test
+	.venv/bin/python -m pytest -m slow
+
+lint: set-up-test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+bench: set-up-test
+	.venv/bin/python tools/benchmark_inference.py
+	.venv/bin/python tools/benchmark_loader.py
+	.venv/bin/python tools/benchmark_metrics.py
+
+clean:
+	rm -rf .venv output .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+set-up:
+	@tools/set_up.sh run
+
+set-up-test:
+	@tools/set_up.sh test

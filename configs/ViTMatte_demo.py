@@ -1,0 +1,69 @@
+"""A small network that learns matting from procedural images in minutes on two CPU cores: what `make demo` trains.
+
+    python main.py --config-file configs/ViTMatte_demo.py train.init_checkpoint=output/demo/backbone.pth
+
+The same parts as the large models, and one addition they can do without: with no pretrained features to build on,
+the decoder is given colours carried over from the known regions (modeling/colour_prior.py).
+"""
+
+from functools import partial
+
+from detectron2.config import LazyCall as L
+from detectron2.solver import WarmupParamScheduler
+from fvcore.common.param_scheduler import CosineParamScheduler
+from omegaconf import OmegaConf
+from torch import nn
+
+from data.eight_bit import EightBit
+from data.loader import build_train_loader
+from data.synthetic import SyntheticMatting
+from modeling.backbone import ViT
+from modeling.colour_prior import ColourPrior
+
+from .common.model import model
+from .common.optimizer import optimizer
+from .common.train import train
+
+model.backbone = L(ViT)(
+    in_chans=4,
+    img_size=96,
+    patch_size=16,
+    embed_dim=96,
+    depth=4,
+    num_heads=3,
+    norm_layer=partial(nn.LayerNorm, eps=1e-5),
+    window_size=6,
+    window_block_indexes=[0, 2],
+    residual_block_indexes=[1, 3],
+)
+model.colour_prior = L(ColourPrior)(sigmas=[4, 12, 36])
+model.decoder.img_chans = 4 + 3 * 4  # RGB, trimap, and three channels for each scale of the prior
+model.decoder.convstream_out = [32, 48, 64]
+model.decoder.fusion_out = [96, 64, 48, 24]
+
+dataloader = OmegaConf.create()
+dataloader.train = L(build_train_loader)(
+    dataset=L(SyntheticMatting)(size=96, samples_per_epoch=100_000, seed="${train.seed}"),
+    batch_size=16,
+    num_workers=1,
+    seed="${train.seed}",
+)
+dataloader.test = L(EightBit)(dataset=L(SyntheticMatting)(size=256, samples_per_epoch=16, seed=1_000_003))
+
+train.output_dir = "./output/demo"
+train.max_iter = 360
+train.amp.enabled = False
+train.clip_grad_norm = 1.0
+train.checkpointer.period = 120
+train.eval_period = 120
+
+optimizer.lr = 2e-3
+optimizer.weight_decay = 0.05
+optimizer.params.layer_decay = 1.0  # the backbone starts from random weights too
+optimizer.params.head_lr_mult = 1.0
+
+lr_multiplier = L(WarmupParamScheduler)(
+    scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.01),
+    warmup_length=20 / train.max_iter,
+    warmup_factor=0.05,
+)

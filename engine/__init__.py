@@ -1,0 +1,5 @@
+"""Who runs the loop: training, validation, inference, checkpoints, processes."""
+
+from engine import compat
+
+compat.apply()

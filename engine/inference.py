@@ -1,0 +1,127 @@
+"""From image and trimap files to mattes: one image, a folder, or the Composition-1k layout."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from data.errors import InputError
+from data.files import IMAGE_SUFFIXES, images_by_stem, read_rgb, read_trimap, write_png
+from data.trimap import UNKNOWN, fuse_with_trimap, trimap_to_tensor
+
+
+@dataclass(frozen=True)
+class Job:
+    """One matte to make."""
+
+    name: str
+    image: Path
+    trimap: Path
+    output: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: `status` is "written", "skipped" or "failed"; `remark` says why or warns."""
+
+    job: Job
+    status: str
+    remark: str = ""
+
+
+def predict_alpha(model: nn.Module, image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
+    """Predict the matte of one image, known regions taken from the trimap.
+
+    Args:
+        model: in eval mode.
+        image: (H, W, 3) uint8 RGB.
+        trimap: (H, W) uint8 of 0, 128 and 255.
+
+    Returns:
+        (H, W) uint8 alpha, rounded to the nearest level.
+    """
+    if not (trimap == UNKNOWN).any():
+        return trimap.copy()
+    with torch.inference_mode():
+        batch = {
+            "image": torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255,
+            "trimap": trimap_to_tensor(trimap)[None],
+        }
+        phas = model(batch)["phas"][0, 0]
+        alpha = (phas * 255).round().to(torch.uint8).cpu().numpy()
+    return fuse_with_trimap(alpha, trimap)
+
+
+def plan_files(image: str, trimap: str, output: str) -> list[Job]:
+    """Pair one image with one trimap, or the images of a folder with the trimaps of another, by name.
+
+    Raises:
+        InputError: a file beside a folder, an image without trimap or the reverse, an output that is not PNG.
+    """
+    image_path, trimap_path, output_path = Path(image), Path(trimap), Path(output)
+    if image_path.is_dir():
+        return _plan_folders(image_path, trimap_path, output_path)
+    if trimap_path.is_dir():
+        raise InputError(f"{trimap}: expected a trimap file for the image file {image}, found a folder")
+    if output_path.is_dir() or not output_path.suffix:
+        output_path = output_path / f"{image_path.stem}.png"
+    _check_output(output_path, image_path, trimap_path)
+    return [Job(image_path.stem, image_path, trimap_path, output_path)]
+
+
+def plan_composition1k(root: str, output_dir: str) -> list[Job]:
+    """Pair `root`/merged with `root`/trimaps, the layout of the Composition-1k test set."""
+    return _plan_folders(Path(root) / "merged", Path(root) / "trimaps", Path(output_dir))
+
+
+def run_jobs(model: nn.Module, jobs: Iterable[Job], *, skip_existing: bool = False) -> Iterator[Outcome]:
+    """Make the mattes one after the other, yielding each outcome; one bad file does not stop the others."""
+    for job in jobs:
+        if skip_existing and job.output.is_file():
+            yield Outcome(job, "skipped", "exists")
+            continue
+        try:
+            image, trimap = read_rgb(job.image), read_trimap(job.trimap)
+            if image.shape[:2] != trimap.shape:
+                raise InputError(
+                    f"{job.trimap}: the trimap is {_size(trimap)}, its image {job.image} is {_size(image)}; "
+                    "make the trimap at the image's size"
+                )
+            write_png(job.output, predict_alpha(model, image, trimap))
+        except InputError as error:
+            yield Outcome(job, "failed", str(error))
+            continue
+        nothing_to_do = not (trimap == UNKNOWN).any()
+        remark = f"{job.trimap}: no unknown pixel (gray 85 to 169); the matte is the trimap" if nothing_to_do else ""
+        yield Outcome(job, "written", remark)
+
+
+def _plan_folders(image_dir: Path, trimap_dir: Path, output_dir: Path) -> list[Job]:
+    images, trimaps = images_by_stem(image_dir), images_by_stem(trimap_dir)
+    if not images:
+        raise InputError(f"{image_dir}: expected images, found none ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    unpaired = sorted(images.keys() ^ trimaps.keys())
+    if unpaired:
+        some = ", ".join(unpaired[:5]) + (f" and {len(unpaired) - 5} more" if len(unpaired) > 5 else "")
+        raise InputError(f"{image_dir} and {trimap_dir}: every image needs a trimap of the same name; unpaired: {some}")
+    if output_dir.suffix.lower() in IMAGE_SUFFIXES or output_dir.is_file():
+        raise InputError(f"{output_dir}: expected a folder for the mattes of a folder of images")
+    for folder in (image_dir, trimap_dir):
+        if output_dir.resolve() == folder.resolve():
+            raise InputError(f"{output_dir}: is an input folder; the mattes need a folder of their own")
+    return [Job(name, images[name], trimaps[name], output_dir / f"{name}.png") for name in images]
+
+
+def _check_output(output: Path, *inputs: Path) -> None:
+    if output.suffix.lower() != ".png":
+        raise InputError(f"{output}: mattes are written as PNG; name the output *.png or give a folder")
+    for path in inputs:
+        if output.resolve() == path.resolve():
+            raise InputError(f"{output}: is an input file; the matte needs a name of its own")
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[1]} x {array.shape[0]}"

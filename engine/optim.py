@@ -1,0 +1,50 @@
+"""Which learning rate and weight decay each parameter gets."""
+
+from torch import nn
+
+from modeling.backbone import ViT
+
+
+def param_groups(
+    model: nn.Module,
+    base_lr: float,
+    weight_decay: float,
+    layer_decay: float = 1.0,
+    head_lr_mult: float = 1.0,
+) -> list[dict]:
+    """Group parameters for the optimizer: layer-wise learning-rate decay, a head multiplier, selective decay.
+
+    With L backbone blocks, the patch embedding and tokens learn at `base_lr * layer_decay ** (L + 1)`, block i
+    (from 0) at `base_lr * layer_decay ** (L - i)`; residual convolutions, the final norm and all else at `base_lr`,
+    the decoder at `base_lr * head_lr_mult`. The scheme of BEiT and ViTDet, with ViTMatte's treatment of what is new.
+    Parts are found by module, not by parameter name, so wrappers like DDP change nothing.
+
+    Weight decay is 0 for norms, biases, LayerScale, tokens and position embeddings.
+
+    Returns:
+        One dict for each distinct (lr, weight_decay), as torch optimizers take them, in order of first use.
+    """
+    lr_factors: dict[nn.Parameter, float] = {}
+    undecayed: set[nn.Parameter] = set()
+    for module in model.modules():
+        if isinstance(module, ViT):
+            num_layers = len(module.blocks)
+            for parameter, layer in module.parameter_layers():
+                lr_factors[parameter] = layer_decay ** (num_layers + 1 - layer)
+            undecayed.update(module.token_parameters())
+        if isinstance(getattr(module, "decoder", None), nn.Module):
+            lr_factors.update(dict.fromkeys(module.decoder.parameters(), head_lr_mult))
+        if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._BatchNorm):
+            undecayed.update(module.parameters(recurse=False))
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, nn.Parameter):
+            undecayed.add(bias)
+    groups: dict[tuple[float, float], dict] = {}
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            continue
+        lr = base_lr * lr_factors.get(parameter, 1.0)
+        decay = 0.0 if parameter in undecayed else weight_decay
+        group = groups.setdefault((lr, decay), {"params": [], "lr": lr, "weight_decay": decay})
+        group["params"].append(parameter)
+    return list(groups.values())

@@ -1,0 +1,146 @@
+"""Putting a training run together from a config."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import LazyConfig
+from detectron2.engine import hooks
+from detectron2.utils import comm
+from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
+from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from data.errors import InputError
+from engine.checkpoint import MattingCheckpointer
+from engine.config import build
+from engine.device import resolve_device
+from engine.precision import Precision
+from engine.trainer import MattingTrainer
+from engine.validation import validate
+
+logger = logging.getLogger("dinomatte.training")
+
+
+def train(config: DictConfig, resume: bool = False) -> None:
+    """Train the config's model from its initial checkpoint, or go on from the last checkpoint of the run folder."""
+    _start_logging(config)
+    device = resolve_device(config.train.device)
+    torch.manual_seed(config.train.seed)
+    model = build(config.model).to(device)
+    trainer = MattingTrainer(
+        _distributed(model, config, device),
+        _loader_factory(config),
+        _build_optimizer(config, model),
+        precision=Precision(config.train.amp.enabled, config.train.amp.get("dtype", "fp16"), device),
+        seed=config.train.seed,
+        clip_grad_norm=config.train.clip_grad_norm,
+    )
+    checkpointer = MattingCheckpointer(model, config.train.output_dir, trainer=trainer)
+    trainer.register_hooks(_hooks(config, model, checkpointer))
+    checkpointer.resume_or_load(config.train.init_checkpoint, resume=resume)
+    start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
+    if start >= config.train.max_iter:
+        logger.info("nothing to do: iteration %d of %d is done", start, config.train.max_iter)
+        return
+    logger.info("training from iteration %d to %d on %s", start, config.train.max_iter, device)
+    trainer.train(start, config.train.max_iter)
+
+
+def evaluate(config: DictConfig) -> dict[str, float]:
+    """Score the checkpoint `train.init_checkpoint`, or the run folder's last one, on the config's validation set."""
+    _start_logging(config)
+    model = build(config.model).to(resolve_device(config.train.device))
+    checkpointer = MattingCheckpointer(model, config.train.output_dir)
+    path = config.train.init_checkpoint or checkpointer.get_checkpoint_file()
+    if not path:
+        raise InputError(
+            "--eval-only: set train.init_checkpoint to a trained checkpoint, or train.output_dir to its run"
+        )
+    checkpointer.load(path)
+    scores, _ = validate(model, _build_validation(config))
+    return scores
+
+
+def format_scores(scores: dict[str, float]) -> str:
+    """One line of the four metrics, in the units papers print."""
+    sad, mse, grad, conn = (scores[name] for name in ("sad", "mse", "grad", "conn"))
+    return f"SAD {sad:.3f}  MSE {1000 * mse:.3f}e-3  Grad {grad:.3f}  Conn {conn:.3f}"
+
+
+def _start_logging(config: DictConfig) -> None:
+    output_dir = Path(config.train.output_dir)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"train.output_dir={output_dir}: cannot make the folder: {error.strerror}") from error
+    for name in ("detectron2", "fvcore", "dinomatte"):
+        setup_logger(str(output_dir), distributed_rank=comm.get_rank(), name=name)
+    if comm.is_main_process():
+        LazyConfig.save(config, str(output_dir / "config.yaml"))
+
+
+def _distributed(model: nn.Module, config: DictConfig, device: torch.device) -> nn.Module:
+    if comm.get_world_size() == 1:
+        return model
+    if config.train.sync_batch_norm and device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    device_ids = [torch.cuda.current_device()] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=device_ids)
+
+
+def _loader_factory(config: DictConfig) -> Callable[[int], Any]:
+    def make_loader(start_iteration: int) -> Any:
+        config.dataloader.train.start_iteration = start_iteration
+        return build(config.dataloader.train)
+
+    return make_loader
+
+
+def _build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
+    node = config.optimizer.copy()
+    node._set_flag("allow_objects", True)
+    node.params.model = model
+    return build(node)
+
+
+def _build_validation(config: DictConfig) -> Any:
+    if config.dataloader.get("test") is None:
+        raise InputError("train.eval_period: the config has no dataloader.test to evaluate on")
+    return build(config.dataloader.test)
+
+
+def _hooks(config: DictConfig, model: nn.Module, checkpointer: MattingCheckpointer) -> list[hooks.HookBase]:
+    settings = config.train
+    run_hooks = [hooks.IterationTimer(), hooks.LRScheduler(scheduler=build(config.lr_multiplier))]
+    if settings.eval_period > 0:
+        run_hooks.append(_evaluation_hook(config, model))
+    if comm.is_main_process():
+        run_hooks.append(hooks.PeriodicCheckpointer(checkpointer, **settings.checkpointer))
+        writers = [
+            CommonMetricPrinter(settings.max_iter),
+            JSONWriter(str(Path(settings.output_dir) / "metrics.json"), window_size=1),  # exact values, not medians
+            TensorboardXWriter(settings.output_dir),
+        ]
+        run_hooks.append(hooks.PeriodicWriter(writers, period=settings.log_period))
+    return run_hooks
+
+
+def _evaluation_hook(config: DictConfig, model: nn.Module) -> hooks.EvalHook:
+    dataset = _build_validation(config)
+
+    def evaluate_now() -> dict[str, float]:
+        scores, panels = validate(model, dataset, num_panels=config.train.num_panels)
+        logger.info("validation: %s", format_scores(scores))
+        if comm.is_main_process():
+            storage = hook.trainer.storage
+            for name, picture in panels:
+                storage.put_image(f"image | trimap | prediction | truth/{name}", picture)
+        return {f"validation/{metric}": scores[metric] for metric in ("sad", "mse", "grad", "conn")}
+
+    hook = hooks.EvalHook(config.train.eval_period, evaluate_now)
+    return hook

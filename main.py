@@ -1,0 +1,68 @@
+"""Train or evaluate a matting model.
+
+    python main.py --config-file configs/NAME.py --num-gpus N [--resume] [--eval-only] [key=value ...]
+    torchrun --nproc-per-node N main.py --config-file configs/NAME.py [key=value ...]
+
+--num-gpus counts processes: with train.device=cpu it starts that many CPU processes.
+"""
+
+import argparse
+import sys
+
+from engine.cli import run
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True, help="a LazyConfig, for example configs/ViTMatte_S_10ep.py")
+    parser.add_argument("--num-gpus", type=int, default=1, help="processes on this machine")
+    parser.add_argument("--num-machines", type=int, default=1)
+    parser.add_argument("--machine-rank", type=int, default=0, help="which machine this is, from 0")
+    parser.add_argument("--dist-url", default="auto", help="tcp://HOST:PORT of machine 0; needed for several machines")
+    parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint of train.output_dir")
+    parser.add_argument("--eval-only", action="store_true", help="score a checkpoint on the validation set and leave")
+    parser.add_argument("--device", help="cpu, cuda or mps; the same as train.device=...")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
+    arguments = parser.parse_args(arguments)
+    if arguments.device:
+        arguments.overrides.append(f"train.device={arguments.device}")
+    return arguments
+
+
+def work(arguments: argparse.Namespace) -> None:
+    """What each process of the job does."""
+    from engine.config import load_config
+    from engine.trainer import NonFiniteLossError
+    from engine.training import evaluate, format_scores, train
+
+    config = load_config(arguments.config_file, arguments.overrides)
+    if arguments.eval_only:
+        print(format_scores(evaluate(config)))
+        return
+    try:
+        train(config, resume=arguments.resume)
+    except NonFiniteLossError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    arguments = parse_arguments(arguments)
+    from engine.config import load_config
+    from engine.device import resolve_device
+    from engine.distributed import launch
+
+    config = load_config(arguments.config_file, arguments.overrides)
+    launch(
+        work,
+        device_type=resolve_device(config.train.device).type,
+        num_processes=arguments.num_gpus,
+        num_machines=arguments.num_machines,
+        machine_rank=arguments.machine_rank,
+        dist_url=arguments.dist_url,
+        args=(arguments,),
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,116 @@
+"""Checkpoints: what is refused, what may be missing, and that nothing half-written survives."""
+
+import pickle
+
+import pytest
+import torch
+from test_vitmatte import small_model
+
+from data.errors import InputError
+from engine.checkpoint import MattingCheckpointer, load_model, model_metadata, read_checkpoint
+
+
+@pytest.fixture
+def checkpoint() -> dict:
+    model = small_model(seed=1)
+    return {"model": model.state_dict(), "metadata": model_metadata(model)}
+
+
+def without(checkpoint: dict, *pieces: str) -> dict:
+    kept = {key: value for key, value in checkpoint["model"].items() if not any(piece in key for piece in pieces)}
+    return checkpoint | {"model": kept}
+
+
+def test_a_round_trip_restores_every_tensor(tmp_path):
+    source, target = small_model(seed=1), small_model(seed=2)
+    MattingCheckpointer(source, str(tmp_path)).save("model")
+    MattingCheckpointer(target).load(str(tmp_path / "model.pth"))
+    for (name, ours), theirs in zip(target.state_dict().items(), source.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs), name
+
+
+def test_a_backbone_leaves_decoder_and_neck_fresh(checkpoint):
+    model = small_model(seed=2)
+    decoder = {key: value.clone() for key, value in model.decoder.state_dict().items()}
+    load_model(model, without(checkpoint, "decoder.", ".residual."), "b.pth", pretrained=True)
+    assert torch.equal(model.backbone.cls_token, checkpoint["model"]["backbone.cls_token"])
+    assert all(torch.equal(value, decoder[key]) for key, value in model.decoder.state_dict().items())
+
+
+@pytest.mark.parametrize("piece", ["ls1.gamma", "cls_token", "rope_embed.periods", "blocks.0.attn.qkv.bias"])
+def test_a_backbone_with_a_missing_tensor_is_refused_and_nothing_is_loaded(checkpoint, piece):
+    model = small_model(seed=2)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    with pytest.raises(InputError, match=rf"b\.pth: .*missing: .*{piece}"):
+        load_model(model, without(checkpoint, "decoder.", ".residual.", piece), "b.pth", pretrained=True)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
+def test_a_trained_checkpoint_must_be_complete(checkpoint):
+    with pytest.raises(InputError, match=r"missing: .*decoder"):
+        load_model(small_model(), without(checkpoint, "matting_head"), "t.pth")
+    checkpoint["model"]["decoder.surplus"] = torch.zeros(1)
+    with pytest.raises(InputError, match=r"not in the model: decoder\.surplus"):
+        load_model(small_model(), checkpoint, "t.pth")
+
+
+def test_other_shapes_are_named(checkpoint):
+    checkpoint["model"]["backbone.cls_token"] = torch.zeros(1, 1, 99)
+    with pytest.raises(InputError, match=r"other shape: backbone\.cls_token \(1, 1, 99\) in the file, \(1, 1, 32\)"):
+        load_model(small_model(), checkpoint, "t.pth")
+
+
+def test_tokens_a_config_leaves_out_may_stay_in_the_file(checkpoint, caplog):
+    model = small_model()
+    model.backbone.storage_tokens = None
+    with caplog.at_level("INFO"):
+        load_model(model, checkpoint, "b.pth", pretrained=True)
+    assert "left out by the config: backbone.storage_tokens" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "advice"),
+    [
+        ("pixel_mean", [0.430, 0.411, 0.296], r"model\.pixel_mean=\[0\.43,0\.411,0\.296\]"),
+        ("layer_norm_eps", 1e-6, r"norm_layer=partial\(nn\.LayerNorm, eps=1e-06\)"),
+    ],
+)
+def test_weights_for_other_preprocessing_are_refused(checkpoint, name, value, advice):
+    checkpoint["metadata"][name] = value
+    with pytest.raises(InputError, match=advice):
+        load_model(small_model(), checkpoint, "b.pth")
+
+
+def test_files_that_are_no_checkpoints_are_named(tmp_path):
+    class Surprise:
+        def __reduce__(self):
+            return (print, ("executed",))
+
+    (tmp_path / "html.pth").write_text("<html>Access denied</html>")
+    (tmp_path / "empty.pth").touch()
+    (tmp_path / "code.pth").write_bytes(pickle.dumps(Surprise()))
+    torch.save({"model": small_model().state_dict()}, tmp_path / "whole.pth")
+    whole = (tmp_path / "whole.pth").read_bytes()
+    (tmp_path / "truncated.pth").write_bytes(whole[: len(whole) // 2])
+    torch.save({"weights": torch.zeros(1)}, tmp_path / "foreign.pth")
+    torch.save([1, 2], tmp_path / "list.pth")
+    for name in ("html", "empty", "code", "truncated", "foreign", "list", "missing"):
+        with pytest.raises(InputError, match=f"{name}.pth"):
+            read_checkpoint(tmp_path / f"{name}.pth")
+
+
+def test_a_failed_save_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
+    model = small_model(seed=1)
+    checkpointer = MattingCheckpointer(model, str(tmp_path))
+    checkpointer.save("model")
+    before = (tmp_path / "model.pth").read_bytes()
+
+    def half_a_file(data, path):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", half_a_file)
+    with pytest.raises(InputError, match="No space left"):
+        checkpointer.save("model")
+    assert (tmp_path / "model.pth").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["last_checkpoint", "model.pth"]

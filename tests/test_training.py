@@ -1,0 +1,208 @@
+"""Training runs: exact resume, precision, several processes, and losses that go wrong."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from tiny import CONFIG, ROOT, overrides
+
+import main
+from data.errors import InputError
+from engine import cli
+from engine.checkpoint import read_checkpoint
+from engine.config import build, load_config
+from engine.precision import Precision
+from engine.trainer import NonFiniteLossError
+from engine.training import evaluate, train
+
+
+def run(output_dir, max_iter: int, *more: str, resume: bool = False) -> dict:
+    train(load_config(CONFIG, overrides(output_dir, max_iter, *more)), resume=resume)
+    return read_checkpoint(output_dir / "model_final.pth")
+
+
+def logged_losses(output_dir) -> dict[int, float]:
+    lines = (output_dir / "metrics.json").read_text().splitlines()
+    return {entry["iteration"]: entry["total_loss"] for entry in map(json.loads, lines) if "total_loss" in entry}
+
+
+def main_py(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / "main.py"), "--config-file", CONFIG, *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    output_dir = tmp_path_factory.mktemp("whole")
+    return output_dir, run(output_dir, 6)
+
+
+def test_a_resumed_run_ends_with_the_same_weights_and_losses(whole_run, tmp_path):
+    whole_dir, whole = whole_run
+    # the schedule spans max_iter, so the first half must know of all six iterations and stop early
+    run(tmp_path, 6)
+    for name in ("model_final.pth", "model_0000005.pth", "metrics.json"):
+        (tmp_path / name).unlink()
+    (tmp_path / "last_checkpoint").write_text("model_0000003.pth")
+    resumed = run(tmp_path, 6, resume=True)
+    assert resumed["iteration"] == whole["iteration"] == 5
+    for key, value in whole["model"].items():
+        assert torch.equal(resumed["model"][key], value), key
+    assert logged_losses(tmp_path) == {i: logged_losses(whole_dir)[i] for i in (4, 5)}
+
+
+def test_optimizer_state_survives_a_resume(whole_run):
+    _, whole = whole_run
+    steps = {float(state["step"]) for state in whole["trainer"]["optimizer"]["state"].values()}
+    assert steps == {6.0}
+
+
+def test_a_finished_run_has_nothing_to_resume(whole_run):
+    output_dir, before = whole_run
+    after = run(output_dir, 6, resume=True)
+    assert all(torch.equal(after["model"][key], value) for key, value in before["model"].items())
+
+
+def test_seeds_decide_the_run(whole_run, tmp_path):
+    whole_dir, _ = whole_run
+    run(tmp_path / "same", 2, "lr_multiplier.warmup_length=0.6")
+    run(tmp_path / "other", 2, "train.seed=1", "lr_multiplier.warmup_length=0.6")
+    assert logged_losses(tmp_path / "same")[0] == logged_losses(whole_dir)[0]
+    assert logged_losses(tmp_path / "other")[0] != logged_losses(whole_dir)[0]
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_mixed_precision_follows_the_config(whole_run, tmp_path, dtype):
+    whole_dir, _ = whole_run
+    checkpoint = run(
+        tmp_path, 2, "train.amp.enabled=True", f"train.amp.dtype={dtype}", "lr_multiplier.warmup_length=0.6"
+    )
+    full, mixed = logged_losses(whole_dir)[0], logged_losses(tmp_path)[0]
+    assert mixed != full
+    assert mixed == pytest.approx(full, rel=0.05)
+    assert bool(checkpoint["trainer"]["scaler"]) == (dtype == "fp16")
+    assert all(value.dtype == torch.float32 for value in checkpoint["model"].values() if value.is_floating_point())
+
+
+def test_precision_off_is_float32():
+    with Precision(False, "fp16", torch.device("cpu")).autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+    with Precision(True, "bf16", torch.device("cpu")).autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+    with pytest.raises(InputError, match="fp16 or bf16"):
+        Precision(True, "fp8", torch.device("cpu"))
+
+
+def test_a_non_finite_loss_stops_the_run_and_names_iteration_and_losses(tmp_path):
+    with pytest.raises(NonFiniteLossError, match=r"iteration [1-5] .*unknown_l1_loss=nan.*loss_gradient_penalty=nan"):
+        run(tmp_path, 6, "optimizer.lr=1e38")
+    assert not (tmp_path / "model_final.pth").exists()
+
+
+def test_validation_scores_and_pictures_are_logged(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run(tmp_path, 4, "train.eval_period=2", "train.num_panels=1")
+    events = EventAccumulator(str(tmp_path), size_guidance={"images": 0})
+    events.Reload()
+    for metric in ("sad", "mse", "grad", "conn"):
+        assert len(events.Scalars(f"validation/{metric}")) == 2
+    assert {"total_loss", "lr", "unknown_l1_loss"} <= set(events.Tags()["scalars"])
+    (panel,) = events.Tags()["images"]
+    assert (events.Images(panel)[0].width, events.Images(panel)[0].height) == (4 * 64, 64)
+
+
+def test_evaluate_scores_the_runs_last_checkpoint(whole_run):
+    output_dir, _ = whole_run
+    scores = evaluate(load_config(CONFIG, overrides(output_dir, 6)))
+    assert 0 < scores["mse"] < 1
+
+
+def test_two_cpu_processes_train_and_agree(tmp_path):
+    result = main_py(
+        "--num-gpus", "2", *overrides(tmp_path, 2, "train.eval_period=2", "lr_multiplier.warmup_length=0.6")
+    )
+    assert result.returncode == 0, result.stderr
+    assert read_checkpoint(tmp_path / "model_final.pth")["iteration"] == 1
+    assert "validation: SAD" in result.stderr + result.stdout
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_same_script(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(ROOT / "main.py"),
+    ]
+    arguments = ["--config-file", CONFIG, *overrides(tmp_path, 2, "lr_multiplier.warmup_length=0.6")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    result = subprocess.run([*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert read_checkpoint(tmp_path / "model_final.pth")["iteration"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train.device=tpu"], "expected cpu, cuda, cuda:N, mps or auto"),
+        (["train.max_itre=3"], "no key 'train.max_itre'"),
+        (["model.backbone.use_rel_pos=True", "train.device=cpu"], "use_rel_pos"),
+        (["model.backbone.ffn=glu", "train.device=cpu"], "ffn must be one of"),
+        (["train.init_checkpoint=nowhere.pth", "train.device=cpu"], "nowhere.pth: expected a checkpoint"),
+        (["dataloader"], "expected key=value"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as ended:
+        cli.run(lambda: main.main(["--config-file", CONFIG, *arguments, f"train.output_dir={tmp_path}"]))
+    assert ended.value.code == 2
+    error = capsys.readouterr().err.strip().splitlines()
+    assert error[-1].startswith("error: ")
+    assert message in error[-1]
+
+
+def test_a_missing_config_is_one_line_and_exit_2():
+    command = [sys.executable, str(ROOT / "main.py"), "--config-file", "configs/nothing.py"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "configs/nothing.py: expected a config file" in result.stderr
+
+
+def test_a_mistake_in_a_worker_process_is_one_line_too(tmp_path):
+    result = main_py("--num-gpus", "2", *overrides(tmp_path, 2, "model.backbone.ffn=glu"))
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert "ffn must be one of" in result.stderr
+
+
+def test_configs_build_the_sizes_they_name():
+    expected = {"S_10ep": (384, 12), "S_100ep": (384, 12), "B_100ep": (768, 12), "L_100ep": (1024, 24)}
+    for name, (width, depth) in expected.items():
+        config = load_config(str(ROOT / f"configs/ViTMatte_{name}.py"))
+        with torch.device("meta"):
+            model = build(config.model)
+        assert (model.backbone.embed_dim, len(model.backbone.blocks)) == (width, depth)
+        assert model.decoder.fusion_blks[0].conv.conv.in_channels == width + 192
+
+
+def test_schedules_have_the_published_arithmetic():
+    settings = {
+        "S_10ep": (13_470, 2_694, {0: 0.001, 5_000: 1, 11_000: 0.5, 13_000: 0.2}),
+        "S_100ep": (134_687, 6_734, {0: 0.001, 125: 0.125875, 40_000: 1, 41_000: 0.5, 95_000: 0.2}),
+        "B_100ep": (215_500, 21_550, {0: 0.001, 250: 1, 64_000: 1, 65_000: 0.1, 194_000: 0.05}),
+    }
+    for name, (max_iter, period, factors) in settings.items():
+        config = load_config(str(ROOT / f"configs/ViTMatte_{name}.py"))
+        assert config.train.max_iter == max_iter
+        assert config.train.checkpointer.period == period
+        multiplier = build(config.lr_multiplier)
+        for iteration, factor in factors.items():
+            assert multiplier(iteration / max_iter) == pytest.approx(factor, rel=1e-3), (name, iteration)
