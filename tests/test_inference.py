@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -78,6 +79,11 @@ def pictures(tmp_path) -> dict[str, np.ndarray]:
     return trimaps
 
 
+def folder_arguments(folder: Path, checkpoint: str) -> list[str]:
+    named = {"image": "images", "trimap": "trimaps", "output": "out"}
+    return ["--checkpoint", checkpoint, *(part for k, v in named.items() for part in (f"--{k}", str(folder / v)))]
+
+
 @pytest.fixture
 def run(capsys):
     """Call the script's main as its command line would; returns (exit status, stdout, stderr)."""
@@ -91,16 +97,14 @@ def run(capsys):
 
 
 def test_the_script_runs_as_a_command(tmp_path):
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "inference.py"), "--config-file", CONFIG, "--checkpoint", "nowhere.pth", "--data-dir",
-         str(tmp_path), "--output-dir", str(tmp_path)], cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
+    command = [sys.executable, str(ROOT / "inference.py"), "--config-file", CONFIG, "--checkpoint", "nowhere.pth"]
+    folders = ["--data-dir", str(tmp_path), "--output-dir", str(tmp_path)]
+    result = subprocess.run([*command, *folders], cwd=tmp_path, capture_output=True, text=True)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
 
 
 def test_a_folder_of_every_kind_of_image(tmp_path, pictures, checkpoint, run):
-    status, out, err = run("--checkpoint", checkpoint, "--image", str(tmp_path / "images"), "--trimap", str(tmp_path / "trimaps"),
-                 "--output", str(tmp_path / "out"))  # fmt: skip
+    status, _, err = run(*folder_arguments(tmp_path, checkpoint))
     assert status == 0, err
     assert sorted(os.listdir(tmp_path / "out")) == sorted(f"{name}.png" for name in pictures)
     for name, trimap in pictures.items():
@@ -114,7 +118,7 @@ def test_a_folder_of_every_kind_of_image(tmp_path, pictures, checkpoint, run):
 def test_composition1k_layout_with_vitmattes_option_names(tmp_path, pictures, checkpoint, run):
     os.rename(tmp_path / "images", tmp_path / "merged")
     arguments = ("--checkpoint-dir", checkpoint, "--data-dir", str(tmp_path), "--inference-dir", str(tmp_path / "out"))
-    status, out, err = run(*arguments, config=("--config-dir", CONFIG))
+    status, _, err = run(*arguments, config=("--config-dir", CONFIG))
     assert status == 0, err
     assert len(os.listdir(tmp_path / "out")) == len(pictures)
     stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
@@ -130,8 +134,7 @@ def test_bad_files_are_named_and_the_rest_is_done(tmp_path, pictures, checkpoint
     (tmp_path / "images" / "rgb.png").write_text("not an image")
     Image.new("L", (5, 5)).save(tmp_path / "trimaps" / "gray.png")
     Image.new("L", (9, 40)).save(tmp_path / "trimaps" / "deep.png")
-    status, out, err = run("--checkpoint", checkpoint, "--image", str(tmp_path / "images"), "--trimap", str(tmp_path / "trimaps"),
-                 "--output", str(tmp_path / "out"))  # fmt: skip
+    status, out, err = run(*folder_arguments(tmp_path, checkpoint))
     assert status == 2
     assert "rgb.png: not a readable image" in err
     assert "the trimap is 5 x 5, its image" in err
@@ -154,7 +157,7 @@ def test_bad_files_are_named_and_the_rest_is_done(tmp_path, pictures, checkpoint
 )
 def test_mistakes_are_one_line_and_exit_2(tmp_path, pictures, checkpoint, run, arguments, message):
     folders = {name: str(tmp_path / name) for name in ("images", "trimaps", "nowhere", "out")}
-    status, out, err = run("--checkpoint", checkpoint, *(argument.format(**folders) for argument in arguments))
+    status, _, err = run("--checkpoint", checkpoint, *(argument.format(**folders) for argument in arguments))
     assert status == 2
     assert message in err
     assert err.count("\n") == 1
@@ -162,7 +165,6 @@ def test_mistakes_are_one_line_and_exit_2(tmp_path, pictures, checkpoint, run, a
 
 def test_unpaired_names_are_listed(tmp_path, pictures, checkpoint, run):
     (tmp_path / "trimaps" / "rgb.png").unlink()
-    status, out, err = run("--checkpoint", checkpoint, "--image", str(tmp_path / "images"), "--trimap", str(tmp_path / "trimaps"),
-                 "--output", str(tmp_path / "out"))  # fmt: skip
+    status, _, err = run(*folder_arguments(tmp_path, checkpoint))
     assert status == 2
     assert "unpaired: rgb" in err
