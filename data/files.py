@@ -33,7 +33,7 @@ def read_rgb(path: str | os.PathLike) -> np.ndarray:
     with _opened(path) as image:
         if _is_deep(image):
             return np.repeat(_deep_to_uint8(image, path)[..., None], 3, axis=2)
-        return np.asarray(image.convert("RGB"))
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_gray(path: str | os.PathLike) -> np.ndarray:
@@ -166,7 +166,8 @@ def _opened(path: str | os.PathLike, decode: bool = True) -> Iterator[Image.Imag
                     yield image
                     return
                 image.load()
-                yield ImageOps.exif_transpose(image)
+                ImageOps.exif_transpose(image, in_place=True)  # the other form copies upright images too
+                yield image
     except InputError:
         raise
     except Image.DecompressionBombError as error:

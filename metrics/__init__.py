@@ -1,0 +1,31 @@
+"""Matting metrics as papers report them: SAD, MSE, Grad and Conn, for arrays and for folders of files.
+
+    from metrics import score_image, mean_scores
+    scores = [score_image(pred_alpha, alpha, trimap) for pred_alpha, alpha, trimap in samples]
+    print(mean_scores(scores))
+
+Definitions, units and decisions are in docs/metrics.md.
+"""
+
+from metrics.connectivity import conn
+from metrics.dataset import Evaluation, score_folders
+from metrics.gradient import grad
+from metrics.image_scores import METRICS, mean_scores, score_image
+from metrics.report import as_record, format_table, write_csv, write_json
+from metrics.sad_mse import mse, sad
+
+__all__ = [
+    "METRICS",
+    "Evaluation",
+    "as_record",
+    "conn",
+    "format_table",
+    "grad",
+    "mean_scores",
+    "mse",
+    "sad",
+    "score_folders",
+    "score_image",
+    "write_csv",
+    "write_json",
+]

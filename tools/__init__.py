@@ -1,0 +1,1 @@
+"""Benchmarks and the yardsticks they measure against; run as scripts, imported by tests."""
