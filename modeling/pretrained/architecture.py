@@ -1,0 +1,241 @@
+"""What a checkpoint's tensors say about the network they belong to."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data.errors import InputError
+from modeling.backbone import DINOV3_VARIANTS, ViT
+
+PATCH_SIZE = 16
+MAX_DEPTH = 64  # ViT-7B has 40; bounds what a hostile file can ask for
+DINOV3_EPS = 1e-5
+PLAIN_EPS = 1e-6
+ROPE_BASE = 100.0
+
+# DINO's and MAE's own ViTs: (embed_dim, depth, num_heads). DINO's ViT-B/16 has the architecture of MAE's.
+PLAIN_VARIANTS = {"dino_vits16": (384, 12, 6), "mae_vitb16": (768, 12, 12), "mae_vitl16": (1024, 24, 16)}
+ARCHITECTURES = (*DINOV3_VARIANTS, *PLAIN_VARIANTS)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A ViT/16 as the converter finds it; plain numbers, stored in the converted file's metadata.
+
+    `rope_base` is None for absolute positions, `pretrain_img_size` (pixels) is None for rotary ones.
+    """
+
+    family: str  # "dinov3" (registers, rotary positions, LayerScale) or "plain" (absolute positions, neither)
+    embed_dim: int
+    depth: int
+    num_heads: int
+    ffn: str  # "mlp" or "swiglu"
+    ffn_hidden_dim: int
+    num_register_tokens: int
+    layer_norm_eps: float
+    rope_base: float | None
+    pretrain_img_size: int | None
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, Any]) -> "Architecture":
+        """Read the architecture back from a converted file's metadata."""
+        return cls(**{field.name: metadata[field.name] for field in fields(cls)})
+
+    def to_metadata(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def vit_arguments(self) -> dict[str, Any]:
+        """Return the arguments that make modeling.backbone.ViT this network, with 4 input channels."""
+        arguments = {
+            "in_chans": 4,
+            "patch_size": PATCH_SIZE,
+            "embed_dim": self.embed_dim,
+            "depth": self.depth,
+            "num_heads": self.num_heads,
+            "mlp_ratio": self.ffn_hidden_dim / self.embed_dim,
+            "ffn": self.ffn,
+            "num_register_tokens": self.num_register_tokens,
+            "norm_layer": partial(nn.LayerNorm, eps=self.layer_norm_eps),
+            "rope_base": self.rope_base,
+            "use_abs_pos": self.pretrain_img_size is not None,
+        }
+        if self.family == "plain":
+            arguments["layer_scale_init"] = None
+        if self.pretrain_img_size is not None:
+            arguments["pretrain_img_size"] = self.pretrain_img_size
+        return arguments
+
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the name and shape of every tensor of that network; nothing is allocated."""
+        with torch.device("meta"):
+            return {key: tuple(tensor.shape) for key, tensor in ViT(**self.vit_arguments()).state_dict().items()}
+
+    def name(self) -> str:
+        """Return the published name of this architecture, "custom" if it has none."""
+        for name, variant in DINOV3_VARIANTS.items():
+            published = (variant.embed_dim, variant.depth, variant.num_heads, variant.ffn, variant.ffn_hidden_dim)
+            found = (self.embed_dim, self.depth, self.num_heads, self.ffn, self.ffn_hidden_dim)
+            if self.family == "dinov3" and found == published:
+                return name
+        for name, published in PLAIN_VARIANTS.items():
+            found = (self.embed_dim, self.depth, self.num_heads)
+            if self.family == "plain" and found == published and self.ffn_hidden_dim == 4 * self.embed_dim:
+                return name
+        return "custom"
+
+    def __str__(self) -> str:
+        return (
+            f"width {self.embed_dim}, depth {self.depth}, {self.num_heads} heads, "
+            f"{self.ffn} of {self.ffn_hidden_dim}, {self.num_register_tokens} registers"
+        )
+
+
+def read_architecture(
+    tensors: Mapping[str, Tensor], family: str, config: Mapping[str, Any] | None = None
+) -> tuple[Architecture, str]:
+    """Read the architecture off tensors that carry our names (shapes only, so meta tensors serve).
+
+    Heads cannot be seen in the weights. They come from the number of rotary periods, else from `config`, else
+    from the published models of that width.
+
+    Args:
+        family: "dinov3" or "plain".
+        config: transformers' config.json of a DINOv3ViTModel, if there is one.
+
+    Returns:
+        The architecture, and what told its number of heads.
+
+    Raises:
+        InputError: a decisive tensor is missing or misshapen, the network is not a ViT/16 on RGB, `config`
+            contradicts the tensors, or the heads remain unknown.
+    """
+    embed_dim = _read_patch_embed(tensors)
+    depth = _read_depth(tensors)
+    if family == "dinov3" and embed_dim == 4096:
+        raise InputError("DINOv3 ViT-7B/16 is not supported (27 GB in float32); use ViT-H+/16 or smaller")
+    ffn, layer = ("swiglu", "w1") if "blocks.0.mlp.w1.weight" in tensors else ("mlp", "fc1")
+    ffn_hidden_dim = _shape(tensors, f"blocks.0.mlp.{layer}.weight", 2)[0]
+    if family == "plain":
+        heads, heads_from = _heads_by_width(embed_dim)
+        registers, eps, rope_base, size = 0, PLAIN_EPS, None, _read_position_size(tensors)
+    else:
+        heads, heads_from = _read_heads(tensors, embed_dim, config)
+        registers, size = _shape(tensors, "storage_tokens", 3)[1], None
+        eps = float(_config_number(config or {}, "layer_norm_eps", DINOV3_EPS))
+        rope_base = float(_config_number(config or {}, "rope_theta", ROPE_BASE))
+    architecture = Architecture(family, embed_dim, depth, heads, ffn, ffn_hidden_dim, registers, eps, rope_base, size)
+    _check_heads(architecture)
+    if config is not None:
+        _check_config(architecture, config)
+    return architecture, heads_from
+
+
+def check_requested(architecture: Architecture, arch: str) -> None:
+    """Compare with what `--arch` names.
+
+    Raises:
+        InputError: `arch` is not "auto" and the tensors are of another architecture.
+    """
+    if arch != "auto" and arch not in ARCHITECTURES:
+        raise InputError(f"unknown architecture {arch}; expected auto, {', '.join(ARCHITECTURES)}")
+    if arch not in ("auto", architecture.name()):
+        raise InputError(
+            f"expected {arch}, found {architecture.name()} ({architecture}); correct --arch or leave it out"
+        )
+
+
+def _shape(tensors: Mapping[str, Tensor], key: str, ndim: int) -> tuple[int, ...]:
+    if key not in tensors:
+        raise InputError(f"{key} is missing; the file is incomplete")
+    shape = tuple(tensors[key].shape)
+    if len(shape) != ndim or 0 in shape:
+        raise InputError(f"{key}: expected a tensor of {ndim} dimensions, found shape {shape}")
+    return shape
+
+
+def _read_patch_embed(tensors: Mapping[str, Tensor]) -> int:
+    embed_dim, channels, *patch = _shape(tensors, "patch_embed.proj.weight", 4)
+    if patch != [PATCH_SIZE, PATCH_SIZE]:
+        raise InputError(f"expected 16 x 16 patches, found {patch[0]} x {patch[1]}; only ViTs of patch size 16 convert")
+    if channels == 4:
+        raise InputError(
+            "the patch embedding has 4 input channels already: converted or trained, use the file as it is"
+        )
+    if channels != 3:
+        raise InputError(f"expected a patch embedding of 3 input channels (RGB), found {channels}")
+    return embed_dim
+
+
+def _read_depth(tensors: Mapping[str, Tensor]) -> int:
+    blocks = {int(key.split(".")[1]) for key in tensors if key.startswith("blocks.")}
+    depth = max(blocks, default=-1) + 1
+    if not 1 <= depth <= MAX_DEPTH:
+        raise InputError(f"expected 1 to {MAX_DEPTH} transformer blocks, found {depth}")
+    if absent := set(range(depth)) - blocks:
+        raise InputError(f"block {min(absent)} of {depth} is missing; the file is incomplete")
+    return depth
+
+
+def _read_position_size(tensors: Mapping[str, Tensor]) -> int:
+    rows = _shape(tensors, "pos_embed", 3)[1]
+    side = round(max(rows - 1, 0) ** 0.5)
+    if side * side + 1 != rows or side == 0:
+        raise InputError(f"pos_embed: expected a row for CLS and a square grid (1 + 14 * 14 = 197), found {rows} rows")
+    return side * PATCH_SIZE
+
+
+def _read_heads(tensors: Mapping[str, Tensor], embed_dim: int, config: Mapping[str, Any] | None) -> tuple[int, str]:
+    if "rope_embed.periods" in tensors:
+        frequencies = _shape(tensors, "rope_embed.periods", 1)[0]  # a quarter of the head's channels
+        if embed_dim % (4 * frequencies):
+            raise InputError(f"rope_embed.periods: {frequencies} periods do not fit a width of {embed_dim}")
+        return embed_dim // (4 * frequencies), "rotary periods"
+    if config is not None and "num_attention_heads" in config:
+        return int(_config_number(config, "num_attention_heads", 0)), "config.json"
+    return _heads_by_width(embed_dim)
+
+
+def _heads_by_width(embed_dim: int) -> tuple[int, str]:
+    published = {variant.embed_dim: variant.num_heads for variant in DINOV3_VARIANTS.values()}
+    published |= {width: heads for width, _, heads in PLAIN_VARIANTS.values()}
+    if embed_dim not in published:
+        raise InputError(
+            f"the number of attention heads is not in the tensors and no published ViT is {embed_dim} wide; convert "
+            "a file that says it: the official .pth, or a Hugging Face file with its config.json beside"
+        )
+    return published[embed_dim], f"published models of width {embed_dim}"
+
+
+def _config_number(config: Mapping[str, Any], field: str, default: float) -> float:
+    value = config.get(field, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
+        raise InputError(f"config.json: expected a positive number as {field}, found {value!r}")
+    return value
+
+
+def _check_heads(architecture: Architecture) -> None:
+    heads, width = architecture.num_heads, architecture.embed_dim
+    multiple = 1 if architecture.rope_base is None else 4  # two axes, sine and cosine
+    if heads < 1 or width % (heads * multiple):
+        raise InputError(f"{heads} attention heads do not fit a width of {width}")
+
+
+def _check_config(architecture: Architecture, config: Mapping[str, Any]) -> None:
+    expected = {
+        "hidden_size": architecture.embed_dim,
+        "num_hidden_layers": architecture.depth,
+        "num_attention_heads": architecture.num_heads,
+        "intermediate_size": architecture.ffn_hidden_dim,
+        "num_register_tokens": architecture.num_register_tokens,
+        "use_gated_mlp": architecture.ffn == "swiglu",
+        "hidden_act": "silu" if architecture.ffn == "swiglu" else "gelu",
+    }
+    for field, value in expected.items():
+        if field in config and config[field] != value:
+            raise InputError(
+                f"config.json says {field} {config[field]!r}, the tensors say {value!r}; is it another model's?"
+            )

@@ -1,0 +1,126 @@
+"""The tensors of the model from the tensors of a checkpoint, once the names agree."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from data.errors import InputError
+from modeling.backbone.rope import RotaryPositions
+from modeling.pretrained.architecture import Architecture
+from modeling.pretrained.qkv import fold_bias_mask, join_bias, join_weight, read_bias_mask
+from modeling.pretrained.select import describe_keys
+
+_PERIOD_TOLERANCE = 0.01  # rounding to bfloat16 moves a period by up to 0.4 %
+
+
+@dataclass
+class Assembly:
+    """Float32 tensors under the names of modeling.backbone.ViT.
+
+    `new` names what no source tensor filled, or not all of it, and says what it holds.
+    """
+
+    tensors: dict[str, Tensor]
+    new: dict[str, str] = field(default_factory=dict)
+    periods: str = "none"  # where the rotary periods come from
+    bias_mask: str = "none"  # what was done about DINOv3's qkv.bias_mask
+    warnings: list[str] = field(default_factory=list)
+
+
+def assemble(parts: Mapping[str, Tensor], architecture: Architecture) -> Assembly:
+    """Join projections, fold the bias mask, supply periods and the trimap channel, and check the result.
+
+    Args:
+        parts: our name -> tensor of any float type, as Selection.tensors.
+
+    Raises:
+        InputError: a tensor is missing, left over, misshapen or not finite.
+    """
+    assembly = Assembly({key: tensor for key, tensor in parts.items() if not _is_joined(key)})
+    _join_attention(assembly, parts, architecture)
+    if architecture.rope_base is not None:
+        _supply_periods(assembly, architecture)
+    expected = architecture.expected_shapes()
+    _check_names(assembly.tensors, expected)
+    _add_trimap_channel(assembly)
+    assembly.tensors = {key: _finished(key, assembly.tensors[key], shape) for key, shape in expected.items()}
+    return assembly
+
+
+def _is_joined(key: str) -> bool:
+    return ".attn." in key and ".attn.proj." not in key
+
+
+def _join_attention(assembly: Assembly, parts: Mapping[str, Tensor], architecture: Architecture) -> None:
+    treatments: Counter[str] = Counter()
+    dropped, without = [], []
+    for index in range(architecture.depth):
+        block = f"blocks.{index}"
+        assembly.tensors[f"{block}.attn.qkv.weight"] = join_weight(parts, block, architecture.embed_dim)
+        bias = join_bias(parts, block, architecture.embed_dim)
+        if bias is None:
+            without.append(f"{block}.attn.qkv.bias")
+            bias = torch.zeros(3 * architecture.embed_dim)
+        elif architecture.family == "dinov3" and f"{block}.attn.qkv.bias" in parts:
+            mask = read_bias_mask(parts, block, architecture.embed_dim)
+            bias, treatment, key_bias_dropped = fold_bias_mask(bias, mask)
+            treatments[treatment] += 1
+            dropped += [block] * key_bias_dropped
+        assembly.tensors[f"{block}.attn.qkv.bias"] = bias
+    if 0 < len(without) < architecture.depth:
+        raise InputError(f"{describe_keys(without, 'missing')}; the file is incomplete")
+    assembly.new |= dict.fromkeys(without, "zeros, the source has no bias for query, key and value")
+    assembly.bias_mask = ", ".join(f"{name} ({count} blocks)" for name, count in treatments.items()) or "none"
+    if set(treatments) - {"folded as stored"}:
+        assembly.warnings.append(f"qkv.bias_mask: {assembly.bias_mask}")
+    if dropped:
+        assembly.warnings.append(f"a non-zero key bias was set to zero in {len(dropped)} blocks")
+
+
+def _supply_periods(assembly: Assembly, architecture: Architecture) -> None:
+    exact = RotaryPositions(architecture.embed_dim // architecture.num_heads, architecture.rope_base).periods
+    stored = assembly.tensors.get("rope_embed.periods")
+    if stored is None:
+        assembly.tensors["rope_embed.periods"] = exact
+        assembly.new["rope_embed.periods"] = f"computed in float32, base {architecture.rope_base:g}"
+        assembly.periods = "computed"
+        return
+    stored = stored.float()
+    if not bool((stored > 0).all()):  # NaN is not above 0 either
+        raise InputError("rope_embed.periods: expected positive numbers; the file is damaged")
+    assembly.periods = "stored"
+    if torch.equal(stored, exact.bfloat16().float()):
+        assembly.periods = "stored (rounded to bfloat16)"
+    elif not torch.allclose(stored, exact, rtol=_PERIOD_TOLERANCE, atol=0):
+        assembly.warnings.append(f"rope_embed.periods are not those of base {architecture.rope_base:g}; kept as stored")
+
+
+def _add_trimap_channel(assembly: Assembly) -> None:
+    key = "patch_embed.proj.weight"
+    weight = assembly.tensors[key]  # (D, 3, 16, 16)
+    assembly.tensors[key] = torch.cat([weight, torch.zeros_like(weight[:, :1])], dim=1)
+    assembly.new[f"{key}[:, 3]"] = "zeros, the trimap's channel: at the start features are those of the RGB model"
+
+
+def _check_names(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    missing = [key for key in expected if key not in tensors]
+    if missing:
+        raise InputError(f"{describe_keys(missing, 'missing')}; the file is incomplete")
+    left_over = [key for key in tensors if key not in expected]
+    if left_over:
+        raise InputError(f"{describe_keys(left_over, 'unexpected')} for {len(expected)} in the model")
+
+
+def _finished(key: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    if tuple(tensor.shape) != shape:
+        found, wanted = tuple(tensor.shape), shape
+        if key == "patch_embed.proj.weight":  # speak of the source's 3 channels
+            found, wanted = (found[0], found[1] - 1, *found[2:]), (shape[0], shape[1] - 1, *shape[2:])
+        raise InputError(f"{key}: expected shape {wanted}, found {found}")
+    tensor = tensor.to(device="cpu", dtype=torch.float32, copy=True, memory_format=torch.contiguous_format)
+    if not bool(tensor.isfinite().all()):
+        raise InputError(f"{key}: NaN or infinite values; the file is damaged")
+    return tensor

@@ -1,0 +1,87 @@
+"""From anyone's checkpoint of a pretrained ViT to the tensors of this project's backbone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from modeling.pretrained.architecture import check_requested, read_architecture
+from modeling.pretrained.assemble import assemble
+from modeling.pretrained.dataset import read_pixel_statistics
+from modeling.pretrained.report import Report
+from modeling.pretrained.select import select
+
+FORMAT_VERSION = 1
+TARGET_PREFIX = "backbone."
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a converted file holds, and the account of how it came about.
+
+    `model` maps "backbone." + the names of modeling.backbone.ViT to finite float32 tensors; `metadata` holds
+    plain values: the architecture, pixel statistics, data set and origins (docs/weights.md lists them).
+    """
+
+    model: dict[str, Tensor]
+    metadata: dict[str, Any]
+    report: Report
+
+
+def convert(
+    checkpoint: Mapping[str, Any],
+    *,
+    arch: str = "auto",
+    dataset: str = "auto",
+    config: Mapping[str, Any] | None = None,
+    image_mean: Sequence[float] | None = None,
+    source: str = "state dict",
+) -> Conversion:
+    """Convert a DINOv3, DINO or MAE ViT/16 for RGB input to a backbone with 4 input channels.
+
+    Every key of the source is mapped or on a named list of what is ignored, every tensor of the model is filled
+    or listed as new; anything else is an error. The argument is left as it is.
+
+    Args:
+        checkpoint: name -> tensor in one of the published layouts (layouts.py), possibly wrapped as training
+            checkpoints are ({"teacher": ...}, {"model": ...}, "module.backbone." before each name).
+        arch: what the weights must be, e.g. "dinov3_vits16"; "auto" takes what the tensors say.
+        dataset: "lvd1689m" or "sat493m" for DINOv3; "auto" looks for signs of it.
+        config: config.json of transformers' DINOv3ViTModel; used for Hugging Face's layout only.
+        image_mean: image_mean of preprocessor_config.json, likewise.
+        source: name of the weights in the report; a path may also tell the data set.
+
+    Raises:
+        InputError: foreign, incomplete, damaged or unsupported weights. The message does not name `source`.
+    """
+    selection = select(checkpoint)
+    if selection.layout.name != "huggingface":
+        config = image_mean = None
+    architecture, heads_from = read_architecture(selection.tensors, selection.layout.family, config)
+    check_requested(architecture, arch)
+    assembly = assemble(selection.tensors, architecture)
+    keys = [*selection.mapped, *selection.ignored]
+    statistics, warnings = read_pixel_statistics(architecture, dataset, source, keys, image_mean)
+    metadata = {
+        "format_version": FORMAT_VERSION,
+        "arch": architecture.name(),
+        **architecture.to_metadata(),
+        "num_heads_from": heads_from,
+        **statistics,
+        "periods": assembly.periods,
+        "bias_mask": assembly.bias_mask,
+        "source_layout": selection.layout.name,
+        "source_prefix": selection.prefix,
+    }
+    report = Report(
+        source=source,
+        mapped=selection.mapped,
+        ignored=selection.ignored,
+        model_keys=list(assembly.tensors),
+        new=assembly.new,
+        metadata=metadata,
+        warnings=[*assembly.warnings, *warnings],
+    )
+    model = {TARGET_PREFIX + key: tensor for key, tensor in assembly.tensors.items()}
+    return Conversion(model, metadata, report)

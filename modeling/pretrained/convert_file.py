@@ -1,0 +1,69 @@
+"""From a weight file to a converted file: what preprocess.py does."""
+
+import os
+import re
+from pathlib import Path
+
+import torch
+
+from data.errors import InputError
+from data.files import replacing
+from modeling.pretrained.convert import Conversion, convert
+from modeling.pretrained.files import WeightFile, read_weights
+
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth")  # torch.hub's convention: the start of the file's SHA-256
+
+
+def convert_file(
+    weights: str | os.PathLike, output: str | os.PathLike, arch: str = "auto", dataset: str = "auto"
+) -> Conversion:
+    """Convert `weights` and write {"model": ..., "metadata": ...} to `output`, whole or not at all.
+
+    Args:
+        weights: .pth, .safetensors, or the index.json of sharded .safetensors.
+        arch, dataset: as for `convert`.
+
+    Raises:
+        InputError: unusable weights or paths, in one line that names the file; nothing is written.
+    """
+    weights, output = Path(weights), Path(output)
+    source = read_weights(weights)
+    _check_output(output, [weights, *(weights.parent / name for name in source.shards)])
+    try:
+        conversion = convert(
+            source.checkpoint,
+            arch=arch,
+            dataset=dataset,
+            config=source.config,
+            image_mean=source.image_mean,
+            source=str(weights.absolute()),
+        )
+    except InputError as error:
+        raise InputError(f"{weights}: {error}") from error
+    conversion.metadata.update(source_file=weights.name, source_sha256=source.sha256, source_shards=source.shards)
+    conversion.report.warnings.extend(_check_hash_in_name(weights, source))
+    _write(conversion, output)
+    return conversion
+
+
+def _check_output(output: Path, sources: list[Path]) -> None:
+    if output.is_dir():
+        raise InputError(f"{output}: expected a file to write, found a folder")
+    if output.exists() and any(output.samefile(source) for source in sources):
+        raise InputError(f"{output}: the output is the input; name another file")
+
+
+def _check_hash_in_name(weights: Path, source: WeightFile) -> list[str]:
+    match = _HASH_IN_NAME.search(weights.name)
+    if match is None or source.sha256.startswith(match[1]):
+        return []
+    return [f"{weights.name} promises a SHA-256 of {match[1]}..., it is {source.sha256[:8]}...: altered or incomplete?"]
+
+
+def _write(conversion: Conversion, output: Path) -> None:
+    with replacing(output) as temporary:
+        try:
+            with open(temporary, "wb") as file:  # by name, torch would store the temporary name inside
+                torch.save({"model": conversion.model, "metadata": conversion.metadata}, file)
+        except RuntimeError as error:  # torch's writer reports a full disk so
+            raise InputError(f"{output}: cannot write: {str(error).splitlines()[0]}") from error

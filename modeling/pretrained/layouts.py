@@ -1,0 +1,242 @@
+"""The key layouts that pretrained ViTs are published in, and how each key is called in this project's model.
+
+The model uses the names of the official DINOv3 checkpoints; attention that a layout stores in separate pieces goes
+through the part names `attn.{q,k,v}.{weight,bias}`, which modeling/pretrained/qkv.py joins.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+
+from data.errors import InputError
+
+_FIELDS = {"i": "(?P<i>0|[1-9][0-9]{0,3})", "p": "(?P<p>weight|bias)"}  # block index; parameter of a layer
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How one publisher names the tensors of a ViT.
+
+    Args:
+        name: "official", "huggingface", "timm" or "plain".
+        family: "dinov3" (registers, rotary positions, LayerScale) or "plain" (absolute positions, neither of those).
+        renames: source key -> our key; `{i}` stands for a block index, `{p}` for weight or bias.
+        ignored: pattern of a source key -> why the model has no use for it.
+    """
+
+    name: str
+    family: str
+    renames: dict[str, str]
+    ignored: dict[str, str]
+
+    @cached_property
+    def _patterns(self) -> list[tuple[re.Pattern[str], str]]:
+        compiled = []
+        for source, target in self.renames.items():
+            pattern = re.escape(source)
+            for field, expression in _FIELDS.items():
+                pattern = pattern.replace(rf"\{{{field}\}}", expression)
+            compiled.append((re.compile(pattern), target))
+        return compiled
+
+    def rename(self, key: str) -> str | None:
+        """Return our name for a source key without its prefix, None if this layout has no such key."""
+        for pattern, target in self._patterns:
+            if match := pattern.fullmatch(key):
+                return target.format(**match.groupdict())
+        return None
+
+    def ignore_reason(self, key: str) -> str | None:
+        """Say why a source key is left out, None if it is not on this layout's list."""
+        return _first_reason(self.ignored, key)
+
+
+def _same(*keys: str) -> dict[str, str]:
+    return {key: key for key in keys}
+
+
+_TRUNK = _same(
+    "cls_token",
+    "patch_embed.proj.{p}",
+    "blocks.{i}.norm1.{p}",
+    "blocks.{i}.attn.qkv.weight",
+    "blocks.{i}.attn.proj.{p}",
+    "blocks.{i}.norm2.{p}",
+    "norm.{p}",
+)
+_MLP = _same("blocks.{i}.mlp.fc1.{p}", "blocks.{i}.mlp.fc2.{p}")
+_MASK_TOKEN = "stands for hidden patches, used in pre-training only"
+_HEAD = "head on top of the backbone"
+
+OFFICIAL = Layout(
+    name="official",
+    family="dinov3",
+    renames={
+        **_TRUNK,
+        **_MLP,
+        **_same(
+            "storage_tokens",
+            "rope_embed.periods",
+            "blocks.{i}.attn.qkv.bias",
+            "blocks.{i}.attn.qkv.bias_mask",
+            "blocks.{i}.ls1.gamma",
+            "blocks.{i}.ls2.gamma",
+            "blocks.{i}.mlp.w1.{p}",
+            "blocks.{i}.mlp.w2.{p}",
+            "blocks.{i}.mlp.w3.{p}",
+        ),
+    },
+    ignored={
+        "mask_token": _MASK_TOKEN,
+        "local_cls_norm.*": "normalises CLS of small crops, used in pre-training only",
+        "head.*": _HEAD,
+    },
+)
+
+_TIMM = {
+    **_TRUNK,
+    "reg_token": "storage_tokens",
+    "blocks.{i}.attn.q_bias": "blocks.{i}.attn.q.bias",
+    "blocks.{i}.attn.v_bias": "blocks.{i}.attn.v.bias",
+    "blocks.{i}.gamma_1": "blocks.{i}.ls1.gamma",
+    "blocks.{i}.gamma_2": "blocks.{i}.ls2.gamma",
+}
+TIMM_MLP = Layout("timm", "dinov3", {**_TIMM, **_MLP}, {"head.*": _HEAD})
+TIMM_SWIGLU = Layout(
+    name="timm",
+    family="dinov3",
+    renames={
+        **_TIMM,
+        "blocks.{i}.mlp.fc1_g.{p}": "blocks.{i}.mlp.w1.{p}",
+        "blocks.{i}.mlp.fc1_x.{p}": "blocks.{i}.mlp.w2.{p}",
+        "blocks.{i}.mlp.fc2.{p}": "blocks.{i}.mlp.w3.{p}",
+    },
+    ignored={"head.*": _HEAD},
+)
+
+
+def _huggingface(feed_forward: dict[str, str]) -> Layout:
+    """transformers' DINOv3ViTModel: `layer.i` in files, `model.layer.i` in memory since version 5."""
+    block = {
+        "norm1.{p}": "norm1.{p}",
+        "attention.q_proj.{p}": "attn.q.{p}",
+        "attention.k_proj.weight": "attn.k.weight",
+        "attention.v_proj.{p}": "attn.v.{p}",
+        "attention.o_proj.{p}": "attn.proj.{p}",
+        "layer_scale1.lambda1": "ls1.gamma",
+        "norm2.{p}": "norm2.{p}",
+        "layer_scale2.lambda1": "ls2.gamma",
+        **feed_forward,
+    }
+    renames = {
+        "embeddings.cls_token": "cls_token",
+        "embeddings.register_tokens": "storage_tokens",
+        "embeddings.patch_embeddings.{p}": "patch_embed.proj.{p}",
+        "norm.{p}": "norm.{p}",
+    }
+    for stem in ("layer", "model.layer"):
+        renames |= {f"{stem}.{{i}}.{source}": f"blocks.{{i}}.{target}" for source, target in block.items()}
+    return Layout("huggingface", "dinov3", renames, {"embeddings.mask_token": _MASK_TOKEN, "classifier.*": _HEAD})
+
+
+HUGGINGFACE_MLP = _huggingface({"mlp.up_proj.{p}": "mlp.fc1.{p}", "mlp.down_proj.{p}": "mlp.fc2.{p}"})
+HUGGINGFACE_SWIGLU = _huggingface(
+    {"mlp.gate_proj.{p}": "mlp.w1.{p}", "mlp.up_proj.{p}": "mlp.w2.{p}", "mlp.down_proj.{p}": "mlp.w3.{p}"}
+)
+
+PLAIN = Layout(
+    name="plain",
+    family="plain",
+    renames={**_TRUNK, **_MLP, **_same("pos_embed", "blocks.{i}.attn.qkv.bias")},
+    ignored={
+        "mask_token": _MASK_TOKEN,
+        "decoder_*": "MAE's pixel decoder, used in pre-training only",
+        "head.*": _HEAD,
+    },
+)
+
+_OUTSIDE = {
+    "*dino_head.*": "DINO's projection head, used in pre-training only",
+    "*ibot_head.*": "iBOT's projection head, used in pre-training only",
+    "*dino_loss.*": "state of a pre-training loss",
+    "*ibot_patch_loss.*": "state of a pre-training loss",
+    "head.*": _HEAD,
+    "*.head.*": _HEAD,
+    "classifier.*": _HEAD,
+    "student.*": "the student of a training checkpoint; the teacher is taken",
+    "module.student.*": "the student of a training checkpoint; the teacher is taken",
+    "gram_teacher.*": "the Gram teacher of a training checkpoint; the teacher is taken",
+}
+
+
+def ignore_reason_outside(key: str) -> str | None:
+    """Say why a key outside the backbone's prefix is left out, None if it is on no list."""
+    return _first_reason(_OUTSIDE, key)
+
+
+def find_prefix(keys: Iterable[str]) -> str:
+    """Return what stands before every backbone key ("", "backbone.", "module.backbone.", ...), told by the CLS token.
+
+    Where a training checkpoint holds several backbones, the teacher's is meant.
+
+    Raises:
+        InputError: no CLS token at all, or several of equal standing.
+    """
+    keys = list(keys)
+    anchors = [key for key in keys if key == "cls_token" or key.endswith(".cls_token")]
+    prefixes = sorted({anchor.removesuffix("cls_token").removesuffix("embeddings.") for anchor in anchors})
+    if not prefixes:
+        raise InputError(f"{_EXPECTED}, found {len(keys)} tensors ({_sample(keys)}) and no cls_token")
+    if len(prefixes) > 1:
+        teachers = [prefix for prefix in prefixes if prefix.removeprefix("module.").startswith("teacher.")]
+        if len(teachers) != 1:
+            raise InputError(
+                f"expected one backbone, found {len(prefixes)} (under {_sample(prefixes)}); save one alone"
+            )
+        prefixes = teachers
+    return prefixes[0]
+
+
+def detect_layout(keys: Collection[str]) -> Layout:
+    """Tell the layout from keys without their prefix.
+
+    Raises:
+        InputError: a ViT that is not supported, by name where it is known.
+    """
+    keys = set(keys)
+    if "embeddings.cls_token" in keys:
+        if "embeddings.position_embeddings" in keys:
+            raise InputError(f"{_EXPECTED}, found transformers' ViT or DINOv2 with absolute positions; {_REMEDY}")
+        return HUGGINGFACE_SWIGLU if _any(keys, "*layer.*.mlp.gate_proj.*") else HUGGINGFACE_MLP
+    if _any(keys, "blocks.*.attn.rel_pos_h"):
+        raise InputError(
+            "already a ViTMatte or ViTDet model (relative positions); name it as the checkpoint to start from"
+        )
+    if "pos_embed" in keys:
+        if _any(keys, "blocks.*.ls1.gamma"):
+            raise InputError(f"{_EXPECTED}, found DINOv2 (absolute positions with LayerScale); {_REMEDY}")
+        return PLAIN
+    if keys & {"storage_tokens", "rope_embed.periods"}:
+        return OFFICIAL
+    if "reg_token" in keys:
+        return TIMM_SWIGLU if _any(keys, "blocks.*.mlp.fc1_g.*") else TIMM_MLP
+    raise InputError(f"{_EXPECTED}, found neither register tokens nor positions among {len(keys)} tensors")
+
+
+_EXPECTED = "expected the weights of a DINOv3, DINO or MAE ViT"
+_REMEDY = "use DINOv3 weights or the authors' .pth of DINO or MAE"
+
+
+def _any(keys: Iterable[str], pattern: str) -> bool:
+    return any(fnmatchcase(key, pattern) for key in keys)
+
+
+def _first_reason(reasons: dict[str, str], key: str) -> str | None:
+    return next((reason for pattern, reason in reasons.items() if fnmatchcase(key, pattern)), None)
+
+
+def _sample(names: list[str], limit: int = 3) -> str:
+    shown = ", ".join(name[:80] or '""' for name in names[:limit])
+    return shown + (", ..." if len(names) > limit else "")

@@ -1,0 +1,84 @@
+"""The account of a conversion: where every tensor of the source went and where every tensor of the model came from."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_GROUPS = (
+    ("patch embedding", re.compile(r"patch_embed\.")),
+    ("tokens", re.compile(r"(cls_token|storage_tokens)$")),
+    ("positions", re.compile(r"(pos_embed$|rope_embed\.)")),
+    ("attention", re.compile(r"blocks\.\d+\.attn\.")),
+    ("feed-forward", re.compile(r"blocks\.\d+\.mlp\.")),
+    ("LayerScale", re.compile(r"blocks\.\d+\.ls[12]\.")),
+    ("norms", re.compile(r"(blocks\.\d+\.norm[12]|norm)\.")),
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of every entry of the source and of every tensor of the model.
+
+    Args:
+        source: name of the weights.
+        mapped: source key -> name in the model (without "backbone."; q, k and v parts under their own names).
+        ignored: source key -> why it is left out.
+        model_keys: names in the model.
+        new: name in the model -> what it holds, where the source did not fill it.
+        metadata: as in the converted file.
+        warnings: what a user should look at, one line each.
+    """
+
+    source: str
+    mapped: Mapping[str, str]
+    ignored: Mapping[str, str]
+    model_keys: list[str]
+    new: Mapping[str, str]
+    metadata: Mapping[str, Any]
+    warnings: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        """Facts, counts by group, every ignored and every new key, warnings."""
+        lines = [f"{self.source}: {len(self.mapped) + len(self.ignored)} entries", *self._facts(), ""]
+        lines += self._counts()
+        lines += _grouped("ignored:", self.ignored)
+        lines += _grouped("new, not in the source:", self.new)
+        lines += [""] * bool(self.warnings) + [f"warning: {warning}" for warning in self.warnings]
+        return "\n".join(lines)
+
+    def _facts(self) -> list[str]:
+        m = self.metadata
+        prefix = f", names after {m['source_prefix']!r}" if m["source_prefix"] else ""
+        facts = {
+            "layout": m["source_layout"] + prefix,
+            "architecture": f"{m['arch']}: width {m['embed_dim']}, depth {m['depth']}, {m['num_heads']} heads (from "
+            f"{m['num_heads_from']}), {m['ffn']} of {m['ffn_hidden_dim']}, {m['num_register_tokens']} registers",
+            "LayerNorm eps": f"{m['layer_norm_eps']:g}",
+            "data set": f"{m['dataset']} ({m['dataset_from']}), mean {m['pixel_mean']}, std {m['pixel_std']}",
+            "rotary periods": m["periods"],
+            "qkv bias mask": m["bias_mask"],
+        }
+        return [f"  {name:<16}{value}" for name, value in facts.items()]
+
+    def _counts(self) -> list[str]:
+        read = Counter(_group(key) for key in self.mapped.values())
+        filled = Counter(_group(key) for key in self.model_keys if key not in self.new)
+        new = Counter(_group(key) for key in self.model_keys if key in self.new)
+        rows = [("", "read", "filled", "new")]
+        rows += [(name, read[name], filled[name], new[name]) for name, _ in _GROUPS if read[name] or new[name]]
+        rows.append(("total", read.total(), filled.total(), new.total()))
+        return [f"  {name:<16}" + "".join(f"{count:>8}" for count in counts) for name, *counts in rows]
+
+
+def _group(key: str) -> str:
+    return next(name for name, pattern in _GROUPS if pattern.match(key))
+
+
+def _grouped(title: str, keys: Mapping[str, str]) -> list[str]:
+    """List keys with their reasons; those that differ by an index only share a line."""
+    if not keys:
+        return []
+    counts = Counter((re.sub(r"(?<=\.)\d+(?=\.)", "*", key), reason) for key, reason in keys.items())
+    return ["", f"  {title}", *(f"    {key} x{count}: {reason}" for (key, reason), count in counts.items())]

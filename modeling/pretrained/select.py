@@ -1,0 +1,102 @@
+"""Finding the backbone's tensors in a checkpoint, with every key of it accounted for."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data.errors import InputError
+from modeling.pretrained.layouts import Layout, detect_layout, find_prefix, ignore_reason_outside
+
+_WRAPPERS = ("teacher", "model", "model_state_dict", "state_dict", "module", "student")  # the first present is taken
+_MAX_NESTING = 3
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_SHOWN_KEYS = 3  # in an error message, which is one line
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A checkpoint sorted into what the model uses and what it does not.
+
+    Args:
+        layout: how its keys are spelled.
+        prefix: what stands before them, "" for nothing.
+        tensors: our name -> tensor as stored.
+        mapped: source key -> our name.
+        ignored: source key -> why it is left out.
+    """
+
+    layout: Layout
+    prefix: str
+    tensors: dict[str, Tensor]
+    mapped: dict[str, str]
+    ignored: dict[str, str]
+
+
+def select(checkpoint: Mapping[str, Any]) -> Selection:
+    """Find the backbone in a (possibly wrapped) checkpoint, tell its layout and sort its keys.
+
+    Raises:
+        InputError: not a mapping of names to tensors, no supported ViT, a key that is neither known nor on the
+            layout's list of ignored ones, or a tensor of an unusable kind.
+    """
+    entries, ignored = _unwrap(checkpoint)
+    prefix = find_prefix(entries)
+    layout = detect_layout([key.removeprefix(prefix) for key in entries if key.startswith(prefix)])
+    tensors, mapped, unknown = {}, {}, []
+    for key, tensor in entries.items():
+        inside = key.startswith(prefix)
+        name = layout.rename(key.removeprefix(prefix)) if inside else None
+        reason = layout.ignore_reason(key.removeprefix(prefix)) if inside else None
+        reason = reason or ignore_reason_outside(key)
+        if name in tensors:
+            raise InputError(f"{key}: a second tensor for {name}; expected one")
+        if name is not None:
+            tensors[name] = _checked(key, tensor)
+            mapped[key] = name
+        elif reason is not None:
+            ignored[key] = reason
+        else:
+            unknown.append(key)
+    if unknown:
+        raise InputError(
+            f"{describe_keys(unknown, 'unknown')}; not a {layout.family} ViT in the {layout.name} layout as published"
+        )
+    return Selection(layout, prefix, tensors, mapped, ignored)
+
+
+def describe_keys(keys: list[str], what: str) -> str:
+    """Name the first few of `keys` for a one-line message: "2 unknown tensors (a, b)"."""
+    shown = ", ".join(key[:80] for key in keys[:_SHOWN_KEYS]) + (", ..." if len(keys) > _SHOWN_KEYS else "")
+    return f"{len(keys)} {what} tensor{'s' * (len(keys) > 1)} ({shown})"
+
+
+def _unwrap(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the innermost name -> tensor mapping, and what lies around it with the reason to leave it."""
+    ignored: dict[str, str] = {}
+    path = ""
+    for _ in range(_MAX_NESTING):
+        if not isinstance(checkpoint, Mapping) or not all(isinstance(key, str) for key in checkpoint):
+            raise InputError(f"expected a mapping from names to tensors, found {type(checkpoint).__name__}")
+        wrapper = next((key for key in _WRAPPERS if isinstance(checkpoint.get(key), Mapping)), None)
+        if wrapper is None:
+            break
+        ignored |= {path + key: f"beside {wrapper!r}, which is taken" for key in checkpoint if key != wrapper}
+        path += f"{wrapper}."
+        checkpoint = checkpoint[wrapper]
+    entries = {key: value for key, value in checkpoint.items() if isinstance(value, Tensor)}
+    ignored |= {path + key: "not a tensor" for key in checkpoint if key not in entries}
+    if not entries:
+        raise InputError("expected a mapping from names to tensors, found no tensor in it")
+    return entries, ignored
+
+
+def _checked(key: str, tensor: Tensor) -> Tensor:
+    tensor = tensor.detach()
+    if tensor.layout is not torch.strided or tensor.dtype not in _FLOATS:
+        raise InputError(f"{key}: expected floating-point weights, found {tensor.dtype} ({tensor.layout})")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise InputError(f"{key}: claims {tensor.numel():,} values, the file holds fewer; it is damaged")
+    return tensor

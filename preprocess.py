@@ -1,0 +1,37 @@
+"""Convert pretrained ViT weights for training: DINOv3 in any of its published layouts, DINO ViT-S/16, MAE ViT-B/16.
+
+    python preprocess.py --weights dinov3_vits16_pretrain_lvd1689m-08c60483.pth --output dinov3_vits16.pth
+
+docs/weights.md says where weights come from, what is accepted and what the converted file holds.
+"""
+
+import argparse
+
+from engine.cli import run
+from modeling.pretrained import ARCHITECTURES, DATASETS, convert_file
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Convert pretrained ViT weights into a 4-channel matting backbone.")
+    parser.add_argument(
+        "--weights", required=True, help=".pth or .safetensors; for sharded weights, model.safetensors.index.json"
+    )
+    parser.add_argument("--output", required=True, help=".pth to write")
+    parser.add_argument(
+        "--arch", default="auto", choices=["auto", *ARCHITECTURES], help="what the weights must be (default: detect)"
+    )
+    parser.add_argument(
+        "--dataset", default="auto", choices=["auto", *DATASETS], help="what DINOv3 was trained on (default: detect)"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    conversion = convert_file(arguments.weights, arguments.output, arguments.arch, arguments.dataset)
+    print(conversion.report)
+    print(f"wrote {arguments.output}")
+
+
+if __name__ == "__main__":
+    run(main)
