@@ -1,0 +1,230 @@
+"""Training samples composed from foregrounds, alphas and backgrounds on disk (Deep Image Matting and its like)."""
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data.dim_recipe import DIM_AFFINE, Crop, DimRecipe, Layer, draw_sample, make_crop
+from data.errors import InputError
+from data.files import images_by_stem, read_gray, read_rgb
+from data.scan import require_none, training_set_problems, unpaired
+from data.transforms import AffineRange
+from data.trimap import trimap_to_tensor
+
+ROOT_VARIABLE = "DINOMATTE_DIM_ROOT"  # environment variable that gives the root where the config does not
+MAX_ATTEMPTS = 20  # unusable samples in a row before `on_bad="skip"` gives up
+
+logger = logging.getLogger(__name__)
+
+
+class CompositionDataset(Dataset):
+    """Endlessly varied composites: sample (epoch, index) is a pure function of the files, `seed`, epoch and index.
+
+    Constructing it touches no disk; the folders are listed at the first sample, sorted by name. Foreground and
+    alpha are paired by name without extension. Position epoch * samples_per_epoch + index walks through the
+    backgrounds in order, so that over the epochs each is used equally often; under "modulo" pairing a background
+    always meets the same first foreground, as in the public recipe.
+
+    Args:
+        root: folder holding `fg`, `alpha` and `bg`; None takes the environment variable DINOMATTE_DIM_ROOT.
+        fg_dir, alpha_dir, bg_dir: folders to use instead of those under `root`.
+        samples_per_epoch: nominal length; 43100 is DIM's 431 foregrounds x 100.
+        pairing: "modulo" or "random" choice of the first foreground.
+        alpha_snap: alpha this close to 0 or 1 becomes 0 or 1 on reading, e.g. 2 / 255 against JPEG noise.
+        seed: of all samples, 0 or more.
+        on_bad: "error" raises for a file that cannot be used; "skip" warns and draws other files instead.
+        crop_size, trimap_erosion, trimap_size, double_foreground_prob, double_foreground, resize640_prob, affine,
+            interpolation, colour_jitter: see `data.dim_recipe.DimRecipe`.
+
+    Raises:
+        InputError: a setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike | None = None,
+        fg_dir: str | os.PathLike | None = None,
+        alpha_dir: str | os.PathLike | None = None,
+        bg_dir: str | os.PathLike | None = None,
+        samples_per_epoch: int = 43100,
+        crop_size: int = 512,
+        trimap_erosion: tuple[int, int] = (1, 29),
+        trimap_size: int | None = 640,
+        double_foreground_prob: float = 0.5,
+        double_foreground: str = "legacy",
+        resize640_prob: float = 0.25,
+        affine: AffineRange | None = DIM_AFFINE,
+        interpolation: str = "random",
+        colour_jitter: bool = True,
+        pairing: str = "modulo",
+        alpha_snap: float = 0.0,
+        seed: int = 0,
+        on_bad: str = "error",
+    ):
+        self.recipe = DimRecipe(
+            crop_size=crop_size,
+            trimap_erosion=tuple(trimap_erosion),
+            trimap_size=trimap_size,
+            double_foreground_prob=double_foreground_prob,
+            double_foreground=double_foreground,
+            resize640_prob=resize640_prob,
+            affine=affine,
+            interpolation=interpolation,
+            colour_jitter=colour_jitter,
+        )
+        if pairing not in ("modulo", "random"):
+            raise InputError(f"pairing: expected modulo or random, got {pairing!r}")
+        if on_bad not in ("error", "skip"):
+            raise InputError(f"on_bad: expected error or skip, got {on_bad!r}")
+        if samples_per_epoch < 1 or seed < 0 or not 0 <= alpha_snap < 0.5:
+            raise InputError(
+                "expected samples_per_epoch >= 1, seed >= 0 and 0 <= alpha_snap < 0.5, got "
+                f"{samples_per_epoch}, {seed}, {alpha_snap}"
+            )
+        self.root, self.fg_dir, self.alpha_dir, self.bg_dir = root, fg_dir, alpha_dir, bg_dir
+        self.samples_per_epoch = samples_per_epoch
+        self.pairing, self.seed, self.on_bad = pairing, seed, on_bad
+        self.alpha_levels = _snapped_levels(alpha_snap)
+        self.files: _Files | None = None
+        self.warned: set[str] = set()
+
+    def __len__(self) -> int:
+        return self.samples_per_epoch
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str]:
+        """Return sample `index` (epoch 0) or (epoch, index).
+
+        Returns:
+            image, fg, bg: (3, S, S) float32 RGB in [0, 1], not normalised; image = alpha fg + (1 - alpha) bg.
+            alpha: (1, S, S) float32 in [0, 1].
+            trimap: (1, S, S) float32 of 0, 0.5 and 1.
+            name: the foreground's name without extension.
+
+        Raises:
+            IndexError: index outside 0 .. len - 1.
+            InputError: no usable folders, or a bad file (see `on_bad`).
+        """
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        if self.files is None:
+            self.files = self._list_files()
+        if self.on_bad == "error":
+            return self._sample(self.files, epoch, index, attempt=0)
+        for attempt in range(MAX_ATTEMPTS):
+            sample = self._sample_or_none(self.files, epoch, index, attempt)
+            if sample is not None:
+                return sample
+        raise InputError(
+            f"{self.files.folders}: {MAX_ATTEMPTS} draws in a row met unusable files; scan the folders and mend them"
+        )
+
+    def problems(self, decode: bool = True) -> list[str]:
+        """Scan the whole set once and return one line per unusable file, as `data.scan.training_set_problems`."""
+        return training_set_problems(*self._folders(), decode=decode)
+
+    def _sample_or_none(self, files: "_Files", epoch: int, index: int, attempt: int) -> dict[str, Tensor | str] | None:
+        try:
+            return self._sample(files, epoch, index, attempt)
+        except InputError as error:
+            self._warn_once(str(error))
+            return None
+
+    def _sample(self, files: "_Files", epoch: int, index: int, attempt: int) -> dict[str, Tensor | str]:
+        key = [self.seed, epoch, index, attempt] if attempt else [self.seed, epoch, index]
+        rng = np.random.default_rng(np.random.SeedSequence(key))
+        drawn = draw_sample(self.recipe, rng)
+        # drawn whether needed or not, so that a setting changes only what it names
+        random_fg, random_second = rng.integers(len(files.pairs), size=2)
+        random_bg = rng.integers(len(files.backgrounds))
+        bg_index = random_bg if attempt else (epoch * len(self) + index) % len(files.backgrounds)
+        fg_index = bg_index % len(files.pairs) if self.pairing == "modulo" and not attempt else random_fg
+
+        layer = self._read_layer(*files.pairs[fg_index])
+        second = self._read_layer(*files.pairs[random_second]) if drawn.double_foreground else None
+        background = read_rgb(files.backgrounds[bg_index])
+        crop = make_crop(layer, second, background, drawn, self.recipe)
+        return {**_to_tensors(crop), "name": files.pairs[fg_index][0].stem}
+
+    def _read_layer(self, fg_path: Path, alpha_path: Path) -> Layer:
+        fg, alpha = read_rgb(fg_path), read_gray(alpha_path)
+        if fg.shape[:2] != alpha.shape:
+            raise InputError(
+                f"{alpha_path}: {alpha.shape[1]} x {alpha.shape[0]} pixels, but its foreground {fg_path} has "
+                f"{fg.shape[1]} x {fg.shape[0]}"
+            )
+        return Layer(fg, alpha if self.alpha_levels is None else self.alpha_levels[alpha])
+
+    def _folders(self) -> tuple[Path, Path, Path]:
+        root = self.root or os.environ.get(ROOT_VARIABLE)
+        folders = {"fg": self.fg_dir, "alpha": self.alpha_dir, "bg": self.bg_dir}
+        if not root and not all(folders.values()):
+            raise InputError(
+                "no training data: set dataloader.train.dataset.root, or the environment variable "
+                f"{ROOT_VARIABLE}, to a folder holding fg, alpha and bg (docs/data.md)"
+            )
+        fg_dir, alpha_dir, bg_dir = (Path(given or Path(root) / name) for name, given in folders.items())
+        for folder in (fg_dir, alpha_dir, bg_dir):
+            if not folder.is_dir():
+                raise InputError(
+                    f"{folder}: no such folder; training data is a folder holding fg, alpha and bg, given as "
+                    f"dataloader.train.dataset.root or {ROOT_VARIABLE}"
+                )
+        return fg_dir, alpha_dir, bg_dir
+
+    def _list_files(self) -> "_Files":
+        fg_dir, alpha_dir, bg_dir = self._folders()
+        fgs, alphas, backgrounds = (images_by_stem(folder) for folder in (fg_dir, alpha_dir, bg_dir))
+        missing = unpaired(fgs, fg_dir, alphas, alpha_dir)
+        if self.on_bad == "error":
+            require_none(missing, "every foreground needs its alpha; add or remove files, or set on_bad=skip")
+        for line in missing:
+            self._warn_once(line)
+        return _Files(
+            pairs=[(fgs[stem], alphas[stem]) for stem in fgs if stem in alphas],
+            backgrounds=list(backgrounds.values()),
+            folders=(fg_dir, alpha_dir, bg_dir),
+        )
+
+    def _warn_once(self, problem: str) -> None:
+        if problem not in self.warned:
+            self.warned.add(problem)
+            logger.warning("skipped: %s", problem)
+
+
+class _Files:
+    """The listed folders: (foreground, alpha) paths and background paths, neither empty."""
+
+    def __init__(self, pairs: list[tuple[Path, Path]], backgrounds: list[Path], folders: tuple[Path, Path, Path]):
+        fg_dir, alpha_dir, bg_dir = folders
+        if not pairs:
+            raise InputError(f"{fg_dir}, {alpha_dir}: expected foregrounds and alphas of the same names, found none")
+        if not backgrounds:
+            raise InputError(f"{bg_dir}: expected background photographs, found none")
+        self.pairs, self.backgrounds = pairs, backgrounds
+        self.folders = f"{fg_dir}, {alpha_dir}, {bg_dir}"
+
+
+def _snapped_levels(alpha_snap: float) -> np.ndarray | None:
+    """Lookup table of the 256 levels, those within `alpha_snap` of 0 and 1 moved there; None when none moves."""
+    reach = int(alpha_snap * 255 + 1e-6)  # 2 / 255 means two levels in spite of rounding
+    if reach == 0:
+        return None
+    levels = np.arange(256, dtype=np.uint8)
+    levels[: reach + 1] = 0
+    levels[255 - reach :] = 255
+    return levels
+
+
+def _to_tensors(crop: Crop) -> dict[str, Tensor]:
+    colours = {"image": crop.image, "fg": crop.fg, "bg": crop.bg}
+    return {
+        **{name: torch.from_numpy(np.ascontiguousarray(c.transpose(2, 0, 1))) for name, c in colours.items()},
+        "alpha": torch.from_numpy(crop.alpha[None]),
+        "trimap": trimap_to_tensor(crop.trimap),
+    }

@@ -1,0 +1,40 @@
+"""Pure, generator-driven steps of a training sample: draws take a numpy Generator, steps take what was drawn."""
+
+from data.transforms.affine import Affine, AffineRange, affine_for, affine_map, draw_affine
+from data.transforms.colour import ColourJitter, draw_colour_jitter, jitter_colour
+from data.transforms.composite import (
+    composite,
+    join_alphas,
+    join_foregrounds_exact,
+    join_foregrounds_legacy,
+    leaves_background,
+)
+from data.transforms.crop import choose_corner, crop_trimap, enlarged_size, unknown_corners
+from data.transforms.geometry import crop_map, nearest_indices, read_stretched, read_through, resize_map
+from data.transforms.interpolation import draw_interpolation
+
+__all__ = [
+    "Affine",
+    "AffineRange",
+    "ColourJitter",
+    "affine_for",
+    "affine_map",
+    "choose_corner",
+    "composite",
+    "crop_map",
+    "crop_trimap",
+    "draw_affine",
+    "draw_colour_jitter",
+    "draw_interpolation",
+    "enlarged_size",
+    "jitter_colour",
+    "join_alphas",
+    "join_foregrounds_exact",
+    "join_foregrounds_legacy",
+    "leaves_background",
+    "nearest_indices",
+    "read_stretched",
+    "read_through",
+    "resize_map",
+    "unknown_corners",
+]

@@ -1,0 +1,88 @@
+"""Random rotation, scale, shear and flips about the centre, the same for a foreground and its alpha."""
+
+from dataclasses import dataclass
+from math import cos, radians, sin
+
+import numpy as np
+
+from data.errors import InputError
+from data.transforms.geometry import Size
+
+
+@dataclass(frozen=True)
+class AffineRange:
+    """What `draw_affine` draws from. The defaults are the DIM recipe of Yaoyi-Li/GCA-Matting and hustvl/ViTMatte.
+
+    Args:
+        rotation: largest angle to either side, degrees.
+        rotation_min_side: pictures whose longer side is below this are not rotated.
+        scale: smallest and largest scale, drawn for x and y independently; 2 is twice as large.
+        shear: largest shear to either side, degrees.
+        flip_prob: probability of mirroring, each axis independently.
+
+    Raises:
+        InputError: a setting is out of its range.
+    """
+
+    rotation: float = 30.0
+    rotation_min_side: int = 1024
+    scale: tuple[float, float] = (0.8, 1.25)
+    shear: float = 10.0
+    flip_prob: float = 0.5
+
+    def __post_init__(self):
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise InputError(f"scale: expected 0 < smallest <= largest, got {tuple(self.scale)}")
+        if not (self.rotation >= 0 and 0 <= self.shear < 90):
+            raise InputError(f"expected rotation >= 0 and 0 <= shear < 90, got {self.rotation}, {self.shear}")
+        if not 0 <= self.flip_prob <= 1:
+            raise InputError(f"flip_prob: expected a probability, got {self.flip_prob}")
+
+
+@dataclass(frozen=True)
+class Affine:
+    """One draw: `angle` and `shear` in degrees, `scale` and `flip` for (x, y)."""
+
+    angle: float = 0.0
+    scale: tuple[float, float] = (1.0, 1.0)
+    shear: float = 0.0
+    flip: tuple[bool, bool] = (False, False)
+
+
+def draw_affine(rng: np.random.Generator, ranges: AffineRange) -> Affine:
+    """Draw one transform. Whether the picture is large enough for the rotation is for `affine_for` to say."""
+    return Affine(
+        angle=rng.uniform(-ranges.rotation, ranges.rotation),
+        scale=(rng.uniform(*ranges.scale), rng.uniform(*ranges.scale)),
+        shear=rng.uniform(-ranges.shear, ranges.shear),
+        flip=(bool(rng.random() < ranges.flip_prob), bool(rng.random() < ranges.flip_prob)),
+    )
+
+
+def affine_for(drawn: Affine, ranges: AffineRange, size: Size) -> Affine:
+    """The drawn transform for a picture of `size`: without its rotation where the recipe leaves that out."""
+    if max(size) >= ranges.rotation_min_side:
+        return drawn
+    return Affine(0.0, drawn.scale, drawn.shear, drawn.flip)
+
+
+def affine_map(affine: Affine, size: Size) -> np.ndarray:
+    """The pixel map of `affine` on a canvas of unchanged `size`: output pixel to input pixel, (3, 3) float64.
+
+    The recipe's composition: the inverse of rotation and shear, then the inverse scale and the flip divide the rows.
+    The centre is (w + 1) / 2, (h + 1) / 2 as published, one pixel past the middle of the pixel grid; kept, so that
+    the geometry is the published one.
+    """
+    angle, shear = radians(affine.angle), radians(affine.shear)
+    row_x, row_y = ((-1 if flip else 1) / scale for flip, scale in zip(affine.flip, affine.scale, strict=True))
+    linear = np.array(
+        [
+            [row_x * cos(angle), row_x * sin(angle + shear)],
+            [-row_y * sin(angle), row_y * cos(angle + shear)],
+        ]
+    ) / cos(shear)
+    centre = np.array([(size[1] + 1) / 2, (size[0] + 1) / 2])
+    pixel_map = np.eye(3)
+    pixel_map[:2, :2] = linear
+    pixel_map[:2, 2] = centre - linear @ centre
+    return pixel_map

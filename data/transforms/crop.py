@@ -1,0 +1,58 @@
+"""Where the training crop lies: centred on an unknown pixel, on a canvas large enough to hold it."""
+
+import numpy as np
+
+from data.transforms.geometry import Size, nearest_indices
+from data.trimap import UNKNOWN
+
+CANDIDATE_STEP = 4  # crop centres are looked for on every 4th row and column
+MIN_CANDIDATES = 10  # with fewer the crop is anywhere
+
+
+def enlarged_size(size: Size, crop_size: int) -> Size:
+    """Return `size`, or the size to enlarge to where a side is shorter than `crop_size` + 1: shorter side 1.1 crops.
+
+    Both sides grow by the same factor (to whole pixels, as the recipe rounds down).
+    """
+    if min(size) > crop_size:
+        return size
+    ratio = 1.1 * crop_size / min(size)
+    height, width = (max(crop_size + 1, int(side * ratio)) for side in size)
+    return height, width
+
+
+def unknown_corners(trimap: np.ndarray, canvas: Size, crop_size: int) -> np.ndarray:
+    """Top-left corners (N, 2), (row, column), of the crops inside `canvas` whose centre pixel is unknown.
+
+    Args:
+        trimap: (h, w) uint8 0 / 128 / 255 of any size; it covers the canvas, read by nearest pixel.
+    """
+    margin = crop_size // 2
+    rows, columns = (
+        nearest_indices(margin, length - margin, length, cells, CANDIDATE_STEP)
+        for length, cells in zip(canvas, trimap.shape, strict=True)
+    )
+    # the margin cancels: candidate k is centred at margin + k * step, so its corner is k * step
+    return np.argwhere(trimap[rows[:, None], columns] == UNKNOWN) * CANDIDATE_STEP
+
+
+def choose_corner(trimap: np.ndarray, canvas: Size, crop_size: int, draw: tuple[float, float]) -> tuple[int, int]:
+    """Choose the crop's (top, left) by two numbers `draw` in [0, 1): centred on an unknown pixel where it can be.
+
+    With fewer than `MIN_CANDIDATES` such places (or no unknown pixel at all) it is any crop, uniformly.
+    """
+    corners = unknown_corners(trimap, canvas, crop_size)
+    if len(corners) >= MIN_CANDIDATES:
+        top, left = corners[int(draw[0] * len(corners))]
+        return int(top), int(left)
+    top, left = (int(u * (length - crop_size + 1)) for u, length in zip(draw, canvas, strict=True))
+    return top, left
+
+
+def crop_trimap(trimap: np.ndarray, canvas: Size, corner: tuple[int, int], crop_size: int) -> np.ndarray:
+    """Read the (crop_size, crop_size) window at `corner` of a trimap that covers `canvas`, by nearest pixel."""
+    rows, columns = (
+        nearest_indices(start, start + crop_size, length, cells)
+        for start, length, cells in zip(corner, canvas, trimap.shape, strict=True)
+    )
+    return trimap[rows[:, None], columns]

@@ -1,0 +1,160 @@
+"""Measure what a training sample costs: this project's loader and the public recipe, same files, same run.
+
+    python tools/benchmark_loader.py [--samples 60] [--files 12] [--root DIM_FOLDER] [--json OUT.json]
+
+Without --root a temporary set is drawn: foregrounds around 1500 x 1100 (textured JPEGs, mattes of soft blobs and
+hairs, JPEG and PNG alternately) and 640 x 480 backgrounds. Time is processor time of one process with one thread.
+"""
+
+import argparse
+import json
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import cv2
+import numpy as np
+import PIL.Image
+import torch
+
+from data.dim_dataset import CompositionDataset
+from data.dim_recipe import DimRecipe, draw_sample
+from data.files import images_by_stem, replacing
+from data.workers import init_worker
+from engine.cli import run
+from tools.public_recipe import public_sample
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    init_worker(0)
+    with tempfile.TemporaryDirectory() as folder:
+        root = arguments.root or write_procedural_set(Path(folder), arguments.files)
+        ours, public = loaders(root)
+        times = interleaved_times({"ours": ours, "public": public}, arguments.samples)
+    report = summary(times)
+    for line in json.dumps(report, indent=2).splitlines():
+        print(line)
+    if arguments.json:
+        with replacing(arguments.json) as temporary:
+            temporary.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Milliseconds of one core per training sample.")
+    parser.add_argument("--samples", type=int, default=60, help="samples per loader")
+    parser.add_argument("--files", type=int, default=12, help="foregrounds and backgrounds to draw")
+    parser.add_argument("--root", type=Path, help="folder with fg, alpha and bg to use instead")
+    parser.add_argument("--json", type=Path, help="also write the report here")
+    return parser.parse_args()
+
+
+def loaders(root: Path) -> tuple[Callable[[int], object], Callable[[int], object]]:
+    """Return two functions from sample index to sample: this project's and the public recipe's."""
+    dataset = CompositionDataset(root)
+    fgs, alphas, bgs = (list(images_by_stem(root / name).values()) for name in ("fg", "alpha", "bg"))
+
+    def public(index: int):
+        rng = np.random.default_rng(index)
+        second = int(rng.integers(len(fgs)))
+        drawn = draw_sample(DimRecipe(), rng)
+        own = index % len(fgs)
+        return public_sample(fgs[own], alphas[own], bgs[index % len(bgs)], (fgs[second], alphas[second]), drawn, index)
+
+    return dataset.__getitem__, public
+
+
+def interleaved_times(functions: dict[str, Callable[[int], object]], samples: int) -> dict[str, list[float]]:
+    """Processor seconds of each call, the functions taking turns so that a busy machine is shared fairly."""
+    times = {name: [] for name in functions}
+    for index in range(-3, samples):  # three calls to warm up
+        for name, function in functions.items():
+            start = time.process_time()
+            function(index % samples)
+            if index >= 0:
+                times[name].append(time.process_time() - start)
+    return times
+
+
+def summary(times: dict[str, list[float]]) -> dict:
+    """Mean, median and largest milliseconds per loader, their ratio, and what it ran on."""
+    report = {
+        name: {
+            "mean_ms": round(1000 * float(np.mean(t)), 1),
+            "median_ms": round(1000 * float(np.median(t)), 1),
+            "max_ms": round(1000 * max(t), 1),
+            "samples": len(t),
+        }
+        for name, t in times.items()
+    }
+    report["public_over_ours"] = round(float(np.mean(times["public"]) / np.mean(times["ours"])), 2)
+    report["machine"] = {"processor": processor_name(), "system": platform.platform()}
+    report["versions"] = {
+        "python": platform.python_version(),
+        "opencv": cv2.__version__,
+        "numpy": np.__version__,
+        "pillow": PIL.__version__,
+        "torch": torch.__version__,
+    }
+    return report
+
+
+def processor_name() -> str:
+    """The processor's name where the system tells it, else its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.machine()
+
+
+def write_procedural_set(root: Path, count: int) -> Path:
+    """Draw `count` foregrounds with mattes, around 1500 x 1100 in either orientation, and as many backgrounds."""
+    rng = np.random.default_rng(0)
+    for name in ("fg", "alpha", "bg"):
+        (root / name).mkdir()
+    for index in range(count):
+        size = (int(rng.integers(1000, 1200)), int(rng.integers(1400, 1600)))
+        size = size if index % 3 else size[::-1]
+        alpha_suffix = "png" if index % 2 else "jpg"
+        write(root / "fg" / f"{index:03}.jpg", texture(rng, size))
+        write(root / "alpha" / f"{index:03}.{alpha_suffix}", matte(rng, size))
+        write(root / "bg" / f"{index:03}.jpg", texture(rng, (480, 640)))
+    return root
+
+
+def texture(rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Smooth coloured clouds of several scales with fine grain, (H, W, 3) uint8."""
+    image = rng.normal(0, 6, (*size, 3)).astype(np.float32) + 128
+    for cells in (4, 12, 40, 120):
+        clouds = rng.normal(0, 160 / np.sqrt(cells), (cells, cells, 3)).astype(np.float32)
+        image += cv2.resize(clouds, size[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def matte(rng: np.random.Generator, size: tuple[int, int], hairs: int = 200) -> np.ndarray:
+    """A soft-edged blob around the middle with hairs leaving it, (H, W) uint8."""
+    height, width = size
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
+    lumps = cv2.resize(rng.normal(0, 0.5, (6, 6)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    inside = 0.6 - np.hypot(x, y) + 0.3 * lumps
+    alpha = np.clip(inside * rng.uniform(10, 60) + 0.5, 0, 1)
+    strands = np.zeros(size, np.uint8)
+    for angle in rng.uniform(0, 2 * np.pi, hairs):
+        reach = np.cumsum(rng.normal(0.02, 0.01, 40)) + 0.3
+        bend = angle + np.cumsum(rng.normal(0, 0.02, 40))
+        points = np.stack([width * (1 + reach * np.cos(bend)) / 2, height * (1 + reach * np.sin(bend)) / 2], 1)
+        cv2.polylines(strands, [np.int32(points * 16)], False, 255, 1, cv2.LINE_AA, shift=4)
+    return (np.maximum(alpha, strands / np.float32(255)) * 255).astype(np.uint8)
+
+
+def write(path: Path, image: np.ndarray) -> None:
+    PIL.Image.fromarray(image).save(path, quality=92)
+
+
+if __name__ == "__main__":
+    run(main)
