@@ -1,0 +1,221 @@
+"""SyntheticMatting: an endless, repeatable matting data set whose alpha, foreground and background are exact."""
+
+import operator
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from data.errors import InputError
+from data.synthetic.photographs import shipped_photographs
+from data.synthetic.scene import Scene, draw_scene, pick_family
+from data.trimap import BACKGROUND, FOREGROUND, UNKNOWN, trimap_from_alpha, trimap_to_tensor
+
+PHOTOGRAPH_SHARE = {"mixed": 0.5, "textures": 0.0, "photographs": 1.0}
+WHOLE_SCENE_FROM = 384  # pixels; smaller samples are crops of larger scenes
+SMALLEST_SIZE = 32
+ATTEMPTS = 12
+
+
+class SyntheticMatting(Dataset):
+    """Procedural composites: `dataset[index]`, or `dataset[epoch, index]` for a fresh set every epoch.
+
+    A sample is a pure function of (seed, epoch, index): workers, order and earlier calls do not matter. Nothing
+    is read or drawn before the first sample.
+
+    Args:
+        size: side, or (height, width), of a sample in pixels.
+        samples_per_epoch: the length.
+        trimap_erosion: lowest and highest side of the structuring elements that make trimaps, pixels; drawn for
+            foreground and background separately, narrow ones more often. Default: 1 to a fifth of the shorter
+            side, at most 41, which spans the two trimap sets of alphamatting.com.
+        scene_size: lowest and highest shorter side, pixels, of the scene a sample is cut from, drawn
+            log-uniformly. Default: 1.2 to 7 sizes (at most 1000) for samples under 384 pixels, as training
+            crops are cut; larger samples show whole scenes.
+        backgrounds: "mixed", "textures" (surfaces too; reads no files) or "photographs".
+        sensor_noise, jpeg_quality: degrade the image, and only the image, after compositing: the standard
+            deviation of Gaussian noise in [0, 1] units, and the JPEG quality 1..100. Off by default, and then
+            image = alpha * fg + (1 - alpha) * bg holds exactly in float32.
+
+    Raises:
+        InputError: a setting out of its range; on the first sample, scikit-image's photographs are missing.
+    """
+
+    def __init__(
+        self,
+        size: int | tuple[int, int] = 128,
+        samples_per_epoch: int = 1000,
+        seed: int = 0,
+        trimap_erosion: tuple[int, int] | None = None,
+        scene_size: tuple[float, float] | None = None,
+        backgrounds: str = "mixed",
+        sensor_noise: float = 0.0,
+        jpeg_quality: int | None = None,
+    ):
+        self.height, self.width = _checked_size(size)
+        shorter = min(self.height, self.width)
+        self.samples_per_epoch = _at_least("samples_per_epoch", samples_per_epoch, 1)
+        self.seed = _at_least("seed", seed, 0)
+        self.trimap_erosion = _checked_range(
+            "trimap_erosion", trimap_erosion or (1, int(np.clip(0.2 * shorter, 5, 41))), lowest=1
+        )
+        self.scene_size = _checked_range("scene_size", scene_size or _usual_scenes(shorter), lowest=shorter)
+        if backgrounds not in PHOTOGRAPH_SHARE:
+            raise InputError(f"backgrounds: expected one of {', '.join(PHOTOGRAPH_SHARE)}, got {backgrounds!r}")
+        self.backgrounds = backgrounds
+        self.sensor_noise = _at_least("sensor_noise", sensor_noise, 0)
+        if jpeg_quality is not None and not 1 <= jpeg_quality <= 100:
+            raise InputError(f"jpeg_quality: expected None or 1..100, got {jpeg_quality}")
+        self.jpeg_quality = jpeg_quality
+
+    def __len__(self) -> int:
+        return self.samples_per_epoch
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, torch.Tensor | str]:
+        """Return image, fg, bg (3, H, W), alpha (1, H, W), trimap (1, H, W) of 0, 0.5, 1 (all float32), and name."""
+        scene, trimap = self.scene(key)
+        rng = self._generator(key, stream=2)
+        image = self._degraded(rng, scene.composite())
+        return {
+            "image": _to_tensor(image),
+            "trimap": trimap_to_tensor(trimap),
+            "alpha": _to_tensor(scene.alpha[..., None]),
+            "fg": _to_tensor(scene.foreground),
+            "bg": _to_tensor(scene.background),
+            "name": self.name(key),
+        }
+
+    def scene(self, key: int | tuple[int, int]) -> tuple[Scene, np.ndarray]:
+        """The arrays behind a sample: the scene and its (H, W) uint8 trimap of 0, 128 and 255.
+
+        The trimap always has an unknown region; a scene that leaves less than 1 % of either known region, or
+        hardly any unknown, is drawn anew as long as attempts last.
+        """
+        family, rng = self._family(key), self._generator(key, stream=1)
+        photographs = () if self.backgrounds == "textures" else shipped_photographs()
+        kept = None
+        for _ in range(ATTEMPTS):
+            scene = self._drawn(rng, family, photographs)
+            trimap = random_trimap(rng, scene.alpha, self.trimap_erosion)
+            if _has_all_regions(trimap):
+                return scene, trimap
+            if kept is None and (trimap == UNKNOWN).any():
+                kept = scene, trimap
+        if kept is None:
+            raise RuntimeError(f"{self.name(key)}: {ATTEMPTS} scenes in a row had no unknown pixel")
+        return kept
+
+    def name(self, key: int | tuple[int, int]) -> str:
+        """The sample's name, "<family>_<index>", with the epoch in between unless it is 0. Draws nothing."""
+        epoch, index = self._position(key)
+        return f"{self._family(key)}_{index}" if epoch == 0 else f"{self._family(key)}_e{epoch}_{index}"
+
+    def _position(self, key: int | tuple[int, int]) -> tuple[int, int]:
+        epoch, index = key if isinstance(key, tuple | list) else (0, key)
+        epoch, index = operator.index(epoch), operator.index(index)
+        if not 0 <= index < len(self) or epoch < 0:
+            raise IndexError(f"sample {index} of epoch {epoch}: the data set has {len(self)} samples per epoch")
+        return epoch, index
+
+    def _generator(self, key: int | tuple[int, int], stream: int) -> np.random.Generator:
+        """Separate streams for the family (0), the scene (1) and the degradation (2) of one sample."""
+        return np.random.default_rng(np.random.SeedSequence((self.seed, *self._position(key), stream)))
+
+    def _family(self, key: int | tuple[int, int]) -> str:
+        return pick_family(self._generator(key, stream=0))
+
+    def _drawn(self, rng: np.random.Generator, family: str, photographs: Sequence[np.ndarray]) -> Scene:
+        low, high = self.scene_size
+        shorter = np.exp(rng.uniform(np.log(low), np.log(high)))
+        scale = max(1.0, shorter / min(self.height, self.width))
+        return draw_scene(
+            rng,
+            family,
+            window=(self.height, self.width),
+            scene=(self.height * scale, self.width * scale),
+            photographs=photographs,
+            background_photographs=PHOTOGRAPH_SHARE[self.backgrounds],
+        )
+
+    def _degraded(self, rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+        if self.sensor_noise > 0:
+            noise = rng.standard_normal(image.shape, np.float32)
+            image = np.clip(image + np.float32(self.sensor_noise) * noise, 0, 1)
+        if self.jpeg_quality is not None:
+            pixels = np.rint(image[..., ::-1] * 255).astype(np.uint8)  # cv2 writes BGR
+            _, coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, self.jpeg_quality])
+            image = cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32) / 255
+        return image
+
+
+def random_trimap(rng: np.random.Generator, alpha: np.ndarray, erosion: tuple[int, int]) -> np.ndarray:
+    """Draw a trimap for (H, W) `alpha`: eroded known regions, then unknown painted wider as by hand.
+
+    Both erosions are `low` to `high` pixels wide (sides of the element), squeezed towards narrow ones; if a known
+    region vanishes, they are halved until it does not or they are 1.
+
+    Returns:
+        (H, W) uint8 of 0, 128 and 255; known regions agree with alpha.
+    """
+    low, high = erosion
+    sides = low + (high - low) * rng.random() ** 1.5 * rng.uniform(0.5, 1, 2)
+    while True:
+        foreground_side, background_side = (max(1, round(side)) for side in sides)
+        trimap = trimap_from_alpha(alpha, foreground_side, background_side)
+        if max(foreground_side, background_side) == 1 or _has_all_regions(trimap):
+            break
+        sides = sides / 2
+    painted = _painted_wider(rng, trimap, int(max(sides)))
+    return painted if _has_all_regions(painted) else trimap
+
+
+def _painted_wider(rng: np.random.Generator, trimap: np.ndarray, side: int) -> np.ndarray:
+    """Close small known islands and add round dabs along the unknown band, as a person with a brush does."""
+    unknown = (trimap == UNKNOWN).astype(np.uint8)
+    if rng.random() < 0.4:
+        element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side // 2 * 2 + 3,) * 2)
+        unknown = cv2.morphologyEx(unknown, cv2.MORPH_CLOSE, element)
+    if rng.random() < 0.3:
+        rows, columns = np.nonzero(unknown)
+        for _ in range(int(rng.integers(1, 8)) if len(rows) else 0):
+            at = rng.integers(len(rows))
+            cv2.circle(unknown, (int(columns[at]), int(rows[at])), int(rng.integers(1, side + 4)), 1, -1)
+    return np.where(unknown > 0, np.uint8(UNKNOWN), trimap)
+
+
+def _has_all_regions(trimap: np.ndarray) -> bool:
+    """Whether at least 1 % each is known foreground and background, and at least 1 % is unknown."""
+    least = 0.01 * trimap.size
+    return all(np.count_nonzero(trimap == value) >= least for value in (BACKGROUND, UNKNOWN, FOREGROUND))
+
+
+def _to_tensor(array: np.ndarray) -> torch.Tensor:
+    """(H, W, C) -> (C, H, W) float32, contiguous."""
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32))
+
+
+def _usual_scenes(shorter: int) -> tuple[float, float]:
+    if shorter >= WHOLE_SCENE_FROM:
+        return shorter, shorter
+    return 1.2 * shorter, max(1.2 * shorter, min(7 * shorter, 1000))
+
+
+def _checked_size(size: int | Sequence[int]) -> tuple[int, int]:
+    sides = (size, size) if isinstance(size, int) else tuple(size)
+    if len(sides) != 2 or min(sides) < SMALLEST_SIZE:
+        raise InputError(f"size: expected a side or (height, width) of at least {SMALLEST_SIZE} pixels, got {size}")
+    return sides
+
+
+def _checked_range(name: str, limits: Sequence[float], lowest: float) -> tuple[float, float]:
+    if len(limits) != 2 or not lowest <= limits[0] <= limits[1]:
+        raise InputError(f"{name}: expected (low, high) with {lowest} <= low <= high, got {tuple(limits)}")
+    return tuple(limits)
+
+
+def _at_least(name: str, value: float, lowest: float) -> float:
+    if not value >= lowest:
+        raise InputError(f"{name}: expected at least {lowest}, got {value}")
+    return value

@@ -1,0 +1,93 @@
+"""Writing synthetic samples as files, in the two layouts that matting programs read."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data.errors import InputError
+from data.files import write_png
+from data.synthetic.dataset import SyntheticMatting
+
+DIM_FOLDERS = ("fg", "alpha", "bg")
+COMPOSITION1K_FOLDERS = ("merged", "trimaps", "alpha_copy")
+
+
+def write_dim_layout(
+    folder: str | Path, count: int, size: int | tuple[int, int] = 512, seed: int = 0, backgrounds: str = "mixed"
+) -> list[str]:
+    """Write `count` foregrounds, alphas and backgrounds as Deep Image Matting's training set lies.
+
+    fg/NAME.png and alpha/NAME.png share names; bg/background_K.png has its own. All are 8-bit of `size`.
+
+    Returns:
+        The foregrounds' names, in order.
+
+    Raises:
+        InputError: a setting out of range, or a folder already holds images of another set.
+    """
+    dataset = SyntheticMatting(size, count, seed, backgrounds=backgrounds)
+    names = [dataset.name(index) for index in range(count)]
+    background_names = [f"background_{index}" for index in range(count)]
+    folders = _empty_or_own(folder, DIM_FOLDERS, (names, names, background_names))
+    for index, (alpha, foreground, background, _) in _rounded_samples(dataset):
+        write_png(folders["fg"] / f"{names[index]}.png", foreground)
+        write_png(folders["alpha"] / f"{names[index]}.png", alpha)
+        write_png(folders["bg"] / f"{background_names[index]}.png", background)
+    return names
+
+
+def write_composition1k_layout(
+    folder: str | Path, count: int, size: int | tuple[int, int] = 512, seed: int = 0, backgrounds: str = "mixed"
+) -> list[str]:
+    """Write `count` test images as Composition-1k lies: merged/, trimaps/ and alpha_copy/ of equal names.
+
+    Names are NAME_k.png with the family of the object (hair, fur, net, ...) for NAME and the sample's index for k.
+    The files agree among themselves: merged is rint(alpha * fg + (1 - alpha) * bg) of the 8-bit alpha and
+    colours, and known regions of the trimap are exactly 0 or 255 in alpha.
+
+    Returns:
+        The names, in order.
+
+    Raises:
+        InputError: as `write_dim_layout`.
+    """
+    dataset = SyntheticMatting(size, count, seed, backgrounds=backgrounds)
+    names = [dataset.name(index) for index in range(count)]
+    folders = _empty_or_own(folder, COMPOSITION1K_FOLDERS, (names, names, names))
+    for index, (alpha, foreground, background, trimap) in _rounded_samples(dataset):
+        write_png(folders["merged"] / f"{names[index]}.png", composite_8bit(alpha, foreground, background))
+        write_png(folders["trimaps"] / f"{names[index]}.png", trimap)
+        write_png(folders["alpha_copy"] / f"{names[index]}.png", alpha)
+    return names
+
+
+def composite_8bit(alpha: np.ndarray, foreground: np.ndarray, background: np.ndarray) -> np.ndarray:
+    """Composite uint8 alpha (H, W) and colours (H, W, 3), rounded to the nearest level."""
+    weight = alpha[..., None] / 255.0
+    return np.rint(weight * foreground + (1 - weight) * background).astype(np.uint8)
+
+
+def _rounded_samples(dataset: SyntheticMatting) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
+    """Yield index and 8-bit alpha (H, W), foreground, background (H, W, 3) and trimap (H, W) of every sample."""
+    for index in tqdm(range(len(dataset)), desc="synthetic", unit="image", disable=None):
+        scene, trimap = dataset.scene(index)
+        arrays = (scene.alpha, scene.foreground, scene.background)
+        yield index, (*(np.rint(array * 255).astype(np.uint8) for array in arrays), trimap)
+
+
+def _empty_or_own(folder: str | Path, subfolders: tuple[str, ...], expected: tuple[list[str], ...]) -> dict[str, Path]:
+    """Return the subfolders by name; what lies in them must be files this call would write itself."""
+    paths = {name: Path(folder) / name for name in subfolders}
+    for path, names in zip(paths.values(), expected, strict=True):
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path}: expected a folder or nothing, found a file; choose another output folder")
+        own = {f"{name}.png" for name in names}
+        foreign = sorted(found.name for found in path.glob("*") if found.name not in own and found.name[0] != ".")
+        if foreign:
+            raise InputError(
+                f"{path}: already holds {len(foreign)} files of another set, {foreign[0]} first; choose an empty "
+                "output folder"
+            )
+    return paths
