@@ -11,9 +11,15 @@ def run(main: Callable[[], int | None]) -> None:
     try:
         status = main() or 0
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
     sys.exit(status)
+
+
+def one_line(error: InputError) -> str:
+    """The message itself: a data-loading process sends its errors wrapped in a traceback, the message last."""
+    last_line = str(error).strip().splitlines()[-1]
+    return last_line.rpartition(f"{InputError.__name__}: ")[2]

@@ -13,6 +13,7 @@ import torch.multiprocessing as mp
 from detectron2.utils import comm
 
 from data.errors import InputError
+from engine.cli import one_line
 
 TIMEOUT = timedelta(minutes=30)
 
@@ -88,7 +89,7 @@ def _worker(
         _join(machine_rank * local_size + local_rank, world_size, local_rank, local_size, dist_url, device_type)
         _run_and_leave(main, args)
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
 
 
