@@ -6,6 +6,7 @@ Every key a file has too much or too little is accounted for: expected ones are 
 import logging
 import pickle
 import zipfile
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from torch import nn
 
 from data.errors import InputError
 from data.files import replacing
+from modeling.pretrained.report import key_pattern
 
 logger = logging.getLogger("dinomatte.checkpoint")
 
@@ -83,9 +85,9 @@ def load_model(model: nn.Module, checkpoint: dict[str, Any], path: str | Path, *
     model.load_state_dict(state, strict=False)
     logger.info("%s: loaded %d of %d tensors of the model", path, len(expected) - len(missing), len(expected))
     if missing:
-        logger.info("start fresh: %s", _abbreviated(missing, limit=len(missing)))
+        logger.info("start fresh: %s", _counted(missing))
     if unused:
-        logger.info("in the file, left out by the config: %s", _abbreviated(unused, limit=len(unused)))
+        logger.info("in the file, left out by the config: %s", _counted(unused))
 
 
 def model_metadata(model: nn.Module) -> dict[str, Any]:
@@ -155,6 +157,11 @@ def _starts_fresh(key: str) -> bool:
 def _may_be_left_out(key: str) -> bool:
     pieces = ("backbone.cls_token", "backbone.storage_tokens", "backbone.pos_embed", "backbone.norm.")
     return key.startswith(pieces)
+
+
+def _counted(names: Iterable[str]) -> str:
+    """All of the names, those that differ by an index only counted together."""
+    return ", ".join(f"{pattern} x{count}" for pattern, count in Counter(map(key_pattern, names)).items())
 
 
 def _abbreviated(names: Iterable[str], limit: int = 4) -> str:

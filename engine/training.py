@@ -15,7 +15,9 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from data.dim_dataset import CompositionDataset
 from data.errors import InputError
+from data.scan import require_none
 from engine.checkpoint import MattingCheckpointer
 from engine.config import build
 from engine.device import resolve_device
@@ -96,9 +98,25 @@ def _distributed(model: nn.Module, config: DictConfig, device: torch.device) -> 
 def _loader_factory(config: DictConfig) -> Callable[[int], Any]:
     def make_loader(start_iteration: int) -> Any:
         config.dataloader.train.start_iteration = start_iteration
-        return build(config.dataloader.train)
+        loader = build(config.dataloader.train)
+        if comm.is_main_process():
+            _scan(loader.dataset, config.train.scan_data)
+        return loader
 
     return make_loader
+
+
+def _scan(dataset: Any, mode: str) -> None:
+    """Name every unusable training file before the first iteration, not hours later."""
+    if mode not in ("off", "headers", "decode"):
+        raise InputError(f"train.scan_data: expected off, headers or decode, got {mode!r}")
+    if mode == "off" or not isinstance(dataset, CompositionDataset):
+        return
+    problems = dataset.problems(decode=mode == "decode")
+    if dataset.on_bad == "error":
+        require_none(problems, "mend or remove them, or set dataloader.train.dataset.on_bad=skip")
+    for problem in problems:
+        logger.warning("will be skipped: %s", problem)
 
 
 def _build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimizer:

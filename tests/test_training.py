@@ -7,10 +7,13 @@ import sys
 
 import pytest
 import torch
+from detectron2.config import LazyCall as L
 from tiny import CONFIG, ROOT, overrides
 
 import main
+from data.dim_dataset import CompositionDataset
 from data.errors import InputError
+from data.synthetic import write_dim_layout
 from engine import cli
 from engine.checkpoint import read_checkpoint
 from engine.config import build, load_config
@@ -181,6 +184,18 @@ def test_a_mistake_in_a_worker_process_is_one_line_too(tmp_path):
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
     assert "ffn must be one of" in result.stderr
+
+
+def test_training_on_files_scans_them_first_and_names_the_bad_ones(tmp_path):
+    write_dim_layout(tmp_path / "dim", 3, size=64)
+    settings = [*overrides(tmp_path / "run", 2, "lr_multiplier.warmup_length=0.6"), "train.seed=0"]
+    config = load_config(CONFIG, [o for o in settings if "dataloader.train.dataset" not in o])
+    config.dataloader.train.dataset = L(CompositionDataset)(root=str(tmp_path / "dim"), crop_size=64)
+    train(config)
+    assert read_checkpoint(tmp_path / "run" / "model_final.pth")["iteration"] == 1
+    (tmp_path / "dim" / "bg" / "broken.jpg").write_text("<html>")
+    with pytest.raises(InputError, match=r"broken\.jpg: not a readable image.*on_bad=skip"):
+        train(config)
 
 
 def test_configs_build_the_sizes_they_name():

@@ -1,9 +1,8 @@
 """Deep Image Matting for training, Composition-1k for validation.
 
-Both roots are settings: dataloader.train.dataset.root and dataloader.test.root, or the environment variables below.
+Where they lie is a setting: dataloader.train.dataset.root and dataloader.test.root, or the environment variables
+DINOMATTE_DIM_ROOT and DINOMATTE_COMPOSITION1K_ROOT.
 """
-
-import os
 
 from detectron2.config import LazyCall as L
 from omegaconf import OmegaConf
@@ -14,14 +13,9 @@ from data.loader import build_train_loader
 
 dataloader = OmegaConf.create()
 dataloader.train = L(build_train_loader)(
-    dataset=L(CompositionDataset)(
-        root=os.environ.get("DINOMATTE_DIM_ROOT"),
-        samples_per_epoch=43100,
-        crop_size=512,
-        seed="${train.seed}",
-    ),
+    dataset=L(CompositionDataset)(root=None, samples_per_epoch=43100, crop_size=512, seed="${train.seed}"),
     batch_size=16,  # per process
     num_workers=4,
     seed="${train.seed}",
 )
-dataloader.test = L(Composition1k)(root=os.environ.get("DINOMATTE_COMPOSITION1K_ROOT"))
+dataloader.test = L(Composition1k)(root=None)

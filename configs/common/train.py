@@ -10,6 +10,7 @@ train = dict(
     clip_grad_norm=None,
     sync_batch_norm=False,
     checkpointer=dict(period=1000, max_to_keep=None),
+    scan_data="headers",  # before training, of image files: off, headers (seconds) or decode (finds truncation too)
     eval_period=0,  # iterations between evaluations on dataloader.test; 0 for none
     num_panels=4,  # pictures for TensorBoard at each evaluation
     log_period=20,

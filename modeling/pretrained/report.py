@@ -72,6 +72,11 @@ class Report:
         return [f"  {name:<16}" + "".join(f"{count:>8}" for count in counts) for name, *counts in rows]
 
 
+def key_pattern(key: str) -> str:
+    """The key with its indexes as *, so that keys that differ by an index only can be counted together."""
+    return re.sub(r"(?<=\.)\d+(?=\.)", "*", key)
+
+
 def _group(key: str) -> str:
     return next(name for name, pattern in _GROUPS if pattern.match(key))
 
@@ -80,5 +85,5 @@ def _grouped(title: str, keys: Mapping[str, str]) -> list[str]:
     """List keys with their reasons; those that differ by an index only share a line."""
     if not keys:
         return []
-    counts = Counter((re.sub(r"(?<=\.)\d+(?=\.)", "*", key), reason) for key, reason in keys.items())
+    counts = Counter((key_pattern(key), reason) for key, reason in keys.items())
     return ["", f"  {title}", *(f"    {key} x{count}: {reason}" for (key, reason), count in counts.items())]

@@ -1,0 +1,117 @@
+"""The whole path on embedded data: convert weights, train, predict, score. What `make demo` runs.
+
+    python tools/demo.py [--output-dir output/demo] [--images 24] [key=value ...]
+
+Nothing is downloaded: the weights are random ones in DINOv3's published layout, the images procedural. Each step is
+the command a user would type and is printed before it runs.
+"""
+
+import argparse
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+
+from data.composition1k import Composition1k
+from data.files import images_by_stem, read_gray, read_rgb, read_trimap, write_png
+from data.synthetic import write_composition1k_layout
+from data.trimap import UNKNOWN, fuse_with_trimap
+from engine.cli import run
+from metrics import mean_scores, score_image
+from modeling.backbone import ViT
+
+CONFIG = "configs/ViTMatte_demo.py"
+TEST_SIZE = 320
+TEST_SEED = 2_000_003  # never drawn in training
+SHEET_ROWS = 6
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output-dir", type=Path, default=Path("output/demo"))
+    parser.add_argument("--images", type=int, default=24, help="how many unseen images to predict and score")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the training config")
+    arguments = parser.parse_args()
+    started = time.monotonic()
+    folder = arguments.output_dir
+    test_set, mattes = folder / "test", folder / "mattes"
+
+    write_random_dinov3(folder / "dinov3_random.pth")
+    write_composition1k_layout(test_set, arguments.images, size=TEST_SIZE, seed=TEST_SEED)
+
+    step("preprocess.py", "--weights", folder / "dinov3_random.pth", "--output", folder / "backbone.pth")
+    run_dir, backbone = f"train.output_dir={folder}/run", f"train.init_checkpoint={folder}/backbone.pth"
+    step("main.py", "--config-file", CONFIG, "train.device=cpu", run_dir, backbone, *arguments.overrides)
+    checkpoint = folder / "run" / "model_final.pth"
+    step("inference.py", "--config-file", CONFIG, "--checkpoint", checkpoint, "--data-dir", test_set,
+         "--output-dir", mattes)  # fmt: skip
+    step("evaluation.py", "--pred-dir", mattes, "--label-dir", test_set / "alpha_copy", "--trimap-dir",
+         test_set / "trimaps", "--json", folder / "scores.json")  # fmt: skip
+
+    print_comparison(test_set, mattes)
+    write_png(folder / "contact_sheet.png", contact_sheet(test_set, mattes))
+    print(f"\ncontact sheet (image | trimap | prediction | truth): {folder / 'contact_sheet.png'}")
+    print(f"the demo took {time.monotonic() - started:.0f} s")
+
+
+def write_random_dinov3(path: Path) -> None:
+    """Save random weights of the demo's small backbone in the layout of the official DINOv3 files."""
+    torch.manual_seed(0)
+    state = ViT(in_chans=3, embed_dim=96, depth=4, num_heads=3).state_dict()
+    for block in range(4):
+        bias_mask = torch.ones(3, 96)
+        bias_mask[1] = 0
+        state[f"blocks.{block}.attn.qkv.bias_mask"] = bias_mask.flatten()
+        for scale in ("ls1", "ls2"):
+            state[f"blocks.{block}.{scale}.gamma"].fill_(0.1)  # DINOv3's scales are trained; its 1e-5 start is not
+    state["mask_token"] = torch.zeros(1, 96)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, path)
+
+
+def step(script: str, *arguments: object) -> None:
+    """Print and run one command; leave with its status if it fails."""
+    words = [script, *map(str, arguments)]
+    print(f"\n$ python {shlex.join(words)}", flush=True)
+    status = subprocess.run([sys.executable, *words]).returncode
+    if status:
+        sys.exit(status)
+
+
+def print_comparison(test_set: Path, mattes: Path) -> None:
+    """Print the model's mean SAD beside that of alpha = 0.5 in the unknown region."""
+    predicted, undecided = [], []
+    predictions = images_by_stem(mattes)
+    for sample in Composition1k(str(test_set)):
+        alpha, trimap = sample["alpha"], sample["trimap"]
+        half = fuse_with_trimap(np.full_like(alpha, UNKNOWN), trimap)
+        predicted.append(score_image(read_gray(predictions[sample["name"]]), alpha, trimap))
+        undecided.append(score_image(half, alpha, trimap))
+    model, half = mean_scores(predicted)["sad"], mean_scores(undecided)["sad"]
+    print(f"\nmean SAD on {len(predicted)} unseen images: {model:.3f}; alpha = 0.5 in the unknown region: {half:.3f}")
+    print(f"the model's error is {model / half:.0%} of it")
+
+
+def contact_sheet(test_set: Path, mattes: Path) -> np.ndarray:
+    """Stack image | trimap | prediction | truth of evenly spaced test images, (H, W, 3) uint8."""
+    folders = [images_by_stem(folder) for folder in (test_set / "merged", test_set / "trimaps", mattes)]
+    truths = images_by_stem(test_set / "alpha_copy")
+    names = list(truths)[:: max(1, len(truths) // SHEET_ROWS)][:SHEET_ROWS]
+    rows = []
+    for name in names:
+        image, trimap, prediction = (folder[name] for folder in folders)
+        grays = [read_trimap(trimap), read_gray(prediction), read_gray(truths[name])]
+        rows.append(
+            np.concatenate([read_rgb(image), *(np.repeat(gray[..., None], 3, axis=2) for gray in grays)], axis=1)
+        )
+    return np.concatenate(rows)
+
+
+if __name__ == "__main__":
+    run(main)
