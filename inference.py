@@ -30,7 +30,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--device", help="cpu, cuda, cuda:N or mps; the best there is by default")
     parser.add_argument("--skip-existing", action="store_true", help="leave outputs that exist as they are")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
-    return parser.parse_args(arguments)
+    return parser.parse_intermixed_args(arguments)
 
 
 def plan(arguments: argparse.Namespace) -> list:
@@ -52,8 +52,8 @@ def main(arguments: list[str] | None = None) -> int:
     from engine.device import resolve_device
     from engine.inference import run_jobs
 
-    device = resolve_device(arguments.device)
     config = load_config(arguments.config_file, arguments.overrides)
+    device = resolve_device(arguments.device or config.get("train", {}).get("device"))
     model = build(config.model)
     load_model(model, read_checkpoint(arguments.checkpoint), arguments.checkpoint)
     model.to(device).eval()

@@ -23,7 +23,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--eval-only", action="store_true", help="score a checkpoint on the validation set and leave")
     parser.add_argument("--device", help="cpu, cuda or mps; the same as train.device=...")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
-    arguments = parser.parse_args(arguments)
+    arguments = parser.parse_intermixed_args(arguments)
     if arguments.device:
         arguments.overrides.append(f"train.device={arguments.device}")
     return arguments
@@ -31,13 +31,17 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 def work(arguments: argparse.Namespace) -> None:
     """What each process of the job does."""
+    from detectron2.utils import comm
+
     from engine.config import load_config
     from engine.trainer import NonFiniteLossError
     from engine.training import evaluate, format_scores, train
 
     config = load_config(arguments.config_file, arguments.overrides)
     if arguments.eval_only:
-        print(format_scores(evaluate(config)))
+        scores = evaluate(config)
+        if comm.is_main_process():
+            print(format_scores(scores))
         return
     try:
         train(config, resume=arguments.resume)

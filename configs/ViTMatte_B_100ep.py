@@ -1,12 +1,14 @@
 """DINOv3 ViT-B/16, 100 epochs of Deep Image Matting, 10 images on each of 2 GPUs: ViTMatte-B's schedule.
 
-python main.py --config-file configs/ViTMatte_B_100ep.py --num-gpus 2 \\
+    python main.py --config-file configs/ViTMatte_B_100ep.py --num-gpus 2 \\
         train.init_checkpoint=weights/dinov3_vitb16.pth
 """
 
-from .common.model import dinov3_backbone
-from .common.scheduler import iterations, step_schedule
-from .ViTMatte_S_100ep import dataloader, model, optimizer, train
+from .common.dataloader import dataloader
+from .common.model import dinov3_backbone, model
+from .common.optimizer import optimizer
+from .common.scheduler import lr_multiplier
+from .common.train import train
 
 model.backbone = dinov3_backbone(
     "dinov3_vitb16",
@@ -16,12 +18,10 @@ model.backbone = dinov3_backbone(
 dataloader.train.batch_size = 10
 
 train.output_dir = "./output/ViTMatte_B_100ep"
-train.max_iter = iterations(100, 10 * 2)  # 215,500
-train.checkpointer.period = iterations(10, 10 * 2)
+train.max_iter = int(43100 / 10 / 2 * 100)
+train.checkpointer.period = int(43100 / 10 / 2 * 10)
 
-lr_multiplier = step_schedule(
-    train.max_iter,
-    factors=[1.0, 0.1, 0.05],
-    milestones=[iterations(30, 10 * 2), iterations(90, 10 * 2)],
-    warmup_iterations=250,
-)
+lr_multiplier.scheduler.values = [1.0, 0.1, 0.05]
+lr_multiplier.scheduler.milestones = [int(43100 / 10 / 2 * 30), int(43100 / 10 / 2 * 90)]
+lr_multiplier.scheduler.num_updates = train.max_iter
+lr_multiplier.warmup_length = 250 / train.max_iter

@@ -3,13 +3,15 @@
     python main.py --config-file configs/ViTMatte_L_100ep.py --num-gpus 2 \\
         train.init_checkpoint=weights/dinov3_vitl16.pth
 
-There is no published ViTMatte-L; depth-dependent settings follow ViTDet-L (global attention every sixth block,
-layer decay 0.8, drop path 0.4 halved for the shorter schedule).
+There is no published ViTMatte-L: the schedule is ViTMatte-B's, and what depends on depth follows ViTDet-L (global
+attention every sixth block, layer decay 0.8, drop path 0.4, halved here for the shorter schedule).
 """
 
-from .common.model import dinov3_backbone
-from .common.scheduler import iterations, step_schedule
-from .ViTMatte_S_100ep import dataloader, model, optimizer, train
+from .common.dataloader import dataloader
+from .common.model import dinov3_backbone, model
+from .common.optimizer import optimizer
+from .common.scheduler import lr_multiplier
+from .common.train import train
 
 global_blocks = [5, 11, 17, 23]
 model.backbone = dinov3_backbone(
@@ -23,12 +25,10 @@ dataloader.train.batch_size = 8
 optimizer.params.layer_decay = 0.8
 
 train.output_dir = "./output/ViTMatte_L_100ep"
-train.max_iter = iterations(100, 8 * 2)  # 269,375
-train.checkpointer.period = iterations(10, 8 * 2)
+train.max_iter = int(43100 / 8 / 2 * 100)
+train.checkpointer.period = int(43100 / 8 / 2 * 10)
 
-lr_multiplier = step_schedule(
-    train.max_iter,
-    factors=[1.0, 0.1, 0.05],
-    milestones=[iterations(30, 8 * 2), iterations(90, 8 * 2)],
-    warmup_iterations=250,
-)
+lr_multiplier.scheduler.values = [1.0, 0.1, 0.05]
+lr_multiplier.scheduler.milestones = [int(43100 / 8 / 2 * 30), int(43100 / 8 / 2 * 90)]
+lr_multiplier.scheduler.num_updates = train.max_iter
+lr_multiplier.warmup_length = 250 / train.max_iter

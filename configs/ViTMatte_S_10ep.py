@@ -9,7 +9,7 @@ That report: SAD 29.28, MSE 6.1e-3 on Composition-1k. This config's own result i
 from .common.dataloader import dataloader
 from .common.model import model
 from .common.optimizer import optimizer
-from .common.scheduler import step_schedule
+from .common.scheduler import lr_multiplier
 from .common.train import train
 
 iterations_per_epoch = 1347  # 43100 images / (16 images x 2 GPUs), rounded up as the report counts
@@ -22,9 +22,7 @@ optimizer.lr = 5e-4
 optimizer.params.layer_decay = 0.65
 optimizer.params.head_lr_mult = 3.0  # the factor in that project's code; its report speaks of five
 
-lr_multiplier = step_schedule(
-    train.max_iter,
-    factors=[1.0, 0.5, 0.2],
-    milestones=[8 * iterations_per_epoch, int(9.5 * iterations_per_epoch)],
-    warmup_iterations=1000,
-)
+lr_multiplier.scheduler.values = [1.0, 0.5, 0.2]
+lr_multiplier.scheduler.milestones = [8 * iterations_per_epoch, int(9.5 * iterations_per_epoch)]
+lr_multiplier.scheduler.num_updates = train.max_iter
+lr_multiplier.warmup_length = 1000 / train.max_iter

@@ -39,7 +39,7 @@ model.backbone = L(ViT)(
 model.colour_prior = L(ColourPrior)(sigmas=[4, 12, 36])
 model.decoder.img_chans = 4 + 3 * 4  # RGB, trimap, and three channels for each scale of the prior
 model.decoder.convstream_out = [32, 48, 64]
-model.decoder.fusion_out = [96, 64, 48, 24]
+model.decoder.fusion_out = [96, 64, 32, 16]
 
 dataloader = OmegaConf.create()
 dataloader.train = L(build_train_loader)(
@@ -51,13 +51,13 @@ dataloader.train = L(build_train_loader)(
 dataloader.test = L(EightBit)(dataset=L(SyntheticMatting)(size=256, samples_per_epoch=16, seed=1_000_003))
 
 train.output_dir = "./output/demo"
-train.max_iter = 360
+train.max_iter = 400
 train.amp.enabled = False
 train.clip_grad_norm = 1.0
-train.checkpointer.period = 120
-train.eval_period = 120
+train.checkpointer.period = 200
+train.eval_period = 200
 
-optimizer.lr = 2e-3
+optimizer.lr = 3e-3
 optimizer.weight_decay = 0.05
 optimizer.params.layer_decay = 1.0  # the backbone starts from random weights too
 optimizer.params.head_lr_mult = 1.0

@@ -80,7 +80,7 @@ class MattingFolder:
         folders = {"image": self.image_dir, "trimap": self.trimap_dir}
         if self.alpha_dir is not None:
             folders["alpha"] = self.alpha_dir
-        found = {part: images_by_stem(folder) for part, folder in folders.items()}
+        found = {part: images_by_stem(folder, ignore_case=True) for part, folder in folders.items()}
         images = found["image"]
         if not images:
             raise InputError(f"{self.image_dir}: expected images, found none")

@@ -179,7 +179,7 @@ class CompositionDataset(Dataset):
 
     def _list_files(self) -> "_Files":
         fg_dir, alpha_dir, bg_dir = self._folders()
-        fgs, alphas, backgrounds = (images_by_stem(folder) for folder in (fg_dir, alpha_dir, bg_dir))
+        fgs, alphas, backgrounds = (images_by_stem(folder, ignore_case=True) for folder in (fg_dir, alpha_dir, bg_dir))
         missing = unpaired(fgs, fg_dir, alphas, alpha_dir)
         if self.on_bad == "error":
             require_none(missing, "every foreground needs its alpha; add or remove files, or set on_bad=skip")

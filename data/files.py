@@ -92,10 +92,11 @@ def read_size(path: str | os.PathLike) -> tuple[int, int]:
         return (width, height) if turned else (height, width)
 
 
-def images_by_stem(folder: str | os.PathLike) -> dict[str, Path]:
+def images_by_stem(folder: str | os.PathLike, ignore_case: bool = False) -> dict[str, Path]:
     """Map name without extension -> path for every image file directly in `folder`, sorted by name.
 
-    Extensions count in any case; other files (Thumbs.db, .DS_Store, ...) are ignored.
+    Extensions count in any case; other files (Thumbs.db, .DS_Store, ...) are ignored. With `ignore_case` the keys
+    are lower case, to pair Cat.JPG with cat.png.
 
     Raises:
         InputError: no such folder, or two images share a stem.
@@ -107,12 +108,13 @@ def images_by_stem(folder: str | os.PathLike) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
             continue
-        if path.stem in found:
+        stem = path.stem.casefold() if ignore_case else path.stem
+        if stem in found:
             raise InputError(
-                f"{folder}: {found[path.stem].name} and {path.name} share a name; names must differ beyond the "
+                f"{folder}: {found[stem].name} and {path.name} share a name; names must differ beyond the "
                 "extension, remove one"
             )
-        found[path.stem] = path
+        found[stem] = path
     return found
 
 
@@ -160,7 +162,7 @@ def _opened(path: str | os.PathLike, decode: bool = True) -> Iterator[Image.Imag
                 width, height = image.size
                 if width * height > MAX_PIXELS:
                     raise InputError(f"{path}: {width} x {height} pixels is over the limit of {MAX_PIXELS:,}")
-                if getattr(image, "n_frames", 1) > 1:
+                if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a camera's JPEG with its preview
                     raise InputError(f"{path}: expected a single image, found {image.n_frames} frames")
                 if not decode:
                     yield image

@@ -22,7 +22,7 @@ def training_set_problems(
     Raises:
         InputError: one of the folders does not exist or two of its files share a stem.
     """
-    fgs, alphas, bgs = (images_by_stem(folder) for folder in (fg_dir, alpha_dir, bg_dir))
+    fgs, alphas, bgs = (images_by_stem(folder, ignore_case=True) for folder in (fg_dir, alpha_dir, bg_dir))
     problems = unpaired(fgs, fg_dir, alphas, alpha_dir)
     unreadable = unreadable_images([*fgs.values(), *alphas.values(), *bgs.values()], decode, num_threads)
     problems += unreadable.values()

@@ -11,12 +11,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
 from data.errors import InputError
 from data.files import replacing
+from modeling.checkpoint_file import write_checkpoint
 from modeling.pretrained.report import key_pattern
 
 logger = logging.getLogger("dinomatte.checkpoint")
@@ -41,7 +43,11 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: not a readable checkpoint (truncated, or not made by torch.save): {reason}"
         ) from error
     model = checkpoint.get("model") if isinstance(checkpoint, dict) else None
-    if not isinstance(model, dict) or not all(isinstance(value, torch.Tensor) for value in model.values()):
+    if (
+        not isinstance(model, dict)
+        or not all(isinstance(value, torch.Tensor) for value in model.values())
+        or not isinstance(checkpoint.get("metadata", {}), dict)
+    ):
         raise InputError(
             f"{path}: expected {{'model': tensors, ...}} as main.py and preprocess.py write it; "
             "convert pretrained weights with preprocess.py first"
@@ -112,8 +118,7 @@ class MattingCheckpointer(DetectionCheckpointer):
         data = {"model": self.model.state_dict(), "metadata": model_metadata(self.model)}
         data |= {key: value.state_dict() for key, value in self.checkpointables.items()} | kwargs
         path = Path(self.save_dir) / f"{name}.pth"
-        with replacing(path) as temporary:
-            torch.save(data, temporary)
+        write_checkpoint(path, data)
         self.tag_last_checkpoint(path.name)
         logger.info("saved %s", path)
 
@@ -131,7 +136,14 @@ class MattingCheckpointer(DetectionCheckpointer):
         for key in self.checkpointables if checkpointables is None else checkpointables:
             if key not in checkpoint:
                 raise InputError(f"{path}: cannot resume from it, it holds no {key} state")
-            self.checkpointables[key].load_state_dict(checkpoint[key])
+            try:
+                self.checkpointables[key].load_state_dict(checkpoint[key])
+            except (ValueError, RuntimeError, KeyError, TypeError) as error:
+                reason = " ".join(str(error).split())
+                raise InputError(
+                    f"{path}: cannot resume from it with these settings (optimizer and precision must be those of the "
+                    f"run): {reason}"
+                ) from error
         return checkpoint
 
 
@@ -140,8 +152,7 @@ def _check_metadata(model: nn.Module, metadata: dict[str, Any], path: str | Path
         theirs = metadata.get(name)
         if theirs is None:
             continue
-        pairs = zip(theirs, ours, strict=True) if isinstance(ours, list) else [(theirs, ours)]
-        if any(abs(a - b) > METADATA_TOLERANCE * max(abs(a), abs(b), 1e-12) for a, b in pairs):
+        if not np.allclose(theirs, ours, rtol=METADATA_TOLERANCE, atol=0):
             value = str(theirs).replace(" ", "")
             is_eps = name == "layer_norm_eps"
             setting = (

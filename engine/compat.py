@@ -13,7 +13,7 @@ def apply() -> None:
     """Supply what v0.6 expects: an (unused) `detectron2._C` and Pillow's former `Image.LINEAR`."""
     try:
         compiled = importlib.util.find_spec("detectron2._C") is not None
-    except ModuleNotFoundError:  # no detectron2: inference and metrics run without it
+    except ModuleNotFoundError:  # no detectron2, for those who use the library alone
         return
     except ValueError:  # our own empty module, registered by an earlier call, has no spec
         return

@@ -3,6 +3,7 @@
 Config files are Python and run when loaded: they are trusted, unlike weights and images.
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,24 @@ from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
+
+# it logs a traceback of what `build` reports in a line
+logging.getLogger("detectron2.config.instantiate").disabled = True
+
+NUMBER = (int, float)
+RUN_SETTINGS = {
+    "train.output_dir": (str, "a folder"),
+    "train.init_checkpoint": (str, "a file, or empty"),
+    "train.max_iter": (int, "a whole number"),
+    "train.seed": (int, "a whole number"),
+    "train.device": ((str, type(None)), "cpu, cuda, mps or null"),
+    "train.amp.enabled": (bool, "true or false"),
+    "train.clip_grad_norm": ((*NUMBER, type(None)), "a number or null"),
+    "train.checkpointer.period": (int, "a whole number"),
+    "train.eval_period": (int, "a whole number"),
+    "train.log_period": (int, "a whole number"),
+    "train.num_panels": (int, "a whole number"),
+}
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -23,16 +42,18 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
         raise InputError(f"{path}: expected a config file such as configs/ViTMatte_S_10ep.py, found none")
     try:
         config = LazyConfig.load(path)
-    except (SyntaxError, ImportError, AssertionError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: not a usable config: {error}") from error
+    except Exception as error:  # a config is a program, and may fail in any way
+        raise InputError(f"{path}: not a usable config: {type(error).__name__}: {_one_line(error)}") from error
     if not isinstance(config, DictConfig) or "model" not in config:
         raise InputError(f"{path}: expected a LazyConfig that defines `model`, found none")
     for override in overrides:
         _check_override(config, override, path)
     try:
-        return LazyConfig.apply_overrides(config, list(overrides))
+        config = LazyConfig.apply_overrides(config, list(overrides))
     except Exception as error:  # hydra and omegaconf raise many kinds; all mean a value that cannot be read
         raise InputError(f"override {' '.join(overrides)}: {_one_line(error)}") from error
+    _check_run_settings(config, path)
+    return config
 
 
 def build(node: DictConfig) -> Any:
@@ -47,6 +68,16 @@ def build(node: DictConfig) -> Any:
         if isinstance(error, InputError):
             raise
         raise InputError(f"config: {_one_line(error)}") from error
+
+
+def _check_run_settings(config: DictConfig, path: str) -> None:
+    """Refuse a setting of the run that is missing or of the wrong kind, before anything depends on it."""
+    for key, (kind, expected) in RUN_SETTINGS.items():
+        if config.get("train") is None:  # a config for inference alone
+            return
+        value = OmegaConf.select(config, key)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise InputError(f"{path}: {key} must be {expected}, got {value!r}")
 
 
 def _check_override(config: DictConfig, override: str, path: str) -> None:

@@ -67,14 +67,6 @@ def launch(
         sys.exit(error.exit_code)
 
 
-def world_size() -> int:
-    return dist.get_world_size() if dist.is_initialized() else 1
-
-
-def rank() -> int:
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
 def _worker(
     local_rank: int,
     main: Callable[..., None],

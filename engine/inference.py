@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from data.composition1k import Composition1k, MattingFolder
 from data.errors import InputError
-from data.files import IMAGE_SUFFIXES, images_by_stem, read_rgb, read_trimap, write_png
+from data.files import IMAGE_SUFFIXES, read_rgb, read_trimap, write_png
 from data.trimap import UNKNOWN, fuse_with_trimap, trimap_to_tensor
 
 
@@ -42,6 +43,9 @@ def predict_alpha(model: nn.Module, image: np.ndarray, trimap: np.ndarray) -> np
 
     Returns:
         (H, W) uint8 alpha, rounded to the nearest level.
+
+    Raises:
+        InputError: the model's output is not finite.
     """
     if not (trimap == UNKNOWN).any():
         return trimap.copy()
@@ -51,8 +55,25 @@ def predict_alpha(model: nn.Module, image: np.ndarray, trimap: np.ndarray) -> np
             "trimap": trimap_to_tensor(trimap)[None],
         }
         phas = model(batch)["phas"][0, 0]
+        if not torch.isfinite(phas).all():
+            raise InputError("the model predicts NaN: its checkpoint is from a run that diverged, or fp16 overflows")
         alpha = (phas * 255).round().to(torch.uint8).cpu().numpy()
     return fuse_with_trimap(alpha, trimap)
+
+
+def read_pair(job: Job) -> tuple[np.ndarray, np.ndarray]:
+    """Read a job's image (H, W, 3) uint8 and trimap (H, W) uint8 of 0, 128 and 255.
+
+    Raises:
+        InputError: a file cannot be read, or the sizes differ.
+    """
+    image, trimap = read_rgb(job.image), read_trimap(job.trimap)
+    if image.shape[:2] != trimap.shape:
+        raise InputError(
+            f"{job.trimap}: the trimap is {_size(trimap)}, its image {job.image} is {_size(image)}; "
+            "make the trimap at the image's size"
+        )
+    return image, trimap
 
 
 def plan_files(image: str, trimap: str, output: str) -> list[Job]:
@@ -63,9 +84,11 @@ def plan_files(image: str, trimap: str, output: str) -> list[Job]:
     """
     image_path, trimap_path, output_path = Path(image), Path(trimap), Path(output)
     if image_path.is_dir():
-        return _plan_folders(image_path, trimap_path, output_path)
-    if trimap_path.is_dir():
-        raise InputError(f"{trimap}: expected a trimap file for the image file {image}, found a folder")
+        return _plan_folder(MattingFolder(image_path, trimap_path, allow_extra=False), output_path)
+    for path in (image_path, trimap_path):
+        if not path.is_file():
+            found = "a folder" if path.is_dir() else "nothing"
+            raise InputError(f"{path}: expected an image file (or two folders), found {found}")
     if output_path.is_dir() or not output_path.suffix:
         output_path = output_path / f"{image_path.stem}.png"
     _check_output(output_path, image_path, trimap_path)
@@ -74,7 +97,7 @@ def plan_files(image: str, trimap: str, output: str) -> list[Job]:
 
 def plan_composition1k(root: str, output_dir: str) -> list[Job]:
     """Pair `root`/merged with `root`/trimaps, the layout of the Composition-1k test set."""
-    return _plan_folders(Path(root) / "merged", Path(root) / "trimaps", Path(output_dir))
+    return _plan_folder(Composition1k(root, require_alpha=False), Path(output_dir))
 
 
 def run_jobs(model: nn.Module, jobs: Iterable[Job], *, skip_existing: bool = False) -> Iterator[Outcome]:
@@ -84,35 +107,26 @@ def run_jobs(model: nn.Module, jobs: Iterable[Job], *, skip_existing: bool = Fal
             yield Outcome(job, "skipped", "exists")
             continue
         try:
-            image, trimap = read_rgb(job.image), read_trimap(job.trimap)
-            if image.shape[:2] != trimap.shape:
-                raise InputError(
-                    f"{job.trimap}: the trimap is {_size(trimap)}, its image {job.image} is {_size(image)}; "
-                    "make the trimap at the image's size"
-                )
+            image, trimap = read_pair(job)
             write_png(job.output, predict_alpha(model, image, trimap))
         except InputError as error:
-            yield Outcome(job, "failed", str(error))
+            message = str(error)
+            yield Outcome(job, "failed", message if str(job.image) in message else f"{job.image}: {message}")
             continue
         nothing_to_do = not (trimap == UNKNOWN).any()
         remark = f"{job.trimap}: no unknown pixel (gray 85 to 169); the matte is the trimap" if nothing_to_do else ""
         yield Outcome(job, "written", remark)
 
 
-def _plan_folders(image_dir: Path, trimap_dir: Path, output_dir: Path) -> list[Job]:
-    images, trimaps = images_by_stem(image_dir), images_by_stem(trimap_dir)
-    if not images:
-        raise InputError(f"{image_dir}: expected images, found none ({', '.join(sorted(IMAGE_SUFFIXES))})")
-    unpaired = sorted(images.keys() ^ trimaps.keys())
-    if unpaired:
-        some = ", ".join(unpaired[:5]) + (f" and {len(unpaired) - 5} more" if len(unpaired) > 5 else "")
-        raise InputError(f"{image_dir} and {trimap_dir}: every image needs a trimap of the same name; unpaired: {some}")
+def _plan_folder(pairs: MattingFolder, output_dir: Path) -> list[Job]:
+    files = pairs.files()
     if output_dir.suffix.lower() in IMAGE_SUFFIXES or output_dir.is_file():
         raise InputError(f"{output_dir}: expected a folder for the mattes of a folder of images")
-    for folder in (image_dir, trimap_dir):
+    for folder in (pairs.image_dir, pairs.trimap_dir):
         if output_dir.resolve() == folder.resolve():
             raise InputError(f"{output_dir}: is an input folder; the mattes need a folder of their own")
-    return [Job(name, images[name], trimaps[name], output_dir / f"{name}.png") for name in images]
+    images = [(item["image"], item["trimap"]) for item in files]
+    return [Job(image.stem, image, trimap, output_dir / f"{image.stem}.png") for image, trimap in images]
 
 
 def _check_output(output: Path, *inputs: Path) -> None:

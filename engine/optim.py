@@ -2,8 +2,6 @@
 
 from torch import nn
 
-from modeling.backbone import ViT
-
 
 def param_groups(
     model: nn.Module,
@@ -17,7 +15,8 @@ def param_groups(
     With L backbone blocks, the patch embedding and tokens learn at `base_lr * layer_decay ** (L + 1)`, block i
     (from 0) at `base_lr * layer_decay ** (L - i)`; residual convolutions, the final norm and all else at `base_lr`,
     the decoder at `base_lr * head_lr_mult`. The scheme of BEiT and ViTDet, with ViTMatte's treatment of what is new.
-    Parts are found by module, not by parameter name, so wrappers like DDP change nothing.
+    Parts are found by module, not by parameter name, so wrappers like DDP change nothing: a backbone is what has
+    `parameter_layers` and `token_parameters` (see `modeling.backbone.ViT`), a decoder what is called so.
 
     Weight decay is 0 for norms, biases, LayerScale, tokens and position embeddings.
 
@@ -27,10 +26,11 @@ def param_groups(
     lr_factors: dict[nn.Parameter, float] = {}
     undecayed: set[nn.Parameter] = set()
     for module in model.modules():
-        if isinstance(module, ViT):
-            num_layers = len(module.blocks)
-            for parameter, layer in module.parameter_layers():
-                lr_factors[parameter] = layer_decay ** (num_layers + 1 - layer)
+        if hasattr(module, "parameter_layers"):
+            layers = dict(module.parameter_layers())
+            top = max(layers.values()) + 1  # what no layer claims is new, and learns at the full rate
+            lr_factors.update({parameter: layer_decay ** (top - layer) for parameter, layer in layers.items()})
+        if hasattr(module, "token_parameters"):
             undecayed.update(module.token_parameters())
         if isinstance(getattr(module, "decoder", None), nn.Module):
             lr_factors.update(dict.fromkeys(module.decoder.parameters(), head_lr_mult))

@@ -1,7 +1,7 @@
 """The training step, on Detectron2's loop and hooks."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,7 @@ class MattingTrainer(TrainerBase):
 
     Args:
         model: maps a batch to named losses in training mode; may be wrapped in DDP.
-        make_loader: returns endless batches from the given iteration on. Called when training starts, because only
-            then is it known where a resumed run continues.
+        batches: endless, or None until `self.batches` is set: only after resuming is it known where they start.
         optimizer: over the model's parameters.
         precision: autocast and loss scaling.
         seed: of the model's random draws.
@@ -37,7 +36,7 @@ class MattingTrainer(TrainerBase):
     def __init__(
         self,
         model: nn.Module,
-        make_loader: Callable[[int], Iterable[dict[str, Any]]],
+        batches: Iterable[dict[str, Any]] | None,
         optimizer: torch.optim.Optimizer,
         *,
         precision: Precision,
@@ -46,16 +45,16 @@ class MattingTrainer(TrainerBase):
     ) -> None:
         super().__init__()
         self.model = model
-        self.make_loader = make_loader
+        self.batches = batches
         self.optimizer = optimizer
         self.precision = precision
         self.seed = seed
         self.clip_grad_norm = clip_grad_norm
-        self._batches = None
+        self._iterator = None
 
     def before_train(self) -> None:
         self.model.train()
-        self._batches = iter(self.make_loader(self.iter))
+        self._iterator = iter(self.batches)
         super().before_train()
 
     def run_step(self) -> None:
@@ -65,7 +64,7 @@ class MattingTrainer(TrainerBase):
             NonFiniteLossError: before the weights are touched.
         """
         started = time.perf_counter()
-        batch = next(self._batches)
+        batch = next(self._iterator)
         data_time = time.perf_counter() - started
 
         torch.manual_seed(_step_seed(self.seed, comm.get_rank(), self.iter))
@@ -101,8 +100,8 @@ class MattingTrainer(TrainerBase):
             return
         listed = ", ".join(f"{name}={value.item():g}" for name, value in losses.items())
         raise NonFiniteLossError(
-            f"loss is not finite at iteration {self.iter} (process {comm.get_rank()}): {listed}; "
-            "the last checkpoint is intact; lower the learning rate, use bf16 instead of fp16, or inspect the data"
+            f"loss is not finite at iteration {self.iter} (process {comm.get_rank()}): {listed}; earlier "
+            "checkpoints are kept; lower the learning rate, use bf16 instead of fp16, or inspect the data"
         )
 
     def _write_metrics(self, losses: dict[str, Tensor], total: Tensor, data_time: float) -> None:

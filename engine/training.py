@@ -1,7 +1,7 @@
 """Putting a training run together from a config."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +15,38 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from data.dim_dataset import CompositionDataset
 from data.errors import InputError
 from data.scan import require_none
 from engine.checkpoint import MattingCheckpointer
 from engine.config import build
 from engine.device import resolve_device
 from engine.precision import Precision
-from engine.trainer import MattingTrainer
+from engine.trainer import MattingTrainer, NonFiniteLossError
 from engine.validation import validate
+from metrics import METRICS
 
 logger = logging.getLogger("dinomatte.training")
 
 
-def train(config: DictConfig, resume: bool = False) -> None:
-    """Train the config's model from its initial checkpoint, or go on from the last checkpoint of the run folder."""
+def train(config: DictConfig, resume: bool = False) -> nn.Module:
+    """Train the config's model from its initial checkpoint, or go on from the last checkpoint of the run folder.
+
+    Returns:
+        The trained model, unwrapped.
+
+    Raises:
+        InputError: a setting or a file is not usable; most are found before the first iteration.
+        NonFiniteLossError: training diverged.
+    """
     _start_logging(config)
+    if comm.is_main_process():
+        LazyConfig.save(config, str(Path(config.train.output_dir) / "config.yaml"))
     device = resolve_device(config.train.device)
     torch.manual_seed(config.train.seed)
     model = build(config.model).to(device)
     trainer = MattingTrainer(
         _distributed(model, config, device),
-        _loader_factory(config),
+        None,
         _build_optimizer(config, model),
         precision=Precision(config.train.amp.enabled, config.train.amp.get("dtype", "fp16"), device),
         seed=config.train.seed,
@@ -48,9 +58,11 @@ def train(config: DictConfig, resume: bool = False) -> None:
     start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
     if start >= config.train.max_iter:
         logger.info("nothing to do: iteration %d of %d is done", start, config.train.max_iter)
-        return
+        return model
+    trainer.batches = _build_batches(config, start)
     logger.info("training from iteration %d to %d on %s", start, config.train.max_iter, device)
     trainer.train(start, config.train.max_iter)
+    return model
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
@@ -69,9 +81,8 @@ def evaluate(config: DictConfig) -> dict[str, float]:
 
 
 def format_scores(scores: dict[str, float]) -> str:
-    """One line of the four metrics, in the units papers print."""
-    sad, mse, grad, conn = (scores[name] for name in ("sad", "mse", "grad", "conn"))
-    return f"SAD {sad:.3f}  MSE {1000 * mse:.3f}e-3  Grad {grad:.3f}  Conn {conn:.3f}"
+    """One line of all metrics, in the units papers print (MSE in thousandths)."""
+    return "  ".join(f"{name.upper()} {1000 * scores[name] if name == 'mse' else scores[name]:.3f}" for name in METRICS)
 
 
 def _start_logging(config: DictConfig) -> None:
@@ -82,8 +93,13 @@ def _start_logging(config: DictConfig) -> None:
         raise InputError(f"train.output_dir={output_dir}: cannot make the folder: {error.strerror}") from error
     for name in ("detectron2", "fvcore", "dinomatte"):
         setup_logger(str(output_dir), distributed_rank=comm.get_rank(), name=name)
-    if comm.is_main_process():
-        LazyConfig.save(config, str(output_dir / "config.yaml"))
+    logging.getLogger("detectron2.engine.train_loop").addFilter(_needs_a_traceback)
+
+
+def _needs_a_traceback(record: logging.LogRecord) -> bool:
+    """False for Detectron2's report of errors whose message says everything; the script prints that."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, InputError | NonFiniteLossError)
 
 
 def _distributed(model: nn.Module, config: DictConfig, device: torch.device) -> nn.Module:
@@ -95,22 +111,28 @@ def _distributed(model: nn.Module, config: DictConfig, device: torch.device) -> 
     return DistributedDataParallel(model, device_ids=device_ids)
 
 
-def _loader_factory(config: DictConfig) -> Callable[[int], Any]:
-    def make_loader(start_iteration: int) -> Any:
-        config.dataloader.train.start_iteration = start_iteration
-        loader = build(config.dataloader.train)
-        if comm.is_main_process():
-            _scan(loader.dataset, config.train.scan_data)
-        return loader
+def _build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
+    node = config.optimizer.copy()
+    node._set_flag("allow_objects", True)
+    node.params.model = model
+    return build(node)
 
-    return make_loader
+
+def _build_batches(config: DictConfig, start_iteration: int) -> Iterable[dict[str, Any]]:
+    config.dataloader.train.start_iteration = start_iteration
+    loader = build(config.dataloader.train)
+    _scan(loader.dataset, config.train.scan_data)
+    return loader
 
 
 def _scan(dataset: Any, mode: str) -> None:
-    """Name every unusable training file before the first iteration, not hours later."""
+    """Name every unusable training file before the first iteration, not hours later.
+
+    Data sets that read files have a `problems` method; procedural ones have none.
+    """
     if mode not in ("off", "headers", "decode"):
         raise InputError(f"train.scan_data: expected off, headers or decode, got {mode!r}")
-    if mode == "off" or not isinstance(dataset, CompositionDataset):
+    if mode == "off" or not hasattr(dataset, "problems") or not comm.is_main_process():
         return
     problems = dataset.problems(decode=mode == "decode")
     if dataset.on_bad == "error":
@@ -119,26 +141,23 @@ def _scan(dataset: Any, mode: str) -> None:
         logger.warning("will be skipped: %s", problem)
 
 
-def _build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimizer:
-    node = config.optimizer.copy()
-    node._set_flag("allow_objects", True)
-    node.params.model = model
-    return build(node)
-
-
 def _build_validation(config: DictConfig) -> Any:
     if config.dataloader.get("test") is None:
         raise InputError("train.eval_period: the config has no dataloader.test to evaluate on")
-    return build(config.dataloader.test)
+    dataset = build(config.dataloader.test)
+    if hasattr(dataset, "problems") and comm.is_main_process():
+        require_none(dataset.problems(), "mend or remove them")
+    return dataset
 
 
 def _hooks(config: DictConfig, model: nn.Module, checkpointer: MattingCheckpointer) -> list[hooks.HookBase]:
     settings = config.train
     run_hooks = [hooks.IterationTimer(), hooks.LRScheduler(scheduler=build(config.lr_multiplier))]
+    if comm.is_main_process():
+        run_hooks.append(hooks.PeriodicCheckpointer(checkpointer, **settings.checkpointer))
     if settings.eval_period > 0:
         run_hooks.append(_evaluation_hook(config, model))
     if comm.is_main_process():
-        run_hooks.append(hooks.PeriodicCheckpointer(checkpointer, **settings.checkpointer))
         writers = [
             CommonMetricPrinter(settings.max_iter),
             JSONWriter(str(Path(settings.output_dir) / "metrics.json"), window_size=1),  # exact values, not medians
@@ -155,10 +174,9 @@ def _evaluation_hook(config: DictConfig, model: nn.Module) -> hooks.EvalHook:
         scores, panels = validate(model, dataset, num_panels=config.train.num_panels)
         logger.info("validation: %s", format_scores(scores))
         if comm.is_main_process():
-            storage = hook.trainer.storage
             for name, picture in panels:
-                storage.put_image(f"image | trimap | prediction | truth/{name}", picture)
-        return {f"validation/{metric}": scores[metric] for metric in ("sad", "mse", "grad", "conn")}
+                hook.trainer.storage.put_image(f"image | trimap | prediction | truth/{name}", picture)
+        return {f"validation/{metric}": scores[metric] for metric in METRICS}
 
     hook = hooks.EvalHook(config.train.eval_period, evaluate_now)
     return hook

@@ -22,8 +22,8 @@ def validate(model: nn.Module, dataset: Sequence[dict[str, Any]], num_panels: in
         num_panels: of how many of the first images to return pictures.
 
     Returns:
-        Mean scores over all images (the same on every process; MSE the plain mean) and, from the images this
-        process scored, (name, (3, H, 4 W) uint8 picture: image, trimap, prediction, truth).
+        Mean scores over all images (MSE the plain mean) and the pictures: name, and (3, H, 4 W) uint8 of image,
+        trimap, prediction and truth. The same on every process.
     """
     was_training = model.training
     model.eval()
@@ -38,7 +38,7 @@ def validate(model: nn.Module, dataset: Sequence[dict[str, Any]], num_panels: in
     finally:
         model.train(was_training)
     merged = {name: score for part in comm.all_gather(scores) for name, score in part.items()}
-    return mean_scores(merged.values()), panels
+    return mean_scores(merged.values()), [panel for part in comm.all_gather(panels) for panel in part]
 
 
 def _panel(sample: dict[str, Any], pred_alpha: np.ndarray) -> np.ndarray:

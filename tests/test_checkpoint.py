@@ -1,10 +1,13 @@
 """Checkpoints: what is refused, what may be missing, and that nothing half-written survives."""
 
 import pickle
+import subprocess
+import sys
 
 import pytest
 import torch
 from test_vitmatte import small_model
+from tiny import ROOT
 
 from data.errors import InputError
 from engine.checkpoint import MattingCheckpointer, load_model, model_metadata, read_checkpoint
@@ -99,18 +102,30 @@ def test_files_that_are_no_checkpoints_are_named(tmp_path):
             read_checkpoint(tmp_path / f"{name}.pth")
 
 
-def test_a_failed_save_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
-    model = small_model(seed=1)
-    checkpointer = MattingCheckpointer(model, str(tmp_path))
-    checkpointer.save("model")
+FULL_DISK = """
+import resource, signal, sys
+sys.path[:0] = ["tests", "."]
+from engine import cli
+from engine.checkpoint import MattingCheckpointer
+from test_vitmatte import small_model
+from tiny import ROOT
+
+def save():
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    MattingCheckpointer(small_model(), sys.argv[1]).save("model")
+
+cli.run(save)
+"""
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_previous_checkpoint(tmp_path):
+    MattingCheckpointer(small_model(seed=1), str(tmp_path)).save("model")
     before = (tmp_path / "model.pth").read_bytes()
-
-    def half_a_file(data, path):
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", half_a_file)
-    with pytest.raises(InputError, match="No space left"):
-        checkpointer.save("model")
+    assert len(before) > 20_000
+    result = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {tmp_path / 'model.pth'}: cannot write")
+    assert result.stderr.count("\n") == 1
     assert (tmp_path / "model.pth").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last_checkpoint", "model.pth"]

@@ -13,6 +13,7 @@ from tiny import CONFIG, OVERRIDES, ROOT
 from torch import nn
 
 import inference
+from data.errors import InputError
 from engine import cli
 from engine.checkpoint import MattingCheckpointer
 from engine.config import build, load_config
@@ -40,6 +41,11 @@ def test_alpha_is_rounded_and_known_regions_are_exact():
 def test_a_trimap_without_unknown_is_its_own_matte():
     trimap = np.array([[0, 255]], np.uint8)
     assert predict_alpha(Half(float("nan")), np.zeros((1, 2, 3), np.uint8), trimap).tolist() == [[0, 255]]
+
+
+def test_a_prediction_that_is_not_finite_is_no_matte():
+    with pytest.raises(InputError, match="predicts NaN"):
+        predict_alpha(Half(float("nan")), np.zeros((1, 2, 3), np.uint8), np.array([[0, 128]], np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +155,13 @@ def test_bad_files_are_named_and_the_rest_is_done(tmp_path, pictures, checkpoint
     [
         (["--image", "{images}", "--trimap", "{trimaps}"], "give either --image"),
         (["--image", "{images}", "--trimap", "{nowhere}", "--output", "{out}"], "nowhere: expected a folder of images"),
-        (["--image", "{images}/rgb.png", "--trimap", "{trimaps}", "--output", "{out}"], "expected a trimap file"),
+        (
+            ["--image", "{images}/rgb.png", "--trimap", "{trimaps}", "--output", "{out}"],
+            "expected an image file (or two folders), found a folder",
+        ),
         (["--image", "{images}/rgb.png", "--trimap", "{trimaps}/rgb.png", "--output", "{out}/a.jpg"], "written as PNG"),
         (["--image", "{images}", "--trimap", "{trimaps}", "--output", "{images}"], "is an input folder"),
-        (["--data-dir", "{images}", "--output-dir", "{out}"], "merged: expected a folder"),
+        (["--data-dir", "{images}", "--output-dir", "{out}"], "expected folders merged and trimaps"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(tmp_path, pictures, checkpoint, run, arguments, message):
@@ -167,4 +176,4 @@ def test_unpaired_names_are_listed(tmp_path, pictures, checkpoint, run):
     (tmp_path / "trimaps" / "rgb.png").unlink()
     status, _, err = run(*folder_arguments(tmp_path, checkpoint))
     assert status == 2
-    assert "unpaired: rgb" in err
+    assert "rgb.png: no image of that name" in err

@@ -16,7 +16,8 @@ from data.errors import InputError
 from data.synthetic import write_dim_layout
 from engine import cli
 from engine.checkpoint import read_checkpoint
-from engine.config import build, load_config
+from engine.config import load_config
+from engine.distributed import launch
 from engine.precision import Precision
 from engine.trainer import NonFiniteLossError
 from engine.training import evaluate, train
@@ -126,7 +127,7 @@ def test_evaluate_scores_the_runs_last_checkpoint(whole_run):
     assert 0 < scores["mse"] < 1
 
 
-def test_two_cpu_processes_train_and_agree(tmp_path):
+def test_two_cpu_processes_train_and_evaluate(tmp_path):
     result = main_py(
         "--num-gpus", "2", *overrides(tmp_path, 2, "train.eval_period=2", "lr_multiplier.warmup_length=0.6")
     )
@@ -161,13 +162,28 @@ def test_torchrun_starts_the_same_script(tmp_path):
         (["model.backbone.ffn=glu", "train.device=cpu"], "ffn must be one of"),
         (["train.init_checkpoint=nowhere.pth", "train.device=cpu"], "nowhere.pth: expected a checkpoint"),
         (["dataloader"], "expected key=value"),
+        (["train.max_iter=abc"], "train.max_iter must be a whole number, got 'abc'"),
+        (["train.amp=False"], "train.amp.enabled must be true or false"),
+        (["model.backbone.num_heads=5", "train.device=cpu"], "num_heads 5 must divide embed_dim 96"),
+        (["model.decoder.img_chans=4", "train.device=cpu"], "decoder.img_chans must be 16"),
+        (
+            [
+                "optimizer.lr=1e38",
+                "train.device=cpu",
+                "train.eval_period=2",
+                "dataloader.test={_target_: data.composition1k.Composition1k}",
+            ],
+            "no test data",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(tmp_path, capsys, arguments, message):
     with pytest.raises(SystemExit) as ended:
         cli.run(lambda: main.main(["--config-file", CONFIG, *arguments, f"train.output_dir={tmp_path}"]))
     assert ended.value.code == 2
-    error = capsys.readouterr().err.strip().splitlines()
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    error = err.strip().splitlines()
     assert error[-1].startswith("error: ")
     assert message in error[-1]
 
@@ -198,26 +214,32 @@ def test_training_on_files_scans_them_first_and_names_the_bad_ones(tmp_path):
         train(config)
 
 
-def test_configs_build_the_sizes_they_name():
-    expected = {"S_10ep": (384, 12), "S_100ep": (384, 12), "B_100ep": (768, 12), "L_100ep": (1024, 24)}
-    for name, (width, depth) in expected.items():
-        config = load_config(str(ROOT / f"configs/ViTMatte_{name}.py"))
-        with torch.device("meta"):
-            model = build(config.model)
-        assert (model.backbone.embed_dim, len(model.backbone.blocks)) == (width, depth)
-        assert model.decoder.fusion_blks[0].conv.conv.in_channels == width + 192
+@pytest.mark.parametrize(
+    "changed", ["train.amp.enabled=True", "optimizer.params.layer_decay=0.5"], ids=["precision", "groups"]
+)
+def test_resuming_with_other_settings_is_refused(whole_run, changed):
+    output_dir, _ = whole_run
+    with pytest.raises(InputError, match="cannot resume from it with these settings"):
+        run(output_dir, 8, changed, resume=True)
 
 
-def test_schedules_have_the_published_arithmetic():
-    settings = {
-        "S_10ep": (13_470, 2_694, {0: 0.001, 5_000: 1, 11_000: 0.5, 13_000: 0.2}),
-        "S_100ep": (134_687, 6_734, {0: 0.001, 125: 0.125875, 40_000: 1, 41_000: 0.5, 95_000: 0.2}),
-        "B_100ep": (215_500, 21_550, {0: 0.001, 250: 1, 64_000: 1, 65_000: 0.1, 194_000: 0.05}),
-    }
-    for name, (max_iter, period, factors) in settings.items():
-        config = load_config(str(ROOT / f"configs/ViTMatte_{name}.py"))
-        assert config.train.max_iter == max_iter
-        assert config.train.checkpointer.period == period
-        multiplier = build(config.lr_multiplier)
-        for iteration, factor in factors.items():
-            assert multiplier(iteration / max_iter) == pytest.approx(factor, rel=1e-3), (name, iteration)
+def test_a_due_checkpoint_is_saved_before_evaluation_fails(tmp_path, monkeypatch):
+    def fail(*arguments, **settings):
+        raise RuntimeError("evaluation failed")
+
+    monkeypatch.setattr("engine.training.validate", fail)
+    with pytest.raises(RuntimeError, match="evaluation failed"):
+        run(tmp_path, 4, "train.eval_period=2")
+    assert (tmp_path / "model_0000001.pth").is_file()
+
+
+def test_processes_hold_the_same_weights_after_training(tmp_path):
+    launch(_train_and_compare, device_type="cpu", num_processes=2, args=(str(tmp_path),))
+
+
+def _train_and_compare(output_dir: str) -> None:
+    model = train(load_config(CONFIG, overrides(output_dir, 2, "lr_multiplier.warmup_length=0.6")))
+    weights = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+    others = [torch.empty_like(weights) for _ in range(2)]
+    torch.distributed.all_gather(others, weights)
+    assert torch.equal(others[0], others[1])

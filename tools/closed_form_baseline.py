@@ -16,10 +16,10 @@ import numpy as np
 from tqdm import tqdm
 
 from data.errors import InputError
-from data.files import read_rgb, read_trimap, write_png
+from data.files import write_png
 from data.trimap import UNKNOWN, fuse_with_trimap
 from engine.cli import run
-from engine.inference import plan_files
+from engine.inference import plan_files, read_pair
 
 TRIMAP_LEVELS = {0: 0.0, UNKNOWN: 0.5, 255: 1.0}
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     arguments = parser.parse_args()
     for job in tqdm(plan_files(arguments.image, arguments.trimap, arguments.output), unit="image", disable=None):
-        write_png(job.output, closed_form_alpha(read_rgb(job.image), read_trimap(job.trimap)))
+        write_png(job.output, closed_form_alpha(*read_pair(job)))
 
 
 if __name__ == "__main__":

@@ -45,9 +45,9 @@ fi
 
 # pip 26.3 refuses the detectron2 package, and newer setuptools dropped what it is built with
 step tools tools/set_up.sh -- install 'pip<26.2' 'setuptools<81' wheel
-step packages requirements.txt constraints.txt -- install -r requirements.txt "${constraints[@]}"
+step packages requirements.txt constraints.txt -- install -r requirements.txt ${constraints[@]+"${constraints[@]}"} # the + keeps an empty array legal in old bash
 step detectron2 requirements/detectron2.txt -- \
     install --use-pep517 --no-build-isolation --no-deps -r requirements/detectron2.txt
 if [ "${1:-run}" = test ]; then
-    step test-packages requirements/test.txt constraints.txt -- install -r requirements/test.txt "${constraints[@]}"
+    step test-packages requirements/test.txt constraints.txt -- install -r requirements/test.txt ${constraints[@]+"${constraints[@]}"}
 fi

@@ -1,21 +1,15 @@
-"""A linear warm-up into steps, stated in iterations."""
+"""A linear warm-up into steps. A config sets the factors, their milestones in iterations, and the warm-up's length."""
 
 from detectron2.config import LazyCall as L
 from detectron2.solver import WarmupParamScheduler
 from fvcore.common.param_scheduler import MultiStepParamScheduler
 
-IMAGES_PER_EPOCH = 43100  # Deep Image Matting: 431 foregrounds x 100 backgrounds
-
-
-def iterations(epochs, images_per_iteration):
-    """Iterations of so many epochs, rounded down as hustvl/ViTMatte's configs do."""
-    return int(IMAGES_PER_EPOCH * epochs / images_per_iteration)
-
-
-def step_schedule(max_iter, factors, milestones, warmup_iterations):
-    """Learning-rate factors that change at `milestones` (iterations), after a linear rise from 0.001."""
-    return L(WarmupParamScheduler)(
-        scheduler=L(MultiStepParamScheduler)(values=factors, milestones=milestones, num_updates=max_iter),
-        warmup_length=warmup_iterations / max_iter,
-        warmup_factor=0.001,
-    )
+lr_multiplier = L(WarmupParamScheduler)(
+    scheduler=L(MultiStepParamScheduler)(
+        values=[1.0, 0.1, 0.05],
+        milestones=[30, 90],
+        num_updates=100,
+    ),
+    warmup_length=250 / 100_000,  # as a share of all iterations
+    warmup_factor=0.001,
+)

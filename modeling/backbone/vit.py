@@ -88,6 +88,8 @@ class ViT(nn.Module):
         _check_choice("window_prefix", window_prefix, ("global", "mean"))
         _check_indexes("window_block_indexes", window_block_indexes, depth)
         _check_indexes("residual_block_indexes", residual_block_indexes, depth)
+        if embed_dim % num_heads:
+            raise ValueError(f"ViT: num_heads {num_heads} must divide embed_dim {embed_dim}")
         self.img_size = img_size
         self.patch_size = patch_size
         self.embed_dim = embed_dim

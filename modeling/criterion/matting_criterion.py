@@ -25,14 +25,14 @@ def known_l1_loss(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor) -> Tensor:
 
 
 def gradient_penalty(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor, smoothness: float = 0.01) -> Tensor:
-    """Error of the Sobel gradients over the unknown region, plus `smoothness` times the gradients themselves.
+    """Sum over the unknown region of the Sobel gradients' error and `smoothness` times their size, per unknown pixel.
 
     Dai et al., "Boosting Robustness of Image Matting with Context Assembling and Strong Data Augmentation", 2022,
     in the form of hustvl/ViTMatte.
     """
-    masked_error = (_sobel(pred_alpha) - _sobel(alpha)).abs() * unknown  # (B, 2, H, W)
-    masked_pred = _sobel(pred_alpha * unknown).abs()
-    return (masked_error.sum() + smoothness * masked_pred.sum()) / unknown.sum().clamp(min=1)
+    pred_gradient, gradient = _sobel(pred_alpha), _sobel(alpha)  # (B, 2, H, W)
+    penalty = (pred_gradient - gradient).abs() + smoothness * pred_gradient.abs()
+    return (penalty * unknown).sum() / unknown.sum().clamp(min=1)
 
 
 def laplacian_pyramid_loss(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor) -> Tensor:

@@ -102,6 +102,7 @@ class DetailCapture(nn.Module):
                 f"DetailCapture: fusion_out needs one width more than convstream_out, got {len(fusion_out)} and "
                 f"{len(convstream_out)}"
             )
+        self.img_chans = img_chans
         self.convstream = ConvStream(img_chans, convstream_out)
         detail_chans = [img_chans, *convstream_out]
         deep_chans = [in_chans, *fusion_out]

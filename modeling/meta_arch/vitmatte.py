@@ -15,7 +15,8 @@ class ViTMatte(nn.Module):
 
     Args:
         backbone: maps (B, 4, H, W) to features (B, C, H/16, W/16).
-        decoder: maps features and the full-resolution input to alpha (B, 1, H, W) in [0, 1].
+        decoder: maps features and the full-resolution input, of `decoder.img_chans` channels, to alpha (B, 1, H, W)
+            in [0, 1].
         criterion: training losses of (alpha, true alpha, trimap).
         pixel_mean, pixel_std: RGB statistics on the scale [0, 1] that the backbone was pretrained with.
         input_format: "RGB"; kept from ViTMatte's configs.
@@ -38,6 +39,12 @@ class ViTMatte(nn.Module):
         super().__init__()
         if input_format != "RGB":
             raise ValueError(f"ViTMatte: input_format must be 'RGB', got {input_format!r}")
+        prior_chans = 0 if colour_prior is None else colour_prior.out_chans
+        if decoder.img_chans != 4 + prior_chans:
+            raise ValueError(
+                f"ViTMatte: decoder.img_chans must be {4 + prior_chans} (RGB, trimap and {prior_chans} of the prior), "
+                f"got {decoder.img_chans}"
+            )
         self.backbone = backbone
         self.decoder = decoder
         self.criterion = criterion

@@ -4,10 +4,8 @@ import os
 import re
 from pathlib import Path
 
-import torch
-
 from data.errors import InputError
-from data.files import replacing
+from modeling.checkpoint_file import write_checkpoint
 from modeling.pretrained.convert import Conversion, convert
 from modeling.pretrained.files import WeightFile, read_weights
 
@@ -42,7 +40,7 @@ def convert_file(
         raise InputError(f"{weights}: {error}") from error
     conversion.metadata.update(source_file=weights.name, source_sha256=source.sha256, source_shards=source.shards)
     conversion.report.warnings.extend(_check_hash_in_name(weights, source))
-    _write(conversion, output)
+    write_checkpoint(output, {"model": conversion.model, "metadata": conversion.metadata})
     return conversion
 
 
@@ -58,12 +56,3 @@ def _check_hash_in_name(weights: Path, source: WeightFile) -> list[str]:
     if match is None or source.sha256.startswith(match[1]):
         return []
     return [f"{weights.name} promises a SHA-256 of {match[1]}..., it is {source.sha256[:8]}...: altered or incomplete?"]
-
-
-def _write(conversion: Conversion, output: Path) -> None:
-    with replacing(output) as temporary:
-        try:
-            with open(temporary, "wb") as file:  # by name, torch would store the temporary name inside
-                torch.save({"model": conversion.model, "metadata": conversion.metadata}, file)
-        except RuntimeError as error:  # torch's writer reports a full disk so
-            raise InputError(f"{output}: cannot write: {str(error).splitlines()[0]}") from error

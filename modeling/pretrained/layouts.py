@@ -212,7 +212,8 @@ def detect_layout(keys: Collection[str]) -> Layout:
         return HUGGINGFACE_SWIGLU if _any(keys, "*layer.*.mlp.gate_proj.*") else HUGGINGFACE_MLP
     if _any(keys, "blocks.*.attn.rel_pos_h"):
         raise InputError(
-            "already a ViTMatte or ViTDet model (relative positions); name it as the checkpoint to start from"
+            "a ViTMatte or ViTDet model (relative positions), which the DINOv3 backbone does not have; "
+            "convert the DINO or MAE weights it was trained from"
         )
     if "pos_embed" in keys:
         if _any(keys, "blocks.*.ls1.gamma"):
