@@ -82,11 +82,11 @@ def _check_run_settings(config: DictConfig, path: str) -> None:
 
 def _check_override(config: DictConfig, override: str, path: str) -> None:
     """Refuse a key that would be added silently. Arguments of a LazyCall may be new: the class checks them."""
+    if override.startswith(("+", "~")):  # hydra's explicit "add" and "delete"
+        return
     key, separator, _ = override.partition("=")
     if not separator or not key or key.startswith("-"):
         raise InputError(f"override {override!r}: expected key=value, for example train.device=cpu")
-    if key.startswith(("+", "~")):  # hydra's explicit "add" and "delete"
-        return
     parent_key, _, name = key.rpartition(".")
     parent = OmegaConf.select(config, parent_key) if parent_key else config
     if isinstance(parent, DictConfig) and (name in parent or "_target_" in parent):
