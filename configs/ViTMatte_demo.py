@@ -51,11 +51,11 @@ dataloader.train = L(build_train_loader)(
 dataloader.test = L(EightBit)(dataset=L(SyntheticMatting)(size=256, samples_per_epoch=16, seed=1_000_003))
 
 train.output_dir = "./output/demo"
-train.max_iter = 400
+train.max_iter = 500
 train.amp.enabled = False
 train.clip_grad_norm = 1.0
-train.checkpointer.period = 200
-train.eval_period = 200
+train.checkpointer.period = 250
+train.eval_period = 250
 
 optimizer.lr = 3e-3
 optimizer.weight_decay = 0.05

@@ -82,7 +82,7 @@ def _check_run_settings(config: DictConfig, path: str) -> None:
 
 def _check_override(config: DictConfig, override: str, path: str) -> None:
     """Refuse a key that would be added silently. Arguments of a LazyCall may be new: the class checks them."""
-    if override.startswith(("+", "~")):  # hydra's explicit "add" and "delete"
+    if override.startswith("+"):  # hydra's explicit "add"
         return
     key, separator, _ = override.partition("=")
     if not separator or not key or key.startswith("-"):

@@ -166,14 +166,6 @@ def test_torchrun_starts_the_same_script(tmp_path):
         (["train.amp=False"], "train.amp.enabled must be true or false"),
         (["model.backbone.num_heads=5", "train.device=cpu"], "num_heads 5 must divide embed_dim 96"),
         (["model.decoder.img_chans=4", "train.device=cpu"], "decoder.img_chans must be 16"),
-        (
-            [
-                "train.device=cpu",
-                "~dataloader.test.dataset",
-                "dataloader.test._target_=data.composition1k.Composition1k",
-            ],
-            "no test data",
-        ),
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(tmp_path, capsys, arguments, message):
@@ -185,6 +177,25 @@ def test_mistakes_are_one_line_and_exit_2(tmp_path, capsys, arguments, message):
     error = err.strip().splitlines()
     assert error[-1].startswith("error: ")
     assert message in error[-1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [([], "no training data: set dataloader.train.dataset.root"), (["train.eval_period=1"], "no test data")],
+    ids=["train", "test"],
+)
+def test_missing_data_is_one_line_before_the_first_iteration(tmp_path, capsys, monkeypatch, settings, message):
+    monkeypatch.delenv("DINOMATTE_DIM_ROOT", raising=False)
+    monkeypatch.delenv("DINOMATTE_COMPOSITION1K_ROOT", raising=False)
+    config = str(ROOT / "configs" / "ViTMatte_S_10ep.py")
+    with pytest.raises(SystemExit) as ended:
+        cli.run(
+            lambda: main.main(["--config-file", config, "train.device=cpu", f"train.output_dir={tmp_path}", *settings])
+        )
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    assert message in err.strip().splitlines()[-1]
 
 
 def test_a_missing_config_is_one_line_and_exit_2():

@@ -28,7 +28,7 @@ from metrics import mean_scores, score_image
 from modeling.backbone import ViT
 
 CONFIG = "configs/ViTMatte_demo.py"
-TEST_SIZE = 320
+TEST_SIZE = 384  # whole scenes, see SyntheticMatting
 TEST_SEED = 2_000_003  # never drawn in training
 SHEET_ROWS = 6
 SOURCE_WEIGHTS = "dinov3_random.pth"
