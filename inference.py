@@ -24,7 +24,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--checkpoint", "--checkpoint-dir", required=True, help="checkpoint written by main.py")
     parser.add_argument("--image", help="an image, or a folder of images")
     parser.add_argument("--trimap", help="its trimap, or a folder of trimaps of the same names")
-    parser.add_argument("--output", help="the PNG to write, or a folder")
+    parser.add_argument("--output", help="the PNG to write, or the folder for NAME.png")
     parser.add_argument("--data-dir", help="a folder with merged/ and trimaps/, as Composition-1k has them")
     parser.add_argument("--output-dir", "--inference-dir", help="folder for the mattes of --data-dir")
     parser.add_argument("--device", help="cpu, cuda, cuda:N or mps; the best there is by default")
@@ -66,7 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
                 label = "error" if outcome.status == "failed" else "warning"
                 progress.write(f"{label}: {outcome.remark}", file=sys.stderr)
             progress.update()
-    print(f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed, on {device}")
+    place = jobs[0].output if len(jobs) == 1 else jobs[0].output.parent
+    done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
+    print(f"{place}: {done}, on {device}")
     return 2 if counts["failed"] else 0
 
 

@@ -114,7 +114,8 @@ class Composition1k(MattingFolder):
     def _list_files(self) -> list[dict[str, Path]]:
         if not (self.root or os.environ.get(ROOT_VARIABLE)):
             raise InputError(
-                f"no test data: give the root of Composition-1k or set the environment variable {ROOT_VARIABLE}"
+                "no test data: set dataloader.test.root, or the environment variable "
+                f"{ROOT_VARIABLE}, to a folder holding merged, trimaps and alpha_copy (docs/data.md)"
             )
         missing = [
             folder.name

@@ -106,7 +106,7 @@ def images_by_stem(folder: str | os.PathLike, ignore_case: bool = False) -> dict
         raise InputError(f"{folder}: expected a folder of images, found {_kind(folder)}")
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("."):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
             continue
         stem = path.stem.casefold() if ignore_case else path.stem
         if stem in found:

@@ -1,5 +1,6 @@
 """The endless stream of training batches: the same samples for any number of workers, processes and restarts."""
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -53,11 +54,12 @@ def build_train_loader(
     Args:
         dataset: indexed by (epoch, index), each sample a pure function of them.
         batch_size: samples per process and iteration.
-        num_workers: loading processes; 0 loads in the training process.
+        num_workers: loading processes, at most one for each processor; 0 loads in the training process.
         seed: of the sample order.
         start_iteration: iterations already done, when resuming.
         pin_memory: for faster copies to a GPU; by default where there is one.
     """
+    num_workers = min(num_workers, os.cpu_count() or 1)
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     sampler = EpochSampler(len(dataset), seed, start_iteration * batch_size * world_size, rank, world_size)
     return DataLoader(

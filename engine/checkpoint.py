@@ -38,7 +38,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = " ".join(str(error).split()).split(". ")[0][:160]
         raise InputError(
             f"{path}: not a readable checkpoint (truncated, or not made by torch.save): {reason}"
         ) from error
@@ -125,6 +125,18 @@ class MattingCheckpointer(DetectionCheckpointer):
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         with replacing(Path(self.save_dir) / "last_checkpoint") as temporary:
             temporary.write_text(last_filename_basename)
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Load the run folder's last checkpoint if there is one and `resume` is set, else the weights in `path`."""
+        try:
+            return super().resume_or_load(path, resume=resume)
+        except InputError as error:
+            last = Path(self.get_checkpoint_file()) if resume and self.has_checkpoint() else None
+            others = sorted(p.name for p in Path(self.save_dir).glob("model_*.pth") if p != last) if last else []
+            if not others:
+                raise
+            choice = f"write the name of another into {last.parent / 'last_checkpoint'}: {', '.join(others[-3:])}"
+            raise InputError(f"{error}; to continue from an earlier checkpoint, {choice}") from error
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
         """Load model and checkpointables; with `checkpointables=[]`, a pretrained backbone is enough."""

@@ -1,17 +1,30 @@
 """What every script at the root shares: how it ends."""
 
+import errno
+import logging
 import sys
 from collections.abc import Callable
 
 from data.errors import InputError
 
+MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}  # no fault of the program, wherever met
+
 
 def run(main: Callable[[], int | None]) -> None:
-    """Call `main` and leave: its status (0 when None), 2 and one line for a user's mistake, 130 for Ctrl-C."""
+    """Call `main` and leave: its status (0 when None), 2 and one line for a user's mistake, 130 for Ctrl-C.
+
+    A disk that is full or read-only is reported like a mistake.
+    """
+    logging.raiseExceptions = False  # a log file on a full disk must not fill the terminal
     try:
         status = main() or 0
     except InputError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
+        status = 2
+    except OSError as error:
+        if error.errno not in MACHINE_ERRORS:
+            raise
+        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

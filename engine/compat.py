@@ -20,6 +20,7 @@ def apply() -> None:
     if compiled:
         return
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")  # v0.6 scripts a box helper
+    warnings.filterwarnings("ignore", message="TypedStorage is deprecated")  # v0.6's gather
     sys.modules["detectron2._C"] = types.ModuleType("detectron2._C")  # imported by layers/deform_conv.py, never used
     from PIL import Image
 

@@ -29,6 +29,8 @@ RUN_SETTINGS = {
     "train.eval_period": (int, "a whole number"),
     "train.log_period": (int, "a whole number"),
     "train.num_panels": (int, "a whole number"),
+    "optimizer.lr": (NUMBER, "a number"),
+    "optimizer.weight_decay": (NUMBER, "a number"),
 }
 
 

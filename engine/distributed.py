@@ -42,6 +42,8 @@ def launch(
         _join(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), local_rank, local_size, "env://", device_type)
         _run_and_leave(main, args)
         return
+    if num_processes < 1 or num_machines < 1:
+        raise InputError(f"--num-gpus and --num-machines: expected 1 or more, got {num_processes} and {num_machines}")
     if device_type == "cuda" and num_processes > torch.cuda.device_count():
         raise InputError(f"--num-gpus {num_processes}, but this machine has {torch.cuda.device_count()}")
     if device_type == "mps" and num_processes * num_machines > 1:

@@ -101,18 +101,24 @@ def plan_composition1k(root: str, output_dir: str) -> list[Job]:
 
 
 def run_jobs(model: nn.Module, jobs: Iterable[Job], *, skip_existing: bool = False) -> Iterator[Outcome]:
-    """Make the mattes one after the other, yielding each outcome; one bad file does not stop the others."""
+    """Make the mattes one after the other, yielding each outcome; one bad file does not stop the others.
+
+    Raises:
+        InputError: a matte cannot be written; the next could not either.
+    """
     for job in jobs:
         if skip_existing and job.output.is_file():
             yield Outcome(job, "skipped", "exists")
             continue
         try:
             image, trimap = read_pair(job)
-            write_png(job.output, predict_alpha(model, image, trimap))
+            alpha = predict_alpha(model, image, trimap)
         except InputError as error:
             message = str(error)
-            yield Outcome(job, "failed", message if str(job.image) in message else f"{job.image}: {message}")
+            is_named = str(job.image) in message or str(job.trimap) in message
+            yield Outcome(job, "failed", message if is_named else f"{job.image}: {message}")
             continue
+        write_png(job.output, alpha)
         nothing_to_do = not (trimap == UNKNOWN).any()
         remark = f"{job.trimap}: no unknown pixel (gray 85 to 169); the matte is the trimap" if nothing_to_do else ""
         yield Outcome(job, "written", remark)

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from data.errors import InputError
+from data.files import replacing
 from data.scan import require_none
 from engine.checkpoint import MattingCheckpointer
 from engine.config import build
@@ -26,6 +27,8 @@ from engine.validation import validate
 from metrics import METRICS
 
 logger = logging.getLogger("dinomatte.training")
+
+SMALLEST_FREE_SPACE = 2**20  # bytes a run needs for its logs before anything else
 
 
 def train(config: DictConfig, resume: bool = False) -> nn.Module:
@@ -38,6 +41,9 @@ def train(config: DictConfig, resume: bool = False) -> nn.Module:
         InputError: a setting or a file is not usable; most are found before the first iteration.
         NonFiniteLossError: training diverged.
     """
+    if config.train.max_iter < 1:
+        raise InputError(f"train.max_iter must be at least 1, got {config.train.max_iter}")
+    _check_run_folder(Path(config.train.output_dir), resume)
     _start_logging(config)
     if comm.is_main_process():
         LazyConfig.save(config, str(Path(config.train.output_dir) / "config.yaml"))
@@ -56,6 +62,8 @@ def train(config: DictConfig, resume: bool = False) -> nn.Module:
     trainer.register_hooks(_hooks(config, model, checkpointer))
     checkpointer.resume_or_load(config.train.init_checkpoint, resume=resume)
     start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
+    if resume and not start:
+        logger.warning("--resume: no checkpoint in %s, the run starts anew", config.train.output_dir)
     if start >= config.train.max_iter:
         logger.info("nothing to do: iteration %d of %d is done", start, config.train.max_iter)
         return model
@@ -83,6 +91,20 @@ def evaluate(config: DictConfig) -> dict[str, float]:
 def format_scores(scores: dict[str, float]) -> str:
     """One line of all metrics, in the units papers print (MSE in thousandths)."""
     return "  ".join(f"{name.upper()} {1000 * scores[name] if name == 'mse' else scores[name]:.3f}" for name in METRICS)
+
+
+def _check_run_folder(output_dir: Path, resume: bool) -> None:
+    """Refuse a folder that holds another run, or that cannot take this one's files."""
+    if (output_dir / "last_checkpoint").exists() and not resume:
+        raise InputError(
+            f"train.output_dir={output_dir}: holds a run already; continue it with --resume, or name another folder"
+        )
+    if comm.is_main_process():
+        probe = output_dir / "probe"
+        with replacing(probe) as temporary:
+            temporary.write_bytes(bytes(SMALLEST_FREE_SPACE))
+        probe.unlink()
+    comm.synchronize()  # the other processes must not see the probe, nor start where it failed
 
 
 def _start_logging(config: DictConfig) -> None:

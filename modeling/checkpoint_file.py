@@ -1,6 +1,7 @@
 """Writing checkpoint files, whole or not at all."""
 
 import os
+import shutil
 from typing import Any
 
 import torch
@@ -20,4 +21,7 @@ def write_checkpoint(path: str | os.PathLike, data: dict[str, Any]) -> None:
             with open(temporary, "wb") as file:  # by name, torch would store the temporary name inside
                 torch.save(data, file)
         except RuntimeError as error:  # how torch's writer reports a full disk
-            raise InputError(f"{path}: cannot write: {str(error).splitlines()[0]}") from error
+            free = shutil.disk_usage(temporary.parent).free
+            raise InputError(
+                f"{path}: cannot write, the disk has {free:,} bytes left: {str(error).splitlines()[0]}"
+            ) from error

@@ -125,7 +125,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_previous_checkpoint(tmp_path):
     assert len(before) > 20_000
     result = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2
-    assert result.stderr.startswith(f"error: {tmp_path / 'model.pth'}: cannot write")
+    assert result.stderr.startswith(f"error: {tmp_path / 'model.pth'}: cannot write, the disk has")
     assert result.stderr.count("\n") == 1
     assert (tmp_path / "model.pth").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["last_checkpoint", "model.pth"]

@@ -89,6 +89,7 @@ def test_unusable_files_are_named(tmp_path, colours, monkeypatch):
 def test_folders_are_indexed_by_stem(tmp_path):
     for name in ("b.PNG", "a.jpeg", "c.Tif", "Thumbs.db", ".hidden.png", "notes.txt"):
         (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
     assert {stem: path.name for stem, path in images_by_stem(tmp_path).items()} == {
         "a": "a.jpeg",
         "b": "b.PNG",

@@ -172,6 +172,13 @@ def test_mistakes_are_one_line_and_exit_2(tmp_path, pictures, checkpoint, run, a
     assert err.count("\n") == 1
 
 
+def test_a_matte_that_cannot_be_written_ends_the_run_in_one_line(tmp_path, pictures, checkpoint, run):
+    (tmp_path / "out").write_text("a file where the folder should be")
+    status, _, err = run(*folder_arguments(tmp_path, checkpoint))
+    assert (status, err.count("\n")) == (2, 1)
+    assert "expected a folder for the mattes" in err
+
+
 def test_unpaired_names_are_listed(tmp_path, pictures, checkpoint, run):
     (tmp_path / "trimaps" / "rgb.png").unlink()
     status, _, err = run(*folder_arguments(tmp_path, checkpoint))

@@ -163,6 +163,9 @@ def test_torchrun_starts_the_same_script(tmp_path):
         (["train.init_checkpoint=nowhere.pth", "train.device=cpu"], "nowhere.pth: expected a checkpoint"),
         (["dataloader"], "expected key=value"),
         (["train.max_iter=abc"], "train.max_iter must be a whole number, got 'abc'"),
+        (["train.max_iter=0", "train.device=cpu"], "train.max_iter must be at least 1, got 0"),
+        (["--num-gpus", "0"], "--num-gpus and --num-machines: expected 1 or more"),
+        (["optimizer.lr=abc"], "optimizer.lr must be a number, got 'abc'"),
         (["train.amp=False"], "train.amp.enabled must be true or false"),
         (["model.backbone.num_heads=5", "train.device=cpu"], "num_heads 5 must divide embed_dim 96"),
         (["model.decoder.img_chans=4", "train.device=cpu"], "decoder.img_chans must be 16"),
@@ -220,6 +223,7 @@ def test_training_on_files_scans_them_first_and_names_the_bad_ones(tmp_path):
     train(config)
     assert read_checkpoint(tmp_path / "run" / "model_final.pth")["iteration"] == 1
     (tmp_path / "dim" / "bg" / "broken.jpg").write_text("<html>")
+    config.train.output_dir = str(tmp_path / "other")
     with pytest.raises(InputError, match=r"broken\.jpg: not a readable image.*on_bad=skip"):
         train(config)
 
@@ -231,6 +235,23 @@ def test_resuming_with_other_settings_is_refused(whole_run, changed):
     output_dir, _ = whole_run
     with pytest.raises(InputError, match="cannot resume from it with these settings"):
         run(output_dir, 8, changed, resume=True)
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(whole_run):
+    output_dir, before = whole_run
+    with pytest.raises(InputError, match="holds a run already; continue it with --resume"):
+        run(output_dir, 6)
+    assert read_checkpoint(output_dir / "model_final.pth")["iteration"] == before["iteration"]
+
+
+def test_an_unusable_last_checkpoint_names_the_earlier_ones(tmp_path):
+    run(tmp_path, 6)
+    whole = (tmp_path / "model_final.pth").read_bytes()
+    (tmp_path / "model_final.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match=r"last_checkpoint: .*model_0000003\.pth, model_0000005\.pth"):
+        run(tmp_path, 8, resume=True)
+    (tmp_path / "last_checkpoint").write_text("model_0000003.pth")
+    assert run(tmp_path, 6, resume=True)["iteration"] == 5
 
 
 def test_a_due_checkpoint_is_saved_before_evaluation_fails(tmp_path, monkeypatch):
