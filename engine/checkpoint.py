@@ -164,13 +164,20 @@ def _check_metadata(model: nn.Module, metadata: dict[str, Any], path: str | Path
         theirs = metadata.get(name)
         if theirs is None:
             continue
-        if not np.allclose(theirs, ours, rtol=METADATA_TOLERANCE, atol=0):
+        if not _agree(theirs, ours):
             value = str(theirs).replace(" ", "")
             is_eps = name == "layer_norm_eps"
             setting = (
                 f"norm_layer=partial(nn.LayerNorm, eps={value}) in its backbone" if is_eps else f"model.{name}={value}"
             )
             raise InputError(f"{path}: its weights need {name} {value}, the config has {ours}; set {setting}")
+
+
+def _agree(theirs: Any, ours: Any) -> bool:
+    try:
+        return bool(np.allclose(theirs, ours, rtol=METADATA_TOLERANCE, atol=0))
+    except (TypeError, ValueError):  # not numbers, or not as many
+        return False
 
 
 def _starts_fresh(key: str) -> bool:
