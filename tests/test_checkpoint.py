@@ -75,7 +75,7 @@ def test_tokens_a_config_leaves_out_may_stay_in_the_file(checkpoint, caplog):
     ("name", "value", "advice"),
     [
         ("pixel_mean", [0.430, 0.411, 0.296], r"model\.pixel_mean=\[0\.43,0\.411,0\.296\]"),
-        ("pixel_std", "gray", r"needs pixel_std gray"),
+        ("pixel_std", "gray", r"need pixel_std gray"),
         ("layer_norm_eps", 1e-6, r"norm_layer=partial\(nn\.LayerNorm, eps=1e-06\)"),
     ],
 )
