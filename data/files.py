@@ -88,7 +88,8 @@ def read_size(path: str | os.PathLike) -> tuple[int, int]:
     """Return (height, width) from the file's header, EXIF orientation applied, without decoding the pixels."""
     with _opened(path, decode=False) as image:
         width, height = image.size
-        turned = image.getexif().get(0x0112, 1) >= 5  # orientations 5 to 8 swap the axes
+        exif = Image.Image.getexif(image)  # Pillow's own for PNG would decode the pixels to look behind them
+        turned = exif.get(0x0112, 1) >= 5  # orientations 5 to 8 swap the axes
         return (width, height) if turned else (height, width)
 
 

@@ -18,7 +18,6 @@ from data.trimap import UNKNOWN, fuse_with_trimap, trimap_to_tensor
 class Job:
     """One matte to make."""
 
-    name: str
     image: Path
     trimap: Path
     output: Path
@@ -92,7 +91,7 @@ def plan_files(image: str, trimap: str, output: str) -> list[Job]:
     if output_path.is_dir() or not output_path.suffix:
         output_path = output_path / f"{image_path.stem}.png"
     _check_output(output_path, image_path, trimap_path)
-    return [Job(image_path.stem, image_path, trimap_path, output_path)]
+    return [Job(image_path, trimap_path, output_path)]
 
 
 def plan_composition1k(root: str, output_dir: str) -> list[Job]:
@@ -132,7 +131,7 @@ def _plan_folder(pairs: MattingFolder, output_dir: Path) -> list[Job]:
         if output_dir.resolve() == folder.resolve():
             raise InputError(f"{output_dir}: is an input folder; the mattes need a folder of their own")
     images = [(item["image"], item["trimap"]) for item in files]
-    return [Job(image.stem, image, trimap, output_dir / f"{image.stem}.png") for image, trimap in images]
+    return [Job(image, trimap, output_dir / f"{image.stem}.png") for image, trimap in images]
 
 
 def _check_output(output: Path, *inputs: Path) -> None:
