@@ -1,11 +1,13 @@
 """Starting one or several training processes, on GPUs (nccl) or CPUs (gloo), by ourselves or under torchrun."""
 
+import gc
+import logging
 import os
 import socket
 import sys
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -30,8 +32,8 @@ def launch(
 ) -> None:
     """Call `main(*args)` in every process of the job, with the process group set up.
 
-    Under torchrun (its environment variables are set) this process is one of the job already and the counts are
-    torchrun's. Otherwise `num_processes` are started on this machine, one of `num_machines`.
+    Under torchrun (its environment variables are set) this process is one of the job already, the counts are
+    torchrun's, and the process ends here. Otherwise `num_processes` are started on this machine, one of `num_machines`.
 
     Raises:
         InputError: more processes than GPUs, or several machines without an address to meet at.
@@ -41,7 +43,6 @@ def launch(
         local_rank, local_size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
         _join(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), local_rank, local_size, "env://", device_type)
         _run_and_leave(main, args)
-        return
     if num_processes < 1 or num_machines < 1:
         raise InputError(f"--num-gpus and --num-machines: expected 1 or more, got {num_processes} and {num_machines}")
     if device_type == "cuda" and num_processes > torch.cuda.device_count():
@@ -81,16 +82,39 @@ def _worker(
 ) -> None:
     try:
         _join(machine_rank * local_size + local_rank, world_size, local_rank, local_size, dist_url, device_type)
-        _run_and_leave(main, args)
     except InputError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(2)
+    _run_and_leave(main, args)
 
 
-def _run_and_leave(main: Callable[..., None], args: tuple[Any, ...]) -> None:
-    """Run `main`; leave the group only after success: after a failure the others must not wait for a goodbye."""
-    main(*args)
+def _run_and_leave(main: Callable[..., None], args: tuple[Any, ...]) -> NoReturn:
+    """Run `main` and end the process: with status 0, or 2 after a user's mistake.
+
+    The group is left only after success: after a failure the others must not wait for a goodbye.
+    """
+    try:
+        main(*args)
+    except InputError as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        _end_process(2)
+    dist.barrier()  # nobody hangs up on a process that still reads its last message
     dist.destroy_process_group()
+    _end_process(0)
+
+
+def _end_process(status: int) -> NoReturn:
+    """End the process without tearing the interpreter down.
+
+    Gloo's threads live as long as anything holds their group, and DDP's C++ side does so to the end. One that then
+    frees a tensor needs an interpreter that is no longer there, which now and then aborts a run that has succeeded
+    (the cause is described in pytorch/pytorch pull request 179291).
+    """
+    gc.collect()  # ends the loaders' processes
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _join(rank: int, world_size: int, local_rank: int, local_size: int, dist_url: str, device_type: str) -> None:
