@@ -1,6 +1,7 @@
-"""Score a folder of predicted mattes: SAD, MSE, Grad and Conn as papers report them.
+"""Score a folder of predicted mattes: SAD, MSE, Grad and Conn as papers report them, and more on demand.
 
     python evaluation.py --pred-dir P --label-dir L --trimap-dir T --json scores.json
+    python evaluation.py --pred-dir P --label-dir L --trimap-dir T --html scores.html --image-dir I
 
 docs/metrics.md says what the numbers are and what the reports hold.
 """
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from data.errors import InputError
 from engine.cli import run
-from metrics import Evaluation, format_table, score_folders, write_csv, write_json
+from metrics import METRICS, PAPER_METRICS, Evaluation, format_table, score_folders, write_csv, write_json
 from metrics.dataset import REGIONS
 from metrics.matching import NAMED_AT_MOST, name_some
 
@@ -27,6 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.label_dir,
         options.trimap_dir,
         region=options.region,
+        metrics=options.metrics,
         allow_missing=options.allow_missing,
         quantise_trimaps=options.quantise_trimaps,
         num_workers=options.num_workers,
@@ -38,6 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
         write_json(options.json, evaluation)
     if options.csv is not None:
         write_csv(options.csv, evaluation)
+    if evaluation.interrupted:
+        raise KeyboardInterrupt
     if evaluation.failed:
         raise InputError(describe_failures(evaluation))
     return 0
@@ -45,11 +49,18 @@ def main(arguments: list[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(description="Score predicted mattes: SAD, MSE, Grad and Conn.")
+    parser = argparse.ArgumentParser(description="Score predicted mattes as papers do.")
     parser.add_argument("--pred-dir", required=True, type=Path, help="predictions, 8-bit gray images")
     parser.add_argument("--label-dir", required=True, type=Path, help="true alpha mattes of the same names")
-    parser.add_argument("--trimap-dir", type=Path, help="trimaps of the same names; not used by --region whole")
+    parser.add_argument("--trimap-dir", type=Path, help="trimaps of the same names; not scored by --region whole")
     parser.add_argument("--region", choices=REGIONS, default="unknown", help="pixels to score (default: unknown)")
+    parser.add_argument(
+        "--metrics",
+        type=lambda names: names.split(","),
+        default=PAPER_METRICS,
+        metavar="LIST",
+        help=f"what to compute, of {','.join(METRICS)} (default: {','.join(PAPER_METRICS)})",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all scores as JSON")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write one row per image as CSV")
     parser.add_argument("--num-workers", type=int, metavar="N", help="processes (default: what is worth it)")

@@ -93,30 +93,51 @@ def read_size(path: str | os.PathLike) -> tuple[int, int]:
         return (width, height) if turned else (height, width)
 
 
-def images_by_stem(folder: str | os.PathLike, ignore_case: bool = False) -> dict[str, Path]:
-    """Map name without extension -> path for every image file directly in `folder`, sorted by name.
+def images_by_stem(folder: str | os.PathLike, ignore_case: bool = False, recursive: bool = False) -> dict[str, Path]:
+    """Map name without extension -> path for every image file in `folder`, sorted by name.
 
-    Extensions count in any case; other files (Thumbs.db, .DS_Store, ...) are ignored. With `ignore_case` the keys
-    are lower case, to pair Cat.JPG with cat.png.
+    Extensions count in any case; other files (Thumbs.db, .DS_Store, ...) and hidden ones are ignored.
+
+    Args:
+        ignore_case: the keys are lower case, to pair Cat.JPG with cat.png.
+        recursive: look into sub-folders too; the keys are then paths relative to `folder`, "clip1/0003", with
+            forward slashes everywhere.
 
     Raises:
-        InputError: no such folder, or two images share a stem.
+        InputError: no such folder, one that cannot be read, or two images share a key.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of images, found {_kind(folder)}")
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in sorted(_files_under(folder) if recursive else folder.iterdir()):
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
             continue
-        stem = path.stem.casefold() if ignore_case else path.stem
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        stem = stem.casefold() if ignore_case else stem
         if stem in found:
             raise InputError(
-                f"{folder}: {found[stem].name} and {path.name} share a name; names must differ beyond the "
-                "extension, remove one"
+                f"{folder}: {found[stem].relative_to(folder)} and {path.relative_to(folder)} share a name; names "
+                "must differ beyond the extension, remove one"
             )
         found[stem] = path
     return found
+
+
+def _files_under(folder: Path) -> Iterator[Path]:
+    """Yield the files of `folder` and its sub-folders but hidden ones; a link back to a parent is not followed."""
+
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename}: cannot be listed: {error.strerror}") from error
+
+    for root, subfolders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        here = Path(os.path.realpath(root))
+        subfolders[:] = [
+            name
+            for name in subfolders
+            if not name.startswith(".") and not here.is_relative_to(os.path.realpath(os.path.join(root, name)))
+        ]
+        yield from (Path(root, name) for name in names)
 
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:

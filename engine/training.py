@@ -24,7 +24,7 @@ from engine.device import resolve_device
 from engine.precision import Precision
 from engine.trainer import MattingTrainer, NonFiniteLossError
 from engine.validation import validate
-from metrics import METRICS
+from metrics import METRICS, PAPER_METRICS
 
 logger = logging.getLogger("dinomatte.training")
 
@@ -90,7 +90,7 @@ def evaluate(config: DictConfig) -> dict[str, float]:
 
 def format_scores(scores: dict[str, float]) -> str:
     """One line of all metrics, in the units papers print (MSE in thousandths)."""
-    return "  ".join(f"{name.upper()} {1000 * scores[name] if name == 'mse' else scores[name]:.3f}" for name in METRICS)
+    return "  ".join(f"{METRICS[name].title} {scores[name] * METRICS[name].scale:.3f}" for name in PAPER_METRICS)
 
 
 def _check_run_folder(output_dir: Path, resume: bool) -> None:
@@ -198,7 +198,7 @@ def _evaluation_hook(config: DictConfig, model: nn.Module) -> hooks.EvalHook:
         if comm.is_main_process():
             for name, picture in panels:
                 hook.trainer.storage.put_image(f"image | trimap | prediction | truth/{name}", picture)
-        return {f"validation/{metric}": scores[metric] for metric in METRICS}
+        return {f"validation/{metric}": scores[metric] for metric in PAPER_METRICS}
 
     hook = hooks.EvalHook(config.train.eval_period, evaluate_now)
     return hook

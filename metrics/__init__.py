@@ -1,4 +1,4 @@
-"""Matting metrics as papers report them: SAD, MSE, Grad and Conn, for arrays and for folders of files.
+"""Matting metrics as papers report them, for arrays and for folders of files.
 
     from metrics import score_image, mean_scores
     scores = [score_image(pred_alpha, alpha, trimap) for pred_alpha, alpha, trimap in samples]
@@ -10,13 +10,15 @@ Definitions, units and decisions are in docs/metrics.md.
 from metrics.connectivity import conn
 from metrics.dataset import Evaluation, score_folders
 from metrics.gradient import grad
-from metrics.image_scores import METRICS, mean_scores, score_image
+from metrics.image_scores import METRICS, PAPER_METRICS, Metric, mean_scores, score_image
 from metrics.report import as_record, format_table, write_csv, write_json
 from metrics.sad_mse import mse, sad
 
 __all__ = [
     "METRICS",
+    "PAPER_METRICS",
     "Evaluation",
+    "Metric",
     "as_record",
     "conn",
     "format_table",

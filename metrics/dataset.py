@@ -1,16 +1,19 @@
 """Scoring folders of files: reading, worker processes, and an honest account of what was scored."""
 
 import contextlib
+import hashlib
+import json
 import math
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,11 +22,30 @@ from tqdm import tqdm
 from data.errors import InputError
 from data.files import read_gray_exact
 from data.trimap import BACKGROUND, FOREGROUND, UNKNOWN, quantise_trimap
-from metrics.image_scores import METRICS, mean_scores, score_image
+from metrics.image_scores import METRICS, PAPER_METRICS, mean_scores, score_image
 from metrics.matching import Case, match_folders
 
 REGIONS = ("unknown", "whole")
 CASES_PER_WORKER = 32  # below this, starting another process costs more than it saves
+
+
+class Item(NamedTuple):
+    """What an image was scored against, whatever the files are called and however they are compressed.
+
+    Attributes:
+        height, width: in pixels.
+        truth, trimap: SHA-256 of the (H, W) 8-bit values, row by row, as hex digits; the trimap's is None where
+            every pixel is scored.
+    """
+
+    height: int
+    width: int
+    truth: str
+    trimap: str | None
+
+
+Result = tuple[dict[str, float], Item]
+Outcome = Result | str  # or why there is none
 
 
 @dataclass
@@ -32,19 +54,29 @@ class Evaluation:
 
     Attributes:
         region: "unknown" (trimap is 128) or "whole".
-        expected: how many images the truth holds.
+        expected: how many images the set holds.
+        metrics: names of the metrics computed.
+        shared_truths: whether image NAME_k was scored against truth NAME.
         missing: names without a prediction, left out because `allow_missing` was given.
+        cases: name -> the files of every image that was to be scored.
         scores: name -> result of `score_image`, in the order of names.
+        items: name -> what it was scored against, for the same names.
         failed: name -> why an image could not be scored.
+        interrupted: whether Ctrl-C ended the scoring; what was left is in `failed`.
     """
 
     region: str
     expected: int
+    metrics: tuple[str, ...] = PAPER_METRICS
     allow_missing: bool = False
     quantise_trimaps: bool = False
+    shared_truths: bool = False
     missing: list[str] = field(default_factory=list)
+    cases: dict[str, Case] = field(default_factory=dict)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    items: dict[str, Item] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False
 
     def mean(self, skip_undefined: bool = False) -> dict[str, float]:
         """Average over the scored images, as `mean_scores`; all NaN if any image failed.
@@ -52,13 +84,22 @@ class Evaluation:
         A mean over what happened to be readable would pass for the score of the set.
         """
         if self.failed:
-            return dict.fromkeys(METRICS, math.nan)
-        return mean_scores(self.scores.values(), skip_undefined)
+            return dict.fromkeys(self.metrics, math.nan)
+        return mean_scores(self.scores.values(), skip_undefined, self.metrics)
 
     @property
     def without_unknown(self) -> list[str]:
         """Names of scored images with no pixel to score: MSE is undefined there, the other metrics are 0."""
         return [name for name, score in self.scores.items() if score["pixels"] == 0]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the names, sizes, truths and trimaps of the scored images, as 64 hex digits.
+
+        Two evaluations with the same fingerprint and region scored the same data.
+        """
+        lines = (json.dumps([name, *self.items[name]]) for name in sorted(self.items))
+        return hashlib.sha256("\n".join(lines).encode("ascii")).hexdigest()
 
 
 def score_folders(
@@ -67,6 +108,7 @@ def score_folders(
     trimap_dir: str | os.PathLike | None = None,
     *,
     region: str = "unknown",
+    metrics: Sequence[str] = PAPER_METRICS,
     allow_missing: bool = False,
     quantise_trimaps: bool = False,
     num_workers: int | None = None,
@@ -75,9 +117,12 @@ def score_folders(
     """Score a folder of predictions against folders of truths and trimaps, matched by name.
 
     Args:
-        pred_dir, label_dir: folders of 8-bit images; predictions of one channel, truths read by their first.
-        trimap_dir: folder of trimaps of exactly 0, 128 and 255; needed for region "unknown", unused for "whole".
+        pred_dir, label_dir: folders of 8-bit images, sub-folders included; predictions of one channel, truths read
+            by their first.
+        trimap_dir: folder of trimaps of exactly 0, 128 and 255; needed for region "unknown", and for "whole" only
+            where truths are shared (see `match_folders`).
         region: score where the trimap is 128 ("unknown"), or everywhere ("whole").
+        metrics: names in `METRICS`.
         allow_missing: score what there is when predictions are missing.
         quantise_trimaps: snap other gray values by `data.trimap.quantise_trimap` instead of refusing them.
         num_workers: processes; 0 and 1 stay in this one, None takes what the machine has and the set is worth.
@@ -89,31 +134,45 @@ def score_folders(
     Raises:
         InputError: the folders do not hold a complete, matching set (see `match_folders`), or an argument is wrong.
     """
-    if region not in REGIONS:
-        raise InputError(f"region: expected one of {', '.join(REGIONS)}, got {region}")
+    _check_choice("region", [region], REGIONS)
+    _check_choice("metrics", metrics, METRICS)
     if region == "unknown" and trimap_dir is None:
         raise InputError("region unknown needs a folder of trimaps; give --trimap-dir, or --region whole")
     if num_workers is not None and num_workers < 0:
         raise InputError(f"number of workers: expected 0 or more, got {num_workers}")
 
-    score_set = match_folders(pred_dir, label_dir, trimap_dir if region == "unknown" else None, allow_missing)
-    evaluation = Evaluation(region, score_set.expected, allow_missing, quantise_trimaps, score_set.missing)
-    outcomes = _outcomes(score_set.cases, partial(score_case, quantise_trimaps=quantise_trimaps), num_workers)
-    bar = tqdm(outcomes, "scoring", len(score_set.cases), unit="image", disable=None if progress else True)
-    for name, outcome in bar:
-        (evaluation.failed if isinstance(outcome, str) else evaluation.scores)[name] = outcome
-    evaluation.scores = dict(sorted(evaluation.scores.items()))
-    evaluation.failed = dict(sorted(evaluation.failed.items()))
+    score_set = match_folders(pred_dir, label_dir, trimap_dir, region, allow_missing)
+    evaluation = Evaluation(
+        region,
+        score_set.expected,
+        tuple(dict.fromkeys(metrics)),
+        allow_missing,
+        quantise_trimaps,
+        score_set.shared_truths,
+        score_set.missing,
+        {case.name: case for case in score_set.cases},
+    )
+    score = partial(score_case, metrics=evaluation.metrics, quantise_trimaps=quantise_trimaps)
+    _fill(evaluation, _outcomes(score_set.cases, score, num_workers), progress)
     return evaluation
 
 
-def score_case(case: Case, quantise_trimaps: bool = False) -> dict[str, float]:
-    """Read the files of one image and score it.
+def score_case(
+    case: Case, metrics: Sequence[str] = PAPER_METRICS, quantise_trimaps: bool = False
+) -> tuple[dict[str, float], Item]:
+    """Read the files of one image, score it, and say what it was scored against.
 
     Raises:
         InputError: a file is unreadable, its size differs from the truth's, it is not 8-bit gray, or the trimap
             holds other values than 0, 128 and 255 and is not to be quantised.
     """
+    pred_alpha, alpha, trimap = read_case(case, quantise_trimaps)
+    item = Item(*alpha.shape, _digest(alpha), None if trimap is None else _digest(trimap))
+    return score_image(pred_alpha, alpha, trimap, metrics), item
+
+
+def read_case(case: Case, quantise_trimaps: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Read prediction, truth and trimap of one image, each (H, W) uint8; errors as `score_case`."""
     trimap = None
     if case.trimap_file is not None:  # first, so that a set with unusable trimaps is told without reading the rest
         trimap = read_gray_exact(case.trimap_file)
@@ -126,7 +185,38 @@ def score_case(case: Case, quantise_trimaps: bool = False) -> dict[str, float]:
                 f"{file}: expected {alpha.shape[1]} x {alpha.shape[0]} pixels like {case.alpha_file}, found "
                 f"{array.shape[1]} x {array.shape[0]}; score the file at the size it was predicted for"
             )
-    return score_image(pred_alpha, alpha, trimap)
+    return pred_alpha, alpha, trimap
+
+
+def _check_choice(what: str, chosen: Sequence[str], allowed: Collection[str]) -> None:
+    unknown = [name for name in chosen if name not in allowed]
+    if unknown or not chosen:
+        came = ", ".join(map(repr, unknown)) or "none"
+        raise InputError(f"{what}: expected one of {', '.join(allowed)}, got {came}")
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+
+
+def _fill(evaluation: Evaluation, outcomes: Iterator[tuple[str, Outcome]], progress: bool) -> None:
+    """Take in the outcomes as they come; on Ctrl-C keep those that have come and name the others."""
+    bar = tqdm(outcomes, "scoring", len(evaluation.cases), unit="image", disable=None if progress else True)
+    try:
+        with contextlib.closing(outcomes), bar:
+            for name, outcome in bar:
+                if isinstance(outcome, str):
+                    evaluation.failed[name] = outcome
+                else:
+                    evaluation.scores[name], evaluation.items[name] = outcome
+    except KeyboardInterrupt:
+        evaluation.interrupted = True
+        left = evaluation.cases.keys() - evaluation.scores.keys() - evaluation.failed.keys()
+        evaluation.failed.update(dict.fromkeys(left, "not scored: interrupted"))
+    for results in (evaluation.scores, evaluation.items, evaluation.failed):
+        ordered = dict(sorted(results.items()))
+        results.clear()
+        results.update(ordered)
 
 
 def _require_coded(trimap: np.ndarray, case: Case) -> np.ndarray:
@@ -142,8 +232,8 @@ def _require_coded(trimap: np.ndarray, case: Case) -> np.ndarray:
 
 
 def _outcomes(
-    cases: list[Case], score: Callable[[Case], dict[str, float]], num_workers: int | None
-) -> Iterator[tuple[str, dict[str, float] | str]]:
+    cases: list[Case], score: Callable[[Case], Result], num_workers: int | None
+) -> Iterator[tuple[str, Outcome]]:
     """Yield (name, scores or why there are none) for each case, as they are done."""
     if num_workers is None:
         num_workers = min(_usable_cpus(), len(cases) // CASES_PER_WORKER)
@@ -163,7 +253,7 @@ def _outcomes(
         executor.shutdown(cancel_futures=True)
 
 
-def _attempt(score: Callable[[Case], dict[str, float]], case: Case) -> dict[str, float] | str:
+def _attempt(score: Callable[[Case], Result], case: Case) -> Outcome:
     try:
         return score(case)
     except InputError as error:
@@ -172,7 +262,7 @@ def _attempt(score: Callable[[Case], dict[str, float]], case: Case) -> dict[str,
         return f"{case.alpha_file}: not enough memory to score it"
 
 
-def _result(future: Future) -> dict[str, float] | str:
+def _result(future: Future) -> Outcome:
     try:
         return future.result()
     except BrokenProcessPool:

@@ -1,15 +1,19 @@
 """Which files belong together: a prediction, its truth and its trimap, matched by name."""
 
 import os
+import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from data.errors import InputError
 from data.files import images_by_stem
 
 NAMED_AT_MOST = 5  # files named in a one-line message before it goes on with a count
+NUMBERED = re.compile(r"(.+)_\d+", re.DOTALL)  # NAME_k: the k-th composite of foreground NAME
+
+Folder = dict[str, Path]
 
 
 class Case(NamedTuple):
@@ -23,10 +27,17 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True)
 class ScoreSet:
-    """The images to score, and those that the truth asks for but nobody predicted."""
+    """The images to score, and those that the set asks for but nobody predicted.
+
+    Attributes:
+        cases: sorted by name.
+        missing: names without a prediction.
+        shared_truths: whether NAME_k was matched with truth NAME.
+    """
 
     cases: list[Case]
-    missing: list[str]
+    missing: list[str] = field(default_factory=list)
+    shared_truths: bool = False
 
     @property
     def expected(self) -> int:
@@ -37,39 +48,62 @@ def match_folders(
     pred_dir: str | os.PathLike,
     label_dir: str | os.PathLike,
     trimap_dir: str | os.PathLike | None,
+    region: str = "unknown",
     allow_missing: bool = False,
 ) -> ScoreSet:
     """Match the images of the folders by name without extension, and refuse a set that does not fit.
 
+    Names are paths relative to the folder, so sub-folders must agree; only when not one name of the predictions
+    agrees with a truth, and the bare names are unique, are these compared instead (predictions saved flat).
+
+    Composition-1k lies about in two ways: with one truth for each of the 1000 images (`alpha_copy`), or with its
+    50 mattes, where image NAME_k belongs to truth NAME. The second is taken when more names agree that way.
+
     Args:
         pred_dir, label_dir: folders of predictions and truths.
-        trimap_dir: folder of trimaps; None scores every pixel.
-        allow_missing: a truth without a prediction is listed as missing instead of refused. Nothing else is
+        trimap_dir: folder of trimaps; for region "whole" needed only by the second layout, where without the names
+            of the trimaps nobody could tell that NAME_7 is missing.
+        region: "unknown" or "whole"; the latter's cases have no trimap.
+        allow_missing: an image without a prediction is listed as missing instead of refused. Nothing else is
             forgiven.
 
     Raises:
-        InputError: a folder is missing or empty, shares a stem twice, or a file has no counterpart.
+        InputError: a folder is missing or empty, holds a name twice, or a file has no counterpart.
     """
-    predictions = _images(pred_dir)
-    truths = _images(label_dir)
-    trimaps = _images(trimap_dir) if trimap_dir is not None else None
+    predictions, truths = _images(pred_dir), _images(label_dir)
+    trimaps = None if trimap_dir is None else _images(trimap_dir)
+    if not _agreeing(predictions, truths):
+        predictions, truths, trimaps = _by_bare_name(predictions, truths, trimaps)
 
-    missing = sorted(truths.keys() - predictions.keys())
+    listed = predictions if trimaps is None else trimaps
+    shared = len(_numbered(listed, truths)) > len(listed.keys() & truths.keys())
+    if shared and trimaps is None:
+        raise InputError(
+            f"{label_dir}: one truth NAME for several images NAME_k: which images the set holds is told by the "
+            "trimaps' names, so give --trimap-dir with --region whole too"
+        )
+    if region == "whole" and not shared:
+        trimaps = None  # needed by nobody, so it need not fit
+    truth_of = _numbered(listed, truths) if shared else {name: name for name in truths}
+
+    missing = sorted(truth_of.keys() - predictions.keys())
     misfits = [] if allow_missing else [_without("prediction", missing, pred_dir)]
-    misfits.append(_without("truth", predictions.keys() - truths.keys(), label_dir))
+    misfits.append(_without("truth", predictions.keys() - truth_of.keys(), label_dir))
     if trimaps is not None:
-        misfits.append(_without("trimap", truths.keys() - trimaps.keys(), trimap_dir))
-        misfits.append(_without("truth", trimaps.keys() - truths.keys() - predictions.keys(), label_dir))
-    misfits = [misfit for misfit in misfits if misfit]
-    if misfits:
+        misfits.append(_without("trimap", truth_of.keys() - trimaps.keys(), trimap_dir))
+        misfits.append(_without("truth", trimaps.keys() - truth_of.keys() - predictions.keys(), label_dir))
+    if shared:
+        misfits.append(_without("trimap NAME_k", truths.keys() - set(truth_of.values()), trimap_dir))
+    if any(misfits):
         hint = "" if allow_missing or not missing else "; --allow-missing scores without the missing predictions"
-        raise InputError("the set is incomplete or mismatched: " + "; ".join(misfits) + hint)
+        raise InputError("the set is incomplete or mismatched: " + "; ".join(filter(None, misfits)) + hint)
 
-    names = sorted(truths.keys() & predictions.keys())
+    names = sorted(truth_of.keys() & predictions.keys())
     if not names:
         raise InputError(f"{pred_dir}: expected a prediction for at least one image of {label_dir}, found none")
-    cases = [Case(name, predictions[name], truths[name], trimaps[name] if trimaps else None) for name in names]
-    return ScoreSet(cases, missing)
+    scored = trimaps if trimaps is not None and region == "unknown" else {}
+    cases = [Case(name, predictions[name], truths[truth_of[name]], scored.get(name)) for name in names]
+    return ScoreSet(cases, missing, shared)
 
 
 def name_some(names: Iterable[str]) -> str:
@@ -80,11 +114,32 @@ def name_some(names: Iterable[str]) -> str:
     return f"{text} and {more} more" if more > 0 else text
 
 
-def _images(folder: str | os.PathLike) -> dict[str, Path]:
-    images = images_by_stem(folder)
+def _images(folder: str | os.PathLike) -> Folder:
+    images = images_by_stem(folder, recursive=True)
     if not images:
         raise InputError(f"{folder}: expected a folder of images, found no image in it")
     return images
+
+
+def _agreeing(names: Iterable[str], truths: Folder) -> int:
+    return len(set(names) & truths.keys()) + len(_numbered(names, truths))
+
+
+def _numbered(names: Iterable[str], truths: Folder) -> dict[str, str]:
+    """Return NAME_k -> NAME for those of the names whose NAME is a truth."""
+    matches = ((name, NUMBERED.fullmatch(name)) for name in names)
+    return {name: match[1] for name, match in matches if match and match[1] in truths}
+
+
+def _by_bare_name(predictions: Folder, truths: Folder, trimaps: Folder | None) -> tuple[Folder, Folder, Folder | None]:
+    """Return the folders keyed without their sub-folders, where that is unambiguous and makes them agree."""
+    given = [folder for folder in (predictions, truths, trimaps) if folder is not None]
+    bare = [{PurePosixPath(name).name: path for name, path in folder.items()} for folder in given]
+    if any(len(by_name) < len(folder) for by_name, folder in zip(bare, given, strict=True)):
+        return predictions, truths, trimaps
+    if not _agreeing(bare[0], bare[1]):
+        return predictions, truths, trimaps
+    return bare[0], bare[1], bare[2] if trimaps is not None else None
 
 
 def _without(what: str, names: Iterable[str], folder: str | os.PathLike) -> str:

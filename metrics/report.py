@@ -9,36 +9,33 @@ from data.files import replacing
 from metrics.dataset import Evaluation
 from metrics.image_scores import METRICS
 
-FORMAT_VERSION = 1
-UNITS = {"sad": "thousands", "mse": "mean", "grad": "thousands", "conn": "thousands"}
-COLUMNS = {
-    "sad": ("SAD (10^3)", 1),
-    "mse": ("MSE (10^-3)", 1e3),
-    "grad": ("Grad (10^3)", 1),
-    "conn": ("Conn (10^3)", 1),
-}
+FORMAT_VERSION = 2
 ROWS_AT_MOST = 20  # per-image rows on the terminal; larger sets print the mean only
 
 
 def as_record(evaluation: Evaluation) -> dict:
-    """Return the evaluation as JSON-ready values, None for what is undefined. docs/metrics.md has the fields."""
-    defined = [score for score in evaluation.scores.values() if not math.isnan(score["mse"])]
+    """Return the evaluation as JSON-ready values, None where not finite. docs/metrics.md has the fields."""
+    scores = evaluation.scores.values()
+    defined = {f"n_{name}": sum(math.isfinite(score[name]) for score in scores) for name in evaluation.metrics}
     return {
         "format_version": FORMAT_VERSION,
         "mean": _nulled(evaluation.mean()),
-        "n": len(evaluation.scores),
+        "n": len(scores),
         "expected": evaluation.expected,
         "region": evaluation.region,
-        "units": UNITS,
+        "units": {name: METRICS[name].unit for name in evaluation.metrics},
         "settings": {
             "allow_missing": evaluation.allow_missing,
             "quantise_trimaps": evaluation.quantise_trimaps,
+            "shared_truths": evaluation.shared_truths,
         },
+        "fingerprint": evaluation.fingerprint,
         "missing": evaluation.missing,
         "failed": evaluation.failed,
         "without_unknown": evaluation.without_unknown,
-        "mean_where_defined": _nulled(evaluation.mean(skip_undefined=True)) | {"n_mse": len(defined)},
+        "mean_where_defined": _nulled(evaluation.mean(skip_undefined=True)) | defined,
         "images": {name: _nulled(score) for name, score in evaluation.scores.items()},
+        "set": {name: item._asdict() for name, item in evaluation.items.items()},
     }
 
 
@@ -50,15 +47,16 @@ def write_json(path: str | os.PathLike, evaluation: Evaluation) -> None:
 
 
 def write_csv(path: str | os.PathLike, evaluation: Evaluation) -> None:
-    """Write one row per scored image: name, the metrics, pixels. An undefined value is an empty field."""
+    """Write one row per scored image: name, the metrics, pixels, the set's fingerprint. Undefined is an empty field."""
+    fingerprint = evaluation.fingerprint
     with (
         replacing(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8", errors="surrogateescape") as file,
     ):
         writer = csv.writer(file)
-        writer.writerow(["name", *METRICS, "pixels"])
+        writer.writerow(["name", *evaluation.metrics, "pixels", "fingerprint"])
         for name, score in evaluation.scores.items():
-            writer.writerow([name, *_nulled(score).values()])
+            writer.writerow([name, *_nulled(score).values(), fingerprint])
 
 
 def format_table(evaluation: Evaluation) -> str:
@@ -67,26 +65,35 @@ def format_table(evaluation: Evaluation) -> str:
     rows = {_printable(name): score for name, score in rows.items()}
     if not evaluation.failed:
         rows["mean"] = evaluation.mean()
-        if math.isnan(rows["mean"]["mse"]):
+        if not all(map(math.isfinite, rows["mean"].values())):
             rows["mean where defined"] = evaluation.mean(skip_undefined=True)
     width = max([len("image"), *map(len, rows)])
     lines = [
-        f"region: {evaluation.region}, {len(evaluation.scores)} of {evaluation.expected} images scored",
-        "image".ljust(width) + "".join(title.rjust(13) for title, _ in COLUMNS.values()),
+        f"region: {evaluation.region}, {len(evaluation.scores)} of {evaluation.expected} images scored, "
+        f"fingerprint {evaluation.fingerprint[:12]}",
+        "image".ljust(width) + "".join(METRICS[name].title.rjust(13) for name in evaluation.metrics),
     ]
-    lines += [name.ljust(width) + _cells(score) for name, score in rows.items()]
+    lines += [name.ljust(width) + _cells(score, evaluation.metrics) for name, score in rows.items()]
+    if evaluation.shared_truths:
+        lines.append("image NAME_k is scored against truth NAME")
     if evaluation.failed:
         lines.append(f"no mean: {len(evaluation.failed)} of {evaluation.expected} images could not be scored")
     return "\n".join(lines)
 
 
-def _cells(score: dict[str, float]) -> str:
-    values = (score[name] * factor for name, (_, factor) in COLUMNS.items())
-    return "".join(("undefined" if math.isnan(value) else f"{value:.4f}").rjust(13) for value in values)
+def format_value(metric: str, value: float) -> str:
+    """Return a value as it stands under its metric's title: scaled, four decimals."""
+    if math.isnan(value):
+        return "undefined"
+    return "infinite" if math.isinf(value) else f"{value * METRICS[metric].scale:.4f}"
+
+
+def _cells(score: dict[str, float], metrics: tuple[str, ...]) -> str:
+    return "".join(format_value(name, score[name]).rjust(13) for name in metrics)
 
 
 def _nulled(score: dict[str, float]) -> dict[str, float | None]:
-    return {name: None if math.isnan(value) else value for name, value in score.items()}
+    return {name: value if math.isfinite(value) else None for name, value in score.items()}
 
 
 def _printable(name: str) -> str:

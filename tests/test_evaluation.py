@@ -1,7 +1,9 @@
 import csv
+import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -106,7 +108,7 @@ def test_names_match_across_extensions_and_their_case(folders):
 def test_table_prints_the_units_of_papers(folders, capsys):
     evaluation.main(command(folders))
     title, header, *rows = capsys.readouterr().out.splitlines()
-    assert title == "region: unknown, 4 of 4 images scored"
+    assert re.fullmatch("region: unknown, 4 of 4 images scored, fingerprint [0-9a-f]{12}", title)
     assert header.split() == ["image", "SAD", "(10^3)", "MSE", "(10^-3)", "Grad", "(10^3)", "Conn", "(10^3)"]
     assert rows[1].split() == ["border_600x800", "10.8716", "6.7769", "9.2957", "7.3439"]
     assert rows[-1].split()[0] == "mean"
@@ -117,7 +119,7 @@ def test_csv_has_one_row_per_image(folders, tmp_path):
     evaluation.main(command(GOLDEN_DIR, "--csv", file))
     rows = list(csv.DictReader(file.open(newline="")))
     assert [row["name"] for row in rows] == NAMES
-    assert list(rows[0]) == ["name", "sad", "mse", "grad", "conn", "pixels"]
+    assert list(rows[0]) == ["name", "sad", "mse", "grad", "conn", "pixels", "fingerprint"]
     assert float(rows[1]["sad"]) == pytest.approx(10.8716240, rel=1e-5)
     assert rows[-1]["mse"] == ""
     assert rows[0]["pixels"] == "443"
@@ -386,7 +388,11 @@ def test_interrupting_ends_the_workers_without_tracebacks(folders, tmp_path, del
     _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert not (tmp_path / "a.json").exists()
+    record = strict_json(tmp_path / "a.json")  # what was done is kept, what was not is named
+    assert record["n"] + len(record["failed"]) == record["expected"] == 1504
+    assert record["failed"]
+    assert set(record["failed"].values()) == {"not scored: interrupted"}
+    assert set(record["mean"].values()) == {None}
 
 
 def die(case):
@@ -405,3 +411,174 @@ def test_an_evaluation_with_failures_has_no_mean(folders):
     result = score_folders(folders / "pred", folders / "alpha", folders / "trimap")
     assert all(math.isnan(value) for value in result.mean().values())
     assert len(result.scores) == 3
+
+
+# ---- sub-folders, shared truths
+
+
+def nest(folder, subfolder):
+    (folder / subfolder).mkdir(parents=True)
+    for path in list(folder.glob("*.png")):
+        path.rename(folder / subfolder / path.name)
+
+
+def test_subfolders_are_scored_under_their_path(folders):
+    for kind in KINDS:
+        nest(folders / kind, "clip 1/left")
+    names = [f"clip 1/left/{name}" for name in NAMES[:4]]
+    result = score_folders(folders / "pred", folders / "alpha", folders / "trimap")
+    assert list(result.scores) == names
+    assert result.scores[names[0]] == pytest.approx(goldens("goldens.json")[NAMES[0]], rel=1e-5)
+
+
+def test_a_file_in_another_subfolder_is_not_taken_for_its_namesake(folders):
+    for kind in KINDS:
+        nest(folders / kind, "a")
+    shutil.copytree(folders / "alpha" / "a", folders / "alpha" / "b")
+    shutil.copytree(folders / "trimap" / "a", folders / "trimap" / "b")
+    assert "4 without a prediction" in refused(folders)
+    assert "b/blob_33x47" in refused(folders)
+
+
+def test_predictions_saved_flat_are_matched_by_bare_name(folders):
+    nest(folders / "alpha", "person")
+    nest(folders / "trimap", "person")
+    result = score_folders(folders / "pred", folders / "alpha", folders / "trimap")
+    assert list(result.scores) == NAMES[:4]
+
+
+def test_bare_names_that_occur_twice_are_not_guessed_at(folders):
+    for kind in ("alpha", "trimap"):
+        nest(folders / kind, "a")
+        shutil.copytree(folders / kind / "a", folders / kind / "b")
+    assert "8 without a prediction" in refused(folders)
+
+
+def test_extensions_need_not_agree(folders):
+    image = Image.open(folders / "alpha" / "hair_240x320.png")
+    image.save(folders / "alpha" / "hair_240x320.TIFF", format="TIFF")
+    (folders / "alpha" / "hair_240x320.png").unlink()
+    result = score_folders(folders / "pred", folders / "alpha", folders / "trimap")
+    assert result.scores["hair_240x320"] == pytest.approx(goldens("goldens.json")["hair_240x320"], rel=1e-5)
+
+
+def test_one_name_with_two_extensions_is_refused(folders):
+    shutil.copy(folders / "pred" / "hair_240x320.png", folders / "pred" / "hair_240x320.bmp")
+    assert "share a name" in refused(folders)
+
+
+@pytest.fixture
+def shared(folders):
+    """Two foregrounds over three backgrounds each, with two truths: Composition-1k before its mattes are copied."""
+    for kind in KINDS:
+        for name in NAMES[:4]:
+            path = folders / kind / f"{name}.png"
+            if kind != "alpha" and name in NAMES[1:3]:
+                for k in range(3):
+                    shutil.copy(path, folders / kind / f"{name}_{k}.png")
+            if kind != "alpha" or name not in NAMES[1:3]:
+                path.unlink()
+    return folders
+
+
+def test_truths_that_were_not_copied_serve_all_their_composites(shared, capsys):
+    assert evaluation.main(command(shared)) == 0
+    assert "image NAME_k is scored against truth NAME" in capsys.readouterr().out
+    result = score_folders(shared / "pred", shared / "alpha", shared / "trimap")
+    assert list(result.scores) == [f"{name}_{k}" for name in NAMES[1:3] for k in range(3)]
+    assert result.scores["hair_240x320_2"] == pytest.approx(goldens("goldens.json")["hair_240x320"], rel=1e-5)
+    assert result.expected == 6
+
+
+def test_a_missing_composite_of_a_shared_truth_is_named(shared):
+    (shared / "pred" / "hair_240x320_1.png").unlink()
+    assert "1 without a prediction" in refused(shared)
+    assert "hair_240x320_1" in refused(shared)
+    result = score_folders(shared / "pred", shared / "alpha", shared / "trimap", allow_missing=True)
+    assert (len(result.scores), result.expected, result.missing) == (5, 6, ["hair_240x320_1"])
+
+
+def test_a_shared_truth_without_any_composite_is_named(shared):
+    shutil.copy(shared / "alpha" / "hair_240x320.png", shared / "alpha" / "lone.png")
+    assert "lone" in refused(shared)
+
+
+def test_whole_images_against_shared_truths_need_the_names_of_the_trimaps(shared):
+    with pytest.raises(InputError, match="give --trimap-dir"):
+        score_folders(shared / "pred", shared / "alpha", region="whole")
+    result = score_folders(shared / "pred", shared / "alpha", shared / "trimap", region="whole")
+    assert result.scores["hair_240x320_0"] == pytest.approx(goldens("goldens_whole.json")["hair_240x320"], rel=1e-5)
+    assert all(item.trimap is None for item in result.items.values())
+
+
+def test_a_numbered_set_with_truths_of_its_own_uses_them(folders):
+    for kind in KINDS:
+        shutil.copy(folders / kind / "border_600x800.png", folders / kind / "hair_240x320_1.png")
+    result = score_folders(folders / "pred", folders / "alpha", folders / "trimap")
+    assert result.scores["hair_240x320_1"]["sad"] == result.scores["border_600x800"]["sad"]
+    assert not result.shared_truths
+
+
+# ---- the fingerprint of the set
+
+
+def fingerprint(folders, **options):
+    return score_folders(folders / "pred", folders / "alpha", folders / "trimap", **options).fingerprint
+
+
+def test_the_fingerprint_is_the_hash_that_the_docs_describe(folders):
+    lines = []
+    for name in NAMES[:4]:
+        alpha, trimap = (np.array(Image.open(folders / kind / f"{name}.png")) for kind in ("alpha", "trimap"))
+        digests = [hashlib.sha256(array.tobytes()).hexdigest() for array in (alpha, trimap)]
+        lines.append(json.dumps([name, *alpha.shape, *digests]))
+    assert fingerprint(folders) == hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def test_the_fingerprint_stays_with_other_predictions_files_and_workers(folders):
+    before = fingerprint(folders)
+    write(folders / "pred" / "hair_240x320.png", np.zeros((240, 320), np.uint8))
+    Image.open(folders / "alpha" / "hair_240x320.png").save(folders / "alpha" / "hair_240x320.png", compress_level=0)
+    assert fingerprint(folders, num_workers=2, metrics=["sad"]) == before
+
+
+@pytest.mark.parametrize("change", ["truth", "trimap", "name", "one fewer"])
+def test_the_fingerprint_changes_with_the_set(folders, change):
+    before = fingerprint(folders)
+    if change in ("truth", "trimap"):
+        path = folders / {"truth": "alpha"}.get(change, change) / "hair_240x320.png"
+        pixels = np.array(Image.open(path))
+        pixels[0, 0] = 255 - pixels[0, 0] if pixels[0, 0] != 128 else 0
+        write(path, pixels)
+    for kind in KINDS:
+        path = folders / kind / "hair_240x320.png"
+        if change == "name":
+            path.rename(path.with_name("fur.png"))
+        elif change == "one fewer":
+            path.unlink()
+    assert fingerprint(folders) != before
+
+
+def test_every_report_carries_the_fingerprint(folders, tmp_path, capsys):
+    evaluation.main(command(folders, "--json", tmp_path / "a.json", "--csv", tmp_path / "a.csv"))
+    digits = fingerprint(folders)
+    record = strict_json(tmp_path / "a.json")
+    assert record["fingerprint"] == digits
+    assert record["set"]["blob_33x47"]["height"] == 33
+    assert {row["fingerprint"] for row in csv.DictReader((tmp_path / "a.csv").open(newline=""))} == {digits}
+    assert digits[:12] in capsys.readouterr().out
+
+
+# ---- choosing metrics
+
+
+def test_only_the_metrics_asked_for_are_computed(folders, tmp_path):
+    file = tmp_path / "scores.json"
+    evaluation.main(command(folders, "--metrics", "mse,sad", "--json", file))
+    record = strict_json(file)
+    assert list(record["mean"]) == ["mse", "sad"]
+    assert list(record["images"]["blob_33x47"]) == ["mse", "sad", "pixels"]
+
+
+def test_an_unknown_metric_is_named(folders):
+    assert "'sadd'" in refused(folders, "--metrics", "sad,sadd")

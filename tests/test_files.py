@@ -124,3 +124,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_and_fail(OSError(28, "No space left on device"))
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_recursive_names_are_paths_without_extension_and_loops_end(tmp_path):
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    (tmp_path / ".hidden").mkdir()
+    for name in ("a.png", "b/a.JPG", "b/c/x.y.png", "b/notes.txt", ".hidden/d.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "b" / "c" / "up").symlink_to(tmp_path)
+    (tmp_path / "linked").symlink_to(tmp_path / "b" / "c")
+    assert sorted(images_by_stem(tmp_path, recursive=True)) == ["a", "b/a", "b/c/x.y", "linked/x.y"]
+    assert sorted(images_by_stem(tmp_path)) == ["a"]
