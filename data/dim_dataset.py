@@ -14,7 +14,7 @@ from data.errors import InputError
 from data.files import images_by_stem, read_gray, read_rgb
 from data.scan import require_none, training_set_problems, unpaired
 from data.transforms import AffineRange
-from data.trimap import trimap_to_tensor
+from data.trimap_tensors import trimap_to_tensor
 
 ROOT_VARIABLE = "DINOMATTE_DIM_ROOT"  # environment variable that gives the root where the config does not
 MAX_ATTEMPTS = 20  # unusable samples in a row before `on_bad="skip"` gives up

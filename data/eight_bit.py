@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from data.trimap import tensor_to_trimap
+from data.trimap_tensors import tensor_to_trimap
 
 
 class EightBit:

@@ -1,12 +1,11 @@
 """Trimaps: their coding, their one quantisation rule, and fusing a prediction with what they say is known.
 
-On disk and in numpy a trimap is uint8: 0 background, 128 unknown, 255 foreground. In tensors it is float: 0, 0.5, 1.
+On disk and in numpy a trimap is uint8: 0 background, 128 unknown, 255 foreground; for tensors see
+`data.trimap_tensors`. Nothing here needs torch, so scoring starts fast and its processes stay small.
 """
 
 import cv2
 import numpy as np
-import torch
-from torch import Tensor
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 128, 255
 UNKNOWN_FROM, FOREGROUND_FROM = 85, 170  # ViTMatte's thresholds: thirds of 255, so 127 and soft edges are safe
@@ -18,28 +17,6 @@ def quantise_trimap(trimap: np.ndarray) -> np.ndarray:
     table[:UNKNOWN_FROM] = BACKGROUND
     table[FOREGROUND_FROM:] = FOREGROUND
     return table[trimap]
-
-
-def quantise_trimap_tensor(trimap: Tensor) -> Tensor:
-    """The rule of `quantise_trimap` for a (B, 1, H, W) tensor: float32 of exactly 0, 0.5 and 1.
-
-    An integer tensor, or one holding a value above 1, is read on the scale 0..255; otherwise on 0..1. The
-    argument is left as it was.
-    """
-    on_disk_scale = not trimap.is_floating_point() or bool((trimap > 1).any())
-    levels = trimap.float() if on_disk_scale else trimap.float() * 255
-    return 0.5 * (levels >= UNKNOWN_FROM).float() + 0.5 * (levels >= FOREGROUND_FROM).float()
-
-
-def trimap_to_tensor(trimap: np.ndarray) -> Tensor:
-    """Turn an (H, W) uint8 trimap into a (1, H, W) float tensor of 0, 0.5 and 1."""
-    return quantise_trimap_tensor(torch.from_numpy(np.ascontiguousarray(trimap))[None])
-
-
-def tensor_to_trimap(trimap: Tensor) -> np.ndarray:
-    """The inverse of `trimap_to_tensor`: (1, H, W) of 0, 0.5 and 1 to (H, W) uint8."""
-    levels = np.array([BACKGROUND, UNKNOWN, FOREGROUND], np.uint8)
-    return levels[(trimap[0] * 2).round().long().numpy()]
 
 
 def trimap_from_alpha(

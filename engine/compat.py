@@ -7,17 +7,18 @@ import importlib.util
 import sys
 import types
 import warnings
+from importlib.machinery import PathFinder
 
 
 def apply() -> None:
     """Supply what v0.6 expects: an (unused) `detectron2._C` and Pillow's former `Image.LINEAR`."""
-    try:
-        compiled = importlib.util.find_spec("detectron2._C") is not None
-    except ModuleNotFoundError:  # no detectron2, for those who use the library alone
+    if "detectron2._C" in sys.modules:  # compiled and imported, or ours from an earlier call
         return
-    except ValueError:  # our own empty module, registered by an earlier call, has no spec
+    package = importlib.util.find_spec("detectron2")
+    if package is None:  # no detectron2, for those who use the library alone
         return
-    if compiled:
+    # the usual find_spec would import the package to look inside, and torch with it
+    if PathFinder.find_spec("detectron2._C", package.submodule_search_locations) is not None:
         return
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")  # v0.6 scripts a box helper
     warnings.filterwarnings("ignore", message="TypedStorage is deprecated")  # v0.6's gather

@@ -11,7 +11,8 @@ from torch import nn
 from data.composition1k import Composition1k, MattingFolder
 from data.errors import InputError
 from data.files import IMAGE_SUFFIXES, read_rgb, read_trimap, write_png
-from data.trimap import UNKNOWN, fuse_with_trimap, trimap_to_tensor
+from data.trimap import UNKNOWN, fuse_with_trimap
+from data.trimap_tensors import trimap_to_tensor
 
 
 @dataclass(frozen=True)

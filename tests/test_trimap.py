@@ -4,14 +4,8 @@ import numpy as np
 import torch
 from skimage.morphology import erosion
 
-from data.trimap import (
-    fuse_with_trimap,
-    quantise_trimap,
-    quantise_trimap_tensor,
-    tensor_to_trimap,
-    trimap_from_alpha,
-    trimap_to_tensor,
-)
+from data.trimap import fuse_with_trimap, quantise_trimap, trimap_from_alpha
+from data.trimap_tensors import quantise_trimap_tensor, tensor_to_trimap, trimap_to_tensor
 
 
 def test_arrays_and_tensors_are_quantised_alike():

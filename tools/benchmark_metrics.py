@@ -1,6 +1,6 @@
-"""Time the four metrics on one 1920 x 1080 image, 35 % of it unknown, on one core.
+"""Time the metrics on 1920 x 1080 images, 35 % of them unknown: one image on one core, then a folder of files.
 
-    python tools/benchmark_metrics.py
+    python tools/benchmark_metrics.py [--repeats 9] [--folder 96]
 
 In the same run, on the same images, the same metrics as MMagic's Python computes them: the algorithm as published,
 written here in our own words from docs/metrics.md, with the reference's thresholds so that the scores can be compared.
@@ -8,9 +8,12 @@ written here in our own words from docs/metrics.md, with the reference's thresho
 
 import argparse
 import math
+import os
 import platform
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,18 +26,25 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from metrics import METRICS, PAPER_METRICS, score_image
 from metrics.pair import matte_pair
 
+ROOT = Path(__file__).resolve().parents[1]
 HEIGHT, WIDTH, UNKNOWN_SHARE = 1080, 1920, 0.35
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 128, 255
 
 
 def main() -> None:
     """Print the times, the scores' agreement, and what they were measured with."""
-    parser = argparse.ArgumentParser(description="Time the metrics on a full-HD matte, on one core.")
+    parser = argparse.ArgumentParser(description="Time the metrics on full-HD mattes.")
     parser.add_argument("--repeats", type=int, default=9, help="runs of which the median counts (default: 9)")
-    repeats = parser.parse_args().repeats
+    parser.add_argument("--folder", type=int, default=96, help="images in the folder (default: 96)")
+    options = parser.parse_args()
     cv2.setNumThreads(1)
-
     print(f"{machine()}\nPython {platform.python_version()}, numpy {np.__version__}, OpenCV {cv2.__version__}")
+    time_one_image(options.repeats)
+    time_a_folder(options.folder)
+
+
+def time_one_image(repeats: int) -> None:
+    """Print the time of each metric, of the four that papers print, and of MMagic's algorithm for these four."""
     worst = 0.0
     for name, make in {"hair": hair_matte, "noise": noise_matte}.items():
         images = make(np.random.default_rng(0))
@@ -43,14 +53,55 @@ def main() -> None:
         slow, slow_scores = median_seconds(lambda images=images: score_plainly(*images), max(repeats // 3, 1))
         print(f"\n{name}: {WIDTH} x {HEIGHT}, {share:.1%} unknown, one core, median of {repeats}")
         pair = matte_pair(*images)
-        for metric in PAPER_METRICS:
-            function = METRICS[metric].of
+        for metric, (function, *_) in METRICS.items():
             seconds, _ = median_seconds(lambda function=function, pair=pair: function(pair), repeats)
-            print(f"  {metric:13}{seconds * 1e3:9.1f} ms")
-        print(f"  all four     {fast * 1e3:9.1f} ms")
-        print(f"  plain        {slow * 1e3:9.1f} ms   ratio {slow / fast:.1f}")
+            print(f"  {metric:20}{seconds * 1e3:9.1f} ms")
+        print(f"  sad, mse, grad, conn{fast * 1e3:9.1f} ms")
+        print(f"  MMagic's algorithm  {slow * 1e3:9.1f} ms   ratio {slow / fast:.1f}")
         worst = max(worst, *(relative(scores[metric], slow_scores[metric]) for metric in PAPER_METRICS))
     print(f"\nlargest relative difference between the two: {worst:.1e}")
+
+
+def time_a_folder(count: int) -> None:
+    """Print images per second of whole folders, files read and decoded, by number of processes, and their memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_folder(Path(folder), count)
+        print(f"\na folder of {count} such images (hair), PNG files, page cache warm")
+        single = None
+        for workers in (1, 2, 4)[: max(1, (os.cpu_count() or 1).bit_length())]:
+            seconds, memory = evaluate_in_a_process(folder, workers)
+            single = single or seconds
+            print(
+                f"  {workers} process{'es' if workers > 1 else '  '}  {count / seconds:6.1f} images/s   "
+                f"{single / seconds:.2f} of one   peak memory of the largest process {memory:.0f} MiB"
+            )
+
+
+def write_folder(folder: Path, count: int) -> None:
+    """Write `count` images as pred, alpha and trimap PNGs; links to four different ones."""
+    for kind in ("pred", "alpha", "trimap"):
+        (folder / kind).mkdir()
+    for number in range(4):
+        images = hair_matte(np.random.default_rng(number))
+        for kind, image in zip(("pred", "alpha", "trimap"), images, strict=True):
+            cv2.imwrite(str(folder / kind / f"{number:05}.png"), image)
+            for copy in range(number + 4, count, 4):
+                os.link(folder / kind / f"{number:05}.png", folder / kind / f"{copy:05}.png")
+
+
+def evaluate_in_a_process(folder: str, workers: int) -> tuple[float, float]:
+    """Return the seconds that scoring the folder takes, imports and start of the workers included, and MiB at peak."""
+    script = (
+        "import resource, sys; from metrics import score_folders; f = sys.argv[1]; "
+        "result = score_folders(f + '/pred', f + '/alpha', f + '/trimap', num_workers=int(sys.argv[2])); "
+        "assert not result.failed; "
+        "print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
+    )
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", script, folder, str(workers)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return time.perf_counter() - start, int(done.stdout) / 2**10  # KiB on Linux
 
 
 def median_seconds(function: Callable[[], object], repeats: int) -> tuple[float, object]:
@@ -122,7 +173,7 @@ def noise_matte(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray,
 
 
 def score_plainly(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray) -> dict[str, float]:
-    """Score as the published Python does: whole images in float64, dense kernels, labelling at every threshold."""
+    """Score as MMagic does: whole images in float64, dense kernels, labelling at every threshold."""
     unknown = trimap == UNKNOWN
     p, a = pred_alpha / 255.0, alpha / 255.0
     return {

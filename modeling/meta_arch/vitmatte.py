@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.trimap import quantise_trimap_tensor
+from data.trimap_tensors import quantise_trimap_tensor
 from modeling.colour_prior import ColourPrior
 
 
