@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         metrics=options.metrics,
         allow_missing=options.allow_missing,
         quantise_trimaps=options.quantise_trimaps,
+        sequences=options.sequences,
         num_workers=options.num_workers,
         progress=True,
     )
@@ -61,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="LIST",
         help=f"what to compute, of {','.join(METRICS)} (default: {','.join(PAPER_METRICS)})",
     )
+    parser.add_argument("--sequences", action="store_true", help="score dtSSD and MESSDdt; a folder is a clip")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all scores as JSON")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write one row per image as CSV")
     parser.add_argument("--num-workers", type=int, metavar="N", help="processes (default: what is worth it)")

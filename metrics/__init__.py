@@ -4,6 +4,8 @@
     scores = [score_image(pred_alpha, alpha, trimap) for pred_alpha, alpha, trimap in samples]
     print(mean_scores(scores))
 
+Arrays are (H, W) uint8, as the files hold them.
+
 Definitions, units and decisions are in docs/metrics.md.
 """
 
@@ -12,7 +14,9 @@ from metrics.dataset import Evaluation, score_folders
 from metrics.gradient import grad
 from metrics.image_scores import METRICS, PAPER_METRICS, Metric, mean_scores, score_image
 from metrics.report import as_record, format_table, write_csv, write_json
-from metrics.sad_mse import mse, sad
+from metrics.sad_mse import mad, mse, psnr, sad
+from metrics.similarity import ssim
+from metrics.temporal import dtssd, messddt, score_sequence, truth_flow
 
 __all__ = [
     "METRICS",
@@ -21,13 +25,20 @@ __all__ = [
     "Metric",
     "as_record",
     "conn",
+    "dtssd",
     "format_table",
     "grad",
+    "mad",
     "mean_scores",
+    "messddt",
     "mse",
+    "psnr",
     "sad",
     "score_folders",
     "score_image",
+    "score_sequence",
+    "ssim",
+    "truth_flow",
     "write_csv",
     "write_json",
 ]

@@ -4,29 +4,23 @@ import contextlib
 import hashlib
 import json
 import math
-import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from data.errors import InputError
-from data.files import read_gray_exact
-from data.trimap import BACKGROUND, FOREGROUND, UNKNOWN, quantise_trimap
 from metrics.image_scores import METRICS, PAPER_METRICS, mean_scores, score_image
 from metrics.matching import Case, match_folders
+from metrics.pool import outcomes, workers_worth_it
+from metrics.reading import read_case
+from metrics.sequences import mean_over_clips, score_clips
 
 REGIONS = ("unknown", "whole")
-CASES_PER_WORKER = 32  # below this, starting another process costs more than it saves
 
 
 class Item(NamedTuple):
@@ -44,8 +38,7 @@ class Item(NamedTuple):
     trimap: str | None
 
 
-Result = tuple[dict[str, float], Item]
-Outcome = Result | str  # or why there is none
+Outcome = tuple[dict[str, float], Item] | str  # the string: why there is none
 
 
 @dataclass
@@ -62,6 +55,7 @@ class Evaluation:
         scores: name -> result of `score_image`, in the order of names.
         items: name -> what it was scored against, for the same names.
         failed: name -> why an image could not be scored.
+        sequences: clip -> result of `score_clips`, where sequences were asked for.
         interrupted: whether Ctrl-C ended the scoring; what was left is in `failed`.
     """
 
@@ -76,6 +70,7 @@ class Evaluation:
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     items: dict[str, Item] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+    sequences: dict[str, dict[str, float]] | None = None
     interrupted: bool = False
 
     def mean(self, skip_undefined: bool = False) -> dict[str, float]:
@@ -86,6 +81,10 @@ class Evaluation:
         if self.failed:
             return dict.fromkeys(self.metrics, math.nan)
         return mean_scores(self.scores.values(), skip_undefined, self.metrics)
+
+    def sequence_mean(self) -> dict[str, float]:
+        """Average of dtSSD and MESSDdt over the clips, as `mean_over_clips`; all NaN if anything failed."""
+        return mean_over_clips({} if self.failed else self.sequences or {})
 
     @property
     def without_unknown(self) -> list[str]:
@@ -111,6 +110,7 @@ def score_folders(
     metrics: Sequence[str] = PAPER_METRICS,
     allow_missing: bool = False,
     quantise_trimaps: bool = False,
+    sequences: bool = False,
     num_workers: int | None = None,
     progress: bool = False,
 ) -> Evaluation:
@@ -125,6 +125,7 @@ def score_folders(
         metrics: names in `METRICS`.
         allow_missing: score what there is when predictions are missing.
         quantise_trimaps: snap other gray values by `data.trimap.quantise_trimap` instead of refusing them.
+        sequences: score dtSSD and MESSDdt too; the frames in one folder are a clip.
         num_workers: processes; 0 and 1 stay in this one, None takes what the machine has and the set is worth.
         progress: draw a bar on stderr if that is a terminal.
 
@@ -152,8 +153,12 @@ def score_folders(
         score_set.missing,
         {case.name: case for case in score_set.cases},
     )
+    if num_workers is None:
+        num_workers = workers_worth_it(len(evaluation.cases))
     score = partial(score_case, metrics=evaluation.metrics, quantise_trimaps=quantise_trimaps)
-    _fill(evaluation, _outcomes(score_set.cases, score, num_workers), progress)
+    _fill(evaluation, outcomes(evaluation.cases, score, num_workers), progress)
+    if sequences and not evaluation.interrupted:
+        _fill_sequences(evaluation, num_workers)
     return evaluation
 
 
@@ -171,23 +176,6 @@ def score_case(
     return score_image(pred_alpha, alpha, trimap, metrics), item
 
 
-def read_case(case: Case, quantise_trimaps: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Read prediction, truth and trimap of one image, each (H, W) uint8; errors as `score_case`."""
-    trimap = None
-    if case.trimap_file is not None:  # first, so that a set with unusable trimaps is told without reading the rest
-        trimap = read_gray_exact(case.trimap_file)
-        trimap = quantise_trimap(trimap) if quantise_trimaps else _require_coded(trimap, case)
-    alpha = read_gray_exact(case.alpha_file, first_channel=True)
-    pred_alpha = read_gray_exact(case.pred_file)
-    for file, array in ((case.pred_file, pred_alpha), (case.trimap_file, trimap)):
-        if array is not None and array.shape != alpha.shape:
-            raise InputError(
-                f"{file}: expected {alpha.shape[1]} x {alpha.shape[0]} pixels like {case.alpha_file}, found "
-                f"{array.shape[1]} x {array.shape[0]}; score the file at the size it was predicted for"
-            )
-    return pred_alpha, alpha, trimap
-
-
 def _check_choice(what: str, chosen: Sequence[str], allowed: Collection[str]) -> None:
     unknown = [name for name in chosen if name not in allowed]
     if unknown or not chosen:
@@ -199,11 +187,11 @@ def _digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
 
 
-def _fill(evaluation: Evaluation, outcomes: Iterator[tuple[str, Outcome]], progress: bool) -> None:
+def _fill(evaluation: Evaluation, scored: Iterator[tuple[str, Outcome]], progress: bool) -> None:
     """Take in the outcomes as they come; on Ctrl-C keep those that have come and name the others."""
-    bar = tqdm(outcomes, "scoring", len(evaluation.cases), unit="image", disable=None if progress else True)
+    bar = tqdm(scored, "scoring", len(evaluation.cases), unit="image", disable=None if progress else True)
     try:
-        with contextlib.closing(outcomes), bar:
+        with contextlib.closing(scored), bar:
             for name, outcome in bar:
                 if isinstance(outcome, str):
                     evaluation.failed[name] = outcome
@@ -219,96 +207,12 @@ def _fill(evaluation: Evaluation, outcomes: Iterator[tuple[str, Outcome]], progr
         results.update(ordered)
 
 
-def _require_coded(trimap: np.ndarray, case: Case) -> np.ndarray:
-    coded = (trimap == BACKGROUND) | (trimap == UNKNOWN) | (trimap == FOREGROUND)
-    if not coded.all():
-        strays = np.unique(trimap[~coded]).tolist()
-        values = ", ".join(map(str, strays[:4])) + (", ..." if len(strays) > 4 else "")
-        raise InputError(
-            f"{case.trimap_file}: expected a trimap of 0, 128 and 255 only, found {values}; mend it, or snap such "
-            "values with --quantise-trimaps"
-        )
-    return trimap
-
-
-def _outcomes(
-    cases: list[Case], score: Callable[[Case], Result], num_workers: int | None
-) -> Iterator[tuple[str, Outcome]]:
-    """Yield (name, scores or why there are none) for each case, as they are done."""
-    if num_workers is None:
-        num_workers = min(_usable_cpus(), len(cases) // CASES_PER_WORKER)
-    if num_workers <= 1:
-        for case in cases:
-            yield case.name, _attempt(score, case)
-        return
-    executor = ProcessPoolExecutor(
-        min(num_workers, len(cases)), mp_context=_process_context(), initializer=_prepare_worker
-    )
+def _fill_sequences(evaluation: Evaluation, num_workers: int) -> None:
+    frames = {name: evaluation.cases[name] for name in evaluation.scores}
+    names = [*evaluation.cases, *evaluation.missing]
     try:
-        with _interrupts_held():
-            futures = {executor.submit(_attempt, score, case): case.name for case in cases}
-        for future in as_completed(futures):
-            yield futures[future], _result(future)
-    finally:  # also on Ctrl-C: the workers finish the image at hand and take no other
-        executor.shutdown(cancel_futures=True)
-
-
-def _attempt(score: Callable[[Case], Result], case: Case) -> Outcome:
-    try:
-        return score(case)
-    except InputError as error:
-        return str(error)
-    except MemoryError:
-        return f"{case.alpha_file}: not enough memory to score it"
-
-
-def _result(future: Future) -> Outcome:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return "not scored: a worker process was killed, perhaps for want of memory; use a smaller --num-workers"
-
-
-@contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back until the end of the block, and for good from the processes started in it.
-
-    A terminal sends it to all of them: one must not stop half-way through its imports, nor this one half-way
-    through starting it.
-    """
-    held = []
-    in_main_thread = threading.current_thread() is threading.main_thread()  # only there Python handles signals
-    masks = hasattr(signal, "pthread_sigmask")  # not on Windows
-    if in_main_thread:
-        handler = signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
-    if masks:
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what the started processes inherit
-    try:
-        yield
-    finally:
-        if masks:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if in_main_thread:
-            signal.signal(signal.SIGINT, handler)
-    if held and callable(handler):
-        handler(*held[0])
-
-
-def _prepare_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Windows nothing is inherited
-    cv2.setNumThreads(1)  # the processes are the parallelism
-
-
-def _process_context() -> multiprocessing.context.BaseContext:
-    """Return a context whose workers inherit no threads and no CUDA state, and import only once where possible."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
-def _usable_cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        evaluation.sequences, failed = score_clips(frames, names, evaluation.quantise_trimaps, num_workers)
+    except KeyboardInterrupt:
+        evaluation.interrupted = True
+        failed = {"sequences": "not scored: interrupted"}
+    evaluation.failed.update(failed)

@@ -5,12 +5,11 @@ constants of the Composition-1k evaluation code (`compute_gradient_loss`, `gauss
 """
 
 import math
-from collections.abc import Iterator
 
 import cv2
 import numpy as np
 
-from metrics.pair import MattePair, matte_pair
+from metrics.pair import MattePair, matte_pair, scored_boxes
 
 SIGMA = 1.4
 EPSILON = 0.01  # the kernels end where the Gaussian has fallen to this
@@ -40,7 +39,7 @@ def grad_of(pair: MattePair) -> float:
     pred_derivative = derivative / _contrast(pair.pred_alpha)
     true_derivative = derivative / _contrast(pair.alpha)
     total = 0.0
-    for rows, columns in _scored_boxes(pair):
+    for rows, columns in scored_boxes(pair, STRIP_ROWS):
         pred_edges = _magnitude(pair.pred_alpha, rows, columns, smoothing, pred_derivative)
         true_edges = _magnitude(pair.alpha, rows, columns, smoothing, true_derivative)
         unknown = None if pair.unknown is None else pair.unknown[rows, columns]
@@ -67,19 +66,6 @@ def _contrast(image: np.ndarray) -> float:
     """
     low, high, _, _ = cv2.minMaxLoc(image)
     return (high - low) or 1.0
-
-
-def _scored_boxes(pair: MattePair) -> Iterator[tuple[slice, slice]]:
-    """Yield (rows, columns) boxes that together hold every scored pixel once, strip by strip."""
-    height, width = pair.alpha.shape
-    for top in range(0, height, STRIP_ROWS):
-        rows = slice(top, min(top + STRIP_ROWS, height))
-        if pair.unknown is None:
-            yield rows, slice(0, width)
-            continue
-        left, above, box_width, box_height = cv2.boundingRect(pair.unknown[rows])
-        if box_width:
-            yield slice(top + above, top + above + box_height), slice(left, left + box_width)
 
 
 def _magnitude(

@@ -9,7 +9,8 @@ import numpy as np
 from metrics.connectivity import conn_of
 from metrics.gradient import grad_of
 from metrics.pair import MattePair, matte_pair
-from metrics.sad_mse import mse_of, sad_of
+from metrics.sad_mse import mad_of, mse_of, psnr_of, sad_of
+from metrics.similarity import ssim_of
 
 
 class Metric(NamedTuple):
@@ -35,6 +36,9 @@ METRICS = {
     "mse": Metric(mse_of, "MSE (10^-3)", "mean", scale=1e3),
     "grad": Metric(grad_of, "Grad (10^3)", "thousands"),
     "conn": Metric(conn_of, "Conn (10^3)", "thousands"),
+    "mad": Metric(mad_of, "MAD (10^-3)", "mean", scale=1e3),
+    "psnr": Metric(psnr_of, "PSNR (dB)", "decibels", higher_is_better=True),
+    "ssim": Metric(ssim_of, "SSIM", "index", higher_is_better=True),
 }
 PAPER_METRICS = ("sad", "mse", "grad", "conn")  # what tables on Composition-1k print
 

@@ -1,5 +1,6 @@
 """What every metric is given: a prediction, the truth, and the pixels that count."""
 
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import cv2
@@ -36,8 +37,7 @@ def matte_pair(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | N
     arrays = {"pred_alpha": pred_alpha, "alpha": alpha}
     if trimap is not None:
         arrays["trimap"] = trimap
-    for name, array in arrays.items():
-        _check(name, array, pred_alpha)
+    check_mattes(arrays)
     pred_alpha, alpha = np.ascontiguousarray(pred_alpha), np.ascontiguousarray(alpha)
     if trimap is None:
         return MattePair(pred_alpha, alpha, None, alpha.size)
@@ -45,11 +45,41 @@ def matte_pair(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | N
     return MattePair(pred_alpha, alpha, unknown, cv2.countNonZero(unknown))
 
 
-def _check(name: str, array: np.ndarray, pred_alpha: np.ndarray) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 2:
-        came = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise ValueError(f"{name}: expected an (H, W) uint8 array, the 8-bit matte as saved, got {came}")
-    if array.size == 0:
-        raise ValueError(f"{name}: expected at least one pixel, got shape {array.shape}")
-    if array.shape != pred_alpha.shape:
-        raise ValueError(f"{name}: expected shape {pred_alpha.shape} like pred_alpha, got {array.shape}")
+def check_mattes(arrays: Mapping[str, np.ndarray]) -> None:
+    """Check that the arrays, by the names a caller knows them by, are mattes of one size.
+
+    Raises:
+        ValueError: an array is not 2-D uint8, is empty, or differs in shape from the first.
+    """
+    first, like = next(iter(arrays.items()))
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 2:
+            came = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+            raise ValueError(f"{name}: expected an (H, W) uint8 array, the 8-bit matte as saved, got {came}")
+        if array.size == 0:
+            raise ValueError(f"{name}: expected at least one pixel, got shape {array.shape}")
+        if array.shape != like.shape:
+            raise ValueError(f"{name}: expected shape {like.shape} like {first}, got {array.shape}")
+
+
+def scored_boxes(pair: MattePair, strip_rows: int, margin: int = 0) -> Iterator[tuple[slice, slice]]:
+    """Yield (rows, columns) boxes that together hold every scored pixel once, strip by strip.
+
+    Args:
+        pair: the mattes and the region they are scored in.
+        strip_rows: most rows of a box, which bounds the memory of whoever works box by box.
+        margin: pixels closer than this to the image's border are left out.
+    """
+    height, width = pair.alpha.shape
+    columns = slice(margin, width - margin)
+    if columns.start >= columns.stop:
+        return
+    for top in range(margin, height - margin, strip_rows):
+        rows = slice(top, min(top + strip_rows, height - margin))
+        if pair.unknown is None:
+            yield rows, columns
+            continue
+        left, above, box_width, box_height = cv2.boundingRect(pair.unknown[rows, columns])
+        if box_width:
+            left += margin
+            yield slice(top + above, top + above + box_height), slice(left, left + box_width)

@@ -10,6 +10,7 @@ from metrics.dataset import Evaluation
 from metrics.image_scores import METRICS
 
 FORMAT_VERSION = 2
+SEQUENCE_COLUMNS = {"dtssd": ("dtSSD (10^-2)", 1), "messddt": ("MESSDdt (10^-3)", 1e3)}
 ROWS_AT_MOST = 20  # per-image rows on the terminal; larger sets print the mean only
 
 
@@ -17,7 +18,7 @@ def as_record(evaluation: Evaluation) -> dict:
     """Return the evaluation as JSON-ready values, None where not finite. docs/metrics.md has the fields."""
     scores = evaluation.scores.values()
     defined = {f"n_{name}": sum(math.isfinite(score[name]) for score in scores) for name in evaluation.metrics}
-    return {
+    record = {
         "format_version": FORMAT_VERSION,
         "mean": _nulled(evaluation.mean()),
         "n": len(scores),
@@ -37,6 +38,10 @@ def as_record(evaluation: Evaluation) -> dict:
         "images": {name: _nulled(score) for name, score in evaluation.scores.items()},
         "set": {name: item._asdict() for name, item in evaluation.items.items()},
     }
+    if evaluation.sequences is not None:
+        clips = {clip: _nulled(result) for clip, result in evaluation.sequences.items()}
+        record["sequences"] = {"mean": _nulled(evaluation.sequence_mean()), "clips": clips}
+    return record
 
 
 def write_json(path: str | os.PathLike, evaluation: Evaluation) -> None:
@@ -74,6 +79,8 @@ def format_table(evaluation: Evaluation) -> str:
         "image".ljust(width) + "".join(METRICS[name].title.rjust(13) for name in evaluation.metrics),
     ]
     lines += [name.ljust(width) + _cells(score, evaluation.metrics) for name, score in rows.items()]
+    if evaluation.sequences is not None:
+        lines += ["", *_sequence_lines(evaluation)]
     if evaluation.shared_truths:
         lines.append("image NAME_k is scored against truth NAME")
     if evaluation.failed:
@@ -83,9 +90,29 @@ def format_table(evaluation: Evaluation) -> str:
 
 def format_value(metric: str, value: float) -> str:
     """Return a value as it stands under its metric's title: scaled, four decimals."""
+    return _number(value, METRICS[metric].scale)
+
+
+def _number(value: float, scale: float) -> str:
     if math.isnan(value):
         return "undefined"
-    return "infinite" if math.isinf(value) else f"{value * METRICS[metric].scale:.4f}"
+    return "infinite" if math.isinf(value) else f"{value * scale:.4f}"
+
+
+def _sequence_lines(evaluation: Evaluation) -> list[str]:
+    rows = dict(evaluation.sequences) if len(evaluation.sequences) <= ROWS_AT_MOST else {}
+    rows = {_printable(name): result for name, result in rows.items()}
+    if not evaluation.failed:
+        rows["mean over clips"] = evaluation.sequence_mean()
+    width = max([len("clip"), *map(len, rows)])
+    return [
+        "clip".ljust(width) + "".join(title.rjust(17) for title, _ in SEQUENCE_COLUMNS.values()),
+        *(
+            name.ljust(width)
+            + "".join(_number(row[metric], scale).rjust(17) for metric, (_, scale) in SEQUENCE_COLUMNS.items())
+            for name, row in rows.items()
+        ),
+    ]
 
 
 def _cells(score: dict[str, float], metrics: tuple[str, ...]) -> str:

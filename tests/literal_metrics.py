@@ -1,4 +1,4 @@
-"""The four metrics written out step by step in float64, slowly, from their definitions in docs/metrics.md.
+"""The metrics written out step by step in float64, slowly, from their definitions in docs/metrics.md.
 
 Shares nothing with the package: fractions v / 255 instead of integers, 2-D kernels instead of separable ones, a
 breadth-first search instead of OpenCV. Meant for images of a few hundred pixels.
@@ -81,3 +81,55 @@ def largest_component(mask: np.ndarray) -> np.ndarray:
     for y, x in best:
         result[y, x] = True
     return result
+
+
+def score_further_literally(pred_alpha, alpha, trimap=None) -> dict[str, float]:
+    """Return mad, psnr and ssim of (H, W) uint8 arrays; a trimap of None scores every pixel."""
+    unknown = np.ones(alpha.shape, bool) if trimap is None else trimap == 128
+    errors = [(int(p) - int(a)) / 255 for p, a in zip(pred_alpha[unknown], alpha[unknown], strict=True)]
+    if not errors:
+        return dict.fromkeys(("mad", "psnr", "ssim"), math.nan)
+    mean_square = sum(error**2 for error in errors) / len(errors)
+    return {
+        "mad": sum(abs(error) for error in errors) / len(errors),
+        "psnr": 20 * math.log10(1 / math.sqrt(mean_square)) if mean_square else math.inf,
+        "ssim": structural_similarity(pred_alpha, alpha, unknown),
+    }
+
+
+def structural_similarity(pred_alpha: np.ndarray, alpha: np.ndarray, unknown: np.ndarray) -> float:
+    """Mean of the index over the 7 x 7 windows that fit into the image around an unknown pixel."""
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    values = []
+    for y in range(3, alpha.shape[0] - 3):
+        for x in range(3, alpha.shape[1] - 3):
+            if not unknown[y, x]:
+                continue
+            window = slice(y - 3, y + 4), slice(x - 3, x + 4)
+            p, a = (image[window].astype(np.float64).ravel() for image in (pred_alpha, alpha))
+            (p_variance, covariance), (_, a_variance) = np.cov(p, a)  # divided by 48
+            luminance = (2 * p.mean() * a.mean() + c1) / (p.mean() ** 2 + a.mean() ** 2 + c1)
+            values.append(luminance * (2 * covariance + c2) / (p_variance + a_variance + c2))
+    return sum(values) / len(values) if values else math.nan
+
+
+def score_change_literally(pred_alphas, alphas, flow, trimap=None) -> dict[str, float]:
+    """Return dtssd and messddt of two consecutive frames, (H, W) uint8 arrays and (H, W, 2) flow from the first."""
+    height, width = alphas[0].shape
+    p, next_p = (frame.astype(np.float64) / 255 for frame in pred_alphas)
+    a, next_a = (frame.astype(np.float64) / 255 for frame in alphas)
+    changes, moved_changes = [], []
+    for y in range(height):
+        for x in range(width):
+            if trimap is not None and trimap[y, x] != 128:
+                continue
+            changes.append(((next_p[y, x] - p[y, x]) - (next_a[y, x] - a[y, x])) ** 2)
+            to_x = min(max(x + round(float(flow[y, x, 0])), 0), width - 1)
+            to_y = min(max(y + round(float(flow[y, x, 1])), 0), height - 1)
+            moved_changes.append(abs((p[y, x] - a[y, x]) ** 2 - (next_p[to_y, to_x] - next_a[to_y, to_x]) ** 2))
+    if not changes:
+        return {"dtssd": math.nan, "messddt": math.nan}
+    return {
+        "dtssd": 100 * math.sqrt(sum(changes) / len(changes)),
+        "messddt": sum(moved_changes) / len(moved_changes),
+    }

@@ -18,8 +18,8 @@ from PIL import Image
 import evaluation
 from data.errors import InputError
 from metrics import as_record, format_table, score_folders, score_image
-from metrics.dataset import _outcomes
 from metrics.matching import match_folders
+from metrics.pool import outcomes
 
 ROOT = Path(__file__).parents[1]
 GOLDEN_DIR = ROOT / "tests" / "data" / "metrics"
@@ -400,10 +400,10 @@ def die(case):
 
 
 def test_a_killed_worker_is_told_and_ends_the_run(folders):
-    cases = match_folders(folders / "pred", folders / "alpha", None).cases
-    outcomes = dict(_outcomes(cases, die, num_workers=2))
-    assert set(outcomes) == set(NAMES[:4])
-    assert all("worker process was killed" in outcome for outcome in outcomes.values())
+    cases = {case.name: case for case in match_folders(folders / "pred", folders / "alpha", None).cases}
+    reasons = dict(outcomes(cases, die, num_workers=2))
+    assert set(reasons) == set(NAMES[:4])
+    assert all("worker process was killed" in reason for reason in reasons.values())
 
 
 def test_an_evaluation_with_failures_has_no_mean(folders):

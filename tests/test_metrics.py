@@ -13,7 +13,7 @@ from literal_metrics import score_literally
 from PIL import Image
 from scipy import ndimage
 
-from metrics import METRICS, conn, grad, mean_scores, mse, sad, score_image
+from metrics import PAPER_METRICS, conn, grad, mean_scores, mse, sad, score_image
 from metrics.connectivity import THRESHOLDS, connected_levels
 from metrics.gradient import RADIUS, gaussian_kernels
 
@@ -45,7 +45,7 @@ def test_scores_equal_the_matlab_code(region, name, golden):
     assert scores == pytest.approx(expected, rel=1e-5, abs=1e-9, nan_ok=True)
     assert scores["pixels"] == golden["pixels"]
     alone = {metric.__name__: metric(pred_alpha, alpha, trimap) for metric in (sad, mse, grad, conn)}
-    assert alone == pytest.approx({name: scores[name] for name in METRICS}, rel=0, abs=0, nan_ok=True)
+    assert alone == pytest.approx({name: scores[name] for name in PAPER_METRICS}, rel=0, abs=0, nan_ok=True)
 
 
 # ---- against the literal float64 implementation
@@ -322,7 +322,7 @@ def test_every_image_weighs_the_same_in_the_mean():
 
 
 def test_one_undefined_value_makes_the_mean_undefined_unless_skipped():
-    scores = [dict.fromkeys(METRICS, 1.0), dict.fromkeys(METRICS, 2.0) | {"mse": math.nan}]
+    scores = [dict.fromkeys(PAPER_METRICS, 1.0), dict.fromkeys(PAPER_METRICS, 2.0) | {"mse": math.nan}]
     assert math.isnan(mean_scores(scores)["mse"])
     assert mean_scores(scores)["sad"] == 1.5
     assert mean_scores(scores, skip_undefined=True) == {"sad": 1.5, "mse": 1.0, "grad": 1.5, "conn": 1.5}

@@ -1,0 +1,126 @@
+"""Scoring image sequences: which frames follow each other, and how steady the mattes are over each clip."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import groupby
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+import numpy as np
+
+from data.errors import InputError
+from metrics.matching import Case
+from metrics.pool import outcomes
+from metrics.reading import read_case
+from metrics.temporal import score_sequence
+
+SEQUENCE_METRICS = ("dtssd", "messddt")
+PAIRS_PER_TASK = 32  # a long clip is shared among the processes in parts of so many frames, plus the one they share
+
+
+class Run(NamedTuple):
+    """Frames that follow each other without a gap: a clip, or a part of one."""
+
+    clip: str
+    cases: tuple[Case, ...]
+
+
+def score_clips(
+    cases: Mapping[str, Case], names: Sequence[str], quantise_trimaps: bool = False, num_workers: int = 1
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Score the clips of a set: frames in one folder are a clip, in the natural order of their names.
+
+    Args:
+        cases: name -> files, of the frames to score.
+        names: all frames that the set holds; a frame that is not in `cases` is a gap, and no pair spans it.
+        quantise_trimaps: as in `score_folders`.
+        num_workers: processes; 0 and 1 stay in this one.
+
+    Returns:
+        clip -> "dtssd" and "messddt" (means over its pairs of frames, NaN without any), "pairs" and
+        "undefined_pairs" as in `score_sequence`; and clip -> why it could not be scored.
+
+    Raises:
+        InputError: no clip holds two consecutive frames.
+    """
+    runs = {f"{run.clip} {number}": run for number, run in enumerate(_runs(cases, names))}
+    if not any(len(run.cases) > 1 for run in runs.values()):
+        raise InputError(
+            "sequences: expected folders of consecutive frames, one for each clip, found no two frames in a folder"
+        )
+    parts: dict[str, list[dict[str, float]]] = {}
+    failed = {}
+    work = partial(_score_run, quantise_trimaps=quantise_trimaps)
+    for key, outcome in sorted(outcomes(runs, work, num_workers)):
+        clip = runs[key].clip
+        if isinstance(outcome, str):
+            failed[clip] = outcome
+        else:
+            parts.setdefault(clip, []).append(outcome)
+    clips = {clip: _joined(results) for clip, results in parts.items() if clip not in failed}
+    return dict(sorted(clips.items(), key=lambda clip: _natural(clip[0]))), failed
+
+
+def mean_over_clips(clips: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Average over the clips that have a pair to score, every clip weighing the same; NaN if none has."""
+    scored = [clip for clip in clips.values() if clip["pairs"]]
+    return {
+        metric: math.fsum(clip[metric] for clip in scored) / len(scored) if scored else math.nan
+        for metric in SEQUENCE_METRICS
+    }
+
+
+def _runs(cases: Mapping[str, Case], names: Sequence[str]) -> Iterator[Run]:
+    """Yield each clip's unbroken stretches of frames, the long ones in parts that share a frame."""
+    for clip, frames in groupby(sorted(names, key=_clip_and_frame), key=_clip):
+        for there, stretch in groupby(frames, key=cases.__contains__):
+            if not there:
+                continue
+            stretch = [cases[name] for name in stretch]
+            for start in range(0, max(len(stretch) - 1, 1), PAIRS_PER_TASK):
+                yield Run(clip, tuple(stretch[start : start + PAIRS_PER_TASK + 1]))
+
+
+def _score_run(run: Run, quantise_trimaps: bool) -> dict[str, float]:
+    try:
+        return score_sequence(_frames(run.cases, quantise_trimaps))
+    except ValueError as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{run.cases[0].pred_file.parent}: {error}; the frames of a clip must be of one size"
+        ) from error
+
+
+def _frames(
+    cases: Sequence[Case], quantise_trimaps: bool
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray | None]]:
+    for case in cases:
+        yield read_case(case, quantise_trimaps)
+
+
+def _joined(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Join the results of a clip's parts: means weighted by their pairs."""
+    pairs = sum(result["pairs"] for result in results)
+    means = {
+        metric: math.fsum(result[metric] * result["pairs"] for result in results if result["pairs"]) / pairs
+        if pairs
+        else math.nan
+        for metric in SEQUENCE_METRICS
+    }
+    return {**means, "pairs": pairs, "undefined_pairs": sum(result["undefined_pairs"] for result in results)}
+
+
+def _clip(name: str) -> str:
+    return str(PurePosixPath(name).parent)
+
+
+def _clip_and_frame(name: str) -> tuple:
+    return _natural(_clip(name)), _clip(name), _natural(name), name
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Sort key that puts frame 9 before frame 10."""
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]

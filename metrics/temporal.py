@@ -1,0 +1,206 @@
+"""dtSSD and MESSDdt: whether the error of a sequence of mattes holds still or flickers.
+
+Metrics of Erofeev et al., "Perceptually Motivated Benchmark for Video Matting", BMVC 2015, normalised to means so that
+sequences of different sizes compare. With e_t = p_t - a_t the error of frame t, dtSSD looks at the change of e from a
+frame to the next at the same pixel, and MESSDdt at the change of e^2 along the motion of the truth.
+
+Two consecutive frames are scored in the unknown region of the earlier one, as in the evaluation codes published with
+VideoMatting108 (yunkezhang/TCVOM) and with Deep Video Matting (nowsyn/DVM).
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import cv2
+import numpy as np
+
+from metrics.pair import MattePair, check_mattes, matte_pair, scored_boxes
+
+STRIP_ROWS = 128  # rows looked up at a time, which bounds the memory for their float64 coordinates
+
+
+def dtssd(pred_alphas: Sequence[np.ndarray], alphas: Sequence[np.ndarray], trimap: np.ndarray | None = None) -> float:
+    """100 sqrt(mean of ((p_{t+1} - p_t) - (a_{t+1} - a_t))^2), of mattes as fractions in [0, 1]: from 0 to 200.
+
+    The root of a mean times 100 is what PeterL1n/RobustVideoMatting's evaluation and most later tables print. The
+    original takes the root of the sum, without the 100, as do TCVOM and DVM.
+
+    Args:
+        pred_alphas, alphas: two (H, W) uint8 arrays each, the frames t and t + 1.
+        trimap: (H, W) uint8 of frame t, scored where it is exactly 128; None scores every pixel.
+
+    Returns:
+        the root mean square in hundredths; NaN when no pixel is scored.
+
+    Raises:
+        ValueError: shapes or dtypes are not as above.
+    """
+    return _dtssd_of(*_two_frames(pred_alphas, alphas, trimap))
+
+
+def messddt(
+    pred_alphas: Sequence[np.ndarray],
+    alphas: Sequence[np.ndarray],
+    flow: np.ndarray,
+    trimap: np.ndarray | None = None,
+) -> float:
+    """Mean of |e_t(x)^2 - e_{t+1}(x + v(x))^2|, of mattes as fractions in [0, 1]: from 0 to 1.
+
+    v is the flow rounded to whole pixels (halves to even), and x + v is clamped to the image. The original is the sum.
+    DVM's code also takes e_{t+1} for zero where x + v is not unknown in frame t + 1; this does not.
+
+    Args:
+        pred_alphas, alphas: two (H, W) uint8 arrays each, the frames t and t + 1.
+        flow: (H, W, 2) float, the displacement in pixels from frame t to t + 1, x (to the right) then y (down);
+            `truth_flow` where the data set has none of its own.
+        trimap: (H, W) uint8 of frame t, scored where it is exactly 128; None scores every pixel.
+
+    Returns:
+        the plain mean; NaN when no pixel is scored.
+
+    Raises:
+        ValueError: shapes or dtypes are not as above, or the flow is not finite.
+    """
+    earlier, later = _two_frames(pred_alphas, alphas, trimap)
+    _check_flow(flow, earlier.alpha.shape)
+    return _messddt_of(earlier, later, flow)
+
+
+def truth_flow(alpha: np.ndarray, next_alpha: np.ndarray) -> np.ndarray:
+    """Estimate the motion between the true mattes of consecutive frames by Farneback's method.
+
+    The settings are those of DVM's evaluation, whose lookup then swaps the axes; `messddt` does not.
+
+    Args:
+        alpha, next_alpha: (H, W) uint8, frames t and t + 1.
+
+    Returns:
+        (H, W, 2) float32, the displacement in pixels from t to t + 1, x then y.
+
+    Raises:
+        ValueError: shapes or dtypes are not as above.
+    """
+    check_mattes({"alpha": alpha, "next_alpha": next_alpha})
+    return cv2.calcOpticalFlowFarneback(
+        np.ascontiguousarray(alpha),
+        np.ascontiguousarray(next_alpha),
+        None,
+        pyr_scale=0.5,
+        levels=5,
+        winsize=10,
+        iterations=2,
+        poly_n=7,
+        poly_sigma=1.5,
+        flags=cv2.OPTFLOW_FARNEBACK_GAUSSIAN,
+    )
+
+
+def score_sequence(frames: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | None]]) -> dict[str, float]:
+    """Score the consecutive frames of one sequence, two in memory at a time.
+
+    The flow is `truth_flow`. The means are over pairs of frames. RobustVideoMatting's evaluation counts a zero
+    for the first frame as well, so that its dtSSD of n frames is (n - 1) / n of this one.
+
+    Args:
+        frames: (pred_alpha, alpha, trimap) of each frame in order, (H, W) uint8 of one size; a trimap of None scores
+            every pixel. The trimap of the last frame has no effect.
+
+    Returns:
+        "dtssd" and "messddt", the means of `dtssd` and `messddt`, NaN when there is no pair to average; the int
+        "pairs", how many they are over; and the int "undefined_pairs", how many more have no scored pixel.
+
+    Raises:
+        ValueError: shapes or dtypes are not as above; the message names the frame, counted from 0.
+    """
+    changes, moved_changes, undefined = [], [], 0
+    previous = None
+    for number, frame in enumerate(frames):
+        current = _checked_frame(number, frame, previous)
+        if previous is not None and previous.pixels:
+            changes.append(_dtssd_of(previous, current))
+            moved_changes.append(_messddt_of(previous, current, truth_flow(previous.alpha, current.alpha)))
+        elif previous is not None:
+            undefined += 1
+        previous = current
+    return {
+        "dtssd": _mean(changes),
+        "messddt": _mean(moved_changes),
+        "pairs": len(changes),
+        "undefined_pairs": undefined,
+    }
+
+
+def _dtssd_of(earlier: MattePair, later: MattePair) -> float:
+    if earlier.pixels == 0:
+        return math.nan
+    errors = [cv2.subtract(frame.pred_alpha, frame.alpha, dtype=cv2.CV_16S) for frame in (earlier, later)]
+    # Given both arrays, OpenCV 5.0's norm is off by some units for negative int16 differences.
+    squares = cv2.norm(cv2.absdiff(*errors), cv2.NORM_L2SQR, earlier.unknown)
+    # An integer below 2^53, but some of OpenCV's paths return the square of its rounded root.
+    return 100 * math.sqrt(round(squares) / (255**2 * earlier.pixels))
+
+
+def _messddt_of(earlier: MattePair, later: MattePair, flow: np.ndarray) -> float:
+    if earlier.pixels == 0:
+        return math.nan
+    squares, next_squares = _squared_errors(earlier), _squared_errors(later)
+    total = 0
+    for rows, columns in scored_boxes(earlier, STRIP_ROWS):
+        next_rows, next_columns = _moved(flow, rows, columns)
+        unknown = None if earlier.unknown is None else earlier.unknown[rows, columns]
+        total += cv2.norm(squares[rows, columns], next_squares[next_rows, next_columns], cv2.NORM_L1, unknown)
+    return total / (255**2 * earlier.pixels)
+
+
+def _squared_errors(pair: MattePair) -> np.ndarray:
+    """Return (p - a)^2 in squared gray levels, (H, W) uint16: at most 255^2."""
+    differences = cv2.absdiff(pair.pred_alpha, pair.alpha)
+    return cv2.multiply(differences, differences, dtype=cv2.CV_16U)
+
+
+def _moved(flow: np.ndarray, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Return the row and the column that each pixel of a box moves to, as indices within the image."""
+    height, width = flow.shape[:2]
+    across, down = np.rint(flow[rows, columns], dtype=np.float64).transpose(2, 0, 1)
+    down = np.clip(down + np.arange(rows.start, rows.stop)[:, None], 0, height - 1)
+    across = np.clip(across + np.arange(columns.start, columns.stop), 0, width - 1)
+    return down.astype(np.intp), across.astype(np.intp)
+
+
+def _two_frames(
+    pred_alphas: Sequence[np.ndarray], alphas: Sequence[np.ndarray], trimap: np.ndarray | None
+) -> tuple[MattePair, MattePair]:
+    """Check the arrays of two frames; the trimap is the earlier one's."""
+    for name, frames in (("pred_alphas", pred_alphas), ("alphas", alphas)):
+        if len(frames) != 2:
+            raise ValueError(f"{name}: expected two consecutive frames, got {len(frames)}")
+    arrays = {f"pred_alphas[{t}]": frame for t, frame in enumerate(pred_alphas)}
+    arrays |= {f"alphas[{t}]": frame for t, frame in enumerate(alphas)}
+    check_mattes(arrays if trimap is None else {**arrays, "trimap": trimap})
+    return matte_pair(pred_alphas[0], alphas[0], trimap), matte_pair(pred_alphas[1], alphas[1])
+
+
+def _check_flow(flow: np.ndarray, shape: tuple[int, int]) -> None:
+    if not isinstance(flow, np.ndarray) or not np.issubdtype(flow.dtype, np.floating) or flow.shape != (*shape, 2):
+        came = f"{flow.dtype} {flow.shape}" if isinstance(flow, np.ndarray) else type(flow).__name__
+        raise ValueError(f"flow: expected a float array of shape {(*shape, 2)}, x then y of each pixel, got {came}")
+    if not np.isfinite(flow).all():
+        raise ValueError("flow: expected finite displacements, got NaN or infinity")
+
+
+def _checked_frame(
+    number: int, frame: tuple[np.ndarray, np.ndarray, np.ndarray | None], previous: MattePair | None
+) -> MattePair:
+    try:
+        pair = matte_pair(*frame)
+    except ValueError as error:
+        raise ValueError(f"frame {number}: {error}") from None
+    if previous is not None and pair.alpha.shape != previous.alpha.shape:
+        raise ValueError(
+            f"frame {number}: expected shape {previous.alpha.shape} like the frame before, got {pair.alpha.shape}"
+        )
+    return pair
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values) if values else math.nan
