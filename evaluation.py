@@ -15,6 +15,7 @@ from engine.cli import run
 from metrics import METRICS, PAPER_METRICS, Evaluation, format_table, score_folders, write_csv, write_json
 from metrics.dataset import REGIONS
 from metrics.matching import NAMED_AT_MOST, name_some
+from metrics.printable import printable
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -92,7 +93,8 @@ def describe_failures(evaluation: Evaluation) -> str:
     """Return one line naming the images that could not be scored and why."""
     reasons = list(evaluation.failed.values())
     more = len(reasons) - NAMED_AT_MOST
-    text = "; ".join(dict.fromkeys(reasons[:NAMED_AT_MOST])) + (f"; and {more} more" if more > 0 else "")
+    text = "; ".join(map(printable, dict.fromkeys(reasons[:NAMED_AT_MOST])))
+    text += f"; and {more} more" if more > 0 else ""
     return f"{len(reasons)} of {evaluation.expected} images could not be scored: {text}"
 
 

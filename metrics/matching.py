@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from data.errors import InputError
 from data.files import images_by_stem
+from metrics.printable import printable
 
 NAMED_AT_MOST = 5  # files named in a one-line message before it goes on with a count
 NUMBERED = re.compile(r"(.+)_\d+", re.DOTALL)  # NAME_k: the k-th composite of foreground NAME
@@ -109,7 +110,7 @@ def match_folders(
 def name_some(names: Iterable[str]) -> str:
     """Join names for a one-line message: the first few and how many more."""
     names = sorted(names)
-    text = ", ".join(names[:NAMED_AT_MOST])
+    text = ", ".join(map(printable, names[:NAMED_AT_MOST]))
     more = len(names) - NAMED_AT_MOST
     return f"{text} and {more} more" if more > 0 else text
 

@@ -8,6 +8,7 @@ import os
 from data.files import replacing
 from metrics.dataset import Evaluation
 from metrics.image_scores import METRICS
+from metrics.printable import printable
 
 FORMAT_VERSION = 2
 SEQUENCE_COLUMNS = {"dtssd": ("dtSSD (10^-2)", 1), "messddt": ("MESSDdt (10^-3)", 1e3)}
@@ -67,7 +68,7 @@ def write_csv(path: str | os.PathLike, evaluation: Evaluation) -> None:
 def format_table(evaluation: Evaluation) -> str:
     """Return the table papers print: SAD, MSE x 10^3, Grad, Conn; the images of a small set, then the mean."""
     rows = dict(evaluation.scores) if len(evaluation.scores) <= ROWS_AT_MOST else {}
-    rows = {_printable(name): score for name, score in rows.items()}
+    rows = {printable(name): score for name, score in rows.items()}
     if not evaluation.failed:
         rows["mean"] = evaluation.mean()
         if not all(map(math.isfinite, rows["mean"].values())):
@@ -101,7 +102,7 @@ def _number(value: float, scale: float) -> str:
 
 def _sequence_lines(evaluation: Evaluation) -> list[str]:
     rows = dict(evaluation.sequences) if len(evaluation.sequences) <= ROWS_AT_MOST else {}
-    rows = {_printable(name): result for name, result in rows.items()}
+    rows = {printable(name): result for name, result in rows.items()}
     if not evaluation.failed:
         rows["mean over clips"] = evaluation.sequence_mean()
     width = max([len("clip"), *map(len, rows)])
@@ -121,8 +122,3 @@ def _cells(score: dict[str, float], metrics: tuple[str, ...]) -> str:
 
 def _nulled(score: dict[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in score.items()}
-
-
-def _printable(name: str) -> str:
-    """Spell out what a terminal cannot show: bytes that are not text, line breaks."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)

@@ -1,0 +1,119 @@
+"""The results table of a paper, one row per method, in Markdown and in LaTeX."""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from metrics.image_scores import METRICS
+from metrics.printable import printable
+
+DECIMALS = {"ssim": 4}  # of the printed number; the others have two, as in papers on Composition-1k
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+# Characters with a meaning in LaTeX, and those that its default font encoding prints as others.
+LATEX_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "`": r"\`{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+}
+
+Means = Mapping[str, Mapping[str, float]]  # method -> metric -> mean over the set, NaN where it is undefined
+
+
+def markdown_table(means: Means) -> str:
+    """Return a Markdown table with the best value of each metric in bold.
+
+    Args:
+        means: in the units of `score_image`. A metric that a method lacks is a dash, as an undefined mean is.
+    """
+    metrics = _metrics(means)
+    lines = [
+        _markdown_row(["Method", *map(_markdown_title, metrics)]),
+        _markdown_row(["---", *["---:"] * len(metrics)]),
+    ]
+    columns = [_column(metric, means) for metric in metrics]
+    for index, name in enumerate(means):
+        cells = [f"**{text}**" if best else text or "–" for text, best in (column[index] for column in columns)]
+        lines.append(_markdown_row([escape_markdown(name), *cells]))
+    return "\n".join(lines) + "\n"
+
+
+def latex_table(means: Means) -> str:
+    r"""Return a LaTeX `tabular` with the best value of each metric in bold; arguments as `markdown_table`.
+
+    It needs `\usepackage{booktabs}` and nothing else; its rows can be pasted into a table of one's own.
+    """
+    metrics = _metrics(means)
+    columns = [_column(metric, means) for metric in metrics]
+    rows = []
+    for index, name in enumerate(means):
+        cells = [
+            rf"\textbf{{{text}}}" if best else text or "--" for text, best in (column[index] for column in columns)
+        ]
+        rows.append(_latex_row([escape_latex(name), *cells]))
+    lines = [
+        r"% needs \usepackage{booktabs}",
+        rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
+        r"\toprule",
+        _latex_row(["Method", *map(_latex_title, metrics)]),
+        r"\midrule",
+        *rows,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def escape_markdown(text: str) -> str:
+    """Return text that Markdown (CommonMark, and GitHub's tables) shows as it is."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~^$&!])", r"\\\1", printable(text))
+
+
+def escape_latex(text: str) -> str:
+    """Return text that LaTeX prints as it is, safe at the start of a table's row."""
+    escaped = "".join(LATEX_ESCAPES.get(c, c) for c in printable(text))
+    escaped = re.sub("-(?=-)", "-{}", escaped)  # -- would become a dash
+    return (
+        f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped
+    )  # the row before ends in \\, which takes both
+
+
+def _metrics(means: Means) -> list[str]:
+    return [metric for metric in METRICS if any(metric in values for values in means.values())]
+
+
+def _column(metric: str, means: Means) -> list[tuple[str, bool]]:
+    """Return each method's printed number ("" for none) and whether it is the best; equals in print share that."""
+    values = [values.get(metric, math.nan) * METRICS[metric].scale for values in means.values()]
+    texts = ["" if math.isnan(value) else f"{value:.{DECIMALS.get(metric, 2)}f}" for value in values]
+    defined = [value for value in values if not math.isnan(value)]
+    if len(defined) < 2:  # alone is not best
+        return [(text, False) for text in texts]
+    best = values.index(max(defined) if METRICS[metric].higher_is_better else min(defined))
+    return [(text, text == texts[best]) for text in texts]
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _markdown_title(metric: str) -> str:
+    title = re.sub(r"\^(-?\d+)", lambda power: power[1].translate(SUPERSCRIPTS), METRICS[metric].title)
+    return f"{escape_markdown(title)} {'↑' if METRICS[metric].higher_is_better else '↓'}"
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return rf"{' & '.join(cells)} \\"
+
+
+def _latex_title(metric: str) -> str:
+    words = re.split(r"(\d+\^-?\d+)", METRICS[metric].title)  # every second one is a power
+    words[1::2] = [f"${base}^{{{power}}}$" for base, power in (word.split("^") for word in words[1::2])]
+    words[::2] = map(escape_latex, words[::2])
+    arrow = r"$\uparrow$" if METRICS[metric].higher_is_better else r"$\downarrow$"
+    return f"{''.join(words)} {arrow}"

@@ -1,0 +1,220 @@
+"""Compare methods by the reports that evaluation.py wrote: paired differences, and rows of a results table.
+
+    python tools/compare.py vitmatte.json ours.json
+    python tools/compare.py vitmatte.json ours.json --names "ViTMatte-S" "Ours" --latex table.tex --markdown -
+
+All reports must be of the same data. docs/comparing.md says what is printed and what it means.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data.errors import InputError
+from data.files import replacing
+from engine.cli import run
+from metrics.comparison import Comparison, compare
+from metrics.comparison_report import MethodComparison, format_comparison, write_comparison_json
+from metrics.image_scores import METRICS
+from metrics.matching import name_some
+from metrics.printable import printable
+from metrics.results_table import latex_table, markdown_table
+from metrics.saved_report import SavedReport, read_report, require_same_set
+
+FEW = 20  # below, a percentile interval is visibly too narrow: docs/comparing.md has the figures
+RESAMPLES = (100, 1_000_000)  # fewer tell nothing about the tails; the means of more are kept for no gain
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    options = build_parser().parse_args(arguments)
+    check_options(options)
+    names = options.names or default_names(options.reports)
+    baseline = choose_baseline(options.baseline, options.reports, names)
+    methods = dict(zip(names, map(read_report, options.reports), strict=True))
+    for name in names:
+        require_same_set(methods[baseline], methods[name])
+    result = MethodComparison(
+        methods,
+        baseline,
+        {name: compare_with(methods[baseline], methods[name], options) for name in names if name != baseline},
+        options.resample,
+        options.resamples,
+        options.confidence,
+        options.seed,
+    )
+    print(format_comparison(result))
+    warn(result)
+    write_table(options.markdown, markdown_table(result.means))
+    write_table(options.latex, latex_table(result.means))
+    if options.json is not None:
+        write_comparison_json(options.json, result)
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("reports", nargs="+", type=Path, metavar="REPORT", help="JSON reports of evaluation.py")
+    parser.add_argument("--names", nargs="+", metavar="NAME", help="of the methods (default: the files' names)")
+    parser.add_argument("--baseline", metavar="NAME", help="method or report to compare with (default: the first)")
+    parser.add_argument(
+        "--resample",
+        choices=["images", "truths"],
+        default="images",
+        help="truths: images of one matte, as the 20 of each in Composition-1k, are drawn together (default: images)",
+    )
+    parser.add_argument("--resamples", type=int, default=10_000, help="how many are drawn (default: 10000)")
+    parser.add_argument("--seed", type=int, default=0, help="another seed draws other resamples (default: 0)")
+    parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: 0.95)")
+    parser.add_argument("--by", choices=METRICS, help="metric that ranks the images (default: sad, if it is there)")
+    parser.add_argument("--top", type=int, default=10, help="images to list, each way (default: 10)")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the results table; - prints it")
+    parser.add_argument("--latex", type=Path, metavar="FILE", help="write the results table; - prints it")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")
+    return parser
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse options that cannot be meant, before any report is read."""
+    if len(options.reports) < 2:
+        raise InputError(f"expected two reports or more to compare, got {options.reports[0]} alone")
+    files = [report.resolve() for report in options.reports]
+    for index, file in enumerate(files):
+        if file in files[:index]:
+            raise InputError(f"{options.reports[index]}: given twice; every report needs a method of its own")
+    if options.names is not None:
+        check_names(options.names, len(files))
+    if not RESAMPLES[0] <= options.resamples <= RESAMPLES[1]:
+        raise InputError(f"--resamples: expected {RESAMPLES[0]} to {RESAMPLES[1]}, got {options.resamples}")
+    if not 0 < options.confidence < 1:
+        raise InputError(f"--confidence: expected a fraction between 0 and 1, such as 0.95, got {options.confidence}")
+    for option, value in (("--top", options.top), ("--seed", options.seed)):
+        if value < 0:
+            raise InputError(f"{option}: expected 0 or more, got {value}")
+    check_outputs([options.markdown, options.latex, options.json], files)
+
+
+def check_names(names: Sequence[str], count: int) -> None:
+    """Refuse --names that do not name each of `count` reports by one of its own."""
+    if len(names) != count:
+        raise InputError(f"--names: expected {count}, one for each report in their order, got {len(names)}")
+    for index, name in enumerate(names):
+        if not name.strip() or name in names[:index]:
+            raise InputError(f"--names: {name!r} is {'given twice' if name.strip() else 'empty'}")
+
+
+def check_outputs(outputs: Sequence[Path | None], reports: Sequence[Path]) -> None:
+    """Refuse outputs that are folders, one another, or one of the reports read."""
+    taken = set(reports)
+    for output in outputs:
+        if output is None or str(output) == "-":
+            continue
+        if output.is_dir():
+            raise InputError(f"{output}: expected a file to write to, found a folder; add a file name")
+        if output.resolve() in taken:
+            raise InputError(f"{output}: would be written over another output or a report; choose another name")
+        taken.add(output.resolve())
+
+
+def default_names(reports: Sequence[Path]) -> list[str]:
+    """Name each report by its file name without extension, and as many parent folders as tell it from the others."""
+    paths = [report.absolute() for report in reports]
+    return [_shortest_name(path, [other for other in paths if other != path]) for path in paths]
+
+
+def _shortest_name(path: Path, others: Sequence[Path]) -> str:
+    parts = path.with_suffix("").parts
+    for depth in range(1, len(parts)):
+        if all(other.with_suffix("").parts[-depth:] != parts[-depth:] for other in others):
+            return "/".join(parts[-depth:])
+    return path.name if all(other.name != path.name for other in others) else str(path)  # a.json beside a.txt
+
+
+def choose_baseline(wanted: str | None, reports: Sequence[Path], names: Sequence[str]) -> str:
+    """Return the name of the method that `wanted` names, by its name or by its report's path."""
+    if wanted is None:
+        return names[0]
+    if wanted in names:
+        return wanted
+    for report, name in zip(reports, names, strict=True):
+        if Path(wanted) == report:
+            return name
+    raise InputError(f"--baseline: expected one of {', '.join(names)}, got {wanted}")
+
+
+def compare_with(baseline: SavedReport, report: SavedReport, options: argparse.Namespace) -> Comparison:
+    """Compare a report with the baseline's in the metrics that both have."""
+    shared = [metric for metric in baseline.metrics if metric in report.metrics]
+    if not shared:
+        raise InputError(
+            f"{baseline.file} holds {', '.join(baseline.metrics)} and {report.file} {', '.join(report.metrics)}: no "
+            "metric in common; score both with the same --metrics"
+        )
+    if options.by is not None and options.by not in shared:
+        raise InputError(f"--by: expected one of {', '.join(shared)}, which all reports have, got {options.by}")
+    return compare(
+        baseline.scores,
+        report.scores,
+        shared,
+        by=options.by or ("sad" if "sad" in shared else shared[0]),
+        top=options.top,
+        resamples=options.resamples,
+        confidence=options.confidence,
+        seed=options.seed,
+        groups={name: item.truth for name, item in baseline.items.items()} if options.resample == "truths" else None,
+    )
+
+
+def warn(result: MethodComparison) -> None:
+    """Say on stderr what the numbers are over, where that is other than it seems."""
+    for report in result.methods.values():
+        if report.missing:
+            _warn(
+                f"{report.file}: {len(report.scores)} of {report.expected} images were scored, the others were missing"
+            )
+    for name, comparison in result.against.items():
+        for entry in comparison.differences:
+            if entry.left_out:
+                left_out, of = len(entry.left_out), len(entry.left_out) + entry.images
+                _warn(
+                    f"{name}: {METRICS[entry.metric].title} is undefined on {left_out} of {of} images "
+                    f"({name_some(entry.left_out)}) there or in {result.baseline}; the difference is over "
+                    f"{entry.images}"
+                )
+    warn_of_spread(result)
+
+
+def warn_of_spread(result: MethodComparison) -> None:
+    """Say on stderr why the intervals may be narrower than they should."""
+    items = result.methods[result.baseline].items
+    images, truths = len(items), len({item.truth for item in items.values()})
+    if result.resample == "images" and truths < images:
+        _warn(f"{images} images share {truths} truths, so they are not independent: see --resample truths")
+    drawn = truths if result.resample == "truths" else images
+    if drawn < FEW:
+        _warn(f"{drawn} {result.resample} are few: the intervals are too narrow (docs/comparing.md)")
+
+
+def _warn(text: str) -> None:
+    print(f"warning: {printable(text)}", file=sys.stderr)
+
+
+def write_table(file: Path | None, table: str) -> None:
+    """Write a table whole or not at all; "-" prints it, None does nothing."""
+    if file is None:
+        return
+    if str(file) == "-":
+        print(f"\n{table}", end="")
+        return
+    with replacing(file) as temporary:
+        temporary.write_text(table, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(main)
