@@ -12,18 +12,24 @@ from pathlib import Path
 
 from data.errors import InputError
 from engine.cli import run
-from metrics import METRICS, PAPER_METRICS, Evaluation, format_table, score_folders, write_csv, write_json
+from metrics import (
+    METRICS,
+    PAPER_METRICS,
+    Evaluation,
+    format_table,
+    score_folders,
+    write_csv,
+    write_html,
+    write_json,
+)
 from metrics.dataset import REGIONS
-from metrics.matching import NAMED_AT_MOST, name_some
-from metrics.printable import printable
+from metrics.names import NAMED_AT_MOST, name_some, printable
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     options = build_parser().parse_args(arguments)
-    for output in (options.json, options.csv):
-        if output is not None and output.is_dir():
-            raise InputError(f"{output}: expected a file to write the report to, found a folder; add a file name")
+    check_outputs(options)
     evaluation = score_folders(
         options.pred_dir,
         options.label_dir,
@@ -42,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
         write_json(options.json, evaluation)
     if options.csv is not None:
         write_csv(options.csv, evaluation)
+    if options.html is not None:
+        write_html(options.html, evaluation, options.image_dir, options.worst)
     if evaluation.interrupted:
         raise KeyboardInterrupt
     if evaluation.failed:
@@ -66,10 +74,24 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sequences", action="store_true", help="score dtSSD and MESSDdt; a folder is a clip")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all scores as JSON")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write one row per image as CSV")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write one page: distributions, worst images, table")
+    parser.add_argument("--image-dir", type=Path, metavar="DIR", help="photographs for the page, of the same names")
+    parser.add_argument("--worst", type=int, default=12, metavar="N", help="worst images by each metric pictured (12)")
     parser.add_argument("--num-workers", type=int, metavar="N", help="processes (default: what is worth it)")
     parser.add_argument("--allow-missing", action="store_true", help="score without the missing predictions")
     parser.add_argument("--quantise-trimaps", action="store_true", help="snap trimap values other than 0, 128 and 255")
     return parser
+
+
+def check_outputs(options: argparse.Namespace) -> None:
+    """Refuse, before anything is scored, what would fail when the reports are written."""
+    for output in (options.json, options.csv, options.html):
+        if output is not None and output.is_dir():
+            raise InputError(f"{output}: expected a file to write the report to, found a folder; add a file name")
+    if options.worst < 0:
+        raise InputError(f"--worst: expected 0 or more, got {options.worst}")
+    if options.image_dir is not None and not options.image_dir.is_dir():
+        raise InputError(f"{options.image_dir}: expected a folder of photographs for the page, found none")
 
 
 def warn(evaluation: Evaluation) -> None:

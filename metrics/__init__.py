@@ -9,11 +9,14 @@ Arrays are (H, W) uint8, as the files hold them.
 Definitions, units and decisions are in docs/metrics.md.
 """
 
+from metrics.comparison import compare
 from metrics.connectivity import conn
 from metrics.dataset import Evaluation, score_folders
 from metrics.gradient import grad
 from metrics.image_scores import METRICS, PAPER_METRICS, Metric, mean_scores, score_image
-from metrics.report import as_record, format_table, write_csv, write_json
+from metrics.reports.page import write_html
+from metrics.reports.saved import read_report
+from metrics.reports.scores import as_record, format_table, write_csv, write_json
 from metrics.sad_mse import mad, mse, psnr, sad
 from metrics.similarity import ssim
 from metrics.temporal import dtssd, messddt, score_sequence, truth_flow
@@ -24,6 +27,7 @@ __all__ = [
     "Evaluation",
     "Metric",
     "as_record",
+    "compare",
     "conn",
     "dtssd",
     "format_table",
@@ -33,6 +37,7 @@ __all__ = [
     "messddt",
     "mse",
     "psnr",
+    "read_report",
     "sad",
     "score_folders",
     "score_image",
@@ -40,5 +45,6 @@ __all__ = [
     "ssim",
     "truth_flow",
     "write_csv",
+    "write_html",
     "write_json",
 ]

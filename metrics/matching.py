@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 from data.errors import InputError
 from data.files import images_by_stem
-from metrics.printable import printable
+from metrics.names import name_some
 
-NAMED_AT_MOST = 5  # files named in a one-line message before it goes on with a count
 NUMBERED = re.compile(r"(.+)_\d+", re.DOTALL)  # NAME_k: the k-th composite of foreground NAME
 
 Folder = dict[str, Path]
@@ -105,14 +104,6 @@ def match_folders(
     scored = trimaps if trimaps is not None and region == "unknown" else {}
     cases = [Case(name, predictions[name], truths[truth_of[name]], scored.get(name)) for name in names]
     return ScoreSet(cases, missing, shared)
-
-
-def name_some(names: Iterable[str]) -> str:
-    """Join names for a one-line message: the first few and how many more."""
-    names = sorted(names)
-    text = ", ".join(map(printable, names[:NAMED_AT_MOST]))
-    more = len(names) - NAMED_AT_MOST
-    return f"{text} and {more} more" if more > 0 else text
 
 
 def _images(folder: str | os.PathLike) -> Folder:

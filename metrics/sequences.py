@@ -1,7 +1,6 @@
 """Scoring image sequences: which frames follow each other, and how steady the mattes are over each clip."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -12,6 +11,7 @@ import numpy as np
 
 from data.errors import InputError
 from metrics.matching import Case
+from metrics.names import natural_order
 from metrics.pool import outcomes
 from metrics.reading import read_case
 from metrics.temporal import score_sequence
@@ -60,7 +60,7 @@ def score_clips(
         else:
             parts.setdefault(clip, []).append(outcome)
     clips = {clip: _joined(results) for clip, results in parts.items() if clip not in failed}
-    return dict(sorted(clips.items(), key=lambda clip: _natural(clip[0]))), failed
+    return dict(sorted(clips.items(), key=lambda clip: natural_order(clip[0]))), failed
 
 
 def mean_over_clips(clips: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
@@ -118,9 +118,4 @@ def _clip(name: str) -> str:
 
 
 def _clip_and_frame(name: str) -> tuple:
-    return _natural(_clip(name)), _clip(name), _natural(name), name
-
-
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Sort key that puts frame 9 before frame 10."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+    return natural_order(_clip(name)), natural_order(name)

@@ -16,11 +16,11 @@ from scipy import stats
 
 import evaluation
 from data.errors import InputError
-from metrics import saved_report
 from metrics.comparison import bootstrap_interval as cluster_interval
 from metrics.comparison import compare, most_changed, paired_difference, sign_test
-from metrics.results_table import escape_latex, escape_markdown, latex_table, markdown_table
-from metrics.saved_report import read_report
+from metrics.reports import saved
+from metrics.reports.results_table import escape_latex, escape_markdown, latex_table, markdown_table
+from metrics.reports.saved import read_report
 from tools import compare as tool
 
 ROOT = Path(__file__).parents[1]
@@ -576,7 +576,7 @@ def test_missing_files_folders_and_bytes_that_are_no_text_are_refused(save, tmp_
 
 def test_a_file_beyond_the_size_limit_is_refused_without_parsing_it(save, monkeypatch):
     a, b = save(A=report(SAD_A), B=report(SAD_B) | {"padding": "x" * 2**20})
-    monkeypatch.setattr(saved_report, "MAX_BYTES", 2**20)
+    monkeypatch.setattr(saved, "MAX_BYTES", 2**20)
     assert refused(a, b) == f"{b}: larger than 1 MiB; expected a JSON report of evaluation.py"
 
 

@@ -17,12 +17,11 @@ from data.errors import InputError
 from data.files import replacing
 from engine.cli import run
 from metrics.comparison import Comparison, compare
-from metrics.comparison_report import MethodComparison, format_comparison, write_comparison_json
 from metrics.image_scores import METRICS
-from metrics.matching import name_some
-from metrics.printable import printable
-from metrics.results_table import latex_table, markdown_table
-from metrics.saved_report import SavedReport, read_report, require_same_set
+from metrics.names import name_some, printable
+from metrics.reports.comparison import MethodComparison, format_comparison, write_comparison_json
+from metrics.reports.results_table import latex_table, markdown_table
+from metrics.reports.saved import SavedReport, read_report, require_same_set
 
 FEW = 20  # below, a percentile interval is visibly too narrow: docs/comparing.md has the figures
 RESAMPLES = (100, 1_000_000)  # fewer tell nothing about the tails; the means of more are kept for no gain

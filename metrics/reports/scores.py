@@ -8,7 +8,7 @@ import os
 from data.files import replacing
 from metrics.dataset import Evaluation
 from metrics.image_scores import METRICS
-from metrics.printable import printable
+from metrics.names import printable
 
 FORMAT_VERSION = 2
 SEQUENCE_COLUMNS = {"dtssd": ("dtSSD (10^-2)", 1), "messddt": ("MESSDdt (10^-3)", 1e3)}
@@ -91,10 +91,11 @@ def format_table(evaluation: Evaluation) -> str:
 
 def format_value(metric: str, value: float) -> str:
     """Return a value as it stands under its metric's title: scaled, four decimals."""
-    return _number(value, METRICS[metric].scale)
+    return format_number(value, METRICS[metric].scale)
 
 
-def _number(value: float, scale: float) -> str:
+def format_number(value: float, scale: float) -> str:
+    """Return a scaled value with four decimals, or that it is undefined or infinite."""
     if math.isnan(value):
         return "undefined"
     return "infinite" if math.isinf(value) else f"{value * scale:.4f}"
@@ -110,7 +111,7 @@ def _sequence_lines(evaluation: Evaluation) -> list[str]:
         "clip".ljust(width) + "".join(title.rjust(17) for title, _ in SEQUENCE_COLUMNS.values()),
         *(
             name.ljust(width)
-            + "".join(_number(row[metric], scale).rjust(17) for metric, (_, scale) in SEQUENCE_COLUMNS.items())
+            + "".join(format_number(row[metric], scale).rjust(17) for metric, (_, scale) in SEQUENCE_COLUMNS.items())
             for name, row in rows.items()
         ),
     ]

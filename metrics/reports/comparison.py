@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from data.files import replacing
 from metrics.comparison import Change, Comparison, PairedDifference
 from metrics.image_scores import METRICS, mean_scores
-from metrics.printable import printable
-from metrics.report import format_value
-from metrics.saved_report import SavedReport
+from metrics.names import printable
+from metrics.reports.saved import SavedReport
+from metrics.reports.scores import format_value
 
 FORMAT_VERSION = 1
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from metrics.image_scores import METRICS
-from metrics.printable import printable
+from metrics.names import printable
 
 DECIMALS = {"ssim": 4}  # of the printed number; the others have two, as in papers on Composition-1k
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

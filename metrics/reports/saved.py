@@ -16,9 +16,8 @@ from typing import NoReturn
 from data.errors import InputError
 from metrics.dataset import REGIONS, Item
 from metrics.image_scores import METRICS
-from metrics.matching import name_some
-from metrics.printable import printable
-from metrics.report import FORMAT_VERSION
+from metrics.names import name_some, printable
+from metrics.reports.scores import FORMAT_VERSION
 
 MAX_BYTES = 256 * 1024 * 1024  # some 700,000 images; beyond it a file is no report
 SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -1,0 +1,25 @@
+"""Names of images: shown safely, some of many, in the order people expect."""
+
+import re
+from collections.abc import Iterable
+
+NAMED_AT_MOST = 5  # names in a one-line message before it goes on with a count
+
+
+def printable(name: str) -> str:
+    """Spell out what cannot be shown: bytes that are not text, line breaks, marks that turn the writing direction."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
+
+
+def name_some(names: Iterable[str]) -> str:
+    """Join names for a one-line message: the first few and how many more."""
+    names = sorted(names)
+    text = ", ".join(map(printable, names[:NAMED_AT_MOST]))
+    more = len(names) - NAMED_AT_MOST
+    return f"{text} and {more} more" if more > 0 else text
+
+
+def natural_order(name: str) -> tuple:
+    """Key that sorts names as people do: frame2 before frame10, case aside."""
+    parts = re.split(r"([0-9]+)", name.casefold())
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name

@@ -1,0 +1,237 @@
+"""Pictures of one scored image: what went in, what came out, and where they differ."""
+
+import base64
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from data.errors import InputError
+from data.files import read_gray_exact, read_rgb
+from data.trimap import UNKNOWN, quantise_trimap
+from metrics.matching import Case
+
+LONG_SIDE = 320  # pixels of an overview
+WINDOW = 128  # side of the crop shown at the file's own resolution
+TOO_OPAQUE = (190, 30, 45)
+TOO_TRANSPARENT = (25, 95, 180)
+NO_ERROR = (255, 255, 255)
+NOT_SCORED = (208, 208, 208)  # what colours outside the scored region are mixed with
+NOT_SCORED_SHARE = 0.7
+
+
+class Window(NamedTuple):
+    """A rectangle of pixels; (x, y) is its top left one."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class Picture(NamedTuple):
+    """One layer of a case as data URIs of PNG files, or why there is none.
+
+    Attributes:
+        title: "image", "trimap", "truth", "prediction" or "error map".
+        overview: the whole of it, at most `LONG_SIDE` pixels long; None where it cannot be shown.
+        overview_size: (width, height) of that.
+        crop: its pixels in the case's window; None where there is none.
+        problem: one line for the reader in place of what is None.
+    """
+
+    title: str
+    overview: str | None = None
+    overview_size: tuple[int, int] = (0, 0)
+    crop: str | None = None
+    problem: str = ""
+
+
+class CasePictures(NamedTuple):
+    """The pictures of a case in reading order.
+
+    Attributes:
+        pictures: of image (if photographs are asked for), trimap (if scored by one), truth, prediction, error map.
+        size: (width, height) of the truth, (0, 0) if that cannot be read any more.
+        window: where the scored error is largest; None if there is none, or the overview already shows every pixel.
+    """
+
+    pictures: list[Picture]
+    size: tuple[int, int]
+    window: Window | None
+
+
+def picture_case(
+    case: Case, *, quantise_trimaps: bool = False, photographs: dict[str, Path] | None = None
+) -> CasePictures:
+    """Read the files of a case again and picture them; a file that cannot be read is told in its place.
+
+    Args:
+        case: the files that were scored.
+        quantise_trimaps: as the set was scored.
+        photographs: name -> file; None leaves that picture out.
+    """
+    layers = _read_mattes(case, quantise_trimaps)
+    scored_error = _scored_error(layers)
+    window = None if isinstance(scored_error, str) else _telling_window(scored_error)
+    pictures = [_picture(title, layer, window) for title, layer in layers.items()]
+    pictures.append(_picture("error map", _error_layer(layers), window))
+    truth = layers["truth"]
+    size = (0, 0) if isinstance(truth, str) else (truth.shape[1], truth.shape[0])
+    if photographs is not None:
+        del layers, scored_error  # the photograph is the largest: hold it alone
+        pictures.insert(0, _picture("image", _read_photograph(case.name, photographs), window, size))
+    return CasePictures(pictures, size, window)
+
+
+def error_map(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | None = None) -> np.ndarray:
+    """Colour the signed error: red where the prediction is too opaque, blue where it is too transparent.
+
+    From white, a colour grows with the square root of the error, so that the faint errors of hair are seen. Where
+    the trimap is not 128 the colours are dimmed.
+
+    Args:
+        pred_alpha, alpha: (H, W) uint8.
+        trimap: (H, W) uint8; None where every pixel is scored.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    entry = pred_alpha.astype(np.int16) - alpha + np.int16(255)
+    if trimap is not None:
+        entry += (trimap != UNKNOWN) * np.int16(511)
+    return _error_colours()[entry]
+
+
+def signed_ramp(height: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Return a prediction and a truth, (height, 510) uint8, whose error goes from -1 to 1: the legend's error map."""
+    rising = np.arange(1, 256, dtype=np.uint8)
+    flat = np.zeros(255, np.uint8)
+    row = np.concatenate([flat, rising]), np.concatenate([rising[::-1], flat])
+    return np.tile(row[0], (height, 1)), np.tile(row[1], (height, 1))
+
+
+def _error_colours() -> np.ndarray:
+    """Return (1022, 3) uint8: the colours of the errors -255..255 in the scored region, then outside it."""
+    error = np.arange(-255, 256)[:, None] / 255
+    strength = np.sqrt(np.abs(error))
+    scored = (1 - strength) * np.array(NO_ERROR) + strength * np.where(error > 0, TOO_OPAQUE, TOO_TRANSPARENT)
+    dimmed = (1 - NOT_SCORED_SHARE) * scored + NOT_SCORED_SHARE * np.array(NOT_SCORED)
+    return np.rint(np.concatenate([scored, dimmed])).astype(np.uint8)
+
+
+def worst_window(error: np.ndarray, side: int = WINDOW) -> Window | None:
+    """Find the window with the largest sum of errors.
+
+    Of several with the same sum, as around a single wrong pixel, it is the one most central to the error.
+
+    Args:
+        error: (H, W) uint8, zero where pixels do not count.
+        side: of the window, which is smaller where the image is.
+
+    Returns:
+        the window, wholly inside; None if there is no error.
+    """
+    if not error.any():
+        return None
+    height, width = (min(side, length) for length in error.shape)
+    # Anchored at the top left, each sum is of the window that starts there; in int32 they are exact.
+    sums = cv2.boxFilter(error, cv2.CV_32S, (width, height), anchor=(0, 0), normalize=False,
+                         borderType=cv2.BORDER_CONSTANT)  # fmt: skip
+    sums = sums[: error.shape[0] - height + 1, : error.shape[1] - width + 1]
+    ys, xs = np.nonzero(sums == sums.max())
+    moments = cv2.moments(error[ys[0] : ys[0] + height, xs[0] : xs[0] + width])
+    centre_x = xs[0] + moments["m10"] / moments["m00"]
+    centre_y = ys[0] + moments["m01"] / moments["m00"]
+    off_centre = (xs + (width - 1) / 2 - centre_x) ** 2 + (ys + (height - 1) / 2 - centre_y) ** 2
+    best = int(np.argmin(off_centre))
+    return Window(int(xs[best]), int(ys[best]), width, height)
+
+
+def shrink(image: np.ndarray, long_side: int = LONG_SIDE) -> np.ndarray:
+    """Scale (H, W) or (H, W, 3) uint8 down by area averaging until no side is over `long_side`; never up."""
+    height, width = image.shape[:2]
+    if max(height, width) <= long_side:
+        return image
+    factor = long_side / max(height, width)
+    return cv2.resize(
+        image, (max(1, round(width * factor)), max(1, round(height * factor))), interpolation=cv2.INTER_AREA
+    )
+
+
+def png_uri(image: np.ndarray) -> str:
+    """Encode (H, W) or (H, W, 3) uint8 as a PNG in a data URI."""
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, format="PNG", compress_level=9)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
+def _read_mattes(case: Case, quantise_trimaps: bool) -> dict[str, np.ndarray | str]:
+    """Read trimap, truth and prediction as they were scored; a text says why one of them cannot be."""
+    layers: dict[str, np.ndarray | str] = {}
+    if case.trimap_file is not None:
+        trimap = _attempt(read_gray_exact, case.trimap_file)
+        layers["trimap"] = quantise_trimap(trimap) if quantise_trimaps and not isinstance(trimap, str) else trimap
+    layers["truth"] = _attempt(read_gray_exact, case.alpha_file, first_channel=True)
+    layers["prediction"] = _attempt(read_gray_exact, case.pred_file)
+    return layers
+
+
+def _read_photograph(name: str, photographs: dict[str, Path]) -> np.ndarray | str:
+    return _attempt(read_rgb, photographs[name]) if name in photographs else "no photograph of this name"
+
+
+def _attempt(read: Callable[..., np.ndarray], file: Path, **options) -> np.ndarray | str:
+    try:
+        return read(file, **options)
+    except InputError as error:
+        return str(error)
+    except (OSError, MemoryError) as error:
+        return f"{file}: cannot be read ({error or 'not enough memory'})"
+
+
+def _misfit(layers: dict[str, np.ndarray | str]) -> str:
+    """Say why the layers cannot be compared; nothing if they can."""
+    if any(isinstance(layer, str) for layer in layers.values()):
+        return "needs every file beside it"
+    if len({layer.shape for layer in layers.values()}) > 1:
+        return "the files were changed since they were scored: their sizes differ"
+    return ""
+
+
+def _scored_error(layers: dict[str, np.ndarray | str]) -> np.ndarray | str:
+    """Return |prediction - truth| as (H, W) uint8, zero outside the scored region, or why there is none."""
+    if misfit := _misfit(layers):
+        return misfit
+    error = cv2.absdiff(layers["prediction"], layers["truth"])
+    return error if "trimap" not in layers else error * (layers["trimap"] == UNKNOWN)
+
+
+def _error_layer(layers: dict[str, np.ndarray | str]) -> np.ndarray | str:
+    return _misfit(layers) or error_map(layers["prediction"], layers["truth"], layers.get("trimap"))
+
+
+def _telling_window(scored_error: np.ndarray) -> Window | None:
+    return worst_window(scored_error) if max(scored_error.shape) > WINDOW else None
+
+
+def _picture(title: str, layer: np.ndarray | str, window: Window | None, size: tuple[int, int] = (0, 0)) -> Picture:
+    """Encode a layer; `size` is the (width, height) that it must have for the window to mean the same place in it."""
+    if isinstance(layer, str):
+        return Picture(title, problem=layer)
+    overview = shrink(layer)
+    picture = Picture(title, png_uri(overview), (overview.shape[1], overview.shape[0]))
+    found = (layer.shape[1], layer.shape[0])
+    if size not in ((0, 0), found):
+        return picture._replace(problem=f"{found[0]} x {found[1]} pixels, the truth {size[0]} x {size[1]}")
+    if window is None:
+        return picture
+    return picture._replace(crop=png_uri(np.ascontiguousarray(_cut(layer, window))))
+
+
+def _cut(layer: np.ndarray, window: Window) -> np.ndarray:
+    return layer[window.y : window.y + window.height, window.x : window.x + window.width]
