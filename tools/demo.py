@@ -56,11 +56,13 @@ def main() -> int:
     step("inference.py", "--config-file", CONFIG, "--checkpoint", checkpoint, "--data-dir", test_set,
          "--output-dir", mattes)  # fmt: skip
     step("evaluation.py", "--pred-dir", mattes, "--label-dir", test_set / "alpha_copy", "--trimap-dir",
-         test_set / "trimaps", "--json", folder / "scores.json")  # fmt: skip
+         test_set / "trimaps", "--json", folder / "scores.json", "--html", folder / "scores.html",
+         "--image-dir", test_set / "merged")  # fmt: skip
 
     share = compare_with_undecided(test_set, mattes)
     write_png(folder / "contact_sheet.png", contact_sheet(test_set, mattes))
     print(f"\ncontact sheet (image | trimap | prediction | truth): {folder / 'contact_sheet.png'}")
+    print(f"scores, distributions and the worst images, to open in a browser: {folder / 'scores.html'}")
     print(f"the demo took {time.monotonic() - started:.0f} s")
     if share >= LARGEST_SHARE:
         print(f"the model has not learned enough: expected less than {LARGEST_SHARE:.0%}", file=sys.stderr)
