@@ -8,9 +8,12 @@ docs/metrics.md says what the numbers are and what the reports hold.
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from data.errors import InputError
+from data.files import check_outputs, images_by_stem
 from engine.cli import run
 from metrics import (
     METRICS,
@@ -29,7 +32,7 @@ from metrics.names import NAMED_AT_MOST, name_some, printable
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     options = build_parser().parse_args(arguments)
-    check_outputs(options)
+    check_options(options)
     evaluation = score_folders(
         options.pred_dir,
         options.label_dir,
@@ -42,19 +45,33 @@ def main(arguments: list[str] | None = None) -> int:
         num_workers=options.num_workers,
         progress=True,
     )
+    problems = write_reports(evaluation, options)  # before anything is printed: a closed pipe must not cost them
     print(format_table(evaluation))
     warn(evaluation)
-    if options.json is not None:
-        write_json(options.json, evaluation)
-    if options.csv is not None:
-        write_csv(options.csv, evaluation)
-    if options.html is not None:
-        write_html(options.html, evaluation, options.image_dir, options.worst)
     if evaluation.interrupted:
         raise KeyboardInterrupt
-    if evaluation.failed:
-        raise InputError(describe_failures(evaluation))
+    if evaluation.failed or evaluation.failed_clips:
+        problems.insert(0, describe_failures(evaluation))
+    if problems:
+        raise InputError("; ".join(problems))
     return 0
+
+
+def write_reports(evaluation: Evaluation, options: argparse.Namespace) -> list[str]:
+    """Write what is asked for; return why what could not be written was not, the others are written all the same."""
+    html = partial(write_html, image_dir=options.image_dir, worst=options.worst)
+    reports = ((options.json, write_json), (options.csv, write_csv), (options.html, html))
+    problems = [why_not_written(write, path, evaluation) for path, write in reports if path is not None]
+    return [problem for problem in problems if problem]
+
+
+def why_not_written(write: Callable[[Path, Evaluation], None], path: Path, evaluation: Evaluation) -> str:
+    """Write one report; return why that was not possible, or nothing."""
+    try:
+        write(path, evaluation)
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -83,15 +100,15 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def check_outputs(options: argparse.Namespace) -> None:
+def check_options(options: argparse.Namespace) -> None:
     """Refuse, before anything is scored, what would fail when the reports are written."""
-    for output in (options.json, options.csv, options.html):
-        if output is not None and output.is_dir():
-            raise InputError(f"{output}: expected a file to write the report to, found a folder; add a file name")
+    check_outputs([output for output in (options.json, options.csv, options.html) if output is not None])
     if options.worst < 0:
         raise InputError(f"--worst: expected 0 or more, got {options.worst}")
-    if options.image_dir is not None and not options.image_dir.is_dir():
-        raise InputError(f"{options.image_dir}: expected a folder of photographs for the page, found none")
+    if options.image_dir is not None and options.html is None:
+        raise InputError("--image-dir: photographs are shown by the page only; give --html FILE too")
+    if options.image_dir is not None and not images_by_stem(options.image_dir, recursive=True):
+        raise InputError(f"{options.image_dir}: expected a folder of photographs for the page, found none in it")
 
 
 def warn(evaluation: Evaluation) -> None:
@@ -106,18 +123,24 @@ def warn(evaluation: Evaluation) -> None:
     if empty:
         print(
             f"warning: {len(empty)} of {len(evaluation.scores)} images without any unknown pixel ({name_some(empty)}): "
-            "MSE is undefined there and so is its mean; SAD, Grad and Conn count as 0; check the trimaps",
+            "sums such as SAD count as 0 there, means such as MSE are undefined, so is their mean; check the trimaps",
             file=sys.stderr,
         )
 
 
 def describe_failures(evaluation: Evaluation) -> str:
-    """Return one line naming the images that could not be scored and why."""
-    reasons = list(evaluation.failed.values())
-    more = len(reasons) - NAMED_AT_MOST
-    text = "; ".join(map(printable, dict.fromkeys(reasons[:NAMED_AT_MOST])))
-    text += f"; and {more} more" if more > 0 else ""
-    return f"{len(reasons)} of {evaluation.expected} images could not be scored: {text}"
+    """Return one line naming the images and clips that could not be scored and why."""
+    parts = []
+    for what, failed in (
+        (f"of {evaluation.expected} images", evaluation.failed),
+        ("clips", evaluation.failed_clips),
+    ):
+        reasons = list(dict.fromkeys(failed.values()))
+        more = len(reasons) - NAMED_AT_MOST
+        text = "; ".join(map(printable, reasons[:NAMED_AT_MOST])) + (f"; and {more} more" if more > 0 else "")
+        if failed:
+            parts.append(f"{len(failed)} {what} could not be scored: {text}")
+    return "; ".join(parts)
 
 
 if __name__ == "__main__":

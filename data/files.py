@@ -6,9 +6,10 @@ thing everywhere. Files are untrusted: sizes are bounded, truncation is an error
 
 import contextlib
 import os
+import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from PIL import Image, ImageOps
 from data.errors import InputError
 from data.trimap import quantise_trimap
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
+_TO_8_BITS = "scale the file to 8 bits and save it as PNG"
 MAX_PIXELS = 400_000_000  # 20000 x 20000: above any photograph, below what exhausts a workstation's memory
 
 
@@ -65,11 +67,13 @@ def read_gray_exact(path: str | os.PathLike, first_channel: bool = False) -> np.
     """
     with _opened(path) as image:
         if _is_deep(image):
-            raise InputError(
-                f"{path}: expected 8-bit values, found mode {image.mode}; scale the file to 8 bits and save it as PNG"
-            )
-        if first_channel or image.mode == "L":
-            return np.asarray(image if image.mode == "L" else image.convert("RGB").getchannel(0))
+            raise InputError(f"{path}: expected 8-bit values, found mode {image.mode}; {_TO_8_BITS}")
+        if image.mode == "L":
+            return np.asarray(image)
+        if _has_deep_channels(path):  # Pillow would drop the lower byte without a word
+            raise InputError(f"{path}: expected 8-bit values, found 16 bits in each of several channels; {_TO_8_BITS}")
+        if first_channel:
+            return np.asarray(image.convert("RGB").getchannel(0))
         channels = np.asarray(image.convert("RGBA"))
     if (channels[..., :3] != channels[..., :1]).any() or (channels[..., 3] != 255).any():
         raise InputError(
@@ -111,8 +115,10 @@ def images_by_stem(folder: str | os.PathLike, ignore_case: bool = False, recursi
         raise InputError(f"{folder}: expected a folder of images, found {_kind(folder)}")
     found: dict[str, Path] = {}
     for path in sorted(_files_under(folder) if recursive else folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or not path.is_file():
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or path.is_dir():
             continue
+        if not path.is_file():
+            raise InputError(f"{path}: expected an image file, found a broken link or something that is no file")
         stem = path.relative_to(folder).with_suffix("").as_posix()
         stem = stem.casefold() if ignore_case else stem
         if stem in found:
@@ -124,20 +130,20 @@ def images_by_stem(folder: str | os.PathLike, ignore_case: bool = False, recursi
     return found
 
 
-def _files_under(folder: Path) -> Iterator[Path]:
-    """Yield the files of `folder` and its sub-folders but hidden ones; a link back to a parent is not followed."""
-
-    def refuse(error: OSError) -> None:
-        raise InputError(f"{error.filename}: cannot be listed: {error.strerror}") from error
-
-    for root, subfolders, names in os.walk(folder, followlinks=True, onerror=refuse):
-        here = Path(os.path.realpath(root))
-        subfolders[:] = [
-            name
-            for name in subfolders
-            if not name.startswith(".") and not here.is_relative_to(os.path.realpath(os.path.join(root, name)))
-        ]
-        yield from (Path(root, name) for name in names)
+def _files_under(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Yield what is in `folder` and its sub-folders but hidden ones; a link back to a folder above is not followed."""
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed: {error.strerror}") from error
+    for path in entries:
+        if path.is_dir() and not path.name.startswith("."):
+            yield from _files_under(path, (*above, here))
+        else:
+            yield path
 
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
@@ -150,26 +156,62 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` on success, remove it on any failure.
 
-    The rename is atomic, so a reader, a full disk or Ctrl-C never meets half a file.
+    The rename is atomic, so a reader, a full disk or Ctrl-C never meets half a file. A link is followed, and what is
+    no regular file (a pipe, /dev/null) is written into at the end instead of being replaced.
     """
-    path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise InputError(f"{path}: cannot write: {error.strerror}") from error
-    os.close(descriptor)
-    temporary = Path(name)
+    target = Path(os.path.realpath(path))
+    special = target.exists() and not target.is_file()
+    temporary = _temporary_beside(path, Path(tempfile.gettempdir()) / target.name if special else target)
     try:
         yield temporary
+        if special:
+            with open(temporary, "rb") as written, open(target, "wb") as opened:
+                shutil.copyfileobj(written, opened)
+            return
         os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files; outputs get ordinary permissions
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
-        os.replace(temporary, path)
+        os.replace(temporary, target)
     except OSError as error:
         raise InputError(f"{path}: cannot write: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_outputs(outputs: Iterable[str | os.PathLike], inputs: Iterable[str | os.PathLike] = ()) -> None:
+    """Refuse, before long work, outputs that could not be written at its end.
+
+    Args:
+        outputs: files to be written.
+        inputs: files that are read; an output must be none of them.
+
+    Raises:
+        InputError: an output is a folder, an image, another output or an input, or its folder cannot be written to.
+    """
+    read = {os.path.realpath(path) for path in inputs}
+    taken: set[str] = set()
+    for output in map(Path, outputs):
+        target = os.path.realpath(output)
+        if os.path.isdir(target):
+            raise InputError(f"{output}: expected a file to write to, found a folder; add a file name")
+        if target in read or (os.path.exists(target) and output.suffix.lower() in IMAGE_SUFFIXES):
+            raise InputError(f"{output}: would be written over an input or an image; choose another name")
+        if target in taken:
+            raise InputError(f"{output}: would be written over another output; choose another name")
+        taken.add(target)
+        if not os.path.exists(target) or os.path.isfile(target):
+            _temporary_beside(output, Path(target)).unlink()
+
+
+def _temporary_beside(path: str | os.PathLike, target: Path) -> Path:
+    """Make an empty file beside `target`, and its folder if needed; errors name `path`."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+    except OSError as error:
+        raise InputError(f"{path}: cannot write: {error.strerror}") from error
+    os.close(descriptor)
+    return Path(name)
 
 
 @contextlib.contextmanager
@@ -202,6 +244,15 @@ def _opened(path: str | os.PathLike, decode: bool = True) -> Iterator[Image.Imag
 
 def _is_deep(image: Image.Image) -> bool:
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
+
+
+def _has_deep_channels(path: str | os.PathLike) -> bool:
+    """Whether a file of several channels holds more than 8 bits in each; the mode that Pillow gives it does not say."""
+    with _opened(path, decode=False) as image:
+        if image.format == "TIFF":
+            bits = image.tag_v2.get(258, 8)  # BitsPerSample
+            return max(bits if isinstance(bits, tuple) else (bits,)) > 8
+        return any("16" in str(tile.args) for tile in image.tile)  # raw modes such as RGB;16B
 
 
 def _deep_to_uint8(image: Image.Image, path: str | os.PathLike) -> np.ndarray:

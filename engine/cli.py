@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import sys
 from collections.abc import Callable
 
@@ -18,6 +19,10 @@ def run(main: Callable[[], int | None]) -> None:
     logging.raiseExceptions = False  # a log file on a full disk must not fill the terminal
     try:
         status = main() or 0
+        sys.stdout.flush()  # here a full disk or a closed pipe is met while it can be told
+    except BrokenPipeError:  # "... | head" has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + 13  # as the shell reports a program that SIGPIPE ended
     except InputError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         status = 2

@@ -32,12 +32,12 @@ def validate(model: nn.Module, dataset: Sequence[dict[str, Any]], num_panels: in
         for index in range(comm.get_rank(), len(dataset), comm.get_world_size()):
             sample = dataset[index]
             pred_alpha = predict_alpha(model, sample["image"], sample["trimap"])
-            scores[sample["name"]] = score_image(pred_alpha, sample["alpha"], sample["trimap"])
+            scores[index] = score_image(pred_alpha, sample["alpha"], sample["trimap"])
             if index < num_panels:
                 panels.append((sample["name"], _panel(sample, pred_alpha)))
     finally:
         model.train(was_training)
-    merged = {name: score for part in comm.all_gather(scores) for name, score in part.items()}
+    merged = {index: score for part in comm.all_gather(scores) for index, score in part.items()}
     return mean_scores(merged.values()), [panel for part in comm.all_gather(panels) for panel in part]
 
 

@@ -18,7 +18,7 @@ from metrics.image_scores import METRICS, PAPER_METRICS, mean_scores, score_imag
 from metrics.matching import Case, match_folders
 from metrics.pool import outcomes, workers_worth_it
 from metrics.reading import read_case
-from metrics.sequences import mean_over_clips, score_clips
+from metrics.sequences import mean_over_clips, require_sequences, score_clips
 
 REGIONS = ("unknown", "whole")
 
@@ -56,6 +56,7 @@ class Evaluation:
         items: name -> what it was scored against, for the same names.
         failed: name -> why an image could not be scored.
         sequences: clip -> result of `score_clips`, where sequences were asked for.
+        failed_clips: clip -> why it could not be scored, though its frames could.
         interrupted: whether Ctrl-C ended the scoring; what was left is in `failed`.
     """
 
@@ -71,6 +72,7 @@ class Evaluation:
     items: dict[str, Item] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     sequences: dict[str, dict[str, float]] | None = None
+    failed_clips: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
 
     def mean(self, skip_undefined: bool = False) -> dict[str, float]:
@@ -84,7 +86,7 @@ class Evaluation:
 
     def sequence_mean(self) -> dict[str, float]:
         """Average of dtSSD and MESSDdt over the clips, as `mean_over_clips`; all NaN if anything failed."""
-        return mean_over_clips({} if self.failed else self.sequences or {})
+        return mean_over_clips({} if self.failed or self.failed_clips else self.sequences or {})
 
     @property
     def without_unknown(self) -> list[str]:
@@ -153,6 +155,8 @@ def score_folders(
         score_set.missing,
         {case.name: case for case in score_set.cases},
     )
+    if sequences:
+        require_sequences([*evaluation.cases, *evaluation.missing])
     if num_workers is None:
         num_workers = workers_worth_it(len(evaluation.cases))
     score = partial(score_case, metrics=evaluation.metrics, quantise_trimaps=quantise_trimaps)
@@ -211,8 +215,8 @@ def _fill_sequences(evaluation: Evaluation, num_workers: int) -> None:
     frames = {name: evaluation.cases[name] for name in evaluation.scores}
     names = [*evaluation.cases, *evaluation.missing]
     try:
-        evaluation.sequences, failed = score_clips(frames, names, evaluation.quantise_trimaps, num_workers)
+        clips, failed = score_clips(frames, names, evaluation.quantise_trimaps, num_workers)
     except KeyboardInterrupt:
         evaluation.interrupted = True
-        failed = {"sequences": "not scored: interrupted"}
-    evaluation.failed.update(failed)
+        clips, failed = {}, {"(all)": "not scored: interrupted"}
+    evaluation.sequences, evaluation.failed_clips = clips, failed

@@ -53,8 +53,9 @@ def match_folders(
 ) -> ScoreSet:
     """Match the images of the folders by name without extension, and refuse a set that does not fit.
 
-    Names are paths relative to the folder, so sub-folders must agree; only when not one name of the predictions
-    agrees with a truth, and the bare names are unique, are these compared instead (predictions saved flat).
+    Names are paths relative to the folder, so sub-folders must agree; only when not one name of the predictions (or
+    trimaps) agrees with a truth are they found by their bare names, if the truths' are unique. The truths' paths name
+    the images all the same, so that how predictions are saved changes neither clips nor the set's fingerprint.
 
     Composition-1k lies about in two ways: with one truth for each of the 1000 images (`alpha_copy`), or with its
     50 mattes, where image NAME_k belongs to truth NAME. The second is taken when more names agree that way.
@@ -73,7 +74,9 @@ def match_folders(
     predictions, truths = _images(pred_dir), _images(label_dir)
     trimaps = None if trimap_dir is None else _images(trimap_dir)
     if not _agreeing(predictions, truths):
-        predictions, truths, trimaps = _by_bare_name(predictions, truths, trimaps)
+        predictions = _under_truths(predictions, truths)
+    if trimaps is not None and not _agreeing(trimaps, truths):
+        trimaps = _under_truths(trimaps, truths)
 
     listed = predictions if trimaps is None else trimaps
     shared = len(_numbered(listed, truths)) > len(listed.keys() & truths.keys())
@@ -123,15 +126,21 @@ def _numbered(names: Iterable[str], truths: Folder) -> dict[str, str]:
     return {name: match[1] for name, match in matches if match and match[1] in truths}
 
 
-def _by_bare_name(predictions: Folder, truths: Folder, trimaps: Folder | None) -> tuple[Folder, Folder, Folder | None]:
-    """Return the folders keyed without their sub-folders, where that is unambiguous and makes them agree."""
-    given = [folder for folder in (predictions, truths, trimaps) if folder is not None]
-    bare = [{PurePosixPath(name).name: path for name, path in folder.items()} for folder in given]
-    if any(len(by_name) < len(folder) for by_name, folder in zip(bare, given, strict=True)):
-        return predictions, truths, trimaps
-    if not _agreeing(bare[0], bare[1]):
-        return predictions, truths, trimaps
-    return bare[0], bare[1], bare[2] if trimaps is not None else None
+def _under_truths(folder: Folder, truths: Folder) -> Folder:
+    """Give the images of a flat folder the paths of the truths with their bare names, where that is unambiguous."""
+    path_of = {PurePosixPath(name).name: name for name in truths}
+    if len(path_of) < len(truths):
+        return folder
+    renamed = {}
+    for name, file in folder.items():
+        bare = PurePosixPath(name).name
+        numbered = NUMBERED.fullmatch(bare)
+        if bare in path_of:
+            name = path_of[bare]
+        elif numbered and numbered[1] in path_of:
+            name = path_of[numbered[1]] + bare[len(numbered[1]) :]
+        renamed[name] = file
+    return renamed if len(renamed) == len(folder) else folder
 
 
 def _without(what: str, names: Iterable[str], folder: str | os.PathLike) -> str:

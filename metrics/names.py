@@ -1,8 +1,9 @@
-"""Names of images: shown safely, some of many, in the order people expect."""
+"""Names of images and metrics as people read them: safely, some of many, in the expected order."""
 
 import re
 from collections.abc import Iterable
 
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NAMED_AT_MOST = 5  # names in a one-line message before it goes on with a count
 
 
@@ -23,3 +24,8 @@ def natural_order(name: str) -> tuple:
     """Key that sorts names as people do: frame2 before frame10, case aside."""
     parts = re.split(r"([0-9]+)", name.casefold())
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
+
+
+def superscripts(title: str) -> str:
+    """Write powers as they are printed: "MSE (10^-3)" as "MSE (10⁻³)"."""
+    return re.sub(r"\^(-?\d+)", lambda power: power[1].translate(SUPERSCRIPTS), title)

@@ -43,8 +43,9 @@ def outcomes(
             futures = {executor.submit(_attempt, work, name, task): name for name, task in tasks.items()}
         for future in as_completed(futures):
             yield futures[future], _result(future)
-    finally:  # also on Ctrl-C: the workers finish the image at hand and take no other
-        executor.shutdown(cancel_futures=True)
+    finally:  # also on Ctrl-C: the workers finish the image at hand and take no other; a second one must not cut this
+        with _interrupts_held():
+            executor.shutdown(cancel_futures=True)
 
 
 def workers_worth_it(num_images: int) -> int:
@@ -94,8 +95,15 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def _prepare_worker() -> None:
+    threading.Thread(target=_follow_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Windows nothing is inherited
     cv2.setNumThreads(1)  # the processes are the parallelism
+
+
+def _follow_parent() -> None:
+    """End with the process that started this one, however that ended: nobody would take the results."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def _process_context() -> multiprocessing.context.BaseContext:

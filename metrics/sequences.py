@@ -1,6 +1,7 @@
 """Scoring image sequences: which frames follow each other, and how steady the mattes are over each clip."""
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -41,15 +42,8 @@ def score_clips(
     Returns:
         clip -> "dtssd" and "messddt" (means over its pairs of frames, NaN without any), "pairs" and
         "undefined_pairs" as in `score_sequence`; and clip -> why it could not be scored.
-
-    Raises:
-        InputError: no clip holds two consecutive frames.
     """
     runs = {f"{run.clip} {number}": run for number, run in enumerate(_runs(cases, names))}
-    if not any(len(run.cases) > 1 for run in runs.values()):
-        raise InputError(
-            "sequences: expected folders of consecutive frames, one for each clip, found no two frames in a folder"
-        )
     parts: dict[str, list[dict[str, float]]] = {}
     failed = {}
     work = partial(_score_run, quantise_trimaps=quantise_trimaps)
@@ -61,6 +55,18 @@ def score_clips(
             parts.setdefault(clip, []).append(outcome)
     clips = {clip: _joined(results) for clip, results in parts.items() if clip not in failed}
     return dict(sorted(clips.items(), key=lambda clip: natural_order(clip[0]))), failed
+
+
+def require_sequences(names: Sequence[str]) -> None:
+    """Refuse a set in which no folder holds two images.
+
+    Raises:
+        InputError: there is no sequence to score.
+    """
+    if max(Counter(map(_clip, names)).values()) < 2:
+        raise InputError(
+            "--sequences: expected folders of consecutive frames, one for each clip, found no two frames in a folder"
+        )
 
 
 def mean_over_clips(clips: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -312,8 +312,7 @@ def test_the_baseline_may_be_any_report_by_name_or_file(save, capsys):
 
 def test_the_same_seed_prints_the_same_and_another_does_not(save, capsys):
     names = [str(i) for i in range(40)]
-    zeros = dict.fromkeys(names, 0.0)
-    files = save(A=report(zeros), B=report(dict(zip(names, skewed(40), strict=True))))
+    files = save(A=report(dict.fromkeys(names, 50.0)), B=report(dict(zip(names, 50.0 + skewed(40), strict=True))))
     first, again, other = (compared(capsys, *files, "--seed", seed)[0] for seed in (1, 1, 2))
     assert first == again
     assert first.replace("(seed 1)", "(seed 2)") != other
@@ -522,6 +521,10 @@ def test_a_file_that_is_no_report_is_refused(save, content, said):
         (["images", "lion", "sad"], "9", "sad of lion is of type str"),
         (["images", "lion", "sad"], True, "sad of lion is of type bool"),
         (["images", "lion", "sad"], 10**400, "sad of lion is too large"),
+        (["images", "lion", "sad"], 1e308, "sad of lion is too large"),
+        (["images", "lion", "sad"], -5.0, "sad of lion is negative"),
+        (["images", "lion", "pixels"], "a", "pixels is"),
+        (["missing"], ["lion"], "both scored and missing"),
         (["images", "lion", "sad"], ..., "lion has other metrics than the first image"),
         (["images", "lion", "lpips"], 1.0, "lion has other metrics than the first image"),
         (["images", "clip1/0001", "lpips"], 1.0, "metrics that this release does not know (lpips)"),
@@ -606,7 +609,7 @@ def test_methods_without_a_common_metric_are_refused(save):
         (["--top", "-1"], "--top: expected 0 or more, got -1"),
         (["--seed", "-1"], "--seed: expected 0 or more, got -1"),
         (["--json", "."], "expected a file to write to, found a folder"),
-        (["--markdown", "t", "--latex", "./t"], "would be written over another output or a report"),
+        (["--markdown", "t", "--latex", "./t"], "would be written over another output"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -443,8 +444,12 @@ def test_a_file_in_another_subfolder_is_not_taken_for_its_namesake(folders):
 def test_predictions_saved_flat_are_matched_by_bare_name(folders):
     nest(folders / "alpha", "person")
     nest(folders / "trimap", "person")
-    result = score_folders(folders / "pred", folders / "alpha", folders / "trimap")
-    assert list(result.scores) == NAMES[:4]
+    nested = fingerprint(folders)
+    assert list(score_folders(folders / "pred", folders / "alpha", folders / "trimap").scores) == [
+        f"person/{name}" for name in NAMES[:4]
+    ]
+    nest(folders / "pred", "person")
+    assert fingerprint(folders) == nested  # how predictions are saved is no matter of the set
 
 
 def test_bare_names_that_occur_twice_are_not_guessed_at(folders):
@@ -582,3 +587,133 @@ def test_only_the_metrics_asked_for_are_computed(folders, tmp_path):
 
 def test_an_unknown_metric_is_named(folders):
     assert "'sadd'" in refused(folders, "--metrics", "sad,sadd")
+
+
+# ---- what must not be lost, hung or taken for something else
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("kind", ["pred", "alpha", "trimap"])
+def test_16_bits_in_several_channels_are_refused_not_truncated(folders, kind, suffix):
+    (folders / kind / "blob_33x47.png").unlink()
+    pixels = np.full((33, 47, 3), 40_000, np.uint16)
+    assert cv2.imwrite(str(folders / kind / f"blob_33x47{suffix}"), pixels)
+    assert "16 bits" in refused(folders)
+
+
+def test_a_broken_link_is_not_a_missing_file(folders):
+    (folders / "pred" / "blob_33x47.png").unlink()
+    (folders / "pred" / "blob_33x47.png").symlink_to("nowhere.png")
+    assert "blob_33x47.png: expected an image file, found a broken link" in refused(folders, "--allow-missing")
+
+
+def test_outputs_that_cannot_be_written_are_told_before_the_work(folders, tmp_path):
+    assert "cannot write" in refused(folders, "--json", "/proc/nowhere/a.json")
+    assert "another output" in refused(folders, "--json", tmp_path / "a", "--csv", tmp_path / "b" / ".." / "a")
+    prediction = folders / "pred" / "blob_33x47.png"
+    before = prediction.read_bytes()
+    assert "over an input or an image" in refused(folders, "--json", prediction)
+    assert prediction.read_bytes() == before
+    assert "give --html" in refused(folders, "--image-dir", folders / "alpha")
+    assert "expected a folder of photographs" in refused(
+        folders, "--html", tmp_path / "a.html", "--image-dir", tmp_path_of_nothing(tmp_path)
+    )
+
+
+def tmp_path_of_nothing(tmp_path):
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"
+
+
+def test_a_report_that_fails_does_not_take_the_others_with_it(folders, tmp_path, monkeypatch):
+    def fail(path, evaluation):
+        raise InputError(f"{path}: cannot write: No space left on device")
+
+    monkeypatch.setattr(evaluation, "write_json", fail)
+    assert "No space left" in refused(folders, "--json", tmp_path / "a.json", "--csv", tmp_path / "a.csv")
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 5
+
+
+def test_a_reader_that_leaves_early_costs_no_report(folders, tmp_path):
+    arguments = command(folders, "--json", tmp_path / "a.json")
+    process = subprocess.Popen(
+        [sys.executable, "evaluation.py", *arguments],
+        cwd=ROOT, env=os.environ | {"PYTHONUNBUFFERED": "1"}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    process.stdout.close()  # as "| head -0" does
+    assert "Traceback" not in process.stderr.read()
+    assert process.wait() == 141
+    assert strict_json(tmp_path / "a.json")["n"] == 4
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_full_disk_under_stdout_is_told_and_costs_no_report(folders, tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "evaluation.py", *command(folders, "--json", tmp_path / "a.json")],
+            cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr
+    assert strict_json(tmp_path / "a.json")["n"] == 4
+
+
+def many_images(folders):
+    for number in range(1500):
+        for kind in KINDS:
+            os.link(folders / kind / "border_600x800.png", folders / kind / f"copy_{number:03}.png")
+
+
+def start_with_workers(folders, json_file):
+    code = (
+        "import sys, evaluation; from engine.cli import run; print('imported', flush=True); "
+        "run(lambda: evaluation.main(sys.argv[1:]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *command(folders, "--num-workers", "2", "--json", json_file)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "imported\n"
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT to a process group")
+def test_a_second_interrupt_does_not_hang(folders, tmp_path):
+    many_images(folders)
+    process = start_with_workers(folders, tmp_path / "a.json")
+    time.sleep(4)
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.05)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="looks for processes in /proc")
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_end_with_the_process_that_started_them(folders, tmp_path, sent):
+    many_images(folders)
+    process = start_with_workers(folders, tmp_path / "a.json")
+    time.sleep(4)
+    assert len(session_members(process.pid)) > 2
+    os.kill(process.pid, sent)
+    process.wait()
+    deadline = time.monotonic() + 20
+    while session_members(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert session_members(process.pid) == []
+
+
+def session_members(session):
+    """Processes of a session that are not zombies."""
+    members = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, member_session = stat.read_text().rpartition(")")[2].split()[:4]
+        except OSError:  # it has just ended
+            continue
+        if int(member_session) == session and state != "Z":
+            members.append(int(stat.parent.name))
+    return members

@@ -135,3 +135,28 @@ def test_recursive_names_are_paths_without_extension_and_loops_end(tmp_path):
     (tmp_path / "linked").symlink_to(tmp_path / "b" / "c")
     assert sorted(images_by_stem(tmp_path, recursive=True)) == ["a", "b/a", "b/c/x.y", "linked/x.y"]
     assert sorted(images_by_stem(tmp_path)) == ["a"]
+
+
+def test_folders_that_link_to_each_other_are_read_once(tmp_path):
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").touch()
+        (tmp_path / name / "link").symlink_to(tmp_path / other)
+    assert sorted(images_by_stem(tmp_path, recursive=True)) == ["a/link/x", "a/x", "b/link/x", "b/x"]
+
+
+def test_writing_follows_a_link_and_does_not_replace_what_is_no_file(tmp_path):
+    (tmp_path / "real.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "real.txt")
+    with replacing(tmp_path / "link.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "real.txt").read_text() == "new"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with replacing(pipe) as temporary:
+        temporary.write_text("through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert pipe.is_fifo()

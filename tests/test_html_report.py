@@ -475,14 +475,16 @@ def test_without_photographs_or_trimaps_their_columns_are_left_out(few, open_pag
     assert "not scored" not in page.locator(".legend").inner_text()
 
 
-def test_photographs_are_found_for_predictions_saved_without_sub_folders(few):
-    for kind in ("pred", "alpha", "trimap"):
-        (few / kind / "Zebra.png").unlink()  # no name may agree as it stands
-    for file in list((few / "pred").rglob("*.png")):
-        shutil.move(file, few / "pred" / file.name)
-    flat = scored(few)
-    assert "frame1" in flat.scores
-    write_html(few / "report.html", flat, few / "image")
+@pytest.mark.parametrize("kind", ["pred", "image"])
+def test_photographs_are_found_though_predictions_or_they_have_no_sub_folders(few, kind):
+    for folder in ("pred", "alpha", "trimap", "image"):
+        for file in (few / folder).glob("Zebra.*"):
+            file.unlink()  # no name may agree as it stands
+    for file in [file for file in (few / kind).rglob("*") if file.is_file()]:
+        shutil.move(file, few / kind / file.name)
+    evaluation = scored(few)
+    assert any("/" in name for name in evaluation.scores)
+    write_html(few / "report.html", evaluation, few / "image")
     assert "no photograph" not in (few / "report.html").read_text(encoding="utf-8")
 
 
@@ -658,3 +660,9 @@ def test_bins_have_round_widths():
 def test_names_sort_by_the_numbers_in_them():
     names = ["b", "a10", "a9", "A1", "a", "10", "9", "a/2", "a/10"]
     assert sorted(names, key=natural_order) == ["9", "10", "a", "A1", "a9", "a10", "a/2", "a/10", "b"]
+
+
+def test_values_that_differ_in_the_last_bit_make_one_bar():
+    low = 0.1 + 0.2
+    values = [low, math.nextafter(low, 1), math.nextafter(low, 0), 0.3]
+    assert sum(distribution(values).counts) == 4

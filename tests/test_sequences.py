@@ -25,6 +25,12 @@ def write_clip(root, clip, pred_levels, name="{}", size=(6, 5), folder_kinds=KIN
             Image.fromarray(np.full(size, value, np.uint8)).save(root / kind / clip / f"{name.format(number)}.png")
 
 
+def command(root):
+    folders = [argument for kind, option in zip(KINDS, ("pred", "label", "trimap"), strict=True)
+               for argument in (f"--{option}-dir", str(root / kind))]  # fmt: skip
+    return [*folders, "--sequences", "--json", str(root / "scores.json")]
+
+
 def score(root, **options):
     return score_folders(*(root / kind for kind in KINDS), sequences=True, **options)
 
@@ -66,10 +72,31 @@ def test_frames_of_two_sizes_are_named_and_leave_no_mean(tmp_path):
     write_clip(tmp_path, "clip", [100, 100])
     write_clip(tmp_path, "clip", [100], name="2", size=(7, 5))
     result = score(tmp_path)
-    assert "frame 2" in result.failed["clip"]
-    assert "(7, 5)" in result.failed["clip"]
+    assert "frame 2" in result.failed_clips["clip"]
+    assert "(7, 5)" in result.failed_clips["clip"]
     assert math.isnan(result.sequence_mean()["dtssd"])
-    assert len(result.scores) == 3
+    assert result.mean()["sad"] == 0  # the images have their scores
+
+
+def test_a_bad_frame_is_named_and_the_other_scores_are_kept(tmp_path, capsys):
+    write_clip(tmp_path, "clip", [100, 100])
+    bad = tmp_path / "pred" / "clip" / "1.png"
+    bad.write_bytes(bad.read_bytes()[:50])
+    with pytest.raises(InputError, match=re.escape(str(bad))):
+        evaluation.main(command(tmp_path))
+    record = json.loads((tmp_path / "scores.json").read_text())
+    assert record["n"] == 1
+    assert record["sequences"]["clips"]["clip"]["pairs"] == 0
+
+
+def test_flat_predictions_keep_the_clips_of_the_truths(tmp_path):
+    write_clip(tmp_path, "a", [100, 100], name="a{}")
+    write_clip(tmp_path, "b", [151, 151], name="b{}")
+    for frame in list((tmp_path / "pred").rglob("*.png")):
+        frame.rename(tmp_path / "pred" / frame.name)
+    result = score(tmp_path)
+    assert list(result.sequences) == ["a", "b"]
+    assert [clip["pairs"] for clip in result.sequences.values()] == [1, 1]
 
 
 def test_a_set_without_sequences_is_refused(tmp_path):
@@ -81,9 +108,7 @@ def test_a_set_without_sequences_is_refused(tmp_path):
 
 def test_the_command_prints_and_saves_the_clips(tmp_path, capsys):
     write_clip(tmp_path, "flicker", [100, 151, 100])
-    folders = [argument for kind, option in zip(KINDS, ("pred", "label", "trimap"), strict=True)
-               for argument in (f"--{option}-dir", str(tmp_path / kind))]  # fmt: skip
-    assert evaluation.main([*folders, "--sequences", "--json", str(tmp_path / "scores.json")]) == 0
+    assert evaluation.main(command(tmp_path)) == 0
     printed = capsys.readouterr().out
     assert re.search(r"clip +dtSSD \(10\^-2\) +MESSDdt \(10\^-3\)", printed)
     assert re.search(r"flicker +20.0000 +40.0000", printed)

@@ -14,7 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.errors import InputError
-from data.files import replacing
+from data.files import check_outputs, replacing
 from engine.cli import run
 from metrics.comparison import Comparison, compare
 from metrics.image_scores import METRICS
@@ -96,7 +96,8 @@ def check_options(options: argparse.Namespace) -> None:
     for option, value in (("--top", options.top), ("--seed", options.seed)):
         if value < 0:
             raise InputError(f"{option}: expected 0 or more, got {value}")
-    check_outputs([options.markdown, options.latex, options.json], files)
+    outputs = (options.markdown, options.latex, options.json)
+    check_outputs([output for output in outputs if output is not None and str(output) != "-"], files)
 
 
 def check_names(names: Sequence[str], count: int) -> None:
@@ -106,19 +107,6 @@ def check_names(names: Sequence[str], count: int) -> None:
     for index, name in enumerate(names):
         if not name.strip() or name in names[:index]:
             raise InputError(f"--names: {name!r} is {'given twice' if name.strip() else 'empty'}")
-
-
-def check_outputs(outputs: Sequence[Path | None], reports: Sequence[Path]) -> None:
-    """Refuse outputs that are folders, one another, or one of the reports read."""
-    taken = set(reports)
-    for output in outputs:
-        if output is None or str(output) == "-":
-            continue
-        if output.is_dir():
-            raise InputError(f"{output}: expected a file to write to, found a folder; add a file name")
-        if output.resolve() in taken:
-            raise InputError(f"{output}: would be written over another output or a report; choose another name")
-        taken.add(output.resolve())
 
 
 def default_names(reports: Sequence[Path]) -> list[str]:

@@ -11,7 +11,7 @@ from metrics.comparison import Change, Comparison, PairedDifference
 from metrics.image_scores import METRICS, mean_scores
 from metrics.names import printable
 from metrics.reports.saved import SavedReport
-from metrics.reports.scores import format_value
+from metrics.reports.scores import format_value, nulled
 
 FORMAT_VERSION = 1
 
@@ -82,12 +82,12 @@ def comparison_record(result: MethodComparison) -> dict:
         "seed": result.seed,
         "baseline": result.baseline,
         "methods": {
-            name: {"file": str(result.methods[name].file), "mean": _nulled(means)}
+            name: {"file": str(result.methods[name].file), "mean": nulled(means)}
             for name, means in result.means.items()
         },
         "against": {
             name: {
-                "metrics": {entry.metric: _nulled(asdict(entry)) for entry in comparison.differences},
+                "metrics": {entry.metric: nulled(asdict(entry)) for entry in comparison.differences},
                 "by": comparison.by,
                 "improved": [change._asdict() for change in comparison.improved],
                 "worsened": [change._asdict() for change in comparison.worsened],
@@ -156,7 +156,3 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def _signed(metric: str, value: float) -> str:
     return "undefined" if math.isnan(value) else f"{value * METRICS[metric].scale:+.4f}"
-
-
-def _nulled(values: Mapping) -> dict:
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}

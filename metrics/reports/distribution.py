@@ -51,6 +51,8 @@ def _histogram(finite: np.ndarray) -> tuple[float, float, list[int]]:
     if finite.size == 0:
         return math.nan, math.nan, []
     low, high = float(finite.min()), float(finite.max())
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # equal but for rounding: edges between them would coincide
+        high = low
     at_least = math.ceil(2 * np.cbrt(finite.size))  # bins, by Rice's rule
     step = round_step((high - low) / at_least or abs(high) or 1)
     start = math.floor(low / step + 1e-9) * step

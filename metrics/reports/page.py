@@ -8,7 +8,7 @@ import hashlib
 import math
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from html import escape
 from pathlib import Path, PurePosixPath
 from string import Template
@@ -16,14 +16,13 @@ from string import Template
 from data.files import images_by_stem, replacing
 from metrics.dataset import Evaluation
 from metrics.image_scores import METRICS
-from metrics.names import natural_order, printable
+from metrics.names import natural_order, printable, superscripts
 from metrics.reports.distribution import Distribution, distribution
 from metrics.reports.histogram_svg import histogram_svg
 from metrics.reports.pictures import CasePictures, Picture, Window, error_map, picture_case, png_uri, signed_ramp
 from metrics.reports.scores import SEQUENCE_COLUMNS, format_number, format_value
 
 TEMPLATE_FILE = Path(__file__).with_suffix(".html")
-POWERS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 REGION_WORDS = {"unknown": "unknown: the pixels where the trimap is 128", "whole": "whole: every pixel"}
 
 
@@ -113,6 +112,9 @@ def _notices(evaluation: Evaluation) -> list[str]:
         words = f"{cause}{len(failed)} of {_count(evaluation.expected, 'image')} could not be scored"
         reasons = [f"{_name(name)}: {_text(reason)}" for name, reason in failed.items()]
         notices.append(_notice("failed", "No mean.", f"{words}; what is below is of the others.", reasons, "broken"))
+    if evaluation.failed_clips:
+        reasons = [f"{_name(name)}: {_text(reason)}" for name, reason in evaluation.failed_clips.items()]
+        notices.append(_notice("failed_clips", "Clips without a score.", "Their images are scored.", reasons, "broken"))
     if missing:
         words = f"{len(missing)} of {evaluation.expected} are missing; every figure is over the others."
         notices.append(_notice("missing", "Predictions are missing.", words, map(_name, missing)))
@@ -323,10 +325,10 @@ def _clips_section(evaluation: Evaluation) -> str:
         rows.append(f"<tr>{_cell(_name(clip), index)}{figures}{_cell(result['pairs'], result['pairs'])}</tr>")
     mean = evaluation.sequence_mean()
     means = "".join(
-        f"<td>{'no mean' if evaluation.failed else format_number(mean[metric], scale)}</td>"
+        f"<td>{'no mean' if evaluation.failed or evaluation.failed_clips else format_number(mean[metric], scale)}</td>"
         for metric, (_, scale) in SEQUENCE_COLUMNS.items()
     )
-    columns = [(_superscripts(title), "descending") for title, _ in SEQUENCE_COLUMNS.values()]
+    columns = [(superscripts(title), "descending") for title, _ in SEQUENCE_COLUMNS.values()]
     heads = _heads([("Clip", "ascending"), *columns, ("Pairs of frames", "descending")])
     return (
         '<section id="clips">\n<div class="heading"><h2>Clips</h2></div>\n<div class="scroll"><table>'
@@ -367,12 +369,7 @@ def _value_cell(metric: str, value: float, largest: float) -> str:
 
 
 def _title(metric: str) -> str:
-    return _superscripts(METRICS[metric].title)
-
-
-def _superscripts(title: str) -> str:
-    """Turn "10^-3" into "10⁻³"."""
-    return re.sub(r"\^(-?\d+)", lambda power: power[1].translate(POWERS), title)
+    return superscripts(METRICS[metric].title)
 
 
 def _title_parts(metric: str) -> tuple[str, str]:
@@ -394,11 +391,13 @@ def _name(name: str) -> str:
     return f'<bdi class="name">{_text(name)}</bdi>'  # its own writing direction must not turn what stands beside
 
 
-def _photographs(image_dir: str | os.PathLike, names: Iterable[str]) -> dict[str, Path]:
+def _photographs(image_dir: str | os.PathLike, names: Collection[str]) -> dict[str, Path]:
     """Map names to photographs, by bare names where no name with its sub-folders agrees and these are unique."""
     found = images_by_stem(image_dir, recursive=True)
     bare = {PurePosixPath(name).name: path for name, path in found.items()}
-    return bare if len(bare) == len(found) and not any(name in found for name in names) else found
+    if len(bare) < len(found) or any(name in found for name in names):
+        return found
+    return {name: bare[PurePosixPath(name).name] for name in names if PurePosixPath(name).name in bare}
 
 
 def _content_security_policy(template: str) -> str:

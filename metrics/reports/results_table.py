@@ -5,10 +5,9 @@ import re
 from collections.abc import Mapping, Sequence
 
 from metrics.image_scores import METRICS
-from metrics.names import printable
+from metrics.names import printable, superscripts
 
 DECIMALS = {"ssim": 4}  # of the printed number; the others have two, as in papers on Composition-1k
-SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 # Characters with a meaning in LaTeX, and those that its default font encoding prints as others.
 LATEX_ESCAPES = {
@@ -103,7 +102,7 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 
 def _markdown_title(metric: str) -> str:
-    title = re.sub(r"\^(-?\d+)", lambda power: power[1].translate(SUPERSCRIPTS), METRICS[metric].title)
+    title = superscripts(METRICS[metric].title)
     return f"{escape_markdown(title)} {'↑' if METRICS[metric].higher_is_better else '↓'}"
 
 

@@ -20,6 +20,7 @@ from metrics.names import name_some, printable
 from metrics.reports.scores import FORMAT_VERSION
 
 MAX_BYTES = 256 * 1024 * 1024  # some 700,000 images; beyond it a file is no report
+LARGEST = 1e12  # no metric of an image of 4e8 pixels comes near
 SHA256 = re.compile(r"[0-9a-f]{64}")
 AGAIN = "score it again: evaluation.py --json FILE"
 
@@ -192,6 +193,8 @@ def _checked(path: Path, record: dict) -> SavedReport:
     missing = _of_type(record, "missing", list)
     if not all(isinstance(name, str) for name in missing):
         raise _UnfitError("missing holds something else than names")
+    if scores.keys() & set(missing):
+        raise _UnfitError(f"images both scored and missing ({name_some(scores.keys() & set(missing))})")
     if record["n"] != len(scores) or expected != len(scores) + len(missing):
         raise _UnfitError(f"n and expected do not fit {len(scores)} scored and {len(missing)} missing images")
     return SavedReport(path, region, fingerprint, expected, missing, metrics, scores, items)
@@ -212,6 +215,8 @@ def _scores(images: dict) -> tuple[tuple[str, ...], dict[str, dict[str, float]]]
             metrics = tuple(metric for metric in METRICS if metric in values)
         if values.keys() != {*metrics, "pixels"}:
             raise _UnfitError(f"{name} has other metrics than the first image")
+        if _of_type(values, "pixels", int) < 0:
+            raise _UnfitError(f"pixels of {name} is negative")
         scores[name] = {metric: _number(values[metric], f"{metric} of {name}") for metric in metrics}
     if not metrics:
         raise _UnfitError("the images have no metric")
@@ -228,8 +233,10 @@ def _number(value: object, what: str) -> float:
         number = float(value)
     except OverflowError:  # an integer of hundreds of digits
         number = math.inf
-    if not math.isfinite(number):  # 1e999 is JSON
+    if not abs(number) <= LARGEST:  # 1e999 is JSON
         raise _UnfitError(f"{what} is too large")
+    if number < 0 and not what.startswith("ssim"):
+        raise _UnfitError(f"{what} is negative")
     return number
 
 

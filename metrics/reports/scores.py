@@ -4,6 +4,8 @@ import csv
 import json
 import math
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from data.files import replacing
 from metrics.dataset import Evaluation
@@ -21,7 +23,7 @@ def as_record(evaluation: Evaluation) -> dict:
     defined = {f"n_{name}": sum(math.isfinite(score[name]) for score in scores) for name in evaluation.metrics}
     record = {
         "format_version": FORMAT_VERSION,
-        "mean": _nulled(evaluation.mean()),
+        "mean": nulled(evaluation.mean()),
         "n": len(scores),
         "expected": evaluation.expected,
         "region": evaluation.region,
@@ -35,13 +37,17 @@ def as_record(evaluation: Evaluation) -> dict:
         "missing": evaluation.missing,
         "failed": evaluation.failed,
         "without_unknown": evaluation.without_unknown,
-        "mean_where_defined": _nulled(evaluation.mean(skip_undefined=True)) | defined,
-        "images": {name: _nulled(score) for name, score in evaluation.scores.items()},
+        "mean_where_defined": nulled(evaluation.mean(skip_undefined=True)) | defined,
+        "images": {name: nulled(score) for name, score in evaluation.scores.items()},
         "set": {name: item._asdict() for name, item in evaluation.items.items()},
     }
     if evaluation.sequences is not None:
-        clips = {clip: _nulled(result) for clip, result in evaluation.sequences.items()}
-        record["sequences"] = {"mean": _nulled(evaluation.sequence_mean()), "clips": clips}
+        clips = {clip: nulled(result) for clip, result in evaluation.sequences.items()}
+        record["sequences"] = {
+            "mean": nulled(evaluation.sequence_mean()),
+            "clips": clips,
+            "failed": evaluation.failed_clips,
+        }
     return record
 
 
@@ -62,7 +68,7 @@ def write_csv(path: str | os.PathLike, evaluation: Evaluation) -> None:
         writer = csv.writer(file)
         writer.writerow(["name", *evaluation.metrics, "pixels", "fingerprint"])
         for name, score in evaluation.scores.items():
-            writer.writerow([name, *_nulled(score).values(), fingerprint])
+            writer.writerow([name, *nulled(score).values(), fingerprint])
 
 
 def format_table(evaluation: Evaluation) -> str:
@@ -104,7 +110,7 @@ def format_number(value: float, scale: float) -> str:
 def _sequence_lines(evaluation: Evaluation) -> list[str]:
     rows = dict(evaluation.sequences) if len(evaluation.sequences) <= ROWS_AT_MOST else {}
     rows = {printable(name): result for name, result in rows.items()}
-    if not evaluation.failed:
+    if not (evaluation.failed or evaluation.failed_clips):
         rows["mean over clips"] = evaluation.sequence_mean()
     width = max([len("clip"), *map(len, rows)])
     return [
@@ -121,5 +127,8 @@ def _cells(score: dict[str, float], metrics: tuple[str, ...]) -> str:
     return "".join(format_value(name, score[name]).rjust(13) for name in metrics)
 
 
-def _nulled(score: dict[str, float]) -> dict[str, float | None]:
-    return {name: value if math.isfinite(value) else None for name, value in score.items()}
+def nulled(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace numbers that are not finite, which JSON does not know, by None."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
+    }
