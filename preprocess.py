@@ -1,6 +1,7 @@
-"""Convert pretrained ViT weights for training: DINOv3 in any of its published layouts, DINO ViT-S/16, MAE ViT-B/16.
+"""Convert published weights: ViTs to train from (DINOv3 in any of its layouts, DINO, MAE), whole ViTMatte models.
 
     python preprocess.py --weights dinov3_vits16_pretrain_lvd1689m-08c60483.pth --output dinov3_vits16.pth
+    python preprocess.py --weights ViTMatte_S_Com.pth --output vitmatte_s.pth
 
 docs/weights.md says where weights come from, what is accepted and what the converted file holds.
 """
@@ -12,7 +13,7 @@ from modeling.pretrained import ARCHITECTURES, DATASETS, convert_file
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Convert pretrained ViT weights into a 4-channel matting backbone.")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--weights", required=True, help=".pth or .safetensors; for sharded weights, model.safetensors.index.json"
     )

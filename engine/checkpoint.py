@@ -62,9 +62,9 @@ def load_model(model: nn.Module, checkpoint: dict[str, Any], path: str | Path, *
         model: unwrapped (no DDP).
         checkpoint: from `read_checkpoint`.
         path: named in messages.
-        pretrained: the file holds a backbone from preprocess.py. Then the decoder and the residual convolutions may
-            be missing (they start fresh), and tokens or a final norm that the config leaves out may be unused; both
-            are logged. Otherwise the keys must match exactly.
+        pretrained: the file holds a backbone from preprocess.py. Then the decoder, the residual convolutions and
+            relative positions may be missing (they start fresh), and tokens or a final norm that the config leaves
+            out may be unused; both are logged. Otherwise the keys must match exactly.
 
     Raises:
         InputError: keys, shapes or preprocessing metadata do not match the model.
@@ -181,7 +181,7 @@ def _agree(theirs: Any, ours: Any) -> bool:
 
 
 def _starts_fresh(key: str) -> bool:
-    return not key.startswith("backbone.") or ".residual." in key
+    return not key.startswith("backbone.") or ".residual." in key or ".attn.rel_pos_" in key
 
 
 def _may_be_left_out(key: str) -> bool:

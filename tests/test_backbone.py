@@ -321,8 +321,8 @@ def test_impossible_settings_are_refused(settings):
 
 
 def test_an_unknown_field_is_an_error():
-    with pytest.raises(TypeError, match="use_rel_pos"):
-        ViT(use_rel_pos=True)
+    with pytest.raises(TypeError, match="use_conv"):
+        ViT(use_conv=True)
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,36 @@ def dinov3_backbone(name, window_block_indexes, residual_block_indexes, drop_pat
     )
 
 
+def original_backbone(embed_dim, num_heads):
+    """The backbone of the published ViTMatte models: ViTDet's ViT of 12 blocks on DINO's or MAE's weights."""
+    return L(ViT)(
+        in_chans=4,
+        img_size=512,
+        patch_size=16,
+        embed_dim=embed_dim,
+        depth=12,
+        num_heads=num_heads,
+        mlp_ratio=4,
+        qkv_bias=True,
+        drop_path_rate=0.0,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+        window_size=14,
+        window_block_indexes=[0, 1, 3, 4, 6, 7, 9, 10],
+        residual_block_indexes=[2, 5, 8, 11],
+        use_act_checkpoint=False,
+        out_feature="last_feat",
+        num_register_tokens=0,
+        use_cls_token=False,
+        layer_scale_init=None,
+        rope_base=None,
+        window_padding="zeros",
+        use_abs_pos=True,
+        pretrain_img_size=224,
+        use_rel_pos=True,
+        final_norm=False,
+    )
+
+
 pixel_mean, pixel_std = DINOV3_PIXEL_STATISTICS["lvd1689m"]
 
 model = L(ViTMatte)(

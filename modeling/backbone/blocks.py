@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
+from modeling.backbone.relative_positions import num_distances, relative_attention
 from modeling.backbone.rope import rotate
 from modeling.backbone.windows import windowed_attention
 
@@ -27,39 +28,102 @@ class PatchEmbed(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention through PyTorch's fused kernels: memory linear in the number of tokens.
 
-    The key bias is held at zero. In the softmax a key bias cancels unless rotary positions are used, and there
-    DINOv3 masks it ("mask_k_bias"), so zero is right for every checkpoint this project reads.
+    Of the joint bias only query and value act. A key bias adds q . b to every logit of a query, which cancels in the
+    softmax, with relative positions too, whose terms depend on the query alone. Only rotary positions would let it
+    act, and there DINOv3 masks it ("mask_k_bias"). So zero is right for every checkpoint this project reads. The
+    value bias passes through the softmax, whose weights sum to 1, and is added after it, so that padding a window
+    with zero keys and values is padding it with zero tokens.
+
+    Args:
+        window_size: side of the windows that patches attend in, patches; 0 for global attention.
+        pad_windows: let zero tokens fill incomplete windows.
+        prefix_update: how windowed attention updates prefix tokens, see windowed_attention.
+        rel_pos_grid: patches per axis that tables of relative positions are made for, None for no tables.
     """
 
-    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = True) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        *,
+        window_size: int = 0,
+        pad_windows: bool = False,
+        prefix_update: str = "global",
+        rel_pos_grid: int | None = None,
+    ) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.window_size = window_size
+        self.pad_windows = pad_windows
+        self.prefix_update = prefix_update
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
-        key_mask = torch.ones(3, dim)
-        key_mask[1] = 0
-        self.register_buffer("key_bias_mask", key_mask.flatten(), persistent=False)
+        self.rel_pos_h = self.rel_pos_w = None
+        if rel_pos_grid is not None:  # zero at the start, as in ViTDet
+            self.rel_pos_h, self.rel_pos_w = (
+                nn.Parameter(torch.zeros(num_distances(rel_pos_grid), dim // num_heads)) for _ in range(2)
+            )
 
-    def forward(
-        self,
-        tokens: Tensor,
-        grid: tuple[int, int],
-        rotation: tuple[Tensor, Tensor] | None,
-        window_size: int,
-        prefix_update: str,
-    ) -> Tensor:
-        """(B, P + HW, dim) -> the same; `rotation` as from RotaryPositions, `window_size` 0 for global."""
-        batch, length, dim = tokens.shape
-        bias = None if self.qkv.bias is None else self.qkv.bias * self.key_bias_mask
-        qkv = F.linear(tokens, self.qkv.weight, bias)
-        q, k, v = qkv.reshape(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (B, heads, N, D / heads)
+    def forward(self, tokens: Tensor, grid: tuple[int, int], rotation: tuple[Tensor, Tensor] | None) -> Tensor:
+        """(B, P + HW, dim) -> the same; `rotation` as from RotaryPositions."""
+        bias = None if self.qkv.bias is None else F.pad(self._query_bias(), (0, 2 * tokens.shape[-1]))
+        q, k, v = self._heads(F.linear(tokens, self.qkv.weight, bias), 3)
         if rotation is not None:
             q, k = rotate(q, *rotation), rotate(k, *rotation)
-        if window_size:
-            out = windowed_attention(q, k, v, grid, window_size, prefix_update)
-        else:
+        if self.window_size:
+            options = {"zero_padding": self.pad_windows, "attend": self._attend_in_window}
+            out = windowed_attention(q, k, v, grid, self.window_size, self.prefix_update, **options)
+        elif self.rel_pos_h is None:
             out = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(out.transpose(1, 2).reshape(batch, length, dim))
+        else:
+            out = self._attend_relatively(q, k, v, torch.arange(q.shape[2], device=q.device), grid)
+        return self._project(out)
+
+    def at(
+        self, tokens: Tensor, grid: tuple[int, int], rotation: tuple[Tensor, Tensor] | None, patches: Tensor
+    ) -> Tensor:
+        """Global attention for some queries only: (B, P + HW, dim), patch numbers (n,) -> (B, n, dim)."""
+        dim = tokens.shape[-1]
+        num_prefix = tokens.shape[1] - grid[0] * grid[1]
+        query_bias = None if self.qkv.bias is None else self._query_bias()
+        (q,) = self._heads(F.linear(tokens[:, num_prefix + patches], self.qkv.weight[:dim], query_bias), 1)
+        k, v = self._heads(F.linear(tokens, self.qkv.weight[dim:]), 2)
+        if rotation is not None:
+            q, k = rotate(q, *(table[patches] for table in rotation)), rotate(k, *rotation)
+        if self.rel_pos_h is None:
+            out = F.scaled_dot_product_attention(q, k, v)
+        else:
+            out = self._attend_relatively(q, k, v, patches, grid)
+        return self._project(out)
+
+    def _query_bias(self) -> Tensor:
+        return self.qkv.bias[: len(self.qkv.bias) // 3]
+
+    def _heads(self, joint: Tensor, parts: int) -> Tensor:
+        """(B, N, parts * dim) -> (parts, B, heads, N, head_dim)."""
+        return joint.unflatten(-1, (parts, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+
+    def _attend_in_window(
+        self, q: Tensor, k: Tensor, v: Tensor, window: tuple[int, int], key_window: tuple[int, int]
+    ) -> Tensor:
+        if self.rel_pos_h is None:
+            return F.scaled_dot_product_attention(q, k, v)
+        columns = torch.arange(window[1], device=q.device)
+        places = torch.arange(window[0], device=q.device)[:, None] * key_window[1] + columns
+        return self._attend_relatively(q, k, v, places.flatten(), key_window)
+
+    def _attend_relatively(self, q: Tensor, k: Tensor, v: Tensor, places: Tensor, grid: tuple[int, int]) -> Tensor:
+        """`places` (n,): numbers of the queries' patches in the row-major grid of keys."""
+        rows, columns = places // grid[1], places % grid[1]
+        return relative_attention(q, k, v, self.rel_pos_h, self.rel_pos_w, rows, columns, grid)
+
+    def _project(self, out: Tensor) -> Tensor:
+        """(B, heads, N, head_dim) -> (B, N, dim)."""
+        out = out.transpose(1, 2).flatten(2)
+        if self.qkv.bias is not None:
+            out = out + self.qkv.bias[2 * out.shape[-1] :].to(out.dtype)
+        return self.proj(out)
 
 
 class Mlp(nn.Module):
@@ -142,25 +206,18 @@ class Block(nn.Module):
     def __init__(
         self,
         dim: int,
-        num_heads: int,
         *,
+        attention: Attention,
         hidden_dim: int,
         ffn: str,
-        qkv_bias: bool,
         norm_layer: type[nn.Module],
         layer_scale_init: float | None,
         drop_path: float,
-        window_size: int,
-        pad_windows: bool,
-        prefix_update: str,
         use_residual: bool,
     ) -> None:
         super().__init__()
-        self.window_size = window_size
-        self.pad_windows = pad_windows
-        self.prefix_update = prefix_update
         self.norm1 = norm_layer(dim)
-        self.attn = Attention(dim, num_heads, qkv_bias)
+        self.attn = attention
         self.ls1 = nn.Identity() if layer_scale_init is None else LayerScale(dim, layer_scale_init)
         self.norm2 = norm_layer(dim)
         self.mlp = FFN_LAYERS[ffn](dim, hidden_dim)
@@ -170,33 +227,13 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, grid: tuple[int, int], rotation: tuple[Tensor, Tensor] | None) -> Tensor:
         """(B, P + HW, dim) -> the same, for a grid of H x W patches after P prefix tokens."""
-        x = x + self.drop_path(self.ls1(self._attend(self.norm1(x), grid, rotation)))
+        x = x + self.drop_path(self.ls1(self.attn(self.norm1(x), grid, rotation)))
         x = x + self.drop_path(self.ls2(self.mlp(self.norm2(x))))
-        return x if self.residual is None else self._convolve(x, grid)
+        return x if self.residual is None else self.convolve(x, grid)
 
-    def _attend(self, x: Tensor, grid: tuple[int, int], rotation: tuple[Tensor, Tensor] | None) -> Tensor:
-        if not (self.window_size and self.pad_windows):
-            return self.attn(x, grid, rotation, self.window_size, self.prefix_update)
-        padded_grid = padded_to_windows(grid, self.window_size)
-        prefix, patches = _split(x, grid)
-        padding = (0, 0, 0, padded_grid[1] - grid[1], 0, padded_grid[0] - grid[0])
-        padded = torch.cat([prefix, F.pad(patches, padding).flatten(1, 2)], dim=1)
-        out = self.attn(padded, padded_grid, rotation, self.window_size, self.prefix_update)
-        prefix, patches = _split(out, padded_grid)
-        return torch.cat([prefix, patches[:, : grid[0], : grid[1]].flatten(1, 2)], dim=1)
-
-    def _convolve(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        prefix, patches = _split(x, grid)
-        patches = self.residual(patches.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return torch.cat([prefix, patches.flatten(1, 2)], dim=1)
-
-
-def padded_to_windows(grid: tuple[int, int], window_size: int) -> tuple[int, int]:
-    """Round rows and columns of a patch grid up to whole windows."""
-    return tuple(length + -length % window_size for length in grid)
-
-
-def _split(x: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """(B, P + HW, dim) -> prefix (B, P, dim) and patches (B, H, W, dim)."""
-    num_prefix = x.shape[1] - grid[0] * grid[1]
-    return x[:, :num_prefix], x[:, num_prefix:].unflatten(1, grid)
+    def convolve(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Apply the residual convolutions to the patch tokens of (B, P + HW, dim)."""
+        num_prefix = x.shape[1] - grid[0] * grid[1]
+        prefix, patches = x[:, :num_prefix], x[:, num_prefix:].unflatten(1, grid)  # (B, P, dim), (B, H, W, dim)
+        patches = self.residual(patches.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(1, 2)
+        return torch.cat([prefix, patches], dim=1) if num_prefix else patches

@@ -41,7 +41,6 @@ class RotaryPositions(nn.Module):
     def forward(
         self,
         grid: tuple[int, int],
-        extent: tuple[int, int] | None = None,
         restart: int | None = None,
         scale: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
@@ -49,16 +48,15 @@ class RotaryPositions(nn.Module):
 
         Args:
             grid: rows and columns of patches to cover.
-            extent: rows and columns that span (-1, 1); `grid` by default. A grid padded for windows passes the
-                unpadded size, so real patches keep their place.
             restart: restart the coordinates every `restart` patches, as if each window were an image.
             scale: factor on all coordinates, from `draw_scale`.
         """
         device = self.periods.device
         with torch.autocast(device.type, enabled=False):
             axes = []
-            for length, span in zip(grid, extent or grid, strict=True):
+            for length in grid:
                 index = torch.arange(length, dtype=torch.float32, device=device)
+                span = length
                 if restart is not None:
                     index, span = index % restart, restart
                 axes.append(scale * (2 * (index + 0.5) / span - 1))

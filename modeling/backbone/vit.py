@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from modeling.backbone.blocks import FFN_LAYERS, Block, PatchEmbed, padded_to_windows
+from modeling.backbone.blocks import FFN_LAYERS, Attention, Block, PatchEmbed
+from modeling.backbone.partial_block import block_at
 from modeling.backbone.rope import RotaryPositions
 
 NUM_REGISTERS = 4  # every published DINOv3 ViT
@@ -21,11 +22,12 @@ class ViT(nn.Module):
     With `window_block_indexes=()` and `residual_block_indexes=()` this is DINOv3's ViT (Siméoni et al., 2025).
     With both set it is the hybrid of ViTMatte (Yao et al., 2023) on the same weights: windowed and global blocks,
     and residual convolutions that start as identity. docs/backbone.md says what prefix tokens and rotary
-    coordinates do inside windows, and why. Parameter names are those of the official DINOv3 checkpoints.
+    coordinates do inside windows, and why, and which settings make it the original ViTMatte's backbone. Parameter
+    names are those of the official DINOv3 checkpoints, and of ViTMatte's for what only that has.
 
     Args:
         in_chans: input channels; 4 for RGB and trimap.
-        img_size: training crop in pixels. Documents the config; any size runs.
+        img_size: training crop in pixels, for which the tables of relative positions are made; any size runs.
         mlp_ratio: hidden width of the feed-forward layer over `embed_dim`.
         drop_path_rate: stochastic depth of the last block, rising linearly from 0.
         norm_layer: builds a norm from a width; DINOv3's LayerNorm has eps 1e-5, DINO's and MAE's 1e-6.
@@ -47,6 +49,8 @@ class ViT(nn.Module):
         window_prefix: "global" or "mean", how windowed blocks update prefix tokens, see windowed_attention.
         use_abs_pos: add a learned absolute position embedding (DINO, MAE).
         pretrain_img_size: image size in pixels that the absolute embedding was learned at.
+        use_rel_pos: add decomposed relative positions to every block's attention, as ViTDet and ViTMatte do;
+            excludes prefix tokens, which have no place in the grid, and rotary positions.
         final_norm: normalise all tokens after the last block (DINOv3 does; ViTMatte's original ViT does not).
     """
 
@@ -78,6 +82,7 @@ class ViT(nn.Module):
         window_prefix: str = "global",
         use_abs_pos: bool = False,
         pretrain_img_size: int = 224,
+        use_rel_pos: bool = False,
         final_norm: bool = True,
     ) -> None:
         super().__init__()
@@ -90,13 +95,17 @@ class ViT(nn.Module):
         _check_indexes("residual_block_indexes", residual_block_indexes, depth)
         if embed_dim % num_heads:
             raise ValueError(f"ViT: num_heads {num_heads} must divide embed_dim {embed_dim}")
+        if use_rel_pos and (use_cls_token or num_register_tokens or rope_base is not None):
+            raise ValueError(
+                "ViT: use_rel_pos needs use_cls_token=False, num_register_tokens=0 and rope_base=None, got "
+                f"{use_cls_token}, {num_register_tokens} and {rope_base}"
+            )
         self.img_size = img_size
         self.patch_size = patch_size
         self.embed_dim = embed_dim
         self.window_size = window_size
         self.window_block_indexes = frozenset(window_block_indexes)
         self.rope_in_windows = rope_in_windows
-        self.window_padding = window_padding
         self.use_act_checkpoint = use_act_checkpoint
 
         self.patch_embed = PatchEmbed(in_chans, embed_dim, patch_size)
@@ -111,23 +120,29 @@ class ViT(nn.Module):
         self.rope_embed = (
             None if rope_base is None else RotaryPositions(embed_dim // num_heads, rope_base, rope_rescale)
         )
-        self.blocks = nn.ModuleList(
-            Block(
+        self.blocks = nn.ModuleList()
+        for index in range(depth):
+            window = window_size if index in self.window_block_indexes else 0
+            attention = Attention(
                 embed_dim,
                 num_heads,
+                qkv_bias,
+                window_size=window,
+                pad_windows=window_padding == "zeros",
+                prefix_update=window_prefix,
+                rel_pos_grid=(window or img_size // patch_size) if use_rel_pos else None,
+            )
+            block = Block(
+                embed_dim,
+                attention=attention,
                 hidden_dim=round(embed_dim * mlp_ratio),
                 ffn=ffn,
-                qkv_bias=qkv_bias,
                 norm_layer=norm_layer,
                 layer_scale_init=layer_scale_init,
                 drop_path=drop_path_rate * index / max(depth - 1, 1),
-                window_size=window_size if index in self.window_block_indexes else 0,
-                pad_windows=window_padding == "zeros",
-                prefix_update=window_prefix,
                 use_residual=index in residual_block_indexes,
             )
-            for index in range(depth)
-        )
+            self.blocks.append(block)
         self.norm = norm_layer(embed_dim) if final_norm else nn.Identity()
         self._init_weights()
 
@@ -136,17 +151,24 @@ class ViT(nn.Module):
         registers = 0 if self.storage_tokens is None else self.storage_tokens.shape[1]
         return registers + (self.cls_token is not None)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, needed: Tensor | None = None) -> Tensor:
         """Map (B, in_chans, H, W) to patch features (B, embed_dim, ceil(H / p), ceil(W / p)).
 
         Sides that the patch size p does not divide are zero-padded at the bottom and right.
+
+        Args:
+            needed: bool (B or 1, ceil(H / p), ceil(W / p)), the patches whose features will be read; None for all.
+                The others come back unspecified but finite, and in eval mode the last block saves their work.
         """
         patches, grid = self.patch_embed(x)  # (B, HW, D)
         tokens = self._with_prefix(patches, grid)  # (B, P + HW, D)
         image_rotation, window_rotation = self._rotations(grid)
         for index, block in enumerate(self.blocks):
             rotation = window_rotation if index in self.window_block_indexes else image_rotation
-            if self.use_act_checkpoint and self.training:
+            is_last = index == len(self.blocks) - 1
+            if is_last and needed is not None and not self.training:
+                tokens = block_at(block, tokens, grid, rotation, needed)
+            elif self.use_act_checkpoint and self.training:
                 tokens = checkpoint(block, tokens, grid, rotation, use_reentrant=False)
             else:
                 tokens = block(tokens, grid, rotation)
@@ -156,8 +178,9 @@ class ViT(nn.Module):
     def parameter_layers(self) -> Iterator[tuple[nn.Parameter, int]]:
         """Yield each parameter of the pretrained trunk with its layer for learning-rate decay.
 
-        0 is the embedding of patches, positions and tokens, i + 1 is block i. What comes new or last (residual
-        convolutions, final norm) is not yielded: it learns at the full rate, as in ViTMatte.
+        0 is the embedding of patches, positions and tokens, i + 1 is block i with its relative positions. What
+        comes new or last (residual convolutions, final norm) is not yielded: it learns at the full rate, as in
+        ViTMatte.
         """
         embeddings = (self.cls_token, self.storage_tokens, self.pos_embed)
         for parameter in (*self.patch_embed.parameters(), *(e for e in embeddings if e is not None)):
@@ -167,7 +190,10 @@ class ViT(nn.Module):
             yield from ((parameter, index + 1) for parameter in block.parameters() if parameter not in new)
 
     def token_parameters(self) -> list[nn.Parameter]:
-        """Learned tokens, position embedding and LayerScale factors: what weight decay must not shrink."""
+        """Learned tokens, position embedding and LayerScale factors: what weight decay must not shrink.
+
+        Tables of relative positions do decay, as in ViTDet, whose settings exempt `pos_embed` alone.
+        """
         scales = [p for name, p in self.named_parameters() if name.endswith(".gamma")]
         return [p for p in (self.cls_token, self.storage_tokens, self.pos_embed) if p is not None] + scales
 
@@ -195,11 +221,9 @@ class ViT(nn.Module):
             return None, None
         scale = self.rope_embed.draw_scale()
         image = self.rope_embed(grid, scale=scale)
-        padded = padded_to_windows(grid, self.window_size) if self.window_padding == "zeros" else grid
-        restart = self.window_size if self.rope_in_windows == "window" else None
-        if not self.window_block_indexes or (padded == grid and restart is None):
+        if self.rope_in_windows == "image" or not self.window_block_indexes:
             return image, image
-        return image, self.rope_embed(padded, extent=grid, restart=restart, scale=scale)
+        return image, self.rope_embed(grid, restart=self.window_size, scale=scale)
 
     def _init_weights(self) -> None:
         for module in self.modules():

@@ -2,18 +2,30 @@
 
 A grid that the window size does not divide has smaller windows along its right and bottom edges. That is the same
 as padding to full windows and masking the padding out of the softmax, without the mask, which would keep the fused
-kernels from running, and without the wasted work.
+kernels from running, and without the wasted work. With `zero_padding` the padding takes part as keys; as queries
+it is left out all the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+# queries, keys, values (B * windows, heads, tokens, head_dim), then the windows of queries and of keys, patches
+Attend = Callable[[Tensor, Tensor, Tensor, tuple[int, int], tuple[int, int]], Tensor]
+
 
 def windowed_attention(
-    q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int], window_size: int, prefix_update: str
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    grid: tuple[int, int],
+    window_size: int,
+    prefix_update: str,
+    *,
+    zero_padding: bool = False,
+    attend: Attend | None = None,
 ) -> Tensor:
     """Attend patch tokens to their own window and to the prefix tokens.
 
@@ -24,34 +36,58 @@ def windowed_attention(
         prefix_update: how prefix tokens, which lie in no window, are updated. "global": they attend to every
             token, as in a global block, at a cost linear in HW. "mean": each window updates its own copy, and the
             copies are averaged.
+        zero_padding: fill the windows of the right and bottom edges up with keys and values of zero.
+        attend: attention within windows, called for all windows of one size; None for plain attention.
 
     Returns:
         (B, heads, P + HW, head_dim). On a grid of one window both updates equal plain attention.
     """
-    height, width = grid
-    num_prefix = q.shape[2] - height * width
+    num_prefix = q.shape[2] - grid[0] * grid[1]
     out = torch.empty_like(q)
     out_map = out[:, :, num_prefix:].unflatten(2, grid)  # (B, heads, H, W, head_dim), a view of out
-    prefix_copies: list[Tensor] = []
+    prefixes = [t[:, :, :num_prefix] for t in (q, k, v)]
+    maps = [t[:, :, num_prefix:].unflatten(2, grid) for t in (q, k, v)]
+    if zero_padding:
+        maps[1:] = [_padded_to_windows(t, window_size) for t in maps[1:]]
+    own_prefixes: list[Tensor] = []
     for rows, columns, window in _window_regions(grid, window_size):
-        parts = [_to_windows(t[:, :, num_prefix:].unflatten(2, grid)[:, :, rows, columns], window) for t in (q, k, v)]
+        key_window = (window_size, window_size) if zero_padding else window
+        key_region = _keys_of(rows, window[0], key_window[0]), _keys_of(columns, window[1], key_window[1])
+        parts = [_to_windows(maps[0][:, :, rows, columns], window)]
+        parts += [_to_windows(t[:, :, key_region[0], key_region[1]], key_window) for t in maps[1:]]
         if num_prefix:
-            copies = [_repeat_prefix(t[:, :, :num_prefix], len(parts[0])) for t in (q, k, v)]
-            with_own_query = prefix_update == "mean"
-            parts = [
-                torch.cat([copy, part], dim=2) if with_own_query or i > 0 else part
-                for i, (copy, part) in enumerate(zip(copies, parts, strict=True))
-            ]
-        attended = F.scaled_dot_product_attention(*parts)  # (B * windows, heads, [P +] window, head_dim)
+            parts = _with_prefixes(parts, prefixes, with_query=prefix_update == "mean")
+        # (B * windows, heads, [P +] window, head_dim)
+        attended = attend(*parts, window, key_window) if attend else F.scaled_dot_product_attention(*parts)
         if num_prefix and prefix_update == "mean":
-            prefix_copies.append(attended[:, :, :num_prefix].unflatten(0, (len(q), -1)))
+            own_prefixes.append(attended[:, :, :num_prefix].unflatten(0, (len(q), -1)))
             attended = attended[:, :, num_prefix:]
         _from_windows(attended, out_map[:, :, rows, columns], window)
-    if num_prefix and prefix_update == "mean":
-        out[:, :, :num_prefix] = torch.cat(prefix_copies, dim=1).mean(dim=1)
+    if own_prefixes:
+        out[:, :, :num_prefix] = torch.cat(own_prefixes, dim=1).mean(dim=1)
     elif num_prefix:
-        out[:, :, :num_prefix] = F.scaled_dot_product_attention(q[:, :, :num_prefix], k, v)
+        out[:, :, :num_prefix] = F.scaled_dot_product_attention(prefixes[0], k, v)
     return out
+
+
+def _with_prefixes(windows: list[Tensor], prefixes: list[Tensor], with_query: bool) -> list[Tensor]:
+    """Put each image's prefix tokens before those of its windows, for keys, values and, if asked for, queries."""
+    return [
+        torch.cat([_repeat_prefix(prefix, len(part)), part], dim=2) if with_query or i > 0 else part
+        for i, (prefix, part) in enumerate(zip(prefixes, windows, strict=True))
+    ]
+
+
+def _padded_to_windows(token_map: Tensor, size: int) -> Tensor:
+    """Zero-pad the bottom and right of (B, heads, H, W, D) to whole windows."""
+    height, width = token_map.shape[2:4]
+    padding = (0, 0, 0, -width % size, 0, -height % size)
+    return F.pad(token_map, padding) if any(padding) else token_map
+
+
+def _keys_of(span: slice, window: int, key_window: int) -> slice:
+    """The rows (or columns) of keys that the windows of `span` look at."""
+    return slice(span.start, span.start + (span.stop - span.start) // window * key_window)
 
 
 def _window_regions(grid: tuple[int, int], size: int) -> Iterator[tuple[slice, slice, tuple[int, int]]]:

@@ -1,8 +1,19 @@
-"""Pretrained weights of others, converted for this project's backbone."""
+"""Weights of others, converted for this project's model, and its weights for them."""
 
 from modeling.pretrained.architecture import ARCHITECTURES, Architecture
 from modeling.pretrained.convert import Conversion, convert
 from modeling.pretrained.convert_file import convert_file
 from modeling.pretrained.dataset import DATASETS
+from modeling.pretrained.export import export_huggingface
+from modeling.pretrained.matting_architecture import MattingArchitecture
 
-__all__ = ["ARCHITECTURES", "DATASETS", "Architecture", "Conversion", "convert", "convert_file"]
+__all__ = [
+    "ARCHITECTURES",
+    "DATASETS",
+    "Architecture",
+    "Conversion",
+    "MattingArchitecture",
+    "convert",
+    "convert_file",
+    "export_huggingface",
+]

@@ -19,7 +19,10 @@ ROPE_BASE = 100.0
 
 # DINO's and MAE's own ViTs: (embed_dim, depth, num_heads). DINO's ViT-B/16 has the architecture of MAE's.
 PLAIN_VARIANTS = {"dino_vits16": (384, 12, 6), "mae_vitb16": (768, 12, 12), "mae_vitl16": (1024, 24, 16)}
-ARCHITECTURES = (*DINOV3_VARIANTS, *PLAIN_VARIANTS)
+
+# ViTMatte's published models: (embed_dim, depth, num_heads)
+VITMATTE_VARIANTS = {"vitmatte_s": (384, 12, 6), "vitmatte_b": (768, 12, 12)}
+ARCHITECTURES = (*DINOV3_VARIANTS, *PLAIN_VARIANTS, *VITMATTE_VARIANTS)
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Architecture:
     `rope_base` is None for absolute positions, `pretrain_img_size` (pixels) is None for rotary ones.
     """
 
-    family: str  # "dinov3" (registers, rotary positions, LayerScale) or "plain" (absolute positions, neither)
+    family: str  # as in layouts.py
     embed_dim: int
     depth: int
     num_heads: int
@@ -63,7 +66,7 @@ class Architecture:
             "rope_base": self.rope_base,
             "use_abs_pos": self.pretrain_img_size is not None,
         }
-        if self.family == "plain":
+        if self.family != "dinov3":
             arguments["layer_scale_init"] = None
         if self.pretrain_img_size is not None:
             arguments["pretrain_img_size"] = self.pretrain_img_size
@@ -113,22 +116,22 @@ def read_architecture(
         InputError: a decisive tensor is missing or misshapen, the network is not a ViT/16 on RGB, `config`
             contradicts the tensors, or the heads remain unknown.
     """
-    embed_dim = _read_patch_embed(tensors)
-    depth = _read_depth(tensors)
+    embed_dim = read_patch_embed(tensors)
+    depth = read_depth(tensors)
     if family == "dinov3" and embed_dim == 4096:
         raise InputError("DINOv3 ViT-7B/16 is not supported (27 GB in float32); use ViT-H+/16 or smaller")
     ffn, layer = ("swiglu", "w1") if "blocks.0.mlp.w1.weight" in tensors else ("mlp", "fc1")
-    ffn_hidden_dim = _shape(tensors, f"blocks.0.mlp.{layer}.weight", 2)[0]
+    ffn_hidden_dim = tensor_shape(tensors, f"blocks.0.mlp.{layer}.weight", 2)[0]
     if family == "plain":
         heads, heads_from = _heads_by_width(embed_dim)
-        registers, eps, rope_base, size = 0, PLAIN_EPS, None, _read_position_size(tensors)
+        registers, eps, rope_base, size = 0, PLAIN_EPS, None, read_position_size(tensors)
     else:
         heads, heads_from = _read_heads(tensors, embed_dim, config)
-        registers, size = _shape(tensors, "storage_tokens", 3)[1], None
-        eps = float(_config_number(config or {}, "layer_norm_eps", DINOV3_EPS))
-        rope_base = float(_config_number(config or {}, "rope_theta", ROPE_BASE))
+        registers, size = tensor_shape(tensors, "storage_tokens", 3)[1], None
+        eps = float(config_number(config or {}, "layer_norm_eps", DINOV3_EPS))
+        rope_base = float(config_number(config or {}, "rope_theta", ROPE_BASE))
     architecture = Architecture(family, embed_dim, depth, heads, ffn, ffn_hidden_dim, registers, eps, rope_base, size)
-    _check_heads(architecture)
+    check_heads(architecture)
     if config is not None:
         _check_config(architecture, config)
     return architecture, heads_from
@@ -148,7 +151,8 @@ def check_requested(architecture: Architecture, arch: str) -> None:
         )
 
 
-def _shape(tensors: Mapping[str, Tensor], key: str, ndim: int) -> tuple[int, ...]:
+def tensor_shape(tensors: Mapping[str, Tensor], key: str, ndim: int) -> tuple[int, ...]:
+    """Return the shape of a tensor that must be there with `ndim` dimensions."""
     if key not in tensors:
         raise InputError(f"{key} is missing; the file is incomplete")
     shape = tuple(tensors[key].shape)
@@ -157,20 +161,23 @@ def _shape(tensors: Mapping[str, Tensor], key: str, ndim: int) -> tuple[int, ...
     return shape
 
 
-def _read_patch_embed(tensors: Mapping[str, Tensor]) -> int:
-    embed_dim, channels, *patch = _shape(tensors, "patch_embed.proj.weight", 4)
+def read_patch_embed(tensors: Mapping[str, Tensor], in_chans: int = 3) -> int:
+    """Return the width, having checked patch size and channels."""
+    embed_dim, channels, *patch = tensor_shape(tensors, "patch_embed.proj.weight", 4)
     if patch != [PATCH_SIZE, PATCH_SIZE]:
         raise InputError(f"expected 16 x 16 patches, found {patch[0]} x {patch[1]}; only ViTs of patch size 16 convert")
-    if channels == 4:
+    if channels == 4 and in_chans == 3:
         raise InputError(
             "the patch embedding has 4 input channels already: converted or trained, use the file as it is"
         )
-    if channels != 3:
-        raise InputError(f"expected a patch embedding of 3 input channels (RGB), found {channels}")
+    if channels != in_chans:
+        kind = "RGB" if in_chans == 3 else "RGB and trimap"
+        raise InputError(f"expected a patch embedding of {in_chans} input channels ({kind}), found {channels}")
     return embed_dim
 
 
-def _read_depth(tensors: Mapping[str, Tensor]) -> int:
+def read_depth(tensors: Mapping[str, Tensor]) -> int:
+    """Return the number of blocks, none of which may be absent."""
     blocks = {int(key.split(".")[1]) for key in tensors if key.startswith("blocks.")}
     depth = max(blocks, default=-1) + 1
     if not 1 <= depth <= MAX_DEPTH:
@@ -180,8 +187,9 @@ def _read_depth(tensors: Mapping[str, Tensor]) -> int:
     return depth
 
 
-def _read_position_size(tensors: Mapping[str, Tensor]) -> int:
-    rows = _shape(tensors, "pos_embed", 3)[1]
+def read_position_size(tensors: Mapping[str, Tensor]) -> int:
+    """Return the image size in pixels that the absolute positions were learned at."""
+    rows = tensor_shape(tensors, "pos_embed", 3)[1]
     side = round(max(rows - 1, 0) ** 0.5)
     if side * side + 1 != rows or side == 0:
         raise InputError(f"pos_embed: expected a row for CLS and a square grid (1 + 14 * 14 = 197), found {rows} rows")
@@ -190,12 +198,12 @@ def _read_position_size(tensors: Mapping[str, Tensor]) -> int:
 
 def _read_heads(tensors: Mapping[str, Tensor], embed_dim: int, config: Mapping[str, Any] | None) -> tuple[int, str]:
     if "rope_embed.periods" in tensors:
-        frequencies = _shape(tensors, "rope_embed.periods", 1)[0]  # a quarter of the head's channels
+        frequencies = tensor_shape(tensors, "rope_embed.periods", 1)[0]  # a quarter of the head's channels
         if embed_dim % (4 * frequencies):
             raise InputError(f"rope_embed.periods: {frequencies} periods do not fit a width of {embed_dim}")
         return embed_dim // (4 * frequencies), "rotary periods"
     if config is not None and "num_attention_heads" in config:
-        return int(_config_number(config, "num_attention_heads", 0)), "config.json"
+        return int(config_number(config, "num_attention_heads", 0)), "config.json"
     return _heads_by_width(embed_dim)
 
 
@@ -210,14 +218,16 @@ def _heads_by_width(embed_dim: int) -> tuple[int, str]:
     return published[embed_dim], f"published models of width {embed_dim}"
 
 
-def _config_number(config: Mapping[str, Any], field: str, default: float) -> float:
+def config_number(config: Mapping[str, Any], field: str, default: float) -> float:
+    """Return a positive number from config.json."""
     value = config.get(field, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
         raise InputError(f"config.json: expected a positive number as {field}, found {value!r}")
     return value
 
 
-def _check_heads(architecture: Architecture) -> None:
+def check_heads(architecture: Architecture) -> None:
+    """Refuse a number of heads that does not divide the width."""
     heads, width = architecture.num_heads, architecture.embed_dim
     multiple = 1 if architecture.rope_base is None else 4  # two axes, sine and cosine
     if heads < 1 or width % (heads * multiple):
@@ -234,8 +244,13 @@ def _check_config(architecture: Architecture, config: Mapping[str, Any]) -> None
         "use_gated_mlp": architecture.ffn == "swiglu",
         "hidden_act": "silu" if architecture.ffn == "swiglu" else "gelu",
     }
+    check_config_fields(config, expected)
+
+
+def check_config_fields(config: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuse a config.json of which a field says otherwise than the tensors; absent fields are not missed."""
     for field, value in expected.items():
-        if field in config and config[field] != value:
-            raise InputError(
-                f"config.json says {field} {config[field]!r}, the tensors say {value!r}; is it another model's?"
-            )
+        stated = config.get(field, value)
+        stated = list(stated) if isinstance(stated, tuple) else stated  # transformers' to_dict() has tuples
+        if stated != value:
+            raise InputError(f"config.json says {field} {stated!r}, the tensors say {value!r}; is it another model's?")

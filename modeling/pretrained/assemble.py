@@ -1,5 +1,6 @@
 """The tensors of the model from the tensors of a checkpoint, once the names agree."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,14 +12,15 @@ from data.errors import InputError
 from modeling.backbone.rope import RotaryPositions
 from modeling.pretrained.architecture import Architecture
 from modeling.pretrained.qkv import fold_bias_mask, join_bias, join_weight, read_bias_mask
-from modeling.pretrained.select import describe_keys
+from modeling.pretrained.select import describe_keys, is_batch_counter
 
+_JOINED = re.compile(r"\.attn\.(?:qkv|q|k|v)\.")
 _PERIOD_TOLERANCE = 0.01  # rounding to bfloat16 moves a period by up to 0.4 %
 
 
 @dataclass
 class Assembly:
-    """Float32 tensors under the names of modeling.backbone.ViT.
+    """Float32 tensors under the names of modeling.backbone.ViT, of whole models the decoder's too ("decoder.").
 
     `new` names what no source tensor filled, or not all of it, and says what it holds.
     """
@@ -45,13 +47,14 @@ def assemble(parts: Mapping[str, Tensor], architecture: Architecture) -> Assembl
         _supply_periods(assembly, architecture)
     expected = architecture.expected_shapes()
     _check_names(assembly.tensors, expected)
-    _add_trimap_channel(assembly)
+    if architecture.family != "vitmatte":
+        _add_trimap_channel(assembly)
     assembly.tensors = {key: _finished(key, assembly.tensors[key], shape) for key, shape in expected.items()}
     return assembly
 
 
 def _is_joined(key: str) -> bool:
-    return ".attn." in key and ".attn.proj." not in key
+    return _JOINED.search(key) is not None
 
 
 def _join_attention(assembly: Assembly, parts: Mapping[str, Tensor], architecture: Architecture) -> None:
@@ -116,11 +119,9 @@ def _check_names(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int
 
 def _finished(key: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     if tuple(tensor.shape) != shape:
-        found, wanted = tuple(tensor.shape), shape
-        if key == "patch_embed.proj.weight":  # speak of the source's 3 channels
-            found, wanted = (found[0], found[1] - 1, *found[2:]), (shape[0], shape[1] - 1, *shape[2:])
-        raise InputError(f"{key}: expected shape {wanted}, found {found}")
-    tensor = tensor.to(device="cpu", dtype=torch.float32, copy=True, memory_format=torch.contiguous_format)
+        raise InputError(f"{key}: expected shape {shape}, found {tuple(tensor.shape)}")
+    dtype = torch.int64 if is_batch_counter(key) else torch.float32
+    tensor = tensor.to(device="cpu", dtype=dtype, copy=True, memory_format=torch.contiguous_format)
     if not bool(tensor.isfinite().all()):
         raise InputError(f"{key}: NaN or infinite values; the file is damaged")
     return tensor

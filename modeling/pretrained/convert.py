@@ -1,4 +1,4 @@
-"""From anyone's checkpoint of a pretrained ViT to the tensors of this project's backbone."""
+"""From anyone's checkpoint of a pretrained ViT, or of ViTMatte, to the tensors of this project's model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,21 +6,25 @@ from typing import Any
 
 from torch import Tensor
 
+from data.errors import InputError
 from modeling.pretrained.architecture import check_requested, read_architecture
 from modeling.pretrained.assemble import assemble
 from modeling.pretrained.dataset import read_pixel_statistics
+from modeling.pretrained.matting_architecture import read_matting_architecture
 from modeling.pretrained.report import Report
 from modeling.pretrained.select import select
 
 FORMAT_VERSION = 1
 TARGET_PREFIX = "backbone."
+_CONFIG_TYPES = {"dinov3": "dinov3_vit", "vitmatte": "vitmatte"}  # model_type of transformers' config.json
 
 
 @dataclass(frozen=True)
 class Conversion:
     """What a converted file holds, and the account of how it came about.
 
-    `model` maps "backbone." + the names of modeling.backbone.ViT to finite float32 tensors; `metadata` holds
+    `model` maps "backbone." + the names of modeling.backbone.ViT, of whole models "decoder." + those of
+    modeling.decoder.DetailCapture too, to finite float32 tensors (batch norms' counters are int64); `metadata` holds
     plain values: the architecture, pixel statistics, data set and origins (docs/weights.md lists them).
     """
 
@@ -38,7 +42,7 @@ def convert(
     image_mean: Sequence[float] | None = None,
     source: str = "state dict",
 ) -> Conversion:
-    """Convert a DINOv3, DINO or MAE ViT/16 for RGB input to a backbone with 4 input channels.
+    """Convert a DINOv3, DINO or MAE ViT/16 for RGB input to a backbone with 4 input channels, or a ViTMatte model.
 
     Every key of the source is mapped or on a named list of what is ignored, every tensor of the model is filled
     or listed as new; anything else is an error. The argument is left as it is.
@@ -46,9 +50,10 @@ def convert(
     Args:
         checkpoint: name -> tensor in one of the published layouts (layouts.py), possibly wrapped as training
             checkpoints are ({"teacher": ...}, {"model": ...}, "module.backbone." before each name).
-        arch: what the weights must be, e.g. "dinov3_vits16"; "auto" takes what the tensors say.
+        arch: what the weights must be, e.g. "dinov3_vits16" or "vitmatte_s"; "auto" takes what the tensors say.
         dataset: "lvd1689m" or "sat493m" for DINOv3; "auto" looks for signs of it.
-        config: config.json of transformers' DINOv3ViTModel; used for Hugging Face's layout only.
+        config: config.json of transformers' DINOv3ViTModel or VitMatteForImageMatting; used for Hugging Face's
+            layout only.
         image_mean: image_mean of preprocessor_config.json, likewise.
         source: name of the weights in the report; a path may also tell the data set.
 
@@ -56,9 +61,16 @@ def convert(
         InputError: foreign, incomplete, damaged or unsupported weights. The message does not name `source`.
     """
     selection = select(checkpoint)
+    family = selection.layout.family
     if selection.layout.name != "huggingface":
         config = image_mean = None
-    architecture, heads_from = read_architecture(selection.tensors, selection.layout.family, config)
+    elif config is not None and config.get("model_type", _CONFIG_TYPES[family]) != _CONFIG_TYPES[family]:
+        config = None
+    if family == "vitmatte":
+        _check_not_ours(checkpoint)
+        architecture, heads_from = read_matting_architecture(selection.tensors, config)
+    else:
+        architecture, heads_from = read_architecture(selection.tensors, family, config)
     check_requested(architecture, arch)
     assembly = assemble(selection.tensors, architecture)
     keys = [*selection.mapped, *selection.ignored]
@@ -83,5 +95,16 @@ def convert(
         metadata=metadata,
         warnings=[*assembly.warnings, *warnings],
     )
-    model = {TARGET_PREFIX + key: tensor for key, tensor in assembly.tensors.items()}
+    model = {target_name(key): tensor for key, tensor in assembly.tensors.items()}
     return Conversion(model, metadata, report)
+
+
+def target_name(key: str) -> str:
+    """The name of a tensor in a checkpoint of modeling.meta_arch.ViTMatte."""
+    return key if key.startswith("decoder.") else TARGET_PREFIX + key
+
+
+def _check_not_ours(checkpoint: Mapping[str, Any]) -> None:
+    """Refuse what has this project's metadata: converting again would drop what it says, such as pixel statistics."""
+    if isinstance(checkpoint.get("metadata"), Mapping):
+        raise InputError("a ViTMatte model in this project's form already: converted or trained, use the file as it is")

@@ -35,20 +35,32 @@ def read_pixel_statistics(
         image_mean: from preprocessor_config.json, or None.
 
     Raises:
-        InputError: `requested` is no known data set, or is given for DINO or MAE.
+        InputError: `requested` is no known data set, or is given for other weights than DINOv3's.
     """
     if requested not in ("auto", *DATASETS):
         raise InputError(f"unknown data set {requested}; expected auto, {', '.join(DATASETS)}")
-    if architecture.family == "plain":
+    if architecture.family != "dinov3":
+        names = {"plain": "DINO and MAE", "vitmatte": "ViTMatte's backbones, DINO and MAE"}[architecture.family]
         if requested != "auto":
-            raise InputError(f"--dataset {requested} is for DINOv3; DINO and MAE were trained on ImageNet-1k")
-        dataset, told_by, warnings = "imagenet1k", "DINO and MAE", []
+            raise InputError(f"--dataset {requested} is for DINOv3; {names} were trained on ImageNet-1k")
+        dataset, told_by, warnings = "imagenet1k", names, _compare_with_processor(image_mean)
     else:
         evidence = {} if requested == "auto" else {"--dataset": requested}
         evidence |= _collect_evidence(source, source_keys, image_mean)
         dataset, told_by, warnings = _decide(evidence, architecture.name())
     mean, std = DINOV3_PIXEL_STATISTICS[dataset if dataset in DATASETS else _IMAGENET_LIKE]
     return {"dataset": dataset, "dataset_from": told_by, "pixel_mean": list(mean), "pixel_std": list(std)}, warnings
+
+
+def _compare_with_processor(image_mean: Sequence[float] | None) -> list[str]:
+    """Warn where preprocessor_config.json normalises otherwise than hustvl/ViTMatte trained (docs/weights.md)."""
+    mean, _ = DINOV3_PIXEL_STATISTICS[_IMAGENET_LIKE]
+    if image_mean is None or all(map(_close, image_mean, mean)):
+        return []
+    return [
+        f"preprocessor_config.json says image_mean {image_mean}; ViTMatte was trained with ImageNet's {list(mean)}, "
+        "which the converted model uses"
+    ]
 
 
 def _decide(evidence: dict[str, str], arch: str) -> tuple[str, str, list[str]]:

@@ -21,6 +21,7 @@ from data.errors import InputError
 MAX_BYTES = 32 * 2**30  # ViT-7B in float32 is 27 GB, so that even it gets as far as a proper message
 MAX_JSON_BYTES = 16 * 2**20
 _HEAD_BYTES = 512
+_CONFIG_TYPES = ("dinov3_vit", "vitmatte")
 _INDEX_HINT = "model.safetensors.index.json"
 
 
@@ -32,7 +33,7 @@ class WeightFile:
         checkpoint: what the file holds, usually name -> tensor. Tensors may be mapped from the file.
         sha256: of the file; of the index where the weights are in shards.
         shards: file name -> sha256, empty for a single file.
-        config: config.json beside it if that describes a DINOv3ViTModel.
+        config: config.json beside it if that describes a DINOv3ViTModel or a VitMatteForImageMatting.
         image_mean: from preprocessor_config.json beside it.
     """
 
@@ -182,7 +183,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def _read_config(folder: Path) -> dict[str, Any] | None:
     path = folder / "config.json"
     config = read_json(path) if path.is_file() else {}
-    return config if config.get("model_type") == "dinov3_vit" else None  # timm writes a config.json of its own
+    return config if config.get("model_type") in _CONFIG_TYPES else None  # timm writes a config.json of its own
 
 
 def _read_image_mean(folder: Path) -> list[float] | None:

@@ -1,7 +1,8 @@
-"""The key layouts that pretrained ViTs are published in, and how each key is called in this project's model.
+"""The key layouts that pretrained models are published in, and how each key is called in this project's model.
 
-The model uses the names of the official DINOv3 checkpoints; attention that a layout stores in separate pieces goes
-through the part names `attn.{q,k,v}.{weight,bias}`, which modeling/pretrained/qkv.py joins.
+The backbone uses the names of the official DINOv3 checkpoints, without "backbone." here; attention that a layout
+stores in separate pieces goes through the part names `attn.{q,k,v}.{weight,bias}`, which modeling/pretrained/qkv.py
+joins. What lies beside the backbone in whole matting models has ViTMatte's own names ("decoder.").
 """
 
 import re
@@ -12,7 +13,11 @@ from functools import cached_property
 
 from data.errors import InputError
 
-_FIELDS = {"i": "(?P<i>0|[1-9][0-9]{0,3})", "p": "(?P<p>weight|bias)"}  # block index; parameter of a layer
+_FIELDS = {
+    "i": "(?P<i>0|[1-9][0-9]{0,3})",  # index of a block or layer
+    "p": "(?P<p>weight|bias)",  # of a layer
+    "b": "(?P<b>weight|bias|running_mean|running_var|num_batches_tracked)",  # of a batch norm
+}
 
 
 @dataclass(frozen=True)
@@ -21,8 +26,10 @@ class Layout:
 
     Args:
         name: "official", "huggingface", "timm" or "plain".
-        family: "dinov3" (registers, rotary positions, LayerScale) or "plain" (absolute positions, neither of those).
-        renames: source key -> our key; `{i}` stands for a block index, `{p}` for weight or bias.
+        family: "dinov3" (registers, rotary positions, LayerScale), "plain" (absolute positions, neither of those) or
+            "vitmatte" (a whole matting model on ViTDet's backbone: absolute and relative positions, windows).
+        renames: source key -> our key; `{i}` stands for an index, `{p}` for weight or bias, `{b}` for what a batch
+            norm has.
         ignored: pattern of a source key -> why the model has no use for it.
     """
 
@@ -47,6 +54,10 @@ class Layout:
             if match := pattern.fullmatch(key):
                 return target.format(**match.groupdict())
         return None
+
+    def reversed(self) -> "Layout":
+        """The layout that renames back, for one whose renames are one to one."""
+        return Layout(self.name, self.family, {target: source for source, target in self.renames.items()}, {})
 
     def ignore_reason(self, key: str) -> str | None:
         """Say why a source key is left out, None if it is not on this layout's list."""
@@ -157,6 +168,51 @@ PLAIN = Layout(
     },
 )
 
+_VITMATTE_BLOCK = (
+    *("norm1.{p}", "norm2.{p}", "mlp.fc1.{p}", "mlp.fc2.{p}"),
+    *(f"residual.{name}" for name in ("conv1.weight", "conv2.weight", "conv3.weight")),
+    *(f"residual.{name}" for name in ("norm1.{p}", "norm2.{p}", "norm3.{p}")),
+)
+_VITMATTE_ATTENTION = ("qkv.{p}", "proj.{p}", "rel_pos_h", "rel_pos_w")
+
+
+def _vitmatte(
+    name: str, *, positions: str, patches: str, blocks: str, attention: str, fusion: str, batch_norm: str
+) -> Layout:
+    """A whole ViTMatte model; the two publishers differ in the words that are arguments here."""
+    renames = {f"backbone.{positions}": "pos_embed", f"backbone.{patches}.{{p}}": "patch_embed.proj.{p}"}
+    for key in _VITMATTE_BLOCK:
+        renames[f"backbone.{blocks}.{{i}}.{key}"] = f"blocks.{{i}}.{key}"
+    for key in _VITMATTE_ATTENTION:
+        renames[f"backbone.{blocks}.{{i}}.{attention}.{key}"] = f"blocks.{{i}}.attn.{key}"
+    for source, target in (("convstream.convs.{i}", "convstream.convs.{i}"), (fusion, "fusion_blks.{i}.conv")):
+        renames[f"decoder.{source}.conv.weight"] = f"decoder.{target}.conv.weight"
+        renames[f"decoder.{source}.{batch_norm}.{{b}}"] = f"decoder.{target}.bn.{{b}}"
+    renames |= _same(*(f"decoder.matting_head.matting_convs.{layer}" for layer in ("0.{p}", "1.{b}", "3.{p}")))
+    return Layout(name, "vitmatte", renames, {})
+
+
+VITMATTE = _vitmatte(
+    "official",
+    positions="pos_embed",
+    patches="patch_embed.proj",
+    blocks="blocks",
+    attention="attn",
+    fusion="fusion_blks.{i}.conv",
+    batch_norm="bn",
+)
+HUGGINGFACE_VITMATTE = _vitmatte(
+    "huggingface",
+    positions="embeddings.position_embeddings",
+    patches="embeddings.projection",
+    blocks="encoder.layer",
+    attention="attention",
+    fusion="fusion_blocks.{i}.conv",
+    batch_norm="batch_norm",
+)
+_MATTING_DECODER = re.compile(r"(.*?)decoder\.(?:convstream|matting_head)\.")
+_RELATIVE_POSITIONS = re.compile(r".*\.(?:attn|attention)\.rel_pos_[hw]")
+
 _OUTSIDE = {
     "*dino_head.*": "DINO's projection head, used in pre-training only",
     "*ibot_head.*": "iBOT's projection head, used in pre-training only",
@@ -179,12 +235,15 @@ def ignore_reason_outside(key: str) -> str | None:
 def find_prefix(keys: Iterable[str]) -> str:
     """Return what stands before every backbone key ("", "backbone.", "module.backbone.", ...), told by the CLS token.
 
-    Where a training checkpoint holds several backbones, the teacher's is meant.
+    Where a training checkpoint holds several backbones, the teacher's is meant. For a whole ViTMatte model it is
+    what stands before "backbone." and "decoder.", told by the decoder.
 
     Raises:
         InputError: no CLS token at all, or several of equal standing.
     """
     keys = list(keys)
+    if is_vitmatte(keys):
+        return next(match[1] for key in keys if (match := _MATTING_DECODER.match(key)))
     anchors = [key for key in keys if key == "cls_token" or key.endswith(".cls_token")]
     prefixes = sorted({anchor.removesuffix("cls_token").removesuffix("embeddings.") for anchor in anchors})
     if not prefixes:
@@ -199,6 +258,12 @@ def find_prefix(keys: Iterable[str]) -> str:
     return prefixes[0]
 
 
+def is_vitmatte(keys: Iterable[str]) -> bool:
+    """Tell a whole ViTMatte model with its original backbone: a matting decoder, and relative positions."""
+    keys = list(keys)
+    return any(map(_MATTING_DECODER.match, keys)) and any(map(_RELATIVE_POSITIONS.match, keys))
+
+
 def detect_layout(keys: Collection[str]) -> Layout:
     """Tell the layout from keys without their prefix.
 
@@ -206,14 +271,16 @@ def detect_layout(keys: Collection[str]) -> Layout:
         InputError: a ViT that is not supported, by name where it is known.
     """
     keys = set(keys)
+    if is_vitmatte(keys):
+        return HUGGINGFACE_VITMATTE if _any(keys, "backbone.encoder.*") else VITMATTE
     if "embeddings.cls_token" in keys:
         if "embeddings.position_embeddings" in keys:
             raise InputError(f"{_EXPECTED}, found transformers' ViT or DINOv2 with absolute positions; {_REMEDY}")
         return HUGGINGFACE_SWIGLU if _any(keys, "*layer.*.mlp.gate_proj.*") else HUGGINGFACE_MLP
     if _any(keys, "blocks.*.attn.rel_pos_h"):
         raise InputError(
-            "a ViTMatte or ViTDet model (relative positions), which the DINOv3 backbone does not have; "
-            "convert the DINO or MAE weights it was trained from"
+            "a ViTMatte or ViTDet backbone alone (relative positions, no matting decoder); convert the whole ViTMatte "
+            "model, or the DINO or MAE weights it was trained from"
         )
     if "pos_embed" in keys:
         if _any(keys, "blocks.*.ls1.gamma"):
@@ -226,7 +293,7 @@ def detect_layout(keys: Collection[str]) -> Layout:
     raise InputError(f"{_EXPECTED}, found neither register tokens nor positions among {len(keys)} tensors")
 
 
-_EXPECTED = "expected the weights of a DINOv3, DINO or MAE ViT"
+_EXPECTED = "expected the weights of a DINOv3, DINO or MAE ViT or of ViTMatte"
 _REMEDY = "use DINOv3 weights or the authors' .pth of DINO or MAE"
 
 

@@ -9,10 +9,12 @@ from typing import Any
 _GROUPS = (
     ("patch embedding", re.compile(r"patch_embed\.")),
     ("tokens", re.compile(r"(cls_token|storage_tokens)$")),
-    ("positions", re.compile(r"(pos_embed$|rope_embed\.)")),
+    ("positions", re.compile(r"(pos_embed$|rope_embed\.|blocks\.\d+\.attn\.rel_pos_)")),
     ("attention", re.compile(r"blocks\.\d+\.attn\.")),
     ("feed-forward", re.compile(r"blocks\.\d+\.mlp\.")),
     ("LayerScale", re.compile(r"blocks\.\d+\.ls[12]\.")),
+    ("convolutions", re.compile(r"blocks\.\d+\.residual\.")),
+    ("decoder", re.compile(r"decoder\.")),
     ("norms", re.compile(r"(blocks\.\d+\.norm[12]|norm)\.")),
 )
 
@@ -60,6 +62,9 @@ class Report:
             "rotary periods": m["periods"],
             "qkv bias mask": m["bias_mask"],
         }
+        if "window_size" in m:
+            size, blocks = m["window_size"], ", ".join(map(str, m["window_block_indexes"]))
+            facts["windows"] = f"{size} x {size} patches in blocks {blocks}; trained at {m['img_size']} pixels"
         return [f"  {name:<16}{value}" for name, value in facts.items()]
 
     def _counts(self) -> list[str]:

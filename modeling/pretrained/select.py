@@ -1,4 +1,4 @@
-"""Finding the backbone's tensors in a checkpoint, with every key of it accounted for."""
+"""Finding the model's tensors in a checkpoint, with every key of it accounted for."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ def select(checkpoint: Mapping[str, Any]) -> Selection:
             unknown.append(key)
     if unknown:
         raise InputError(
-            f"{describe_keys(unknown, 'unknown')}; not a {layout.family} ViT in the {layout.name} layout as published"
+            f"{describe_keys(unknown, 'unknown')}; not a {layout.family} model in the {layout.name} layout as published"
         )
     return Selection(layout, prefix, tensors, mapped, ignored)
 
@@ -71,6 +71,11 @@ def describe_keys(keys: list[str], what: str) -> str:
     """Name the first few of `keys` for a one-line message: "2 unknown tensors (a, b)"."""
     shown = ", ".join(key[:80] for key in keys[:_SHOWN_KEYS]) + (", ..." if len(keys) > _SHOWN_KEYS else "")
     return f"{len(keys)} {what} tensor{'s' * (len(keys) > 1)} ({shown})"
+
+
+def is_batch_counter(key: str) -> bool:
+    """Tell the one kind of integers in a checkpoint: how many batches a batch norm has seen."""
+    return key.endswith(".num_batches_tracked")
 
 
 def _unwrap(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -95,7 +100,8 @@ def _unwrap(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str,
 
 def _checked(key: str, tensor: Tensor) -> Tensor:
     tensor = tensor.detach()
-    if tensor.layout is not torch.strided or tensor.dtype not in _FLOATS:
+    is_counter = is_batch_counter(key) and tensor.dtype == torch.int64
+    if tensor.layout is not torch.strided or not (tensor.dtype in _FLOATS or is_counter):
         raise InputError(f"{key}: expected floating-point weights, found {tensor.dtype} ({tensor.layout})")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise InputError(f"{key}: claims {tensor.numel():,} values, the file holds fewer; it is damaged")

@@ -1,0 +1,117 @@
+"""Attention with decomposed relative positions, as ViTDet and ViTMatte have it, in bounded memory.
+
+A learned vector for every distance along each axis adds q . R_h[row distance] + q . R_w[column distance] to the
+logits (Li et al., "MViTv2", 2022; Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection",
+2022). The bias depends on the query, so it cannot be shared between heads or images, and for N tokens it has N x N
+entries for each head. It is built for one chunk of queries at a time, by broadcasting two terms of N x H and N x W
+entries, and handed to PyTorch's fused attention. docs/backbone.md has the measurements behind the chunk's size.
+"""
+
+import math
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CHUNK_BYTES = {"cpu": 64 * 2**20}  # of bias alive at a time
+ACCELERATOR_CHUNK_BYTES = 256 * 2**20  # larger chunks fill more of a GPU
+CHUNK_QUERIES = 768  # from here on PyTorch's CPU kernel takes its large blocks; fewer heads at a time rather than less
+
+
+def num_distances(length: int) -> int:
+    """Rows of a table for an axis of `length` patches: distances from 1 - length to length - 1."""
+    return 2 * length - 1
+
+
+def resize_table(table: Tensor, length: int) -> Tensor:
+    """Fit a table (L, head_dim) to an axis of `length` patches, linearly: (2 * length - 1, head_dim)."""
+    if len(table) == num_distances(length):
+        return table
+    return F.interpolate(table.T[None], size=num_distances(length), mode="linear")[0].T
+
+
+def relative_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    table_h: Tensor,
+    table_w: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    grid: tuple[int, int],
+) -> Tensor:
+    """softmax(q k^T / sqrt(head_dim) + relative positions) v, with the positions' terms from the unscaled queries.
+
+    Args:
+        q: (B, heads, n, head_dim), queries at any n places of the grid.
+        k, v: (B, heads, H * W, head_dim), the whole grid in row-major order.
+        table_h, table_w: (L, head_dim) each, for any L; row i stands for a distance (query minus key) of
+            i - (L - 1) / 2 patches, and other lengths than the grid needs are interpolated.
+        rows, columns: (n,) integer places of the queries.
+        grid: H and W.
+
+    Returns:
+        (B, heads, n, head_dim).
+    """
+    table = torch.cat([resize_table(table_h, grid[0]), resize_table(table_w, grid[1])])
+    chunks = list(_chunks(q, k.shape[2]))
+    if len(chunks) == 1:
+        return F.scaled_dot_product_attention(q, k, v, _bias(q, table, rows, columns, grid))
+    out = torch.empty_like(q)
+    buffer = None  # one for all chunks: fresh pages for each would cost as much as filling them
+    for images, heads, queries in chunks:
+        part = q[images, heads, queries]
+        bias = _bias(part, table, rows[queries], columns[queries], grid, buffer)
+        if buffer is None and not torch.is_grad_enabled():
+            buffer = bias.flatten()  # the first chunk is the largest
+        out[images, heads, queries] = F.scaled_dot_product_attention(part, k[images, heads], v[images, heads], bias)
+    return out
+
+
+def _bias(
+    q: Tensor, table: Tensor, rows: Tensor, columns: Tensor, grid: tuple[int, int], buffer: Tensor | None = None
+) -> Tensor:
+    """The relative part of the logits, (B, heads, n, H * W), over what lies in `buffer` if there is one.
+
+    `table`: (2 H - 1 + 2 W - 1, head_dim), the distances of rows and then of columns.
+    """
+    products = q @ table.T  # (B, heads, n, 2 H - 1 + 2 W - 1)
+    row_index = _distance_index(rows, grid[0])  # (n, H)
+    column_index = _distance_index(columns, grid[1]) + num_distances(grid[0])  # (n, W)
+    vertical, horizontal = (  # (B, heads, n, H) and (B, heads, n, W)
+        products.gather(-1, index.expand(*q.shape[:2], -1, -1)) for index in (row_index, column_index)
+    )
+    target = None
+    if buffer is not None:
+        shape = (*vertical.shape, horizontal.shape[-1])
+        target = buffer[: math.prod(shape)].view(shape)
+    return torch.add(vertical[..., :, None], horizontal[..., None, :], out=target).flatten(-2)
+
+
+def _distance_index(places: Tensor, length: int) -> Tensor:
+    """Row of the table for each query (n,) and each of `length` keys: (n, length)."""
+    return places[:, None] - torch.arange(length, device=places.device) + length - 1
+
+
+def _chunks(q: Tensor, num_keys: int) -> Iterator[tuple[slice, slice, slice]]:
+    """Cut (B, heads, n) into pieces whose bias fits the budget: whole images, else few heads, else few queries."""
+    batch, heads, queries = q.shape[:3]
+    budget = CHUNK_BYTES.get(q.device.type, ACCELERATOR_CHUNK_BYTES) // (num_keys * q.element_size())
+    head_step = _even_step(heads, budget // min(queries, CHUNK_QUERIES))
+    query_step = _even_step(queries, budget // head_step)
+    image_step = max(budget // (head_step * query_step), 1) if (head_step, query_step) == (heads, queries) else 1
+    for image in range(0, batch, image_step):
+        for head in range(0, heads, head_step):
+            for query in range(0, queries, query_step):
+                yield (
+                    slice(image, image + image_step),
+                    slice(head, head + head_step),
+                    slice(query, query + query_step),
+                )
+
+
+def _even_step(length: int, limit: int) -> int:
+    """The step that cuts `length` into the fewest pieces of at most `limit` (at least 1), as equal as can be."""
+    pieces = -(-length // max(limit, 1))
+    return -(-length // pieces)

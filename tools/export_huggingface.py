@@ -1,0 +1,35 @@
+"""Write a matting model for transformers: a folder that VitMatteForImageMatting.from_pretrained loads.
+
+    python tools/export_huggingface.py --config-file configs/ViTMatte_S_dino.py --checkpoint CKPT --output FOLDER
+
+For models with the original ViTMatte's backbone; transformers has no ViTMatte on DINOv3. Nothing of transformers is
+needed to write it.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from engine.checkpoint import load_model, read_checkpoint
+from engine.cli import run
+from engine.config import build, load_config
+from modeling.pretrained import export_huggingface
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True, help="LazyConfig the checkpoint was trained with")
+    parser.add_argument("--checkpoint", required=True, help="checkpoint written by main.py or preprocess.py")
+    parser.add_argument("--output", required=True, help="folder to write into")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
+    options = parser.parse_intermixed_args(arguments)
+    model = build(load_config(options.config_file, options.overrides).model)
+    load_model(model, read_checkpoint(options.checkpoint), options.checkpoint)
+    export_huggingface(model, options.output)
+    print(f"wrote model.safetensors, config.json and preprocessor_config.json to {options.output}")
+
+
+if __name__ == "__main__":
+    run(main)
