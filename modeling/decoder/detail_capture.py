@@ -11,6 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modeling.decoder import sparse
+from modeling.decoder.folding import fold_norm
+from modeling.decoder.receptive_field import ReceptiveField
+
 
 class ConvNormReLU(nn.Module):
     """3x3 convolution, batch norm, ReLU."""
@@ -28,10 +32,7 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
     """Convolution and batch norm; in eval mode as one convolution, which saves a pass over full-resolution maps."""
     if norm.training:
         return norm(conv(x))
-    scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
-    shift = norm.bias - norm.running_mean * scale
-    bias = shift if conv.bias is None else shift + conv.bias * scale
-    weight = conv.weight * scale[:, None, None, None]
+    weight, bias = fold_norm(conv, norm)
     return F.conv2d(x, weight.to(x.dtype), bias.to(x.dtype), conv.stride, conv.padding)
 
 
@@ -112,8 +113,31 @@ class DetailCapture(nn.Module):
         )
         self.matting_head = MattingHead(fusion_out[-1])
 
-    def forward(self, features: Tensor, images: Tensor) -> Tensor:
-        """Map features (B, in_chans, H/16, W/16) and images (B, img_chans, H, W) to alpha (B, 1, H, W) in [0, 1]."""
+    def forward(self, features: Tensor, images: Tensor, unknown: Tensor | None = None) -> Tensor:
+        """Map features and images to alpha (B, 1, H, W) in [0, 1].
+
+        Args:
+            features: (B, in_chans, H/16, W/16), or H / 2^n with n fusion blocks.
+            images: (B, img_chans, H, W).
+            unknown: (B, 1, H, W) bool, the pixels whose alpha is asked for; the others are then 0. At inference,
+                without gradients, only what these pixels depend on is computed where that is cheaper (see
+                sparse.py). None asks for all pixels.
+        """
+        if unknown is None or self.training or torch.is_grad_enabled():
+            return self._decode_all(features, images)
+        field = ReceptiveField.of(unknown[:, 0], len(self.fusion_blks))
+        if sparse.is_cheaper(self, field, unknown[:, 0]):
+            return sparse.decode(self, features, images, field, unknown[:, 0])
+        return self._decode_all(features, images).masked_fill(~unknown, 0)
+
+    def needed_features(self, unknown: Tensor) -> Tensor:
+        """Which features alpha at the `unknown` pixels depends on: bool (B, 1, H, W) -> (B, 1, H/16, W/16).
+
+        The other features may hold any finite value: forward with the same `unknown` returns the same.
+        """
+        return ReceptiveField.of(unknown[:, 0], len(self.fusion_blks)).features[:, None]
+
+    def _decode_all(self, features: Tensor, images: Tensor) -> Tensor:
         # convolutions are up to twice as fast in channels-last memory, and the features arrive in it
         details = self.convstream(images.contiguous(memory_format=torch.channels_last))
         for fuse in self.fusion_blks:

@@ -1,5 +1,6 @@
 """The matting architecture: image and trimap in, alpha (or training losses) out."""
 
+import inspect
 from collections.abc import Sequence
 
 import torch
@@ -16,12 +17,14 @@ class ViTMatte(nn.Module):
     Args:
         backbone: maps (B, 4, H, W) to features (B, C, H/16, W/16).
         decoder: maps features and the full-resolution input, of `decoder.img_chans` channels, to alpha (B, 1, H, W)
-            in [0, 1].
+            in [0, 1]; for `sparse_decoding` it is as DetailCapture, with `unknown` and `needed_features`.
         criterion: training losses of (alpha, true alpha, trimap).
         pixel_mean, pixel_std: RGB statistics on the scale [0, 1] that the backbone was pretrained with.
         input_format: "RGB"; kept from ViTMatte's configs.
         size_divisibility: the batch is padded at the bottom and right until this divides both sides.
         colour_prior: extra full-resolution channels for the decoder; None for the published model.
+        sparse_decoding: in eval mode compute only what alpha in the unknown region depends on, and return the
+            trimap's 0 and 1 elsewhere, as they are written to file. False returns the decoder's values everywhere.
     """
 
     def __init__(
@@ -35,6 +38,7 @@ class ViTMatte(nn.Module):
         input_format: str = "RGB",
         size_divisibility: int = 32,
         colour_prior: ColourPrior | None = None,
+        sparse_decoding: bool = True,
     ) -> None:
         super().__init__()
         if input_format != "RGB":
@@ -50,6 +54,7 @@ class ViTMatte(nn.Module):
         self.criterion = criterion
         self.size_divisibility = size_divisibility
         self.colour_prior = colour_prior
+        self.sparse_decoding = sparse_decoding
         self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), persistent=False)
 
@@ -64,24 +69,56 @@ class ViTMatte(nn.Module):
             {"phas": (B, 1, H, W) float32 in [0, 1]} in eval mode, else name -> scalar loss.
         """
         device = self.pixel_mean.device
-        image = batch["image"].to(device, non_blocking=True)
-        trimap = quantise_trimap_tensor(batch["trimap"].to(device, non_blocking=True))
-        phas = self._predict(image, trimap)
-        if self.training:
-            return self.criterion(phas, batch["alpha"].to(device, non_blocking=True), trimap)
-        return {"phas": phas}
+        image, trimap = (batch[key].to(device, non_blocking=True) for key in ("image", "trimap"))
+        if not self.training:
+            return {"phas": self.predict(image, trimap)}
+        trimap = quantise_trimap_tensor(trimap)
+        phas = self._alpha(image, trimap, unknown=None)
+        return self.criterion(phas, batch["alpha"].to(device, non_blocking=True), trimap)
 
-    def _predict(self, image: Tensor, trimap: Tensor) -> Tensor:
+    def predict(self, image: Tensor, trimap: Tensor, encoder_scale: int = 1) -> Tensor:
+        """Alpha (B, 1, H, W) in [0, 1], as forward in eval mode.
+
+        Args:
+            image, trimap: as in forward's batch, on the model's device.
+            encoder_scale: the backbone sees an image so many times smaller, which saves most of the memory and time of
+                large images; the decoder still works at full resolution. More than 1 is an approximation.
+        """
+        trimap = quantise_trimap_tensor(trimap)
+        unknown = trimap == 0.5 if self.sparse_decoding else None
+        phas = self._alpha(image, trimap, unknown, encoder_scale)
+        return phas if unknown is None else torch.where(unknown, phas, trimap.to(phas.dtype))
+
+    def _alpha(self, image: Tensor, trimap: Tensor, unknown: Tensor | None, encoder_scale: int = 1) -> Tensor:
+        """Alpha (B, 1, H, W), at least where `unknown` (B, 1, H, W) is true; None for everywhere."""
         height, width = image.shape[-2:]
         if image.shape[-2:] != trimap.shape[-2:]:
             raise ValueError(f"ViTMatte: image is {width} x {height}, trimap {trimap.shape[-1]} x {trimap.shape[-2]}")
         normalised = (image - self.pixel_mean) / self.pixel_std
         inputs = pad_to_multiple(torch.cat([normalised, trimap], dim=1), self.size_divisibility)  # (B, 4, H', W')
-        features = self.backbone(inputs)
+        del normalised
+        unknown = None if unknown is None else pad_to_multiple(unknown, self.size_divisibility)
+        features = self._encode(inputs, unknown) if encoder_scale == 1 else self._encode_small(inputs, encoder_scale)
         if self.colour_prior is not None:
             prior = self.colour_prior(image, trimap)
             inputs = torch.cat([inputs, pad_to_multiple(prior, self.size_divisibility)], dim=1)
-        return self.decoder(features, inputs)[..., :height, :width]
+        return self.decoder(features, inputs, unknown)[..., :height, :width]
+
+    def _encode(self, inputs: Tensor, unknown: Tensor | None) -> Tensor:
+        """The backbone's features, at least those that the decoder reads for `unknown`."""
+        if unknown is None or "needed" not in inspect.signature(self.backbone.forward).parameters:
+            return self.backbone(inputs)
+        return self.backbone(inputs, needed=self.decoder.needed_features(unknown)[:, 0])
+
+    def _encode_small(self, inputs: Tensor, scale: int) -> Tensor:
+        """Features (B, C, H / 16, W / 16) of the inputs (B, 4, H, W) made `scale` times smaller."""
+        patch = self.backbone.patch_size
+        grid = [side // patch for side in inputs.shape[-2:]]
+        size = [patch * -(-side // scale) for side in grid]  # whole patches, so that the grids cover the same image
+        small = F.interpolate(inputs, size=size, mode="bilinear", antialias=True)
+        known = quantise_trimap_tensor(small[:, 3:].clamp(0, 1))
+        small[:, 3:] = torch.where((small[:, 3:] > 0) & (small[:, 3:] < 1), 0.5, known)
+        return F.interpolate(self.backbone(small), size=grid, mode="bilinear")
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

@@ -1,0 +1,33 @@
+"""Independent pieces of work on all cores."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+
+
+def for_each(function: Callable[[Item], None], items: Iterable[Item], device: torch.device) -> None:
+    """Call `function` with every item; on a CPU with as many items at once as torch has threads, one thread each.
+
+    Torch's own threads divide every operation, and wait for each other at its end. Where operations take a
+    millisecond, that costs much when the cores are not free: any other process holds up all threads.
+    """
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    if threads == 1:
+        deque(map(function, items), maxlen=0)
+        return
+    inference = torch.is_inference_mode_enabled()  # belongs to a thread, as gradient mode does
+
+    def call(item: Item) -> None:
+        with torch.inference_mode(inference), torch.no_grad():
+            function(item)
+
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            deque(pool.map(call, items), maxlen=0)
+    finally:
+        torch.set_num_threads(threads)  # what the workers set is in part the whole process's

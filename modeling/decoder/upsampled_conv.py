@@ -1,0 +1,83 @@
+"""A 3x3 convolution of a map upsampled x2, computed without the upsampled map and with a quarter of the products.
+
+The convolution is a sum over its taps (k, l) of shifted maps W[k, l] x, and mixing channels commutes with
+resampling: conv(up(x)) = sum over (k, l) of shift[k, l](up(W[k, l] x)). So the channels are mixed at the lower
+resolution, where there are a quarter of the pixels. What remains acts on each channel alone, is separable, and along
+an axis is a small banded matrix, which holds the bilinear weights, the taps' shifts, and at the map's borders the
+clamping of the upsampling and the zero padding of the convolution. Nothing is approximated.
+
+Along an axis, "outputs" are pixels of the upsampled map, `low` pixels those of the map below.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+TAPS = 3
+
+
+@dataclass(frozen=True)
+class UpsampledConv:
+    """Weights of a 3x3 convolution as one matrix per row of taps: (3, in, 3 * out), columns (tap in the row, out)."""
+
+    mixing: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor) -> "UpsampledConv":
+        """`weight` (out, in, 3, 3) of a convolution with padding 1 over the upsampled map."""
+        return cls(weight.permute(2, 1, 3, 0).flatten(2).contiguous())
+
+    def add_to(self, out: Tensor, patches: Tensor, vertical: Tensor, horizontal: Tensor) -> None:
+        """Add to `out` (n, side, side, out), in place, the convolution of the upsampled `patches` (n, low, low, in).
+
+        Args:
+            vertical: `axis_weights` of the rows of every patch, (n, side, low, 3).
+            horizontal: those of the columns, the same for all patches, (side, low, 3).
+        """
+        count, low = patches.shape[:2]
+        side, channels = out.shape[2:]
+        pixels = patches.flatten(0, 2)
+        rows_done = torch.zeros(count, side, low * TAPS * channels, dtype=out.dtype, device=out.device)
+        for mixing, weights in zip(self.mixing, vertical.permute(3, 0, 1, 2).contiguous(), strict=True):
+            mixed = torch.mm(pixels, mixing).view(count, low, low * TAPS * channels)
+            rows_done.baddbmm_(weights, mixed)
+        weights = horizontal.flatten(1).expand(count * side, -1, -1)  # (n * side, side, low * 3)
+        out.view(count * side, side, channels).baddbmm_(weights, rows_done.view(count * side, low * TAPS, channels))
+
+    def work(self, side: int, low: int) -> int:
+        """Multiplications for a patch of side x side outputs from low x low pixels."""
+        channels = self.mixing.shape[2] // TAPS
+        return low**2 * self.mixing.numel() + TAPS * low * side * (TAPS * low + side) * channels
+
+
+def low_start(start: Tensor) -> Tensor:
+    """The first low pixel that outputs from `start` on read."""
+    return (start - 2).div(2, rounding_mode="floor")
+
+
+def low_length(length: int, odd_start: bool) -> int:
+    """How many low pixels an even number of outputs reads."""
+    return length // 2 + (3 if odd_start else 2)
+
+
+def axis_weights(start: Tensor, length: int, low: int, limit: int, dtype: torch.dtype) -> Tensor:
+    """How outputs read low pixels along one axis, for patches of `length` outputs from each `start` and `low` pixels.
+
+    Output u reads the map at (u + 0.5) / 2 - 0.5, clamped to the map, as F.interpolate(scale_factor=2,
+    mode="bilinear", align_corners=False) does.
+
+    Args:
+        start: (n,) int64, may be negative.
+        limit: outputs along the whole axis, twice the low pixels.
+
+    Returns:
+        (n, length, low, 3): what an output takes, through each tap, of the low pixels from `low_start` on.
+    """
+    outputs = start[:, None] + torch.arange(length, device=start.device)  # (n, length)
+    read = outputs[:, :, None] + torch.arange(TAPS, device=start.device) - TAPS // 2  # (n, length, 3)
+    inside = (read >= 0) & (read < limit)
+    position = ((read + 0.5) / 2 - 0.5).clamp(0, limit // 2 - 1)
+    pixels = low_start(start)[:, None] + torch.arange(low, device=start.device)  # (n, low)
+    distance = (position[:, :, None, :] - pixels[:, None, :, None]).abs()  # (n, length, low, 3)
+    return ((1 - distance).clamp(min=0) * inside[:, :, None, :]).to(dtype)

@@ -1,0 +1,124 @@
+"""Time and memory of sparse decoding against the dense decoder, by the share of the image that is unknown.
+
+    python tools/benchmark_decoder.py [--sizes 1024 2048] [--threads 1]
+
+The decoder of ViTMatte-S with random weights, on random features and images. Unknown regions are bands around blobs,
+as a dilated outline is. Every repeat times each case next to the dense decoder; the table gives medians and the
+median of the ratios. Memory is how much the peak resident memory of a process of its own rises while it decodes.
+"""
+
+import argparse
+import multiprocessing
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from modeling.decoder import DetailCapture, sparse
+from modeling.decoder.receptive_field import ReceptiveField
+
+SHARES = (0.1, 0.2, 0.4, 1.0)
+DENSE = None
+
+
+def band_around_blobs(size: tuple[int, int], share: float, seed: int = 0) -> Tensor:
+    """The `share` of pixels nearest to the outlines of three wavy blobs, (1, 1, H, W) bool."""
+    rng = np.random.default_rng(seed)
+    height, width = size
+    blobs = np.zeros(size, np.uint8)
+    angle = np.linspace(0, 2 * np.pi, 200, endpoint=False)
+    for _ in range(3):
+        centre = rng.uniform(0.3, 0.7, 2) * (width, height)
+        phases = rng.uniform(0, 2 * np.pi, 2)
+        waves = 1 + 0.25 * np.sin(3 * angle + phases[0]) + 0.12 * np.sin(7 * angle + phases[1])
+        radius = rng.uniform(0.12, 0.25) * min(size) * waves
+        outline = centre + np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+        cv2.fillPoly(blobs, [outline.astype(np.int32)], 1)
+    distances = [cv2.distanceTransform(side, cv2.DIST_L2, 5) for side in (blobs, 1 - blobs)]  # one is 0 everywhere
+    distance = np.maximum(*distances)
+    return torch.from_numpy(distance <= np.quantile(distance, share))[None, None]
+
+
+def make_case(size: tuple[int, int], share: float | None) -> Callable[[], Tensor]:
+    """A decoding of one image with `share` of it unknown, all tiles for 1, the dense decoder for DENSE."""
+    torch.manual_seed(0)
+    decoder = DetailCapture().eval()
+    features = torch.randn(1, 384, size[0] // 16, size[1] // 16).contiguous(memory_format=torch.channels_last)
+    images = torch.randn(1, 4, *size)
+    if share is DENSE:
+        return lambda: decoder(features, images)
+    unknown = band_around_blobs(size, share)[:, 0] if share < 1 else torch.ones(1, *size, dtype=torch.bool)
+    return lambda: sparse.decode(decoder, features, images, ReceptiveField.of(unknown, 4), unknown)
+
+
+def seconds(case: Callable[[], Tensor]) -> float:
+    with torch.inference_mode():
+        started = time.perf_counter()
+        case()
+        return time.perf_counter() - started
+
+
+def compare_times(size: tuple[int, int], repeats: int) -> list[tuple[float, float]]:
+    """Median seconds, and median ratio to the dense decoder, of the dense decoder and of each share."""
+    cases = [make_case(size, share) for share in (DENSE, *SHARES)]
+    for case in cases:
+        seconds(case)  # warm-up
+    rows = [[seconds(case) for case in cases] for _ in range(repeats)]
+    return [
+        (statistics.median(column), statistics.median(t / row[0] for t, row in zip(column, rows, strict=True)))
+        for column in zip(*rows, strict=True)
+    ]
+
+
+def peak_memory(size: tuple[int, int], share: float | None, threads: int) -> float:
+    """MiB by which decoding raises the peak resident memory of a fresh process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_decode_and_measure, (size, share, threads))
+
+
+def _decode_and_measure(size: tuple[int, int], share: float | None, threads: int) -> float:
+    torch.set_num_threads(threads)
+    case = make_case(size, share)
+    seconds(make_case((64, 64), share))  # what libraries allocate once
+    before = _resident_memory("VmRSS")
+    seconds(case)
+    return _resident_memory("VmHWM") - before
+
+
+def _resident_memory(field: str) -> float:
+    """MiB of this process: VmRSS now, VmHWM at its peak. Unlike getrusage's, this peak is not the parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{field}:")[1].split()[0]) / 2**10
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", default=["1024", "2048"], help="side, or WIDTHxHEIGHT, divisible by 16")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    print(
+        f"{platform.machine()}, {arguments.threads} threads, Python {platform.python_version()}, "
+        f"torch {torch.__version__}, float32"
+    )
+    for name in arguments.sizes:
+        width, height = (int(side) for side in (name.split("x") * 2)[:2])
+        times = compare_times((height, width), arguments.repeats)
+        for share, (median, ratio) in zip((DENSE, *SHARES), times, strict=True):
+            label = "dense" if share is DENSE else f"{share:.0%} unknown"
+            memory = peak_memory((height, width), share, arguments.threads)
+            print(f"{name}, {label}: {median:.2f} s, ratio {ratio:.2f}, memory {memory:.0f} MiB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
