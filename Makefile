@@ -23,6 +23,7 @@ lint: set-up-test
 
 bench: set-up-test
 	.venv/bin/python tools/benchmark_inference.py
+	.venv/bin/python tools/benchmark_public.py
 	.venv/bin/python tools/benchmark_loader.py
 	.venv/bin/python tools/benchmark_metrics.py
 

@@ -3,6 +3,7 @@
     python inference.py --config-file configs/NAME.py --checkpoint CKPT \\
         --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
     python inference.py --config-file configs/NAME.py --checkpoint CKPT --data-dir COMP1K_ROOT --output-dir OUT
+    python inference.py --onnx MODEL.onnx --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
 
 Known regions of the trimap come out as exactly 0 and 255. Files that cannot be read are named, the rest is done.
 """
@@ -18,16 +19,25 @@ from engine.cli import run
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--config-file", "--config-dir", required=True, help="LazyConfig the checkpoint was trained with"
-    )
-    parser.add_argument("--checkpoint", "--checkpoint-dir", required=True, help="checkpoint written by main.py")
+    parser.add_argument("--config-file", "--config-dir", help="LazyConfig the checkpoint was trained with")
+    parser.add_argument("--checkpoint", "--checkpoint-dir", help="checkpoint written by main.py or preprocess.py")
+    parser.add_argument("--onnx", help="a file from tools/export_onnx.py, instead of config and checkpoint")
     parser.add_argument("--image", help="an image, or a folder of images")
     parser.add_argument("--trimap", help="its trimap, or a folder of trimaps of the same names")
     parser.add_argument("--output", help="the PNG to write, or the folder for NAME.png")
     parser.add_argument("--data-dir", help="a folder with merged/ and trimaps/, as Composition-1k has them")
     parser.add_argument("--output-dir", "--inference-dir", help="folder for the mattes of --data-dir")
     parser.add_argument("--device", help="cpu, cuda, cuda:N or mps; the best there is by default")
+    parser.add_argument(
+        "--mode", default="auto", help="whole, reduced (encoder), tiles, or auto: the first that fits into memory"
+    )
+    parser.add_argument("--max-memory", help="what predicting may take, e.g. 6GB; by default most of what is free")
+    parser.add_argument("--batch-size", type=int, default=1, help="images of one padded shape at a time (default: 1)")
+    parser.add_argument("--views", default="none", help="none, flip, or flip+scale: predict several and average")
+    parser.add_argument("--precision", help="fp32, bf16 or fp16 (default: fp32)")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the model: slow to start, faster on many images"
+    )
     parser.add_argument("--skip-existing", action="store_true", help="leave outputs that exist as they are")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
     return parser.parse_intermixed_args(arguments)
@@ -43,28 +53,71 @@ def plan(arguments: argparse.Namespace) -> list:
     raise InputError("give either --image, --trimap and --output, or --data-dir and --output-dir")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    arguments = parse_arguments(arguments)
-    jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
+def check_source(arguments: argparse.Namespace) -> None:
+    """Refuse options that do not say which model, or make no sense for it."""
+    if arguments.onnx is None:
+        if not (arguments.config_file and arguments.checkpoint):
+            raise InputError("give either --config-file and --checkpoint, or --onnx")
+        return
+    useless = ("config_file", "checkpoint", "precision", "compile", "overrides")
+    given = [name.replace("_", "-") for name in useless if getattr(arguments, name)]
+    if given:
+        raise InputError(f"--onnx: the file holds the whole model; leave out {', '.join(given)}")
 
+
+def model_of_file(arguments: argparse.Namespace):
+    """The model of an ONNX file, and what it runs on; needs neither Detectron2 nor this project's networks."""
+    from engine.inference.onnx_model import OnnxModel
+
+    model = OnnxModel(arguments.onnx, device=arguments.device)
+    return model, f"onnxruntime, {model.device}"
+
+
+def model_of_config(arguments: argparse.Namespace):
+    """The model of a config with a checkpoint's weights, and the device it is on."""
     from engine.checkpoint import load_model, read_checkpoint
     from engine.config import build, load_config
     from engine.device import resolve_device
-    from engine.inference import run_jobs
 
     config = load_config(arguments.config_file, arguments.overrides)
     device = resolve_device(arguments.device or config.get("train", {}).get("device"))
     model = build(config.model)
     load_model(model, read_checkpoint(arguments.checkpoint), arguments.checkpoint)
     model.to(device).eval()
+    if arguments.compile:
+        model.compile(dynamic=True)
+    return model, device
 
+
+def main(arguments: list[str] | None = None) -> int:
+    arguments = parse_arguments(arguments)
+    check_source(arguments)
+    jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
+
+    from engine.inference import Predictor, run_jobs
+    from engine.inference.memory import parse_bytes
+
+    model, device = model_of_file(arguments) if arguments.onnx is not None else model_of_config(arguments)
+    predictor = Predictor(
+        model,
+        mode=arguments.mode,
+        max_memory=None if arguments.max_memory is None else parse_bytes(arguments.max_memory),
+        batch_size=arguments.batch_size,
+        views=arguments.views,
+        precision=arguments.precision or "fp32",
+    )
+
+    told = ""
     counts = {"written": 0, "skipped": 0, "failed": 0}
     with tqdm(total=len(jobs), unit="image", disable=None) as progress:
-        for outcome in run_jobs(model, jobs, skip_existing=arguments.skip_existing):
+        for outcome in run_jobs(predictor, jobs, skip_existing=arguments.skip_existing):
             counts[outcome.status] += 1
             if outcome.remark and outcome.status != "skipped":
                 label = "error" if outcome.status == "failed" else "warning"
                 progress.write(f"{label}: {outcome.remark}", file=sys.stderr)
+            if outcome.plan not in ("", told):
+                told = outcome.plan
+                progress.write(f"{outcome.job.image}: predicted {told}", file=sys.stderr)
             progress.update()
     place = jobs[0].output if len(jobs) == 1 else jobs[0].output.parent
     done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"

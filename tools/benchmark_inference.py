@@ -1,99 +1,174 @@
-"""Time and peak memory of ViT-S inference against the public DINOv3-ViTMatte network, in one run.
+"""Time, peak memory and difference of alpha against transformers' VitMatte-S, with the same weights, in one run.
 
-    python tools/benchmark_inference.py [--size 1024] [--repeats 5] [--memory-size 2048]
+    python tools/benchmark_inference.py [--sizes 512 1024 2048] [--shares 10 20 40] [--repeats 3]
 
-Time: both models in turn, A B A B, the median and the median of the pairwise ratios. Memory: each measurement in a
-process of its own, the highest resident memory of the process (model and libraries included).
+Both models get the same random weights: transformers' own are converted as preprocess.py does. Every measurement is a
+process of its own, ours and theirs in turn; the ratio is the median of the pairs' ratios. Time is of one prediction
+after a small one as a warm-up, from a normalised tensor to alpha; memory is the process's highest resident memory,
+libraries and weights included. transformers' model is given all the memory there is less a reserve; what needs more is
+reported as not run. Trimaps are bands around a blob's outline, as wide as the share of unknown pixels asks.
 """
 
 import argparse
-import multiprocessing
+import json
+import os
 import platform
 import resource
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import numpy as np
 import torch
+from scipy import ndimage
+from torch import Tensor, nn
+from transformers import VitDetConfig, VitMatteConfig, VitMatteForImageMatting
+from transformers import __version__ as transformers_version
 
 from modeling.backbone import ViT
 from modeling.criterion import MattingCriterion
 from modeling.decoder import DetailCapture
 from modeling.meta_arch import ViTMatte
-from tools.public_model import PublicMatting
+from modeling.pretrained import MattingArchitecture, convert
 
-HYBRID = {"windowed": [0, 1, 3, 4, 6, 7, 9, 10], "residual": [2, 5, 8, 11]}
-AS_PUBLISHED = {"windowed": [1, 4, 7, 10], "residual": [1, 4, 7, 10]}
-
-
-def ours(windowed: list[int], residual: list[int]) -> torch.nn.Module:
-    model = ViTMatte(
-        backbone=ViT(window_block_indexes=windowed, residual_block_indexes=residual),
-        decoder=DetailCapture(),
-        criterion=MattingCriterion(),
-        pixel_mean=[0.485, 0.456, 0.406],
-        pixel_std=[0.229, 0.224, 0.225],
-    )
-    return model.eval()
-
-
-def public(windowed: list[int], residual: list[int]) -> torch.nn.Module:
-    return PublicMatting(384, 12, 6, windowed, residual).eval()
-
-
-def predict(model: torch.nn.Module, size: int) -> float:
-    """Run once on a random image of `size` x `size` and return the seconds."""
-    image, trimap = torch.rand(1, 3, size, size), torch.randint(0, 3, (1, 1, size, size)) / 2
-    with torch.inference_mode():
-        started = time.perf_counter()
-        if isinstance(model, ViTMatte):
-            model({"image": image, "trimap": trimap})
-        else:
-            model(torch.cat([image, trimap], dim=1))
-        return time.perf_counter() - started
-
-
-def compare_times(pattern: dict[str, list[int]], size: int, repeats: int) -> tuple[float, float, float]:
-    """Median seconds of ours and of the public network, and the median of the pairwise ratios."""
-    models = ours(**pattern), public(**pattern)
-    for model in models:
-        predict(model, size)  # warm-up
-    pairs = [tuple(predict(model, size) for model in models) for _ in range(repeats)]
-    ours_seconds, public_seconds = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return ours_seconds, public_seconds, statistics.median(a / b for a, b in pairs)
-
-
-def peak_memory(build, pattern: dict[str, list[int]], size: int) -> float:
-    """Peak resident GiB of a fresh process that builds a model and predicts once."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_predict_and_measure, (build, pattern, size))
-
-
-def _predict_and_measure(build, pattern: dict[str, list[int]], size: int) -> float:
-    predict(build(**pattern), size)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+RESERVE = 1.5 * 2**30  # bytes of the machine's memory that transformers' model may not take
+ROW = "{:>6} {:>8}  {:>8} {:>8} {:>6}   {:>6} {:>6} {:>6}   {:>8}"
 
 
 def main() -> None:
+    options = parse_arguments()
+    if options.measure:
+        measure(*options.measure)
+        return
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers_version}"
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads, {versions}; VitMatte-S, float32, random weights")
+    print(ROW.format("side", "unknown", "theirs s", "ours s", "ratio", "GiB", "GiB", "share", "max diff"))
+    for side in options.sizes:
+        for share in options.shares:
+            print(compare(side, share, options.repeats if side <= 1024 else 1), flush=True)
+
+
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=1024)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--memory-size", type=int, default=2048)
-    arguments = parser.parse_args()
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048, 4096], help="sides of square images")
+    parser.add_argument("--shares", type=int, nargs="+", default=[10, 20, 40], help="unknown pixels, percent")
+    parser.add_argument("--repeats", type=int, default=3, help="of images up to 1024; larger ones run once")
+    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)  # model, side, share, file for alpha
+    return parser.parse_args()
+
+
+def compare(side: int, share: int, repeats: int) -> str:
+    """Measure both models in turn and return the row of the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: str(Path(folder) / f"{name}.npy") for name in ("theirs", "ours")}
+        runs = [{name: run(name, side, share, file) for name, file in files.items()} for _ in range(repeats)]
+        ours = [each["ours"] for each in runs]
+        seconds = statistics.median(each["seconds"] for each in ours)
+        peak = max(each["peak"] for each in ours)
+        if any(each["theirs"] is None for each in runs):
+            return ROW.format(side, f"{share} %", "not run", f"{seconds:.2f}", "", "", f"{peak:.2f}", "", "")
+        theirs = [each["theirs"] for each in runs]
+        their_peak = max(each["peak"] for each in theirs)
+        ratio = statistics.median(a["seconds"] / b["seconds"] for a, b in zip(theirs, ours, strict=True))
+        unknown = trimap_of(side, share).numpy()[0, 0] == 0.5
+        difference = np.abs(np.load(files["theirs"]) - np.load(files["ours"]))[unknown].max()
+    their_seconds = statistics.median(each["seconds"] for each in theirs)
+    return ROW.format(
+        side, f"{share} %", f"{their_seconds:.2f}", f"{seconds:.2f}", f"{ratio:.2f}",
+        f"{their_peak:.2f}", f"{peak:.2f}", f"{peak / their_peak:.2f}", f"{difference:.1e}",
+    )  # fmt: skip
+
+
+def run(name: str, side: int, share: int, file: str) -> dict[str, float] | None:
+    """Measure one model in a process of its own; None if it ran out of memory."""
+    command = [sys.executable, __file__, "--measure", name, str(side), str(share), file]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode and "memory" in done.stderr.lower():
+        return None
+    done.check_returncode()
+    return json.loads(done.stdout)
+
+
+def measure(name: str, side: str, share: str, file: str) -> None:
+    """Predict once, save alpha and print seconds and GiB at peak."""
+    model = transformers_model()
+    model = model if name == "theirs" else our_model(model)
+    if name == "theirs":
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        limit = int(mapped + available - RESERVE)  # of addresses: those mapped already hardly count as memory
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    with torch.inference_mode():
+        predict(model, 256, 20)
+        started = time.perf_counter()
+        alpha = predict(model, int(side), int(share))
+        seconds = time.perf_counter() - started
+    np.save(file, alpha.numpy()[0, 0])
+    print(json.dumps({"seconds": seconds, "peak": peak_gib()}))
+
+
+def predict(model: nn.Module, side: int, share: int) -> Tensor:
+    """Alpha (1, 1, side, side) of a random image; both models are given what they take, ready made."""
+    image, trimap = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1)), trimap_of(side, share)
+    if isinstance(model, ViTMatte):
+        return model({"image": image, "trimap": trimap})["phas"]
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
+    return model(pixel_values=torch.cat([(image - mean) / std, trimap], dim=1)).alphas
+
+
+def trimap_of(side: int, share: int) -> Tensor:
+    """A trimap (1, 1, side, side) of 0, 0.5 and 1: a wavy blob whose outline is unknown, `share` percent of all."""
+    y, x = np.mgrid[:side, :side] / side - 0.5
+    angle = np.arctan2(y, x)
+    inside = np.hypot(y, x) < 0.3 + 0.05 * np.sin(5 * angle) + 0.02 * np.sin(13 * angle)
+    distance = np.where(inside, ndimage.distance_transform_edt(inside), ndimage.distance_transform_edt(~inside))
+    unknown = distance <= np.quantile(distance, share / 100)
+    return torch.from_numpy(np.where(unknown, 0.5, inside)).float()[None, None]
+
+
+def transformers_model() -> VitMatteForImageMatting:
+    """VitMatte-S as published (relative positions, windows of 14), its weights random."""
     torch.manual_seed(0)
-    print(
-        f"{platform.machine()}, {torch.get_num_threads()} threads, Python {platform.python_version()}, "
-        f"torch {torch.__version__}, float32"
+    backbone = VitDetConfig(
+        hidden_size=384, num_attention_heads=6, num_channels=4, image_size=512, pretrain_image_size=224,
+        window_size=14, window_block_indices=[0, 1, 3, 4, 6, 7, 9, 10], residual_block_indices=[2, 5, 8, 11],
+        out_features=["stage12"], use_relative_position_embeddings=True, use_absolute_position_embeddings=True,
+        qkv_bias=True, hidden_act="gelu",
+    )  # fmt: skip
+    config = VitMatteConfig(
+        backbone_config=backbone, convstream_hidden_sizes=[48, 96, 192], fusion_hidden_sizes=[256, 128, 64, 32]
     )
-    for label, pattern in (("windows as ViTMatte", HYBRID), ("windows as published", AS_PUBLISHED)):
-        mine, theirs, ratio = compare_times(pattern, arguments.size, arguments.repeats)
-        print(f"{arguments.size}, {label}: ours {mine:.2f} s, public {theirs:.2f} s, ratio {ratio:.2f}")
-    for label, build in (("ours", ours), ("public", public)):
-        peak = peak_memory(build, HYBRID, arguments.memory_size)
-        print(f"{arguments.memory_size}, windows as ViTMatte, {label}: peak {peak:.2f} GiB")
+    model = VitMatteForImageMatting(config)
+    for tensor in model.parameters():  # as initialised the model says 0.5 everywhere, and much would go unchecked
+        nn.init.normal_(tensor, *((0, 1.4 * tensor[0].numel() ** -0.5) if tensor.ndim > 1 else (0.5, 0.2)))
+    return model.eval()
+
+
+def our_model(theirs: VitMatteForImageMatting) -> ViTMatte:
+    """Our model with transformers' weights, by way of the converter."""
+    conversion = convert(theirs.state_dict(), config=theirs.config.to_dict())
+    architecture = MattingArchitecture.from_metadata(conversion.metadata)
+    model = ViTMatte(
+        backbone=ViT(**architecture.vit_arguments()),
+        decoder=DetailCapture(**architecture.decoder_arguments()),
+        criterion=MattingCriterion(),
+        pixel_mean=MEAN,
+        pixel_std=STD,
+    )
+    model.load_state_dict(conversion.model)
+    return model.eval()
+
+
+def peak_gib() -> float:
+    """This process's highest resident memory (Linux); ru_maxrss would begin with the parent's."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 2**20
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def time_a_folder(count: int) -> None:
             single = single or seconds
             print(
                 f"  {workers} process{'es' if workers > 1 else '  '}  {count / seconds:6.1f} images/s   "
-                f"{single / seconds:.2f} of one   peak memory of the largest process {memory:.0f} MiB"
+                f"{single / seconds:.2f} of one" + (f"   peak memory {memory:.0f} MiB" if workers == 1 else "")
             )
 
 
@@ -90,18 +90,22 @@ def write_folder(folder: Path, count: int) -> None:
 
 
 def evaluate_in_a_process(folder: str, workers: int) -> tuple[float, float]:
-    """Return the seconds that scoring the folder takes, imports and start of the workers included, and MiB at peak."""
+    """Return the seconds that scoring the folder takes, imports and start of the workers included, and MiB at peak.
+
+    The peak is of the process that is started (on Linux): with one worker, of what every worker takes.
+    """
     script = (
-        "import resource, sys; from metrics import score_folders; f = sys.argv[1]; "
+        "import sys; from metrics import score_folders; f = sys.argv[1]; "
         "result = score_folders(f + '/pred', f + '/alpha', f + '/trimap', num_workers=int(sys.argv[2])); "
         "assert not result.failed; "
-        "print(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))"
+        "lines = [line for line in open('/proc/self/status') if line.startswith('VmHWM')]; "
+        "print(lines[0].split()[1])"  # not ru_maxrss, which begins with the parent's
     )
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", script, folder, str(workers)], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    return time.perf_counter() - start, int(done.stdout) / 2**10  # KiB on Linux
+    return time.perf_counter() - start, int(done.stdout) / 2**10  # KiB
 
 
 def median_seconds(function: Callable[[], object], repeats: int) -> tuple[float, object]:

@@ -1,18 +1,13 @@
-"""From image and trimap files to mattes: one image, a folder, or the Composition-1k layout."""
+"""Which mattes to make from which files: one image, a folder, or the Composition-1k layout."""
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import nn
 
 from data.composition1k import Composition1k, MattingFolder
 from data.errors import InputError
-from data.files import IMAGE_SUFFIXES, read_rgb, read_trimap, write_png
-from data.trimap import UNKNOWN, fuse_with_trimap
-from data.trimap_tensors import trimap_to_tensor
+from data.files import IMAGE_SUFFIXES, read_rgb, read_trimap
 
 
 @dataclass(frozen=True)
@@ -26,39 +21,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: `status` is "written", "skipped" or "failed"; `remark` says why or warns."""
+    """What became of a job: `status` is "written", "skipped" or "failed"; `remark` says why or warns, `plan` how."""
 
     job: Job
     status: str
     remark: str = ""
-
-
-def predict_alpha(model: nn.Module, image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
-    """Predict the matte of one image, known regions taken from the trimap.
-
-    Args:
-        model: in eval mode.
-        image: (H, W, 3) uint8 RGB.
-        trimap: (H, W) uint8 of 0, 128 and 255.
-
-    Returns:
-        (H, W) uint8 alpha, rounded to the nearest level.
-
-    Raises:
-        InputError: the model's output is not finite.
-    """
-    if not (trimap == UNKNOWN).any():
-        return trimap.copy()
-    with torch.inference_mode():
-        batch = {
-            "image": torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255,
-            "trimap": trimap_to_tensor(trimap)[None],
-        }
-        phas = model(batch)["phas"][0, 0]
-        if not torch.isfinite(phas).all():
-            raise InputError("the model predicts NaN: its checkpoint is from a run that diverged, or fp16 overflows")
-        alpha = (phas * 255).round().to(torch.uint8).cpu().numpy()
-    return fuse_with_trimap(alpha, trimap)
+    plan: str = ""
 
 
 def read_pair(job: Job) -> tuple[np.ndarray, np.ndarray]:
@@ -98,30 +66,6 @@ def plan_files(image: str, trimap: str, output: str) -> list[Job]:
 def plan_composition1k(root: str, output_dir: str) -> list[Job]:
     """Pair `root`/merged with `root`/trimaps, the layout of the Composition-1k test set."""
     return _plan_folder(Composition1k(root, require_alpha=False), Path(output_dir))
-
-
-def run_jobs(model: nn.Module, jobs: Iterable[Job], *, skip_existing: bool = False) -> Iterator[Outcome]:
-    """Make the mattes one after the other, yielding each outcome; one bad file does not stop the others.
-
-    Raises:
-        InputError: a matte cannot be written; the next could not either.
-    """
-    for job in jobs:
-        if skip_existing and job.output.is_file():
-            yield Outcome(job, "skipped", "exists")
-            continue
-        try:
-            image, trimap = read_pair(job)
-            alpha = predict_alpha(model, image, trimap)
-        except InputError as error:
-            message = str(error)
-            is_named = str(job.image) in message or str(job.trimap) in message
-            yield Outcome(job, "failed", message if is_named else f"{job.image}: {message}")
-            continue
-        write_png(job.output, alpha)
-        nothing_to_do = not (trimap == UNKNOWN).any()
-        remark = f"{job.trimap}: no unknown pixel (gray 85 to 169); the matte is the trimap" if nothing_to_do else ""
-        yield Outcome(job, "written", remark)
 
 
 def _plan_folder(pairs: MattingFolder, output_dir: Path) -> list[Job]:

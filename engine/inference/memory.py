@@ -1,0 +1,67 @@
+"""How much memory there is, and how users write amounts of it."""
+
+import os
+import re
+from pathlib import Path
+
+import torch
+
+from data.errors import InputError
+
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+SHARE_OF_FREE = 0.8  # of what is free now; other programs live on the rest
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def parse_bytes(text: str) -> int:
+    """Read "6GB", "512 MiB" or a number of bytes.
+
+    Raises:
+        InputError: anything else, or nothing left to work in.
+    """
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]I?)?B?\s*", text, re.IGNORECASE)
+    amount = int(float(match[1]) * UNITS[(match[2] or "").upper()]) if match else 0
+    if amount < 2**20:
+        raise InputError(f"--max-memory: expected an amount such as 6GB or 900MiB, got {text!r}")
+    return amount
+
+
+def free_bytes(device: torch.device) -> int:
+    """What may be allocated on the device now, with a reserve for others.
+
+    On a CPU that is what the system calls available, or what the control group leaves of its limit if that is less
+    (a container's limit is not seen in the system's own figure).
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(SHARE_OF_FREE * (free + reusable))
+    if device.type == "mps":
+        return int(SHARE_OF_FREE * (torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()))
+    return int(SHARE_OF_FREE * min(_system_available(), _control_group_left()))
+
+
+def _system_available() -> int:
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # half of what is built in
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 4 * 2**30
+
+
+def _control_group_left() -> int:
+    for limit_name, used_name in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            limit, used = ((CGROUP / name).read_text().strip() for name in (limit_name, used_name))
+        except OSError:
+            continue
+        if limit.isdigit():
+            return max(int(limit) - int(used), 0)
+    return 2**63

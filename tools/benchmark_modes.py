@@ -1,0 +1,108 @@
+"""What working within less memory costs: quality, time and peak memory of each mode, and what averaging views gains.
+
+    python tools/benchmark_modes.py --config-file configs/ViTMatte_demo.py --checkpoint output/demo/run/model_final.pth
+
+Procedural images that no training draws, of 4K size for the modes and smaller for the views, scored in the unknown
+region by the metrics of evaluation.py. Each mode runs in a process of its own, whose highest resident memory is
+reported, libraries and weights included. Time is of prediction alone, summed over the images.
+"""
+
+import argparse
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+
+from data.synthetic import SyntheticMatting
+from data.trimap_tensors import tensor_to_trimap
+from engine.checkpoint import load_model, read_checkpoint
+from engine.config import build, load_config
+from engine.inference import Predictor
+from engine.inference.predict import Plan
+from metrics import mean_scores, score_image
+
+SEED = 3_000_003  # no training and no demo draws it
+MODES = {
+    "whole": Plan("whole"),
+    "encoder at 1/2": Plan("reduced", scale=2),
+    "encoder at 1/4": Plan("reduced", scale=4),
+    "tiles of 2048": Plan("tiles", tile=2048),
+    "tiles of 1024": Plan("tiles", tile=1024),
+    "tiles of 512": Plan("tiles", tile=512),
+}
+VIEWS = ("none", "flip", "flip+scale")
+
+
+def main() -> None:
+    options = parse_arguments()
+    if options.measure is not None:
+        print(json.dumps(measure(options, *options.measure.split(":"))))
+        return
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads, Python {platform.python_version()}, "
+          f"torch {torch.__version__}, float32; {Path(options.config_file).stem}")  # fmt: skip
+    report(options, "mode", list(MODES), f"{options.count} images of {options.width} x {options.height}")
+    side = options.views_side
+    report(options, "views", list(VIEWS), f"{options.views_count} images of {side} x {side}, as a whole")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--checkpoint", required=True)
+    parser.add_argument("--count", type=int, default=6, help="images for the modes (default: 6)")
+    parser.add_argument("--width", type=int, default=3840)
+    parser.add_argument("--height", type=int, default=2160)
+    parser.add_argument("--views-count", type=int, default=24, help="images for the views (default: 24)")
+    parser.add_argument("--views-side", type=int, default=512)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)  # what one process measures
+    return parser.parse_args()
+
+
+def report(options: argparse.Namespace, what: str, choices: list[str], images: str) -> None:
+    """Print a table with a row for each choice, SAD beside its ratio to the first."""
+    print(f"\n{images}\n{what:16}      SAD   ratio  MSE (10^-3)   seconds   peak GiB")
+    first = None
+    for choice in choices:
+        command = [sys.executable, *sys.argv, "--measure", f"{what}:{choice}"]
+        result = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        first = first or result["sad"]
+        print(f"{choice:16} {result['sad']:8.3f} {result['sad'] / first:7.3f} {result['mse'] * 1e3:12.3f} "
+              f"{result['seconds']:9.1f} {result['peak']:10.2f}", flush=True)  # fmt: skip
+
+
+def measure(options: argparse.Namespace, what: str, choice: str) -> dict[str, float]:
+    """Score one choice over its images: mean scores, seconds, and GiB of this process at its peak."""
+    config = load_config(options.config_file, ["train.device=cpu"])
+    model = build(config.model).eval()
+    load_model(model, read_checkpoint(options.checkpoint), options.checkpoint)
+    is_mode = what == "mode"
+    predictor = Predictor(model, mode="whole", views="none" if is_mode else choice)
+    plan = MODES[choice] if is_mode else MODES["whole"]
+    size, count = (
+        ((options.height, options.width), options.count) if is_mode else (options.views_side, options.views_count)
+    )
+    scores, seconds = [], 0.0
+    for sample in map(SyntheticMatting(size=size, seed=SEED).__getitem__, range(count)):
+        image = (sample["image"] * 255).round().byte().permute(1, 2, 0).numpy()
+        alpha, trimap = (sample["alpha"][0] * 255).round().byte().numpy(), tensor_to_trimap(sample["trimap"])
+        started = time.perf_counter()
+        pred_alpha = predictor([image], [trimap], plan)[0]
+        seconds += time.perf_counter() - started
+        scores.append(score_image(pred_alpha, alpha, trimap, ["sad", "mse"]))
+    return mean_scores(scores, metrics=["sad", "mse"]) | {"seconds": seconds, "peak": peak_gib()}
+
+
+def peak_gib() -> float:
+    """This process's highest resident memory (Linux); ru_maxrss would begin with the parent's."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 2**20
+
+
+if __name__ == "__main__":
+    main()
