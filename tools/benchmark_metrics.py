@@ -165,7 +165,7 @@ def hair_matte(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, 
 
 
 def noise_matte(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Make the worst case for Conn: noise, thousands of components at each threshold and none that dominates."""
+    """Make a hard case for Conn: smooth noise, thousands of components at each threshold and none that dominates."""
     noise = generator.normal(size=(HEIGHT, WIDTH)).astype(np.float32)
     alpha = np.clip(cv2.GaussianBlur(noise, (0, 0), 1.5) * 500 + 80, 0, 255).astype(np.uint8)
     pred_alpha = np.clip(alpha + generator.integers(-9, 10, alpha.shape), 0, 255).astype(np.uint8)
