@@ -696,14 +696,17 @@ def test_a_second_interrupt_does_not_hang(folders, tmp_path):
 def test_workers_end_with_the_process_that_started_them(folders, tmp_path, sent):
     many_images(folders)
     process = start_with_workers(folders, tmp_path / "a.json")
-    time.sleep(4)
-    assert len(session_members(process.pid)) > 2
+    wait_until(lambda: len(session_members(process.pid)) > 3)  # itself, the fork server, two workers at the least
     os.kill(process.pid, sent)
     process.wait()
-    deadline = time.monotonic() + 20
-    while session_members(process.pid) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert session_members(process.pid) == []
+    wait_until(lambda: not session_members(process.pid))
+
+
+def wait_until(condition, seconds=30):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def session_members(session):
