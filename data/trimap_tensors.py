@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from data.trimap import BACKGROUND, FOREGROUND, FOREGROUND_FROM, UNKNOWN, UNKNOWN_FROM
@@ -27,3 +28,9 @@ def tensor_to_trimap(trimap: Tensor) -> np.ndarray:
     """The inverse of `trimap_to_tensor`: (1, H, W) of 0, 0.5 and 1 to (H, W) uint8."""
     levels = np.array([BACKGROUND, UNKNOWN, FOREGROUND], np.uint8)
     return levels[(trimap[0] * 2).round().long().numpy()]
+
+
+def resize_trimap_tensor(trimap: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize a (B, 1, H, W) trimap of 0, 0.5 and 1 to (B, 1, *size): a pixel is known only if all it is made of is."""
+    levels = F.interpolate(trimap.float(), size=size, mode="bilinear", antialias=True).clamp(0, 1)
+    return torch.where((levels > 0) & (levels < 1), 0.5, quantise_trimap_tensor(levels))

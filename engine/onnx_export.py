@@ -22,8 +22,8 @@ from data.files import replacing
 from engine.inference.footprint import PICTURE_FLOATS
 from engine.inference.onnx_model import FORMAT, INPUTS, MAX_BYTES, OUTPUTS, PREFIX, OnnxModel
 from engine.onnx_packages import onnx_package
-from modeling.export import TraceableViTMatte
 from modeling.meta_arch import ViTMatte
+from modeling.traceable import TraceableViTMatte
 
 PRECISIONS = ("fp32", "fp16", "int8")
 LOWEST_OPSET = 18  # what PyTorch's exporter writes by itself; higher ones are converted from it

@@ -24,7 +24,7 @@ from engine.inference import Predictor
 from engine.inference.onnx_model import FORMAT, PREFIX, OnnxModel
 from engine.onnx_export import _example, export_onnx
 from modeling.backbone import ViT
-from modeling.export.backbone import TraceableViT
+from modeling.traceable.backbone import TraceableViT
 from tools import export_onnx as tool
 
 SMALL = [

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from modeling.decoder import DetailCapture, sparse
 from modeling.decoder.receptive_field import ReceptiveField
+from tools.resident_memory import peak_gib, resident_gib
 
 SHARES = (0.1, 0.2, 0.4, 1.0)
 DENSE = None
@@ -89,15 +90,9 @@ def _decode_and_measure(size: tuple[int, int], share: float | None, threads: int
     torch.set_num_threads(threads)
     case = make_case(size, share)
     seconds(make_case((64, 64), share))  # what libraries allocate once
-    before = _resident_memory("VmRSS")
+    before = resident_gib()
     seconds(case)
-    return _resident_memory("VmHWM") - before
-
-
-def _resident_memory(field: str) -> float:
-    """MiB of this process: VmRSS now, VmHWM at its peak. Unlike getrusage's, this peak is not the parent's."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split(f"{field}:")[1].split()[0]) / 2**10
+    return (peak_gib() - before) * 2**10
 
 
 def main() -> None:

@@ -35,6 +35,7 @@ from modeling.criterion import MattingCriterion
 from modeling.decoder import DetailCapture
 from modeling.meta_arch import ViTMatte
 from modeling.pretrained import MattingArchitecture, convert
+from tools.resident_memory import peak_gib
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESERVE = 1.5 * 2**30  # bytes of the machine's memory that transformers' model may not take
@@ -163,12 +164,6 @@ def our_model(theirs: VitMatteForImageMatting) -> ViTMatte:
     )
     model.load_state_dict(conversion.model)
     return model.eval()
-
-
-def peak_gib() -> float:
-    """This process's highest resident memory (Linux); ru_maxrss would begin with the parent's."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 2**20
 
 
 if __name__ == "__main__":

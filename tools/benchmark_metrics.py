@@ -95,17 +95,16 @@ def evaluate_in_a_process(folder: str, workers: int) -> tuple[float, float]:
     The peak is of the process that is started (on Linux): with one worker, of what every worker takes.
     """
     script = (
-        "import sys; from metrics import score_folders; f = sys.argv[1]; "
+        "import sys; from metrics import score_folders; from tools.resident_memory import peak_gib; f = sys.argv[1]; "
         "result = score_folders(f + '/pred', f + '/alpha', f + '/trimap', num_workers=int(sys.argv[2])); "
         "assert not result.failed; "
-        "lines = [line for line in open('/proc/self/status') if line.startswith('VmHWM')]; "
-        "print(lines[0].split()[1])"  # not ru_maxrss, which begins with the parent's
+        "print(peak_gib())"
     )
     start = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-c", script, folder, str(workers)], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    return time.perf_counter() - start, int(done.stdout) / 2**10  # KiB
+    return time.perf_counter() - start, float(done.stdout) * 2**10
 
 
 def median_seconds(function: Callable[[], object], repeats: int) -> tuple[float, object]:

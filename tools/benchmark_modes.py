@@ -26,6 +26,7 @@ from engine.config import build, load_config
 from engine.inference import Predictor
 from engine.inference.predict import Plan
 from metrics import mean_scores, score_image
+from tools.resident_memory import peak_gib
 
 SEED = 3_000_003  # no training and no demo draws it
 MODES = {
@@ -96,12 +97,6 @@ def measure(options: argparse.Namespace, what: str, choice: str) -> dict[str, fl
         seconds += time.perf_counter() - started
         scores.append(score_image(pred_alpha, alpha, trimap, ["sad", "mse"]))
     return mean_scores(scores, metrics=["sad", "mse"]) | {"seconds": seconds, "peak": peak_gib()}
-
-
-def peak_gib() -> float:
-    """This process's highest resident memory (Linux); ru_maxrss would begin with the parent's."""
-    status = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 2**20
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from modeling.criterion import MattingCriterion
 from modeling.decoder import DetailCapture
 from modeling.meta_arch import ViTMatte
 from tools.public_model import PublicMatting
+from tools.resident_memory import peak_gib
 
 HYBRID = {"windowed": [0, 1, 3, 4, 6, 7, 9, 10], "residual": [2, 5, 8, 11]}
 AS_PUBLISHED = {"windowed": [1, 4, 7, 10], "residual": [1, 4, 7, 10]}
@@ -73,8 +74,7 @@ def peak_memory(build, pattern: dict[str, list[int]], size: int) -> float:
 
 def _predict_and_measure(build, pattern: dict[str, list[int]], size: int) -> float:
     predict(build(**pattern), size)
-    status = Path("/proc/self/status").read_text().splitlines()  # ru_maxrss would begin with the parent's
-    return int(next(line for line in status if line.startswith("VmHWM")).split()[1]) / 2**20
+    return peak_gib()
 
 
 def main() -> None:

@@ -89,10 +89,9 @@ class Predictor:
 
     def plan(self, height: int, width: int) -> Plan:
         """How an image of this size will be worked on; where nothing fits, the smallest there is."""
-        budget = free_bytes(self.device) if self.max_memory is None else self.max_memory
         largest_view = max(view.scale for view in self.views)
         height, width = (round(side * largest_view) for side in self.padded_shape(height, width))
-        plans = list(self._plans(height, width))
+        plans, budget = self._plans(height, width), self._budget()
         return next((plan for plan in plans if plan.nbytes <= budget), plans[-1])
 
     def padded_shape(self, height: int, width: int) -> tuple[int, int]:
@@ -109,8 +108,7 @@ class Predictor:
         plan = self.plan(*shape)
         if plan.mode != "whole":
             return 1
-        budget = free_bytes(self.device) if self.max_memory is None else self.max_memory
-        return max(1, min(self.batch_size, budget // plan.nbytes))
+        return max(1, min(self.batch_size, self._budget() // plan.nbytes))
 
     def __call__(
         self, images: Sequence[np.ndarray], trimaps: Sequence[np.ndarray], plan: Plan | None = None
@@ -165,6 +163,9 @@ class Predictor:
                 lambda *tile: predict_views(predict, *tile, self.views), image, trimap, plan.tile, overlap
             )
         return predict_views(predict, image, trimap, self.views)
+
+    def _budget(self) -> int:
+        return free_bytes(self.device) if self.max_memory is None else self.max_memory
 
     def _plans(self, height: int, width: int) -> list[Plan]:
         """The plans that the mode allows, the best first."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.trimap_tensors import quantise_trimap_tensor
+from data.trimap_tensors import resize_trimap_tensor
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 
@@ -55,9 +55,7 @@ def _seen(image: Tensor, trimap: Tensor, view: View) -> tuple[Tensor, Tensor]:
     if view.scale != 1:
         size = [max(1, round(side * view.scale)) for side in image.shape[-2:]]
         image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
-        # a pixel is known only if all it is made of is known: anything between the levels is unknown
-        levels = F.interpolate(trimap.float(), size=size, mode="bilinear", antialias=True)
-        trimap = torch.where((levels > 0) & (levels < 1), 0.5, quantise_trimap_tensor(levels))
+        trimap = resize_trimap_tensor(trimap, size)
     if view.flip:
         image, trimap = image.flip(-1), trimap.flip(-1)
     return image, trimap

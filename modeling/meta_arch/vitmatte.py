@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.trimap_tensors import quantise_trimap_tensor
+from data.trimap_tensors import quantise_trimap_tensor, resize_trimap_tensor
 from modeling.colour_prior import ColourPrior
 
 
@@ -115,9 +115,8 @@ class ViTMatte(nn.Module):
         patch = self.backbone.patch_size
         grid = [side // patch for side in inputs.shape[-2:]]
         size = [patch * -(-side // scale) for side in grid]  # whole patches, so that the grids cover the same image
-        small = F.interpolate(inputs, size=size, mode="bilinear", antialias=True)
-        known = quantise_trimap_tensor(small[:, 3:].clamp(0, 1))
-        small[:, 3:] = torch.where((small[:, 3:] > 0) & (small[:, 3:] < 1), 0.5, known)
+        image = F.interpolate(inputs[:, :3], size=size, mode="bilinear", antialias=True)
+        small = torch.cat([image, resize_trimap_tensor(inputs[:, 3:], size)], dim=1)
         return F.interpolate(self.backbone(small), size=grid, mode="bilinear")
 
 

@@ -8,8 +8,8 @@ from data.errors import InputError
 from data.trimap import FOREGROUND_FROM, UNKNOWN_FROM
 from modeling.backbone import ViT
 from modeling.decoder import DetailCapture
-from modeling.export.backbone import TraceableViT
 from modeling.meta_arch import ViTMatte
+from modeling.traceable.backbone import TraceableViT
 
 
 class TraceableViTMatte(nn.Module):

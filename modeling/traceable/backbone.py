@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from modeling.backbone import ViT
 from modeling.backbone.blocks import Block
-from modeling.export.attention import TraceableAttention
+from modeling.traceable.attention import TraceableAttention
 
 
 class TraceableBlock(nn.Module):
