@@ -95,8 +95,10 @@ def main(arguments: list[str] | None = None) -> int:
     jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
 
     from engine.inference import Predictor, run_jobs
+    from engine.inference.allocator import keep_freed_memory
     from engine.inference.memory import parse_bytes
 
+    keep_freed_memory()
     model, device = model_of_file(arguments) if arguments.onnx is not None else model_of_config(arguments)
     predictor = Predictor(
         model,

@@ -4,16 +4,16 @@
 
 Both models get the same random weights: transformers' own are converted as preprocess.py does. Every measurement is a
 process of its own, ours and theirs in turn; the ratio is the median of the pairs' ratios. Time is of one prediction
-after a small one as a warm-up, from a normalised tensor to alpha; memory is the process's highest resident memory,
-libraries and weights included. transformers' model is given all the memory there is less a reserve; what needs more is
-reported as not run. Trimaps are bands around a blob's outline, as wide as the share of unknown pixels asks.
+after another as a warm-up, of the same size up to 1024 and of 256 x 256 above, from a tensor in memory to alpha;
+memory is the process's highest resident memory, libraries and weights included. A process that leaves the machine
+less than a reserve of memory is ended and reported as not run. Trimaps are bands around a blob's outline, as wide as
+the share of unknown pixels asks. With --precision bf16 ours runs under autocast; theirs stays in float32.
 """
 
 import argparse
 import json
-import os
 import platform
-import resource
+import shlex
 import statistics
 import subprocess
 import sys
@@ -30,6 +30,8 @@ from torch import Tensor, nn
 from transformers import VitDetConfig, VitMatteConfig, VitMatteForImageMatting
 from transformers import __version__ as transformers_version
 
+from engine.inference.allocator import keep_freed_memory
+from engine.inference.memory import system_available
 from modeling.backbone import ViT
 from modeling.criterion import MattingCriterion
 from modeling.decoder import DetailCapture
@@ -38,21 +40,22 @@ from modeling.pretrained import MattingArchitecture, convert
 from tools.resident_memory import peak_gib
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-RESERVE = 1.5 * 2**30  # bytes of the machine's memory that transformers' model may not take
+RESERVE = 0.5 * 2**30  # bytes of the machine's memory that a model may not take
+WARM_UP_LIMIT = 1024  # side up to which the warm-up is of the size that is measured
 ROW = "{:>6} {:>8}  {:>8} {:>8} {:>6}   {:>6} {:>6} {:>6}   {:>8}"
 
 
 def main() -> None:
     options = parse_arguments()
     if options.measure:
-        measure(*options.measure)
+        measure(*options.measure, options.precision)
         return
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, transformers {transformers_version}"
-    print(f"{platform.machine()}, {torch.get_num_threads()} threads, {versions}; VitMatte-S, float32, random weights")
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads, {versions}; ours in {options.precision}")
     print(ROW.format("side", "unknown", "theirs s", "ours s", "ratio", "GiB", "GiB", "share", "max diff"))
     for side in options.sizes:
         for share in options.shares:
-            print(compare(side, share, options.repeats if side <= 1024 else 1), flush=True)
+            print(compare(side, share, options.repeats if side <= 1024 else 1, options.precision), flush=True)
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -60,15 +63,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048, 4096], help="sides of square images")
     parser.add_argument("--shares", type=int, nargs="+", default=[10, 20, 40], help="unknown pixels, percent")
     parser.add_argument("--repeats", type=int, default=3, help="of images up to 1024; larger ones run once")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of ours")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)  # model, side, share, file for alpha
     return parser.parse_args()
 
 
-def compare(side: int, share: int, repeats: int) -> str:
+def compare(side: int, share: int, repeats: int, precision: str) -> str:
     """Measure both models in turn and return the row of the table."""
     with tempfile.TemporaryDirectory() as folder:
         files = {name: str(Path(folder) / f"{name}.npy") for name in ("theirs", "ours")}
-        runs = [{name: run(name, side, share, file) for name, file in files.items()} for _ in range(repeats)]
+        runs = [{name: run(name, side, share, file, precision) for name, file in files.items()} for _ in range(repeats)]
         ours = [each["ours"] for each in runs]
         seconds = statistics.median(each["seconds"] for each in ours)
         peak = max(each["peak"] for each in ours)
@@ -86,41 +90,54 @@ def compare(side: int, share: int, repeats: int) -> str:
     )  # fmt: skip
 
 
-def run(name: str, side: int, share: int, file: str) -> dict[str, float] | None:
+def run(name: str, side: int, share: int, file: str, precision: str) -> dict[str, float] | None:
     """Measure one model in a process of its own; None if it ran out of memory."""
-    command = [sys.executable, __file__, "--measure", name, str(side), str(share), file]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode and "memory" in done.stderr.lower():
+    command = [sys.executable, __file__, "--precision", precision, "--measure", name, str(side), str(share), file]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            if system_available() < RESERVE:
+                process.kill()
+                return None
+            time.sleep(0.05)
+        printed, complaint = process.communicate()
+    if process.returncode == 0:
+        return json.loads(printed)
+    if "can't allocate memory" in complaint:  # one tensor of more than there is
         return None
-    done.check_returncode()
-    return json.loads(done.stdout)
+    raise RuntimeError(f"{shlex.join(command)} ended with {process.returncode}: {complaint}")
 
 
-def measure(name: str, side: str, share: str, file: str) -> None:
+def measure(name: str, side: str, share: str, file: str, precision: str) -> None:
     """Predict once, save alpha and print seconds and GiB at peak."""
     model = transformers_model()
-    model = model if name == "theirs" else our_model(model)
-    if name == "theirs":
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-        mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        limit = int(mapped + available - RESERVE)  # of addresses: those mapped already hardly count as memory
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    with torch.inference_mode():
-        predict(model, 256, 20)
+    if name == "ours":
+        model = our_model(model)
+        keep_freed_memory()  # as inference.py does
+    image, trimap = random_image(int(side)), trimap_of(int(side), int(share))
+    lower = name == "ours" and precision == "bf16"
+    with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=lower):
+        if int(side) <= WARM_UP_LIMIT:
+            predict(model, image, trimap)
+        else:
+            predict(model, random_image(256), trimap_of(256, int(share)))
         started = time.perf_counter()
-        alpha = predict(model, int(side), int(share))
+        alpha = predict(model, image, trimap)
         seconds = time.perf_counter() - started
     np.save(file, alpha.numpy()[0, 0])
     print(json.dumps({"seconds": seconds, "peak": peak_gib()}))
 
 
-def predict(model: nn.Module, side: int, share: int) -> Tensor:
-    """Alpha (1, 1, side, side) of a random image; both models are given what they take, ready made."""
-    image, trimap = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1)), trimap_of(side, share)
+def predict(model: nn.Module, image: Tensor, trimap: Tensor) -> Tensor:
+    """Alpha (1, 1, H, W); both models are given what they take."""
     if isinstance(model, ViTMatte):
         return model({"image": image, "trimap": trimap})["phas"]
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
     return model(pixel_values=torch.cat([(image - mean) / std, trimap], dim=1)).alphas
+
+
+def random_image(side: int) -> Tensor:
+    """(1, 3, side, side) in [0, 1], the same in every process."""
+    return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1))
 
 
 def trimap_of(side: int, share: int) -> Tensor:

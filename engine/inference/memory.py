@@ -38,10 +38,11 @@ def free_bytes(device: torch.device) -> int:
         return int(SHARE_OF_FREE * (free + reusable))
     if device.type == "mps":
         return int(SHARE_OF_FREE * (torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()))
-    return int(SHARE_OF_FREE * min(_system_available(), _control_group_left()))
+    return int(SHARE_OF_FREE * min(system_available(), _control_group_left()))
 
 
-def _system_available() -> int:
+def system_available() -> int:
+    """Bytes of main memory that a program may take now without another being swapped out."""
     meminfo = Path("/proc/meminfo")
     if meminfo.exists():
         for line in meminfo.read_text().splitlines():

@@ -8,6 +8,7 @@ from torchvision.ops import StochasticDepth
 from modeling.backbone.relative_positions import num_distances, relative_attention
 from modeling.backbone.rope import rotate
 from modeling.backbone.windows import windowed_attention
+from modeling.linear import Linear, linear
 
 
 class PatchEmbed(nn.Module):
@@ -57,8 +58,8 @@ class Attention(nn.Module):
         self.window_size = window_size
         self.pad_windows = pad_windows
         self.prefix_update = prefix_update
-        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
-        self.proj = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj = Linear(dim, dim)
         self.rel_pos_h = self.rel_pos_w = None
         if rel_pos_grid is not None:  # zero at the start, as in ViTDet
             self.rel_pos_h, self.rel_pos_w = (
@@ -68,7 +69,7 @@ class Attention(nn.Module):
     def forward(self, tokens: Tensor, grid: tuple[int, int], rotation: tuple[Tensor, Tensor] | None) -> Tensor:
         """(B, P + HW, dim) -> the same; `rotation` as from RotaryPositions."""
         bias = None if self.qkv.bias is None else F.pad(self._query_bias(), (0, 2 * tokens.shape[-1]))
-        q, k, v = self._heads(F.linear(tokens, self.qkv.weight, bias), 3)
+        q, k, v = self._heads(linear(tokens, self.qkv.weight, bias), 3)
         if rotation is not None:
             q, k = rotate(q, *rotation), rotate(k, *rotation)
         if self.window_size:
@@ -87,8 +88,8 @@ class Attention(nn.Module):
         dim = tokens.shape[-1]
         num_prefix = tokens.shape[1] - grid[0] * grid[1]
         query_bias = None if self.qkv.bias is None else self._query_bias()
-        (q,) = self._heads(F.linear(tokens[:, num_prefix + patches], self.qkv.weight[:dim], query_bias), 1)
-        k, v = self._heads(F.linear(tokens, self.qkv.weight[dim:]), 2)
+        (q,) = self._heads(linear(tokens[:, num_prefix + patches], self.qkv.weight[:dim], query_bias), 1)
+        k, v = self._heads(linear(tokens, self.qkv.weight[dim:]), 2)
         if rotation is not None:
             q, k = rotate(q, *(table[patches] for table in rotation)), rotate(k, *rotation)
         if self.rel_pos_h is None:
@@ -131,12 +132,11 @@ class Mlp(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        self.fc1 = Linear(dim, hidden_dim, gelu=True)
+        self.fc2 = Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
+        return self.fc2(self.fc1(x))
 
 
 class SwiGLU(nn.Module):
@@ -144,9 +144,9 @@ class SwiGLU(nn.Module):
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
         super().__init__()
-        self.w1 = nn.Linear(dim, hidden_dim)
-        self.w2 = nn.Linear(dim, hidden_dim)
-        self.w3 = nn.Linear(hidden_dim, dim)
+        self.w1 = Linear(dim, hidden_dim)
+        self.w2 = Linear(dim, hidden_dim)
+        self.w3 = Linear(hidden_dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.w3(F.silu(self.w1(x)) * self.w2(x))

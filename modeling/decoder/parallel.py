@@ -20,6 +20,7 @@ def for_each(function: Callable[[Item], None], items: Iterable[Item], device: to
     if threads == 1:
         deque(map(function, items), maxlen=0)
         return
+    items = list(items)  # while this thread still has torch's number of threads
     inference = torch.is_inference_mode_enabled()  # belongs to a thread, as gradient mode does
 
     def call(item: Item) -> None:

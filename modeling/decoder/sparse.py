@@ -134,7 +134,11 @@ def cheapest_tiles(mask: Tensor, work: Callable[[int], int]) -> TileList:
 
 def chunks(tiles: TileList, values: int) -> Iterator[tuple[int, TileList]]:
     """Yield start and tiles of pieces to be computed together, where each tile has `values` intermediate values."""
-    size = max(1, CHUNK_VALUES // values)
+    if len(tiles) == 0:
+        return
+    pieces = -(-len(tiles) // max(1, CHUNK_VALUES // values))
+    rounds = -(-pieces // torch.get_num_threads())  # all threads have work until the end
+    size = -(-len(tiles) // (rounds * torch.get_num_threads()))
     for start in range(0, len(tiles), size):
         yield start, tiles[start : start + size]
 

@@ -14,19 +14,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from modeling.linear import linear
+
 TAPS = 3
 
 
 @dataclass(frozen=True)
 class UpsampledConv:
-    """Weights of a 3x3 convolution as one matrix per row of taps: (3, in, 3 * out), columns (tap in the row, out)."""
+    """Weights of a 3x3 convolution as one matrix per row of taps: (3, 3 * out, in), rows (tap in the row, out)."""
 
     mixing: Tensor
 
     @classmethod
     def of(cls, weight: Tensor) -> "UpsampledConv":
         """`weight` (out, in, 3, 3) of a convolution with padding 1 over the upsampled map."""
-        return cls(weight.permute(2, 1, 3, 0).flatten(2).contiguous())
+        return cls(weight.permute(2, 3, 0, 1).flatten(1, 2).contiguous())
 
     def add_to(self, out: Tensor, patches: Tensor, vertical: Tensor, horizontal: Tensor) -> None:
         """Add to `out` (n, side, side, out), in place, the convolution of the upsampled `patches` (n, low, low, in).
@@ -40,14 +42,14 @@ class UpsampledConv:
         pixels = patches.flatten(0, 2)
         rows_done = torch.zeros(count, side, low * TAPS * channels, dtype=out.dtype, device=out.device)
         for mixing, weights in zip(self.mixing, vertical.permute(3, 0, 1, 2).contiguous(), strict=True):
-            mixed = torch.mm(pixels, mixing).view(count, low, low * TAPS * channels)
+            mixed = linear(pixels, mixing).view(count, low, low * TAPS * channels)
             rows_done.baddbmm_(weights, mixed)
         weights = horizontal.flatten(1).expand(count * side, -1, -1)  # (n * side, side, low * 3)
         out.view(count * side, side, channels).baddbmm_(weights, rows_done.view(count * side, low * TAPS, channels))
 
     def work(self, side: int, low: int) -> int:
         """Multiplications for a patch of side x side outputs from low x low pixels."""
-        channels = self.mixing.shape[2] // TAPS
+        channels = self.mixing.shape[1] // TAPS
         return low**2 * self.mixing.numel() + TAPS * low * side * (TAPS * low + side) * channels
 
 
