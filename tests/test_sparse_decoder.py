@@ -5,13 +5,13 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from modeling.backbone import ViT
 from modeling.criterion import MattingCriterion
-from modeling.decoder import DetailCapture, sparse
+from modeling.decoder import DetailCapture, bands, detail_capture, sparse
 from modeling.decoder.receptive_field import ReceptiveField
 from modeling.decoder.upsampled_conv import UpsampledConv, axis_weights, low_length, low_start
 from modeling.meta_arch import ViTMatte
@@ -110,6 +110,37 @@ def test_no_seams_with_any_tile_side(monkeypatch, side, chunk_values):
     decoder = make_decoder()
     unknown = torch.cat([torch.ones(1, 1, 112, 208, dtype=torch.bool), band((112, 208), 0.1)])
     assert_equals_dense(decoder, *make_inputs(decoder, 2, (112, 208)), unknown)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(unknown=unknown_regions(), widths=st.sampled_from(list(WIDTHS)), pixels=st.sampled_from([1, 1000, 5000]))
+def test_bands_equal_the_whole(monkeypatch, unknown, widths, pixels):
+    for module in (bands, detail_capture):
+        monkeypatch.setattr(module, "BAND_PIXELS", pixels)
+    decoder = make_decoder(**WIDTHS[widths])
+    assert_equals_dense(decoder, *make_inputs(decoder, len(unknown), unknown.shape[-2:]), unknown)
+
+
+def test_large_images_are_never_decoded_densely_for_memory(monkeypatch):
+    monkeypatch.setattr(sparse, "is_cheaper", lambda *arguments: False)
+    monkeypatch.setattr(detail_capture, "BAND_PIXELS", 64 * 64 - 1)
+    decoder = make_decoder()
+    monkeypatch.setattr(decoder, "_decode_all", None)
+    features, images = make_inputs(decoder, 1, (64, 64))
+    with torch.no_grad():
+        assert decoder(features, images, torch.ones(1, 1, 64, 64, dtype=torch.bool)).std() > 0
+
+
+def test_a_band_reads_all_that_its_pixels_depend_on_and_little_more(monkeypatch):
+    """For any depth: what the receptive field of a band marks lies within the rows that the band is given."""
+    for depth in range(1, 6):
+        side = 2**depth
+        unknown = torch.zeros(1, 1, 16 * side, side, dtype=torch.bool)
+        unknown[..., 8 * side : 9 * side, :] = True  # one row of features
+        rows = ReceptiveField.of(unknown[:, 0], depth).features.any(dim=2).nonzero()[:, 1]
+        assert rows.min() >= 8 - bands.HALO
+        assert rows.max() <= 8 + bands.HALO
+        assert rows.max() - rows.min() >= 2 * (bands.HALO - 1)
 
 
 def test_threads_give_the_same_and_leave_torch_as_it_was():
@@ -248,7 +279,6 @@ def test_dense_where_that_is_cheaper(monkeypatch):
     assert cheaper(everything)
     assert not cheaper(everything, narrow)
     assert cheaper(band((1024, 1024), 0.01), narrow)
-    assert cheaper(everything.repeat(5, 1, 1, 1), narrow)  # the dense decoder would take too much memory
 
 
 def small_model(sparse_decoding: bool) -> ViTMatte:

@@ -35,7 +35,7 @@ class OnnxFootprint(Footprint):
         attention: bytes a squared pixel.
     """
 
-    attention: float
+    attention: float = 0
 
     def whole(self, pixels: int, encoder_scale: int = 1) -> int:
         return super().whole(pixels, encoder_scale) + int(self.attention * (pixels / encoder_scale**2) ** 2)
@@ -71,7 +71,7 @@ class OnnxModel(nn.Module):
         )
         self.pixel_mean = torch.tensor(_numbers(path, metadata, "pixel_mean", 3))
         pixel, attention = _numbers(path, metadata, "footprint", 2)
-        self.footprint = OnnxFootprint(pixel, 0, 0, attention)
+        self.footprint = OnnxFootprint(pixel, attention=attention)
         self.session = _session(runtime, path, content, threads or torch.get_num_threads(), self.device)
         _check_signature(path, self.session)
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modeling.decoder import sparse
+from modeling.decoder.bands import BAND_PIXELS, decode_in_bands
 from modeling.decoder.folding import fold_norm
 from modeling.decoder.receptive_field import ReceptiveField
 
@@ -121,10 +122,12 @@ class DetailCapture(nn.Module):
             images: (B, img_chans, H, W).
             unknown: (B, 1, H, W) bool, the pixels whose alpha is asked for; the others are then 0. At inference,
                 without gradients, only what these pixels depend on is computed where that is cheaper (see
-                sparse.py). None asks for all pixels.
+                sparse.py), and large images in bands (see bands.py). None asks for all pixels.
         """
         if unknown is None or self.training or torch.is_grad_enabled():
             return self._decode_all(features, images)
+        if unknown.numel() > BAND_PIXELS:
+            return decode_in_bands(self._decode_sparsely, features, images, unknown)
         field = ReceptiveField.of(unknown[:, 0], len(self.fusion_blks))
         if sparse.is_cheaper(self, field, unknown[:, 0]):
             return sparse.decode(self, features, images, field, unknown[:, 0])
@@ -136,6 +139,10 @@ class DetailCapture(nn.Module):
         The other features may hold any finite value: forward with the same `unknown` returns the same.
         """
         return ReceptiveField.of(unknown[:, 0], len(self.fusion_blks)).features[:, None]
+
+    def _decode_sparsely(self, features: Tensor, images: Tensor, unknown: Tensor) -> Tensor:
+        field = ReceptiveField.of(unknown[:, 0], len(self.fusion_blks))
+        return sparse.decode(self, features, images, field, unknown[:, 0])
 
     def _decode_all(self, features: Tensor, images: Tensor) -> Tensor:
         # convolutions are up to twice as fast in channels-last memory, and the features arrive in it

@@ -24,18 +24,15 @@ DENSE_PIXEL = 4_000  # for a pixel of full resolution, what is not multiplicatio
 SPARSE_PRODUCT = 0.7  # for a multiplication of the dense decoder that the sparse one saves or does otherwise
 SPARSE_PIXEL = 15_000  # for a pixel of full resolution in an active tile: indices, gathering, resampling
 SPARSE_CALL = 5e8  # for a call
-DENSE_LIMIT = 2048 * 2048  # pixels; the dense decoder's memory, some 700 bytes for each, decides above
 
 
 def is_cheaper(decoder: nn.Module, field: ReceptiveField, unknown: Tensor) -> bool:
     """Whether `decode` takes less time than the dense decoder, judged by the share of tiles that it computes.
 
     With the widths of ViTMatte-S it does from 256 x 256 on, even where all is unknown; the narrower the network, the
-    larger the image and the smaller the unknown region must be. Beyond DENSE_LIMIT it is always taken as cheaper.
+    larger the image and the smaller the unknown region must be.
     """
     pixels = unknown.numel()
-    if pixels > DENSE_LIMIT:
-        return True
     share = tile_share(unknown)
     head = decoder.matting_head.matting_convs[0].weight.numel()
     last = decoder.fusion_blks[-1].conv.conv.weight.numel()
