@@ -5,13 +5,13 @@ import copy
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from modeling.backbone import ViT
 from modeling.criterion import MattingCriterion
-from modeling.decoder import DetailCapture, bands, detail_capture, sparse
+from modeling.decoder import DetailCapture, bands, sparse
 from modeling.decoder.receptive_field import ReceptiveField
 from modeling.decoder.upsampled_conv import UpsampledConv, axis_weights, low_length, low_start
 from modeling.meta_arch import ViTMatte
@@ -112,26 +112,25 @@ def test_no_seams_with_any_tile_side(monkeypatch, side, chunk_values):
     assert_equals_dense(decoder, *make_inputs(decoder, 2, (112, 208)), unknown)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(unknown=unknown_regions(), widths=st.sampled_from(list(WIDTHS)), pixels=st.sampled_from([1, 1000, 5000]))
-def test_bands_equal_the_whole(monkeypatch, unknown, widths, pixels):
-    for module in (bands, detail_capture):
-        monkeypatch.setattr(module, "BAND_PIXELS", pixels)
+def test_bands_equal_the_whole(unknown, widths, pixels):
     decoder = make_decoder(**WIDTHS[widths])
+    decoder.band_pixels = pixels
     assert_equals_dense(decoder, *make_inputs(decoder, len(unknown), unknown.shape[-2:]), unknown)
 
 
 def test_large_images_are_never_decoded_densely_for_memory(monkeypatch):
     monkeypatch.setattr(sparse, "is_cheaper", lambda *arguments: False)
-    monkeypatch.setattr(detail_capture, "BAND_PIXELS", 64 * 64 - 1)
     decoder = make_decoder()
+    decoder.band_pixels = 64 * 64 - 1
     monkeypatch.setattr(decoder, "_decode_all", None)
     features, images = make_inputs(decoder, 1, (64, 64))
     with torch.no_grad():
         assert decoder(features, images, torch.ones(1, 1, 64, 64, dtype=torch.bool)).std() > 0
 
 
-def test_a_band_reads_all_that_its_pixels_depend_on_and_little_more(monkeypatch):
+def test_a_band_reads_all_that_its_pixels_depend_on_and_little_more():
     """For any depth: what the receptive field of a band marks lies within the rows that the band is given."""
     for depth in range(1, 6):
         side = 2**depth

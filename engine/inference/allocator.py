@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from typing import Any
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 KEEP = 2**30  # bytes; what tensors of one prediction take
@@ -17,7 +18,16 @@ def keep_freed_memory() -> bool:
     Returns:
         whether the C library could be told; others than glibc are left as they are.
     """
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    mallopt = _c_function("mallopt")
     return mallopt is not None and all(mallopt(option, KEEP) == 1 for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD))
+
+
+def return_freed_memory() -> None:
+    """Give back to the system what is kept: tensors of another size would leave gaps in it, and take more beside."""
+    malloc_trim = _c_function("malloc_trim")
+    if malloc_trim is not None:
+        malloc_trim(0)
+
+
+def _c_function(name: str) -> Any:
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from modeling.decoder.bands import BAND_PIXELS
-
 FLOAT = 4
 TOKEN_WIDTHS = 14  # embeddings a token holds at the peak of a block: stream, norm, queries, keys, values, windows
 PICTURE_FLOATS = 15  # a pixel: the image, normalised, joined with the trimap, and alpha
+CANVAS_FLOATS = 12  # a pixel of an image in tiles: the image, its trimap, and the sums that the tiles are blended in
 PRIOR_FLOATS = 4  # a pixel, for each channel of a colour prior: blurs and estimates beside the channel itself
 FIXED = 150 * 2**20  # what does not grow: chunks of attention and tiles, buffers of the libraries
 UNKNOWN_MODEL = 1200  # bytes a pixel for a model without the parts we know
@@ -23,12 +22,14 @@ class Footprint:
         encoder: bytes a pixel of what the encoder sees.
         features: bytes a pixel of what the encoder leaves to the decoder.
         band: bytes a pixel of what the decoder works on at once. Encoder and decoder do not peak together.
+        band_pixels: how much the decoder works on at once.
     """
 
     picture: float
     encoder: float = 0
     features: float = 0
     band: float = 0
+    band_pixels: int = 0
 
     @classmethod
     def of(cls, model: nn.Module) -> "Footprint":
@@ -45,14 +46,15 @@ class Footprint:
             encoder=FLOAT * TOKEN_WIDTHS * features,
             features=FLOAT * features,
             band=FLOAT * (maps + decoder.img_chans),
+            band_pixels=decoder.band_pixels,
         )
 
     def whole(self, pixels: int, encoder_scale: int = 1) -> int:
         """Bytes for an image of so many pixels, its encoder at 1 / `encoder_scale`."""
         encoder = pixels * self.encoder / encoder_scale**2
-        decoder = pixels * self.features + min(pixels, BAND_PIXELS) * self.band
+        decoder = pixels * self.features + min(pixels, self.band_pixels) * self.band
         return int(FIXED + pixels * self.picture + max(encoder, decoder))
 
     def tiles(self, pixels: int, tile_pixels: int) -> int:
         """Bytes for tiles of an image: the model sees one tile at a time."""
-        return int(self.whole(min(tile_pixels, pixels)) + pixels * FLOAT * PICTURE_FLOATS / 2)
+        return int(self.whole(min(tile_pixels, pixels)) + pixels * FLOAT * CANVAS_FLOATS)

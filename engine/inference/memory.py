@@ -1,5 +1,6 @@
 """How much memory there is, and how users write amounts of it."""
 
+import math
 import os
 import re
 from pathlib import Path
@@ -20,10 +21,16 @@ def parse_bytes(text: str) -> int:
         InputError: anything else, or nothing left to work in.
     """
     match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]I?)?B?\s*", text, re.IGNORECASE)
-    amount = int(float(match[1]) * UNITS[(match[2] or "").upper()]) if match else 0
-    if amount < 2**20:
+    amount = float(match[1]) * UNITS[(match[2] or "").upper()] if match else 0
+    if not 2**20 <= amount < 2**63:
         raise InputError(f"--max-memory: expected an amount such as 6GB or 900MiB, got {text!r}")
-    return amount
+    return int(amount)
+
+
+def amount_text(nbytes: int) -> str:
+    """Write an amount as parse_bytes reads it, rounded up: 180MiB, 3.2GiB."""
+    mebibytes = -(-nbytes // 2**20)
+    return f"{mebibytes}MiB" if mebibytes < 2**10 else f"{math.ceil(mebibytes / 2**10 * 10) / 10:g}GiB"
 
 
 def free_bytes(device: torch.device) -> int:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from data.errors import InputError
 from data.trimap import UNKNOWN, fuse_with_trimap
 from data.trimap_tensors import trimap_to_tensor
+from engine.inference.allocator import return_freed_memory
 from engine.inference.footprint import Footprint
-from engine.inference.memory import free_bytes
+from engine.inference.memory import amount_text, free_bytes
 from engine.inference.tiles import predict_in_tiles
 from engine.inference.views import VIEWS, predict_views
 from engine.precision import DTYPES
@@ -85,14 +86,26 @@ class Predictor:
         self.views = VIEWS[views]
         self.dtype = DTYPES.get(precision)
         self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self._last_shape = None
         self.footprint = getattr(model, "footprint", None) or Footprint.of(model)  # an ONNX file brings its own
 
     def plan(self, height: int, width: int) -> Plan:
-        """How an image of this size will be worked on; where nothing fits, the smallest there is."""
+        """How an image of this size will be worked on.
+
+        Raises:
+            InputError: no way that the mode allows fits.
+        """
         largest_view = max(view.scale for view in self.views)
-        height, width = (round(side * largest_view) for side in self.padded_shape(height, width))
-        plans, budget = self._plans(height, width), self._budget()
-        return next((plan for plan in plans if plan.nbytes <= budget), plans[-1])
+        plans = self._plans(*(round(side * largest_view) for side in self.padded_shape(height, width)))
+        budget = self._budget()
+        plan = next((plan for plan in plans if plan.nbytes <= budget), None)
+        if plan is None:
+            least = min(plans, key=lambda plan: plan.nbytes)
+            raise InputError(
+                f"{width} x {height} pixels take about {amount_text(least.nbytes)} {least}, and "
+                f"{amount_text(budget)} may be used; raise --max-memory, or make the image smaller"
+            )
+        return plan
 
     def padded_shape(self, height: int, width: int) -> tuple[int, int]:
         """The size that the model pads an image to; images that agree in it can share a batch."""
@@ -105,7 +118,10 @@ class Predictor:
         """How many images of a padded shape fit at once."""
         if self.batch_size == 1:
             return 1
-        plan = self.plan(*shape)
+        try:
+            plan = self.plan(*shape)
+        except InputError:  # told when the image's turn comes
+            return 1
         if plan.mode != "whole":
             return 1
         return max(1, min(self.batch_size, self._budget() // plan.nbytes))
@@ -127,6 +143,10 @@ class Predictor:
             InputError: the model's output is not finite, or memory ran out in spite of the plan.
         """
         plan = plan or self.plan(*trimaps[0].shape)
+        shape = self.padded_shape(*trimaps[0].shape)
+        if self.device.type == "cpu" and shape != self._last_shape:
+            return_freed_memory()
+        self._last_shape = shape
         wanted = [index for index, trimap in enumerate(trimaps) if (trimap == UNKNOWN).any()]
         alphas = [trimap.copy() for trimap in trimaps]
         if wanted:
@@ -137,11 +157,13 @@ class Predictor:
 
     def _predict(self, images: Sequence[np.ndarray], trimaps: Sequence[np.ndarray], plan: Plan) -> list[np.ndarray]:
         with torch.inference_mode():
-            batch = _joined([_image_tensor(image) for image in images], _padding_colour(self.model))
-            trimap_batch = _joined([trimap_to_tensor(trimap) for trimap in trimaps], torch.zeros(1))
             try:
+                batch = _joined([_image_tensor(image) for image in images], _padding_colour(self.model))
+                trimap_batch = _joined([trimap_to_tensor(trimap) for trimap in trimaps], torch.zeros(1))
                 phas = self._run(plan, batch.to(self.device), trimap_batch.to(self.device))
-            except (torch.OutOfMemoryError, MemoryError) as error:
+            except (RuntimeError, MemoryError) as error:
+                if not _is_out_of_memory(error):
+                    raise
                 raise InputError(f"out of memory, predicting {plan}; give --max-memory, or --mode tiles") from error
             if not torch.isfinite(phas).all():
                 raise InputError(
@@ -187,6 +209,10 @@ class Predictor:
 def predict_alpha(model: nn.Module, image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
     """Predict the matte of one image as a whole: `Predictor` with its plainest settings."""
     return Predictor(model, mode="whole")([image], [trimap])[0]
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)  # on a CPU
 
 
 def _image_tensor(image: np.ndarray) -> Tensor:

@@ -5,13 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-BAND_PIXELS = 2048 * 2048  # of full resolution in a band, a batch's together; at 50 floats a pixel, 0.8 GiB for ViT-S
 HALO = 3  # rows of features above and below a band that its pixels depend on
 
 Decode = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def decode_in_bands(decode: Decode, features: Tensor, images: Tensor, unknown: Tensor) -> Tensor:
+def decode_in_bands(decode: Decode, features: Tensor, images: Tensor, unknown: Tensor, band_pixels: int) -> Tensor:
     """Alpha where `unknown` is true, 0 elsewhere: (B, 1, H, W) float32, as `decode` computes it of the whole.
 
     Each level of a decoder with d fusions reads one pixel further, and halving the masks between the levels rounds
@@ -21,9 +20,10 @@ def decode_in_bands(decode: Decode, features: Tensor, images: Tensor, unknown: T
     Args:
         decode: maps features, images and unknown pixels of a band to its alpha.
         features, images, unknown: as in DetailCapture.forward.
+        band_pixels: of full resolution in a band, a batch's together; at least one row of features is taken.
     """
     scale = images.shape[-2] // features.shape[-2]
-    step = max(1, BAND_PIXELS // (len(images) * images.shape[-1] * scale))
+    step = max(1, band_pixels // (len(images) * images.shape[-1] * scale))
     alpha = torch.zeros(unknown.shape, device=images.device)
     for start in range(0, features.shape[-2], step):
         core = slice(start * scale, (start + step) * scale)

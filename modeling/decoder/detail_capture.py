@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modeling.decoder import sparse
-from modeling.decoder.bands import BAND_PIXELS, decode_in_bands
+from modeling.decoder.bands import decode_in_bands
 from modeling.decoder.folding import fold_norm
 from modeling.decoder.receptive_field import ReceptiveField
 
@@ -89,7 +89,12 @@ class DetailCapture(nn.Module):
         img_chans: channels of the full-resolution input: RGB, trimap, and any prior (see ColourPrior).
         convstream_out: widths of the detail maps at 1/2, 1/4 and 1/8.
         fusion_out: widths after each fusion, coarse to fine.
+
+    Attributes:
+        band_pixels: larger inputs, a batch's pixels together, are decoded in bands of so many.
     """
+
+    band_pixels = 2048 * 2048  # maps of some 50 floats a pixel: 0.8 GiB for ViT-S
 
     def __init__(
         self,
@@ -126,8 +131,8 @@ class DetailCapture(nn.Module):
         """
         if unknown is None or self.training or torch.is_grad_enabled():
             return self._decode_all(features, images)
-        if unknown.numel() > BAND_PIXELS:
-            return decode_in_bands(self._decode_sparsely, features, images, unknown)
+        if unknown.numel() > self.band_pixels:
+            return decode_in_bands(self._decode_sparsely, features, images, unknown, self.band_pixels)
         field = ReceptiveField.of(unknown[:, 0], len(self.fusion_blks))
         if sparse.is_cheaper(self, field, unknown[:, 0]):
             return sparse.decode(self, features, images, field, unknown[:, 0])
