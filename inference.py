@@ -9,12 +9,12 @@ Known regions of the trimap come out as exactly 0 and 255. Files that cannot be 
 """
 
 import argparse
-import sys
+from contextlib import closing
 
 from tqdm import tqdm
 
 from data.errors import InputError
-from engine.cli import run
+from engine.cli import printable, run, tell, unwinding
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -111,21 +111,23 @@ def main(arguments: list[str] | None = None) -> int:
 
     told = ""
     counts = {"written": 0, "skipped": 0, "failed": 0}
-    with tqdm(total=len(jobs), unit="image", disable=None) as progress:
-        for outcome in run_jobs(predictor, jobs, skip_existing=arguments.skip_existing):
+    outcomes = run_jobs(predictor, jobs, skip_existing=arguments.skip_existing)
+    with closing(outcomes), tqdm(total=len(jobs), unit="image", disable=None) as progress:
+        for outcome in outcomes:
             counts[outcome.status] += 1
             if outcome.remark and outcome.status != "skipped":
                 label = "error" if outcome.status == "failed" else "warning"
-                progress.write(f"{label}: {outcome.remark}", file=sys.stderr)
+                tell(f"{label}: {outcome.remark}", progress.write)
             if outcome.plan not in ("", told):
                 told = outcome.plan
-                progress.write(f"{outcome.job.image}: predicted {told}", file=sys.stderr)
+                tell(f"{outcome.job.image}: predicted {told}", progress.write)
             progress.update()
     place = jobs[0].output if len(jobs) == 1 else jobs[0].output.parent
     done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
-    print(f"{place}: {done}, on {device}")
+    print(printable(f"{place}: {done}, on {device}"))
     return 2 if counts["failed"] else 0
 
 
 if __name__ == "__main__":
-    run(main)
+    with unwinding():
+        run(main)

@@ -21,6 +21,9 @@ from data.trimap import quantise_trimap
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
 _TO_8_BITS = "scale the file to 8 bits and save it as PNG"
 MAX_PIXELS = 400_000_000  # 20000 x 20000: above any photograph, below what exhausts a workstation's memory
+DEEP_CHUNK = 2**20  # pixels of more than 8 bits converted at a time: in float64 all would take 16 bytes each
+NAME_HINT = 50  # characters of its target's name in a temporary file's: with 255 bytes allowed, room for any script
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own guard would refuse from 179 million on; it stays, behind ours
 
 
 def read_rgb(path: str | os.PathLike) -> np.ndarray:
@@ -93,7 +96,7 @@ def read_size(path: str | os.PathLike) -> tuple[int, int]:
     with _opened(path, decode=False) as image:
         width, height = image.size
         exif = Image.Image.getexif(image)  # Pillow's own for PNG would decode the pixels to look behind them
-        turned = exif.get(0x0112, 1) >= 5  # orientations 5 to 8 swap the axes
+        turned = exif.get(0x0112) in (5, 6, 7, 8)  # those orientations swap the axes; a hostile file may hold text
         return (width, height) if turned else (height, width)
 
 
@@ -112,7 +115,7 @@ def images_by_stem(folder: str | os.PathLike, ignore_case: bool = False, recursi
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise InputError(f"{folder}: expected a folder of images, found {_kind(folder)}")
+        raise InputError(f"{folder}: expected a folder of images, found {kind_of(folder)}")
     found: dict[str, Path] = {}
     for path in sorted(_files_under(folder) if recursive else folder.iterdir()):
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or path.is_dir():
@@ -152,6 +155,9 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
         Image.fromarray(image).save(temporary, format="PNG", compress_level=3)
 
 
+_unfinished: set[Path] = set()
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` on success, remove it on any failure.
@@ -162,6 +168,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     special = target.exists() and not target.is_file()
     temporary = _temporary_beside(path, Path(tempfile.gettempdir()) / target.name if special else target)
+    _unfinished.add(temporary)
     try:
         yield temporary
         if special:
@@ -175,6 +182,13 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"{path}: cannot write: {error.strerror or error}") from error
     finally:
+        temporary.unlink(missing_ok=True)
+        _unfinished.discard(temporary)
+
+
+def discard_unfinished() -> None:
+    """Remove the temporary files of writes under way in any thread: for a program that ends without waiting."""
+    for temporary in list(_unfinished):
         temporary.unlink(missing_ok=True)
 
 
@@ -207,7 +221,8 @@ def _temporary_beside(path: str | os.PathLike, target: Path) -> Path:
     """Make an empty file beside `target`, and its folder if needed; errors name `path`."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
+        prefix = f".{target.name[:NAME_HINT]}."
+        descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=prefix, suffix=".part")
     except OSError as error:
         raise InputError(f"{path}: cannot write: {error.strerror}") from error
     os.close(descriptor)
@@ -217,29 +232,34 @@ def _temporary_beside(path: str | os.PathLike, target: Path) -> Path:
 @contextlib.contextmanager
 def _opened(path: str | os.PathLike, decode: bool = True) -> Iterator[Image.Image]:
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: expected an image file, found {_kind(path)}")
     try:
+        if not path.is_file():  # a pipe would keep us waiting
+            raise InputError(f"{path}: expected an image file, found {kind_of(path)}")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit follows
+            warnings.simplefilter("ignore")  # Pillow's: of sizes, our own limit follows, and of metadata
             with Image.open(path) as image:
                 width, height = image.size
                 if width * height > MAX_PIXELS:
-                    raise InputError(f"{path}: {width} x {height} pixels is over the limit of {MAX_PIXELS:,}")
-                if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # a camera's JPEG with its preview
-                    raise InputError(f"{path}: expected a single image, found {image.n_frames} frames")
+                    raise InputError(
+                        f"{path}: {width} x {height} pixels is over the limit of {MAX_PIXELS:,}; make it smaller"
+                    )
+                # An MPO is a camera's JPEG with its preview. Frames are not counted: a GIF may hold a million.
+                if getattr(image, "is_animated", False) and image.format != "MPO":
+                    raise InputError(f"{path}: expected a single image, found several frames; save the one you mean")
                 if not decode:
                     yield image
                     return
                 image.load()
                 ImageOps.exif_transpose(image, in_place=True)  # the other form copies upright images too
                 yield image
-    except InputError:
+    except (InputError, MemoryError):
         raise
     except Image.DecompressionBombError as error:
-        raise InputError(f"{path}: {error}") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on bad bytes
-        raise InputError(f"{path}: not a readable image ({error})") from error
+        raise InputError(f"{path}: over the limit of {MAX_PIXELS:,} pixels; make it smaller ({error})") from error
+    except Exception as error:  # bad bytes lead Pillow's decoders to TypeError, IndexError, struct.error, ...
+        if isinstance(error, OSError) and error.errno:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{path}: not a readable image ({str(error) or type(error).__name__})") from error
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -256,17 +276,26 @@ def _has_deep_channels(path: str | os.PathLike) -> bool:
 
 
 def _deep_to_uint8(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
-    values = np.asarray(image).astype(np.float64)
+    values = np.asarray(image)
     full_scale = 1.0 if image.mode == "F" else 65535.0
     if values.size and not (values.min() >= 0 and values.max() <= full_scale):
         raise InputError(f"{path}: expected values in 0..{full_scale:g}, found {values.min():g}..{values.max():g}")
-    return np.rint(values * (255.0 / full_scale)).astype(np.uint8)
+    levels = np.empty(values.shape, np.uint8)
+    for start in range(0, values.size, DEEP_CHUNK):
+        part = slice(start, start + DEEP_CHUNK)
+        levels.reshape(-1)[part] = np.rint(values.reshape(-1)[part].astype(np.float64) * (255.0 / full_scale))
+    return levels
 
 
-def _kind(path: Path) -> str:
+def kind_of(path: Path) -> str:
+    """What is at `path`, for messages."""
     if path.is_dir():
         return "a folder"
-    return "a file" if path.exists() else "nothing"
+    if path.is_file():
+        return "a file"
+    if path.exists():
+        return "a pipe, a device or a socket"
+    return "a broken link" if path.is_symlink() else "nothing"
 
 
 def _umask() -> int:

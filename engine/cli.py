@@ -1,14 +1,20 @@
 """What every script at the root shares: how it ends."""
 
+import contextlib
 import errno
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 from data.errors import InputError
 
-MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES}  # no fault of the program, wherever met
+# No fault of the program, wherever met.
+MACHINE_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
+}  # fmt: skip
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -24,20 +30,66 @@ def run(main: Callable[[], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 128 + 13  # as the shell reports a program that SIGPIPE ended
     except InputError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+        tell(f"error: {one_line(error)}")
         status = 2
     except OSError as error:
         if error.errno not in MACHINE_ERRORS:
             raise
-        print(f"error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        tell(f"error: {error.filename or 'output'}: {error.strerror}")
         status = 2
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        tell("interrupted")
         status = 130
     sys.exit(status)
 
 
+@contextlib.contextmanager
+def unwinding() -> Iterator[None]:
+    """Within, SIGTERM unwinds the program as Ctrl-C does, so that no temporary file stays; its status is then 143.
+
+    Unwinding waits for what is being read or written. A second signal ends the program without waiting. For programs
+    of one process; a signal that was ignored, as under nohup, stays so.
+    """
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    replaced = [number for number, handler in usual.items() if signal.getsignal(number) == handler]
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        try:
+            from data.files import discard_unfinished  # the module is there where anything is being written
+
+            discard_unfinished()
+        finally:
+            os._exit(128 + number)
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        for each in replaced:
+            signal.signal(each, leave)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        tell("terminated")
+        sys.exit(128 + number)
+
+    for number in replaced:
+        signal.signal(number, unwind)
+    try:
+        yield
+    finally:
+        for number in replaced:
+            signal.signal(number, usual[number])
+
+
+def tell(text: str, write: Callable[..., None] = print) -> None:
+    """Write a line to stderr; where that is on a full disk the work goes on, and the status has to do."""
+    with contextlib.suppress(OSError):
+        write(printable(text), file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Escape line ends, bytes that are no UTF-8 and the like: names of files may hold them, a line must not."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
 def one_line(error: InputError) -> str:
     """The message itself: a data-loading process sends its errors wrapped in a traceback, the message last."""
-    last_line = str(error).strip().splitlines()[-1]
-    return last_line.rpartition(f"{InputError.__name__}: ")[2]
+    message = str(error).strip().rpartition(f"{InputError.__name__}: ")[2]
+    return printable(message)

@@ -1,5 +1,6 @@
 """Which mattes to make from which files: one image, a folder, or the Composition-1k layout."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from data.composition1k import Composition1k, MattingFolder
 from data.errors import InputError
-from data.files import IMAGE_SUFFIXES, read_rgb, read_trimap
+from data.files import IMAGE_SUFFIXES, kind_of, read_rgb, read_trimap
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,11 @@ def plan_files(image: str, trimap: str, output: str) -> list[Job]:
         return _plan_folder(MattingFolder(image_path, trimap_path, allow_extra=False), output_path)
     for path in (image_path, trimap_path):
         if not path.is_file():
-            found = "a folder" if path.is_dir() else "nothing"
-            raise InputError(f"{path}: expected an image file (or two folders), found {found}")
+            raise InputError(f"{path}: expected an image file (or two folders), found {kind_of(path)}")
     if output_path.is_dir() or not output_path.suffix:
         output_path = output_path / f"{image_path.stem}.png"
     _check_output(output_path, image_path, trimap_path)
+    _check_folder(output_path.parent)
     return [Job(image_path, trimap_path, output_path)]
 
 
@@ -73,18 +74,33 @@ def _plan_folder(pairs: MattingFolder, output_dir: Path) -> list[Job]:
     if output_dir.suffix.lower() in IMAGE_SUFFIXES or output_dir.is_file():
         raise InputError(f"{output_dir}: expected a folder for the mattes of a folder of images")
     for folder in (pairs.image_dir, pairs.trimap_dir):
-        if output_dir.resolve() == folder.resolve():
+        if os.path.realpath(output_dir) == os.path.realpath(folder):
             raise InputError(f"{output_dir}: is an input folder; the mattes need a folder of their own")
+    _check_folder(output_dir)
     images = [(item["image"], item["trimap"]) for item in files]
-    return [Job(image, trimap, output_dir / f"{image.stem}.png") for image, trimap in images]
+    jobs = [Job(image, trimap, output_dir / f"{image.stem}.png") for image, trimap in images]
+    for job in jobs:
+        _check_output(job.output, job.image, job.trimap)
+    return jobs
 
 
 def _check_output(output: Path, *inputs: Path) -> None:
     if output.suffix.lower() != ".png":
         raise InputError(f"{output}: mattes are written as PNG; name the output *.png or give a folder")
-    for path in inputs:
-        if output.resolve() == path.resolve():
-            raise InputError(f"{output}: is an input file; the matte needs a name of its own")
+    if output.is_dir():
+        raise InputError(f"{output}: expected a file or nothing where the matte goes, found a folder; remove it")
+    target = os.path.realpath(output)
+    if any(target == os.path.realpath(path) for path in inputs):
+        raise InputError(f"{output}: is an input file; the matte needs a name of its own")
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse, before long work, a folder for mattes that cannot be written to, or not be made."""
+    existing = next((path for path in (folder, *folder.parents) if path.exists()), Path())
+    if not existing.is_dir():
+        raise InputError(f"{folder}: expected a folder for the mattes, found {kind_of(existing)} at {existing}")
+    if not os.access(existing, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise InputError(f"{folder}: cannot write: no permission to write to {existing}; choose another folder")
 
 
 def _size(array: np.ndarray) -> str:

@@ -106,6 +106,8 @@ def _read(item: _Loaded) -> _Loaded:
         return replace(item, image=image, trimap=trimap)
     except InputError as error:
         return _failed(item, error)
+    except MemoryError:
+        return _failed(item, InputError("reading it takes more memory than there is; make it smaller"))
 
 
 def _predict(predictor: Predictor, batch: Sequence[_Loaded]) -> list[_Loaded]:
