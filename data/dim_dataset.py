@@ -1,28 +1,25 @@
 """Training samples composed from foregrounds, alphas and backgrounds on disk (Deep Image Matting and its like)."""
 
-import logging
 import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from data.dim_recipe import DIM_AFFINE, Crop, DimRecipe, Layer, draw_sample, make_crop
 from data.errors import InputError
 from data.files import images_by_stem, read_gray, read_rgb
+from data.repeatable import MAX_ATTEMPTS as MAX_ATTEMPTS
+from data.repeatable import RepeatableDataset
 from data.scan import require_none, training_set_problems, unpaired
 from data.transforms import AffineRange
 from data.trimap_tensors import trimap_to_tensor
 
 ROOT_VARIABLE = "DINOMATTE_DIM_ROOT"  # environment variable that gives the root where the config does not
-MAX_ATTEMPTS = 20  # unusable samples in a row before `on_bad="skip"` gives up
-
-logger = logging.getLogger(__name__)
 
 
-class CompositionDataset(Dataset):
+class CompositionDataset(RepeatableDataset):
     """Endlessly varied composites: sample (epoch, index) is a pure function of the files, `seed`, epoch and index.
 
     Constructing it touches no disk; the folders are listed at the first sample, sorted by name. Foreground and
@@ -66,6 +63,7 @@ class CompositionDataset(Dataset):
         seed: int = 0,
         on_bad: str = "error",
     ):
+        super().__init__(samples_per_epoch, seed, on_bad)
         self.recipe = DimRecipe(
             crop_size=crop_size,
             trimap_erosion=tuple(trimap_erosion),
@@ -79,22 +77,9 @@ class CompositionDataset(Dataset):
         )
         if pairing not in ("modulo", "random"):
             raise InputError(f"pairing: expected modulo or random, got {pairing!r}")
-        if on_bad not in ("error", "skip"):
-            raise InputError(f"on_bad: expected error or skip, got {on_bad!r}")
-        if samples_per_epoch < 1 or seed < 0 or not 0 <= alpha_snap < 0.5:
-            raise InputError(
-                "expected samples_per_epoch >= 1, seed >= 0 and 0 <= alpha_snap < 0.5, got "
-                f"{samples_per_epoch}, {seed}, {alpha_snap}"
-            )
         self.root, self.fg_dir, self.alpha_dir, self.bg_dir = root, fg_dir, alpha_dir, bg_dir
-        self.samples_per_epoch = samples_per_epoch
-        self.pairing, self.seed, self.on_bad = pairing, seed, on_bad
-        self.alpha_levels = _snapped_levels(alpha_snap)
-        self.files: _Files | None = None
-        self.warned: set[str] = set()
-
-    def __len__(self) -> int:
-        return self.samples_per_epoch
+        self.pairing = pairing
+        self.alpha_levels = snapped_levels(alpha_snap)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str]:
         """Return sample `index` (epoch 0) or (epoch, index).
@@ -109,35 +94,14 @@ class CompositionDataset(Dataset):
             IndexError: index outside 0 .. len - 1.
             InputError: no usable folders, or a bad file (see `on_bad`).
         """
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        if not 0 <= index < len(self):
-            raise IndexError(f"sample {index} of {len(self)}")
-        if self.files is None:
-            self.files = self._list_files()
-        if self.on_bad == "error":
-            return self._sample(self.files, epoch, index, attempt=0)
-        for attempt in range(MAX_ATTEMPTS):
-            sample = self._sample_or_none(self.files, epoch, index, attempt)
-            if sample is not None:
-                return sample
-        raise InputError(
-            f"{self.files.folders}: {MAX_ATTEMPTS} draws in a row met unusable files; scan the folders and mend them"
-        )
+        return super().__getitem__(key)
 
     def problems(self, decode: bool = True) -> list[str]:
         """Scan the whole set once and return one line per unusable file, as `data.scan.training_set_problems`."""
         return training_set_problems(*self._folders(), decode=decode)
 
-    def _sample_or_none(self, files: "_Files", epoch: int, index: int, attempt: int) -> dict[str, Tensor | str] | None:
-        try:
-            return self._sample(files, epoch, index, attempt)
-        except InputError as error:
-            self._warn_once(str(error))
-            return None
-
     def _sample(self, files: "_Files", epoch: int, index: int, attempt: int) -> dict[str, Tensor | str]:
-        key = [self.seed, epoch, index, attempt] if attempt else [self.seed, epoch, index]
-        rng = np.random.default_rng(np.random.SeedSequence(key))
+        rng = self.generator(epoch, index, attempt)
         drawn = draw_sample(self.recipe, rng)
         # drawn whether needed or not, so that a setting changes only what it names
         random_fg, random_second = rng.integers(len(files.pairs), size=2)
@@ -152,13 +116,7 @@ class CompositionDataset(Dataset):
         return {**_to_tensors(crop), "name": files.pairs[fg_index][0].stem}
 
     def _read_layer(self, fg_path: Path, alpha_path: Path) -> Layer:
-        fg, alpha = read_rgb(fg_path), read_gray(alpha_path)
-        if fg.shape[:2] != alpha.shape:
-            raise InputError(
-                f"{alpha_path}: {alpha.shape[1]} x {alpha.shape[0]} pixels, but its foreground {fg_path} has "
-                f"{fg.shape[1]} x {fg.shape[0]}"
-            )
-        return Layer(fg, alpha if self.alpha_levels is None else self.alpha_levels[alpha])
+        return read_layer(fg_path, alpha_path, self.alpha_levels)
 
     def _folders(self) -> tuple[Path, Path, Path]:
         root = self.root or os.environ.get(ROOT_VARIABLE)
@@ -184,17 +142,12 @@ class CompositionDataset(Dataset):
         if self.on_bad == "error":
             require_none(missing, "every foreground needs its alpha; add or remove files, or set on_bad=skip")
         for line in missing:
-            self._warn_once(line)
+            self.warn_once(line)
         return _Files(
             pairs=[(fgs[stem], alphas[stem]) for stem in fgs if stem in alphas],
             backgrounds=list(backgrounds.values()),
             folders=(fg_dir, alpha_dir, bg_dir),
         )
-
-    def _warn_once(self, problem: str) -> None:
-        if problem not in self.warned:
-            self.warned.add(problem)
-            logger.warning("skipped: %s", problem)
 
 
 class _Files:
@@ -210,8 +163,29 @@ class _Files:
         self.folders = f"{fg_dir}, {alpha_dir}, {bg_dir}"
 
 
-def _snapped_levels(alpha_snap: float) -> np.ndarray | None:
-    """Lookup table of the 256 levels, those within `alpha_snap` of 0 and 1 moved there; None when none moves."""
+def read_layer(fg_path: Path, alpha_path: Path, alpha_levels: np.ndarray | None = None) -> Layer:
+    """Read colours and alpha of one size; `alpha_levels` (256,) uint8 replaces the levels of alpha.
+
+    Raises:
+        InputError: an unreadable file, or sizes that differ.
+    """
+    fg, alpha = read_rgb(fg_path), read_gray(alpha_path)
+    if fg.shape[:2] != alpha.shape:
+        raise InputError(
+            f"{alpha_path}: {alpha.shape[1]} x {alpha.shape[0]} pixels, but its picture {fg_path} has "
+            f"{fg.shape[1]} x {fg.shape[0]}"
+        )
+    return Layer(fg, alpha if alpha_levels is None else alpha_levels[alpha])
+
+
+def snapped_levels(alpha_snap: float) -> np.ndarray | None:
+    """Lookup table of the 256 levels, those within `alpha_snap` of 0 and 1 moved there; None when none moves.
+
+    Raises:
+        InputError: not 0 <= alpha_snap < 0.5.
+    """
+    if not 0 <= alpha_snap < 0.5:
+        raise InputError(f"expected 0 <= alpha_snap < 0.5, got {alpha_snap}")
     reach = int(alpha_snap * 255 + 1e-6)  # 2 / 255 means two levels in spite of rounding
     if reach == 0:
         return None

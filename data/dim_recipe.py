@@ -5,6 +5,7 @@ random number is drawn first and the resizes, the affine transform, the enlargem
 one pixel map per layer, so that only pixels of the crop are ever resampled. docs/data.md lists what that changes.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -155,12 +156,47 @@ def make_crop(layer: Layer, second: Layer | None, background: np.ndarray, drawn:
     if second is not None and not leaves_background(layer.alpha, second.alpha):
         second = None
     alphas = _Alphas(layer, second, drawn)
-    canvas = SQUARE if drawn.squeeze else layer.size
-    to_layer = _canvas_to_layer(layer.size, canvas, drawn.affine, recipe.affine)
+    place = place_crop(lambda pixel_map, size: alphas.read(pixel_map, size)[0], layer.size, drawn, recipe)
+    crop_size = (recipe.crop_size, recipe.crop_size)
+
+    alpha, layer_alphas = alphas.read(place.to_layer, crop_size)
+    fg = _read_foreground(layer, second, layer_alphas, place.to_layer, drawn, recipe) / np.float32(255)
+    bg = read_stretched(background, place.canvas, place.corner, crop_size, drawn.interpolation_bg) / np.float32(255)
+    if recipe.colour_jitter:
+        fg = jitter_colour(fg, alpha, drawn.jitter)
+    return Crop(composite(fg, bg, alpha), fg, bg, alpha, place.trimap)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a crop lies: the window at `corner` (top, left) of `canvas`.
+
+    Args:
+        to_layer: pixel map from the crop into the layer as it lies on disk.
+        canvas: the layer's size after squeeze and enlargement.
+        trimap: (S, S) uint8 of 0, 128 and 255, of the crop.
+    """
+
+    to_layer: np.ndarray
+    canvas: Size
+    corner: tuple[int, int]
+    trimap: np.ndarray
+
+
+def place_crop(
+    read_alpha: Callable[[np.ndarray, Size], np.ndarray], layer_size: Size, drawn: DimDraw, recipe: DimRecipe
+) -> Placement:
+    """Squeeze, transform, make the trimap, and lay the crop on an unknown pixel: the steps that need only alpha.
+
+    Args:
+        read_alpha: reads alpha, (H, W) float in [0, 1], of a size at a map into the layer.
+    """
+    canvas = SQUARE if drawn.squeeze else layer_size
+    to_layer = _canvas_to_layer(layer_size, canvas, drawn.affine, recipe.affine)
 
     trimap_size = canvas if recipe.trimap_size is None else (recipe.trimap_size, recipe.trimap_size)
     trimap = trimap_from_alpha(
-        alphas.read(to_layer @ resize_map(canvas, trimap_size), trimap_size)[0],
+        read_alpha(to_layer @ resize_map(canvas, trimap_size), trimap_size),
         drawn.foreground_erosion,
         drawn.background_erosion,
     )
@@ -168,14 +204,7 @@ def make_crop(layer: Layer, second: Layer | None, background: np.ndarray, drawn:
     large = enlarged_size(canvas, recipe.crop_size)
     corner = choose_corner(trimap, large, recipe.crop_size, drawn.crop)
     window = resize_map(canvas, large) @ crop_map(*corner)
-    crop_size = (recipe.crop_size, recipe.crop_size)
-
-    alpha, layer_alphas = alphas.read(to_layer @ window, crop_size)
-    fg = _read_foreground(layer, second, layer_alphas, to_layer @ window, drawn, recipe) / np.float32(255)
-    bg = read_stretched(background, large, corner, crop_size, drawn.interpolation_bg) / np.float32(255)
-    if recipe.colour_jitter:
-        fg = jitter_colour(fg, alpha, drawn.jitter)
-    return Crop(composite(fg, bg, alpha), fg, bg, alpha, crop_trimap(trimap, large, corner, recipe.crop_size))
+    return Placement(to_layer @ window, large, corner, crop_trimap(trimap, large, corner, recipe.crop_size))
 
 
 class _Alphas:

@@ -22,24 +22,36 @@ def training_set_problems(
     Raises:
         InputError: one of the folders does not exist or two of its files share a stem.
     """
-    fgs, alphas, bgs = (images_by_stem(folder, ignore_case=True) for folder in (fg_dir, alpha_dir, bg_dir))
-    problems = unpaired(fgs, fg_dir, alphas, alpha_dir)
-    unreadable = unreadable_images([*fgs.values(), *alphas.values(), *bgs.values()], decode, num_threads)
+    backgrounds = images_by_stem(bg_dir, ignore_case=True).values()
+    return [
+        *pair_problems(fg_dir, alpha_dir, decode, num_threads),
+        *unreadable_images(backgrounds, decode, num_threads).values(),
+    ]
+
+
+def pair_problems(image_dir: Path, alpha_dir: Path, decode: bool = True, num_threads: int = 4) -> list[str]:
+    """The lines of `training_set_problems` for a folder of pictures and one of their alphas."""
+    images, alphas = (images_by_stem(folder, ignore_case=True) for folder in (image_dir, alpha_dir))
+    problems = unpaired(images, image_dir, alphas, alpha_dir)
+    unreadable = unreadable_images([*images.values(), *alphas.values()], decode, num_threads)
     problems += unreadable.values()
     sound_pairs = [
-        (fgs[stem], alphas[stem])
-        for stem in sorted(fgs.keys() & alphas.keys())
-        if fgs[stem] not in unreadable and alphas[stem] not in unreadable
+        (images[stem], alphas[stem])
+        for stem in sorted(images.keys() & alphas.keys())
+        if images[stem] not in unreadable and alphas[stem] not in unreadable
     ]
     return problems + size_mismatches(sound_pairs)
 
 
 def unpaired(first: dict[str, Path], first_dir: Path, second: dict[str, Path], second_dir: Path) -> list[str]:
     """One line for each stem that only one of two folders holds."""
-    lines = [f"{path}: no image of that name in {second_dir}" for stem, path in first.items() if stem not in second]
-    return lines + [
-        f"{path}: no image of that name in {first_dir}" for stem, path in second.items() if stem not in first
-    ]
+    return [f"{path}: {text}" for path, text in partnerless(first, first_dir, second, second_dir).items()]
+
+
+def partnerless(first: dict[str, Path], first_dir: Path, second: dict[str, Path], second_dir: Path) -> dict[Path, str]:
+    """Map each path whose stem only one of two folders holds to what is missing."""
+    alone = {path: f"no image of that name in {second_dir}" for stem, path in first.items() if stem not in second}
+    return alone | {path: f"no image of that name in {first_dir}" for stem, path in second.items() if stem not in first}
 
 
 def unreadable_images(paths: Iterable[Path], decode: bool = True, num_threads: int = 4) -> dict[Path, str]:

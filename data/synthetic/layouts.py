@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data.errors import InputError
 from data.files import write_png
+from data.output_folders import empty_or_own
 from data.synthetic.dataset import SyntheticMatting
 
 DIM_FOLDERS = ("fg", "alpha", "bg")
@@ -30,7 +30,7 @@ def write_dim_layout(
     dataset = SyntheticMatting(size, count, seed, backgrounds=backgrounds)
     names = [dataset.name(index) for index in range(count)]
     background_names = [f"background_{index}" for index in range(count)]
-    folders = _empty_or_own(folder, DIM_FOLDERS, (names, names, background_names))
+    folders = _own_folders(folder, DIM_FOLDERS, (names, names, background_names))
     for index, (alpha, foreground, background, _) in _rounded_samples(dataset):
         write_png(folders["fg"] / f"{names[index]}.png", foreground)
         write_png(folders["alpha"] / f"{names[index]}.png", alpha)
@@ -55,7 +55,7 @@ def write_composition1k_layout(
     """
     dataset = SyntheticMatting(size, count, seed, backgrounds=backgrounds)
     names = [dataset.name(index) for index in range(count)]
-    folders = _empty_or_own(folder, COMPOSITION1K_FOLDERS, (names, names, names))
+    folders = _own_folders(folder, COMPOSITION1K_FOLDERS, (names, names, names))
     for index, (alpha, foreground, background, trimap) in _rounded_samples(dataset):
         write_png(folders["merged"] / f"{names[index]}.png", composite_8bit(alpha, foreground, background))
         write_png(folders["trimaps"] / f"{names[index]}.png", trimap)
@@ -77,17 +77,6 @@ def _rounded_samples(dataset: SyntheticMatting) -> Iterator[tuple[int, tuple[np.
         yield index, (*(np.rint(array * 255).astype(np.uint8) for array in arrays), trimap)
 
 
-def _empty_or_own(folder: str | Path, subfolders: tuple[str, ...], expected: tuple[list[str], ...]) -> dict[str, Path]:
-    """Return the subfolders by name; what lies in them must be files this call would write itself."""
-    paths = {name: Path(folder) / name for name in subfolders}
-    for path, names in zip(paths.values(), expected, strict=True):
-        if path.exists() and not path.is_dir():
-            raise InputError(f"{path}: expected a folder or nothing, found a file; choose another output folder")
-        own = {f"{name}.png" for name in names}
-        foreign = sorted(found.name for found in path.glob("*") if found.name not in own and found.name[0] != ".")
-        if foreign:
-            raise InputError(
-                f"{path}: already holds {len(foreign)} files of another set, {foreign[0]} first; choose an empty "
-                "output folder"
-            )
-    return paths
+def _own_folders(folder: str | Path, subfolders: tuple[str, ...], names: tuple[list[str], ...]) -> dict[str, Path]:
+    files = [[f"{name}.png" for name in stems] for stems in names]
+    return empty_or_own(folder, dict(zip(subfolders, files, strict=True)))

@@ -21,10 +21,15 @@ def crop_map(top: int, left: int) -> np.ndarray:
     return np.array([[1.0, 0, left], [0, 1, top], [0, 0, 1]])
 
 
-def read_through(image: np.ndarray, pixel_map: np.ndarray, size: Size, interpolation: int) -> np.ndarray:
-    """Sample (H, W) or (H, W, 3) `image` at `pixel_map` of every pixel of a `size` output; 0 outside, same dtype."""
+def read_through(
+    image: np.ndarray, pixel_map: np.ndarray, size: Size, interpolation: int, border: int = cv2.BORDER_CONSTANT
+) -> np.ndarray:
+    """Sample (H, W) or (H, W, 3) `image` at `pixel_map` of every pixel of a `size` output, same dtype.
+
+    Outside it is 0, or what the OpenCV `border` says.
+    """
     flags = interpolation | cv2.WARP_INVERSE_MAP
-    return cv2.warpAffine(image, pixel_map[:2], (size[1], size[0]), flags=flags)
+    return cv2.warpAffine(image, pixel_map[:2], (size[1], size[0]), flags=flags, borderMode=border)
 
 
 def read_stretched(image: np.ndarray, canvas: Size, corner: Size, size: Size, interpolation: int) -> np.ndarray:

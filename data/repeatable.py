@@ -1,0 +1,88 @@
+"""What training sets of files share: samples that are functions of (seed, epoch, index), and files that are bad."""
+
+import logging
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data.errors import InputError
+
+MAX_ATTEMPTS = 20  # unusable samples in a row before `on_bad="skip"` gives up
+
+logger = logging.getLogger(__name__)
+
+
+class RepeatableDataset(Dataset):
+    """Sample (epoch, index) is a pure function of the files, `seed`, epoch and index.
+
+    Constructing it touches no disk. A subclass lists its files in `_list_files`, whose result says in `folders` where
+    they lie, and makes a sample in `_sample`.
+
+    Args:
+        samples_per_epoch: nominal length.
+        seed: of all samples, 0 or more.
+        on_bad: "error" raises for a file that cannot be used; "skip" warns and draws other files instead.
+
+    Raises:
+        InputError: a setting is out of its range.
+    """
+
+    def __init__(self, samples_per_epoch: int, seed: int, on_bad: str):
+        if on_bad not in ("error", "skip"):
+            raise InputError(f"on_bad: expected error or skip, got {on_bad!r}")
+        if samples_per_epoch < 1 or seed < 0:
+            raise InputError(f"expected samples_per_epoch >= 1 and seed >= 0, got {samples_per_epoch} and {seed}")
+        self.samples_per_epoch, self.seed, self.on_bad = samples_per_epoch, seed, on_bad
+        self.files: Any = None
+        self.warned: set[str] = set()
+
+    def __len__(self) -> int:
+        return self.samples_per_epoch
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str]:
+        """Return sample `index` (epoch 0) or (epoch, index).
+
+        Raises:
+            IndexError: index outside 0 .. len - 1.
+            InputError: no usable folders, or a bad file (see `on_bad`).
+        """
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        if self.files is None:
+            self.files = self._list_files()
+        if self.on_bad == "error":
+            return self._sample(self.files, epoch, index, attempt=0)
+        for attempt in range(MAX_ATTEMPTS):
+            sample = self._sample_or_none(self.files, epoch, index, attempt)
+            if sample is not None:
+                return sample
+        raise InputError(
+            f"{self.files.folders}: {MAX_ATTEMPTS} draws in a row met unusable files; scan the folders and mend them"
+        )
+
+    def generator(self, epoch: int, index: int, attempt: int) -> np.random.Generator:
+        """The randomness of one sample; each further attempt, where files were bad, has its own."""
+        key = [self.seed, epoch, index, attempt] if attempt else [self.seed, epoch, index]
+        return np.random.default_rng(np.random.SeedSequence(key))
+
+    def warn_once(self, problem: str) -> None:
+        """Log that a file is left out, the first time it is met."""
+        if problem not in self.warned:
+            self.warned.add(problem)
+            logger.warning("skipped: %s", problem)
+
+    def _sample_or_none(self, files: Any, epoch: int, index: int, attempt: int) -> dict[str, Tensor | str] | None:
+        try:
+            return self._sample(files, epoch, index, attempt)
+        except InputError as error:
+            self.warn_once(str(error))
+            return None
+
+    def _list_files(self) -> Any:
+        raise NotImplementedError
+
+    def _sample(self, files: Any, epoch: int, index: int, attempt: int) -> dict[str, Tensor | str]:
+        raise NotImplementedError

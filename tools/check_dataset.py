@@ -1,0 +1,102 @@
+"""Check a training set before hours are spent on it: decode every file, name every problem and its cure.
+
+    python tools/check_dataset.py --root DIM --bg-names training_bg_names.txt --test-names test_fg_names.txt
+    python tools/check_dataset.py --layout am-2k --root AM-2k/train --json report.json
+    python tools/check_dataset.py --image-dir photographs --alpha-dir mattes [--bg-dir backgrounds]
+
+Exit status 0 without problems, 2 with them. A problem stops training or teaches something wrong; a note is something
+training copes with.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data.alpha_layouts import LAYOUTS, find_folders
+from data.dataset_check import Lists, Report, TrainingSet, check_dataset, write_report
+from data.errors import InputError
+from data.files import check_outputs
+from data.findings import KINDS, NOTE, PROBLEM
+from data.pool import usable_cpus
+from engine.cli import run
+from metrics.names import printable
+
+NOTES_SHOWN = 3  # of each kind; all are in the JSON
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    options = build_parser().parse_args(arguments)
+    if options.workers < 1 or options.crop_size < 1:
+        raise InputError(f"--workers and --crop-size: expected 1 or more, got {options.workers}, {options.crop_size}")
+    lists = Lists(options.names, options.bg_names, options.test_names)
+    if options.json is not None:
+        check_outputs([options.json], [*lists.images, *lists.backgrounds, *lists.tests])
+    report = check_dataset(training_set(options), lists, options.crop_size, options.workers)
+    print_report(report)
+    if options.json is not None:
+        write_report(options.json, report)
+    return 2 if report.of(PROBLEM) or (options.strict and report.of(NOTE)) else 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--root", type=Path, metavar="DIR", help="the set's folder")
+    parser.add_argument("--layout", choices=["dim", *LAYOUTS], default="dim", help="of --root (dim: fg, alpha, bg)")
+    parser.add_argument("--image-dir", type=Path, metavar="DIR", help="foregrounds or photographs, instead of --root's")
+    parser.add_argument("--alpha-dir", type=Path, metavar="DIR", help="their alphas, instead of --root's")
+    parser.add_argument("--bg-dir", type=Path, metavar="DIR", help="backgrounds, instead of --root's")
+    for option, what in (
+        ("--names", "lists of the images that must be there"),
+        ("--bg-names", "lists of the backgrounds that must be there"),
+        ("--test-names", "lists of test images and backgrounds, which must not be there"),
+    ):
+        parser.add_argument(option, type=Path, nargs="+", default=[], metavar="FILE", help=what)
+    parser.add_argument("--crop-size", type=int, default=512, metavar="N", help="pixels, of training (default: 512)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings as JSON")
+    parser.add_argument("--strict", action="store_true", help="exit with 2 for notes too")
+    parser.add_argument(
+        "--workers", type=int, default=usable_cpus(), metavar="N", help="processes (default: one per processor)"
+    )
+    return parser
+
+
+def training_set(options: argparse.Namespace) -> TrainingSet:
+    """The folders that the options name."""
+    if options.root is None or options.layout != "dim":
+        layout = None if options.layout == "dim" else options.layout
+        if not (options.root and layout) and not (options.image_dir and options.alpha_dir):
+            raise InputError("expected --root, or --image-dir and --alpha-dir; see --help")
+        return TrainingSet(*find_folders(options.root, layout, options.image_dir, options.alpha_dir), options.bg_dir)
+    return TrainingSet(
+        options.image_dir or options.root / "fg",
+        options.alpha_dir or options.root / "alpha",
+        options.bg_dir or options.root / "bg",
+    )
+
+
+def print_report(report: Report) -> None:
+    """Print all problems, some notes of each kind, and how many of what."""
+    for finding in report.of(PROBLEM):
+        print(f"problem: {printable(str(finding))}")
+    for kind in KINDS:
+        notes = [finding for finding in report.of(NOTE) if finding.kind == kind]
+        for finding in notes[:NOTES_SHOWN]:
+            print(f"note: {printable(str(finding))}")
+        if len(notes) > NOTES_SHOWN:
+            print(f"note: {kind}: and {len(notes) - NOTES_SHOWN} more; --json has them all")
+    checked = ", ".join(f"{count} {role}s" for role, count in report.checked.items())
+    counts = ", ".join(f"{kind} {count}" for kind, count in report.counts().items())
+    print(
+        f"{checked} checked: {len(report.of(PROBLEM))} problems, {len(report.of(NOTE))} notes"
+        + (f" ({counts})" if counts else "")
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,85 @@
+"""Build the Composition-1k test set from the Deep Image Matting distribution, or compare a folder with its manifest.
+
+    python tools/make_composition1k.py --test-set Combined_Dataset/Test_set \\
+        --backgrounds VOCdevkit/VOC2008/JPEGImages --output Composition-1k
+    python tools/make_composition1k.py --verify Composition-1k [--manifest manifest.json]
+
+Run again, it goes on where it was stopped. docs/data.md says how the composites are made.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data.composition1k_builder import (
+    BACKGROUNDS_PER_FOREGROUND,
+    MANIFEST,
+    build_composition1k,
+    plan_composition1k,
+)
+from data.errors import InputError
+from data.manifest import read_manifest, verify
+from data.pool import usable_cpus
+from engine.cli import run
+from metrics.names import printable
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; return its exit status, 2 where a verified folder differs."""
+    options = build_parser().parse_args(arguments)
+    if options.workers < 1 or options.per_foreground < 1:
+        raise InputError(
+            f"--workers and --per-foreground: expected 1 or more, got {options.workers} and {options.per_foreground}"
+        )
+    if options.verify is not None:
+        return print_verification(options.verify, options.manifest or options.verify / MANIFEST, options.workers)
+    if options.manifest is not None:
+        raise InputError("--manifest: goes with --verify; a build writes manifest.json into --output")
+    if not (options.test_set and options.backgrounds and options.output):
+        raise InputError("expected --test-set, --backgrounds and --output, or --verify; see --help")
+    composites = plan_composition1k(options.test_set, options.backgrounds, options.per_foreground)
+    built = build_composition1k(composites, options.output, options.workers)
+    print(f"{options.output}: {len(composites)} test images; {built.made} files made, {built.kept} kept; {MANIFEST}")
+    return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--test-set", type=Path, metavar="DIR", help="the distribution's Test_set")
+    parser.add_argument("--backgrounds", type=Path, nargs="+", metavar="DIR", help="folders of PASCAL VOC photographs")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="gets merged, trimaps, alpha_copy and manifest.json")
+    parser.add_argument(
+        "--per-foreground",
+        type=int,
+        default=BACKGROUNDS_PER_FOREGROUND,
+        metavar="N",
+        help=f"backgrounds for each foreground (default: {BACKGROUNDS_PER_FOREGROUND})",
+    )
+    parser.add_argument("--verify", type=Path, metavar="DIR", help="compare this folder with a manifest")
+    parser.add_argument("--manifest", type=Path, metavar="FILE", help="for --verify (default: the folder's own)")
+    parser.add_argument(
+        "--workers", type=int, default=usable_cpus(), metavar="N", help="processes (default: one per processor)"
+    )
+    return parser
+
+
+def print_verification(folder: Path, manifest_file: Path, num_workers: int) -> int:
+    """Compare and print a line for each difference; return the exit status."""
+    manifest = read_manifest(manifest_file)
+    result = verify(folder, manifest, num_workers)
+    for problem in result.problems:
+        print(printable(problem))
+    print(
+        f"{folder}: of {len(manifest.files)} files {result.identical} are identical, {result.recoded} have the same "
+        f"pixels in other bytes; {len(result.problems)} problems"
+    )
+    return 2 if result.problems else 0
+
+
+if __name__ == "__main__":
+    run(main)
