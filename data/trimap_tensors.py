@@ -16,7 +16,9 @@ def quantise_trimap_tensor(trimap: Tensor) -> Tensor:
     """
     on_disk_scale = not trimap.is_floating_point() or bool((trimap > 1).any())
     levels = trimap.float() if on_disk_scale else trimap.float() * 255
-    return 0.5 * (levels >= UNKNOWN_FROM).float() + 0.5 * (levels >= FOREGROUND_FROM).float()
+    halves = (levels >= UNKNOWN_FROM).float()  # in place from here on: huge images are held in few copies
+    halves += levels >= FOREGROUND_FROM
+    return halves.mul_(0.5)
 
 
 def trimap_to_tensor(trimap: np.ndarray) -> Tensor:

@@ -94,15 +94,23 @@ class ViTMatte(nn.Module):
         height, width = image.shape[-2:]
         if image.shape[-2:] != trimap.shape[-2:]:
             raise ValueError(f"ViTMatte: image is {width} x {height}, trimap {trimap.shape[-1]} x {trimap.shape[-2]}")
-        normalised = (image - self.pixel_mean) / self.pixel_std
-        inputs = pad_to_multiple(torch.cat([normalised, trimap], dim=1), self.size_divisibility)  # (B, 4, H', W')
-        del normalised
+        inputs = self._inputs(image, trimap)
         unknown = None if unknown is None else pad_to_multiple(unknown, self.size_divisibility)
         features = self._encode(inputs, unknown) if encoder_scale == 1 else self._encode_small(inputs, encoder_scale)
         if self.colour_prior is not None:
             prior = self.colour_prior(image, trimap)
             inputs = torch.cat([inputs, pad_to_multiple(prior, self.size_divisibility)], dim=1)
         return self.decoder(features, inputs, unknown)[..., :height, :width]
+
+    def _inputs(self, image: Tensor, trimap: Tensor) -> Tensor:
+        """Normalised RGB and the trimap, zero-padded: (B, 4, H', W'), made in place, as no other copy is needed."""
+        height, width = image.shape[-2:]
+        multiple = self.size_divisibility
+        inputs = image.new_zeros(len(image), 4, height + -height % multiple, width + -width % multiple)
+        inputs[:, :3, :height, :width] = image
+        inputs[:, :3, :height, :width].sub_(self.pixel_mean).div_(self.pixel_std)
+        inputs[:, 3:, :height, :width] = trimap
+        return inputs
 
     def _encode(self, inputs: Tensor, unknown: Tensor | None) -> Tensor:
         """The backbone's features, at least those that the decoder reads for `unknown`."""
