@@ -9,6 +9,9 @@ Known regions of the trimap come out as exactly 0 and 255. Files that cannot be 
 """
 
 import argparse
+import logging
+import os
+import shutil
 from contextlib import closing
 
 from tqdm import tqdm
@@ -85,7 +88,10 @@ def model_of_config(arguments: argparse.Namespace):
     load_model(model, read_checkpoint(arguments.checkpoint), arguments.checkpoint)
     model.to(device).eval()
     if arguments.compile:
-        model.compile(dynamic=True)
+        if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+            raise InputError("--compile: expected a C++ compiler for the CPU, found none; install g++ or leave it out")
+        logging.getLogger("torch._dynamo").setLevel(logging.ERROR)  # what it says of graph breaks is not for users
+        model.backbone.compile(dynamic=True)  # the decoder's work depends on the trimap: it would be compiled anew
     return model, device
 
 
@@ -109,18 +115,22 @@ def main(arguments: list[str] | None = None) -> int:
         precision=arguments.precision or "fp32",
     )
 
-    told = ""
+    announced = ""
+
+    def announce(job, plan) -> None:
+        nonlocal announced
+        if str(plan) != announced:
+            announced = str(plan)
+            tell(f"{job.image}: predicting {plan}", tqdm.write)
+
     counts = {"written": 0, "skipped": 0, "failed": 0}
-    outcomes = run_jobs(predictor, jobs, skip_existing=arguments.skip_existing)
+    outcomes = run_jobs(predictor, jobs, skip_existing=arguments.skip_existing, announce=announce)
     with closing(outcomes), tqdm(total=len(jobs), unit="image", disable=None) as progress:
         for outcome in outcomes:
             counts[outcome.status] += 1
             if outcome.remark and outcome.status != "skipped":
                 label = "error" if outcome.status == "failed" else "warning"
                 tell(f"{label}: {outcome.remark}", progress.write)
-            if outcome.plan not in ("", told):
-                told = outcome.plan
-                tell(f"{outcome.job.image}: predicted {told}", progress.write)
             progress.update()
     place = jobs[0].output if len(jobs) == 1 else jobs[0].output.parent
     done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"

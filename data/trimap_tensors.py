@@ -34,5 +34,8 @@ def tensor_to_trimap(trimap: Tensor) -> np.ndarray:
 
 def resize_trimap_tensor(trimap: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize a (B, 1, H, W) trimap of 0, 0.5 and 1 to (B, 1, *size): a pixel is known only if all it is made of is."""
-    levels = F.interpolate(trimap.float(), size=size, mode="bilinear", antialias=True).clamp(0, 1)
-    return torch.where((levels > 0) & (levels < 1), 0.5, quantise_trimap_tensor(levels))
+    other_than_foreground, other_than_background = (  # of zeros alone the sum is exact; of ones it may be 0.99999994
+        F.interpolate((trimap != value).float(), size=size, mode="bilinear", antialias=True) for value in (1, 0)
+    )
+    known = (other_than_foreground == 0).float()
+    return torch.where((other_than_foreground == 0) | (other_than_background == 0), known, 0.5)

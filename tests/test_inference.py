@@ -1,6 +1,7 @@
 """inference.py as users call it, and the engine beneath it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,24 @@ def test_a_folder_of_every_kind_of_image(tmp_path, pictures, checkpoint, run):
         alpha = np.asarray(matte)
         assert alpha.shape == trimap.shape
         np.testing.assert_array_equal(alpha[trimap != 128], trimap[trimap != 128])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="PyTorch compiles with g++")
+def test_compiled_mattes_are_the_same_and_nothing_more_is_said(tmp_path, pictures, checkpoint):
+    """In processes of their own: what is compiled stays for the whole of one."""
+    mattes = {}
+    for name, options in {"plain": [], "compiled": ["--compile"]}.items():
+        arguments = folder_arguments(tmp_path, checkpoint)[:-1] + [str(tmp_path / name)]
+        command = [sys.executable, str(ROOT / "inference.py"), "--config-file", CONFIG, *arguments, *options]
+        result = subprocess.run(
+            [*command, "--device", "cpu", *OVERRIDES[:8]], cwd=ROOT, capture_output=True, text=True, timeout=600
+        )
+        assert result.returncode == 0, result.stderr
+        assert "orch" not in "".join(line for line in result.stderr.splitlines() if not line.startswith("/"))
+        mattes[name] = [np.array(Image.open(tmp_path / name / f"{each}.png")).astype(int) for each in pictures]
+    for plain, compiled in zip(mattes["plain"], mattes["compiled"], strict=True):
+        assert np.abs(plain - compiled).max() <= 1
 
 
 def test_composition1k_layout_with_vitmattes_option_names(tmp_path, pictures, checkpoint, run):

@@ -542,7 +542,8 @@ def test_a_loop_of_links_as_output_is_one_line(tmp_path, add, run):
     add("a")
     put_loop(tmp_path / "out")
     status, _, err = run()
-    assert (status, err.count("\n")) == (2, 1)
+    told = [line for line in err.splitlines() if ": predicting as a whole" not in line]
+    assert (status, len(told)) == (2, 1)
     assert str(tmp_path / "out") in err
 
 
@@ -561,7 +562,7 @@ def test_names_of_every_kind_come_out_as_they_are_and_on_one_line(tmp_path, add,
     status, _, err = run("--batch-size", "2")
     assert status == 2
     assert_mattes(tmp_path / "out", trimaps)
-    told = [line for line in err.split("\n") if line and ": predicted as a whole" not in line]
+    told = [line for line in err.split("\n") if line and ": predicting as a whole" not in line]
     assert [line.split(":")[0] for line in told] == ["error"] * len(names)
     assert "\x1b" not in err
     assert "bad new\\nline.png: not a readable image" in err

@@ -14,12 +14,13 @@ from torch import nn
 
 from data.errors import InputError
 from engine.config import build, load_config
-from engine.inference import Job, Predictor, run_jobs
+from engine.inference import Job, Predictor, memory, run_jobs
 from engine.inference.memory import amount_text, free_bytes, parse_bytes
 from engine.inference.tiles import predict_in_tiles, tiles_of
 from engine.inference.views import VIEWS, View, predict_views
 
 GB = 10**9
+VIEW_NAMES = ("none", "flip+scale")
 
 
 def red(image, trimap):
@@ -121,6 +122,14 @@ def test_free_memory_is_less_than_the_machine_has():
     assert 2**28 < free_bytes(torch.device("cpu")) < total
 
 
+def test_files_in_the_page_cache_are_not_taken_memory(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "system_available", lambda: 2**50)
+    for name, text in {"max": 8 * GB, "current": 7 * GB, "stat": f"anon 1\ninactive_file {5 * GB}\n"}.items():
+        (tmp_path / f"memory.{name}").write_text(f"{text}\n")
+    assert free_bytes(torch.device("cpu")) == int(0.8 * 6 * GB)
+
+
 # ---- the predictor
 
 
@@ -149,6 +158,30 @@ def test_less_memory_means_a_smaller_way_of_working(model):
 def test_an_image_that_fits_in_no_way_is_refused_with_what_it_takes(model):
     with pytest.raises(InputError, match=r"^4000 x 3000 pixels take about [0-9]+MiB in tiles of 256 pixels, and 99MiB"):
         Predictor(model, max_memory=99 * 2**20).plan(3000, 4000)
+
+
+def test_larger_views_are_reckoned_with(model):
+    budget = {"max_memory": 10**12}
+    for mode in ("whole", "tiles"):
+        plain, scaled = (Predictor(model, mode=mode, views=views, **budget).plan(8000, 8000) for views in VIEW_NAMES)
+        assert (scaled.mode, scaled.tile) == (plain.mode, plain.tile)
+        assert scaled.nbytes > plain.nbytes
+    scaled = Predictor(model, mode="whole", views="flip+scale", **budget).plan(2000, 2000)
+    larger = Predictor(model, mode="whole", **budget).plan(2500, 2500)
+    assert scaled.nbytes == pytest.approx(larger.nbytes, rel=0.03)
+
+
+@pytest.mark.parametrize("views", list(VIEWS))
+def test_a_matte_does_not_depend_on_what_shares_its_batch(tmp_path, model, views):
+    jobs, pairs = [], [picture(60, 40, 1), picture(40, 60, 2), picture(64, 64, 3)]
+    for index, (image, trimap) in enumerate(pairs):
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
+        Image.fromarray(trimap).save(tmp_path / f"{index}_trimap.png")
+        jobs.append(Job(tmp_path / f"{index}.png", tmp_path / f"{index}_trimap.png", tmp_path / "out" / f"{index}.png"))
+    assert {outcome.status for outcome in run_jobs(Predictor(model, batch_size=4, views=views), jobs)} == {"written"}
+    for job, (image, trimap) in zip(jobs, pairs, strict=True):
+        alone = Predictor(model, views=views)([image], [trimap])[0]
+        assert np.abs(np.array(Image.open(job.output)).astype(int) - alone).max() <= 1
 
 
 def test_running_out_of_memory_on_a_cpu_is_one_line(model):

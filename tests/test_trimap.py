@@ -1,11 +1,12 @@
 """Trimaps: one rule for arrays and tensors, and erosion by hand."""
 
 import numpy as np
+import pytest
 import torch
 from skimage.morphology import erosion
 
 from data.trimap import fuse_with_trimap, quantise_trimap, trimap_from_alpha
-from data.trimap_tensors import quantise_trimap_tensor, tensor_to_trimap, trimap_to_tensor
+from data.trimap_tensors import quantise_trimap_tensor, resize_trimap_tensor, tensor_to_trimap, trimap_to_tensor
 
 
 def test_arrays_and_tensors_are_quantised_alike():
@@ -43,3 +44,15 @@ def test_nearly_opaque_counts_as_opaque_within_the_tolerance():
     alpha = np.array([[1e-6, 1e-3, 1 - 1e-3, 1 - 1e-6]])
     np.testing.assert_array_equal(trimap_from_alpha(alpha, 1, 1), [[0, 128, 128, 255]])
     np.testing.assert_array_equal(trimap_from_alpha(alpha, 1, 1, tolerance=1e-2), [[0, 0, 255, 255]])
+
+
+@pytest.mark.parametrize("size", [(640, 960), (600, 800), (1080, 1920)])
+@pytest.mark.parametrize("factor", [1 / 2, 1 / 3, 1 / 4, 1 / 6, 1 / 8, 0.75, 1.25])
+def test_resizing_leaves_known_what_is_known_throughout(size, factor):
+    smaller = [round(side * factor) for side in size]
+    for value in (0.0, 1.0):
+        assert (resize_trimap_tensor(torch.full((1, 1, *size), value), smaller) == value).all()
+    halves = torch.zeros(1, 1, *size)
+    halves[..., size[1] // 2 :] = 1
+    unknown = (resize_trimap_tensor(halves, smaller) == 0.5).any(dim=2).sum()
+    assert 0 < unknown <= 2 + 2 * max(1, 1 / factor) * factor  # columns that the border's neighbours are blended in

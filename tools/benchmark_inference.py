@@ -73,7 +73,9 @@ def compare(side: int, share: int, repeats: int, precision: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         files = {name: str(Path(folder) / f"{name}.npy") for name in ("theirs", "ours")}
         runs = [{name: run(name, side, share, file, precision) for name, file in files.items()} for _ in range(repeats)]
-        ours = [each["ours"] for each in runs]
+        ours = [each["ours"] for each in runs if each["ours"] is not None]
+        if not ours:
+            return ROW.format(side, f"{share} %", "", "not run", *[""] * 5)
         seconds = statistics.median(each["seconds"] for each in ours)
         peak = max(each["peak"] for each in ours)
         if any(each["theirs"] is None for each in runs):
@@ -152,7 +154,6 @@ def trimap_of(side: int, share: int) -> Tensor:
 
 def transformers_model() -> VitMatteForImageMatting:
     """VitMatte-S as published (relative positions, windows of 14), its weights random."""
-    torch.manual_seed(0)
     backbone = VitDetConfig(
         hidden_size=384, num_attention_heads=6, num_channels=4, image_size=512, pretrain_image_size=224,
         window_size=14, window_block_indices=[0, 1, 3, 4, 6, 7, 9, 10], residual_block_indices=[2, 5, 8, 11],
@@ -163,9 +164,15 @@ def transformers_model() -> VitMatteForImageMatting:
         backbone_config=backbone, convstream_hidden_sizes=[48, 96, 192], fusion_hidden_sizes=[256, 128, 64, 32]
     )
     model = VitMatteForImageMatting(config)
-    for tensor in model.parameters():  # as initialised the model says 0.5 everywhere, and much would go unchecked
-        nn.init.normal_(tensor, *((0, 1.4 * tensor[0].numel() ** -0.5) if tensor.ndim > 1 else (0.5, 0.2)))
+    randomise(model)
     return model.eval()
+
+
+def randomise(model: nn.Module) -> None:
+    """Random values in every tensor: as initialised a model says 0.5 everywhere, and much would go unchecked."""
+    torch.manual_seed(0)
+    for tensor in model.parameters():
+        nn.init.normal_(tensor, *((0, 1.4 * tensor[0].numel() ** -0.5) if tensor.ndim > 1 else (0.5, 0.2)))
 
 
 def our_model(theirs: VitMatteForImageMatting) -> ViTMatte:

@@ -1,8 +1,8 @@
-"""What working within less memory costs: quality, time and peak memory of each mode, and what averaging views gains.
+"""What less memory costs in quality and time, what averaging views gains, and what lower precision changes.
 
     python tools/benchmark_modes.py --config-file configs/ViTMatte_demo.py --checkpoint output/demo/run/model_final.pth
 
-Procedural images that no training draws, of 4K size for the modes and smaller for the views, scored in the unknown
+Procedural images that no training draws, of 4K size for the modes and smaller for the others, scored in the unknown
 region by the metrics of evaluation.py. Each mode runs in a process of its own, whose highest resident memory is
 reported, libraries and weights included. Time is of prediction alone, summed over the images.
 """
@@ -38,6 +38,7 @@ MODES = {
     "tiles of 512": Plan("tiles", tile=512),
 }
 VIEWS = ("none", "flip", "flip+scale")
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def main() -> None:
@@ -46,10 +47,11 @@ def main() -> None:
         print(json.dumps(measure(options, *options.measure.split(":"))))
         return
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, Python {platform.python_version()}, "
-          f"torch {torch.__version__}, float32; {Path(options.config_file).stem}")  # fmt: skip
+          f"torch {torch.__version__}; {Path(options.config_file).stem}")  # fmt: skip
     report(options, "mode", list(MODES), f"{options.count} images of {options.width} x {options.height}")
     side = options.views_side
-    report(options, "views", list(VIEWS), f"{options.views_count} images of {side} x {side}, as a whole")
+    for what, choices in (("views", VIEWS), ("precision", PRECISIONS)):
+        report(options, what, list(choices), f"{options.views_count} images of {side} x {side}, as a whole")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -59,7 +61,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=6, help="images for the modes (default: 6)")
     parser.add_argument("--width", type=int, default=3840)
     parser.add_argument("--height", type=int, default=2160)
-    parser.add_argument("--views-count", type=int, default=24, help="images for the views (default: 24)")
+    parser.add_argument("--views-count", type=int, default=24, help="images for views and precision (default: 24)")
     parser.add_argument("--views-side", type=int, default=512)
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # what one process measures
     return parser.parse_args()
@@ -83,7 +85,7 @@ def measure(options: argparse.Namespace, what: str, choice: str) -> dict[str, fl
     model = build(config.model).eval()
     load_model(model, read_checkpoint(options.checkpoint), options.checkpoint)
     is_mode = what == "mode"
-    predictor = Predictor(model, mode="whole", views="none" if is_mode else choice)
+    predictor = Predictor(model, mode="whole", **({} if is_mode else {what: choice}))
     plan = MODES[choice] if is_mode else MODES["whole"]
     size, count = (
         ((options.height, options.width), options.count) if is_mode else (options.views_side, options.views_count)

@@ -6,7 +6,7 @@ from torch import nn
 
 FLOAT = 4
 TOKEN_WIDTHS = 14  # embeddings a token holds at the peak of a block: stream, norm, queries, keys, values, windows
-PICTURE_FLOATS = 15  # a pixel: the image, normalised, joined with the trimap, and alpha
+PICTURE_FLOATS = 15  # a pixel: image and trimap, the network's input, masks, alpha, and what files are read to
 CANVAS_FLOATS = 12  # a pixel of an image in tiles: the image, its trimap, and the sums that the tiles are blended in
 PRIOR_FLOATS = 4  # a pixel, for each channel of a colour prior: blurs and estimates beside the channel itself
 FIXED = 150 * 2**20  # what does not grow: chunks of attention and tiles, buffers of the libraries
@@ -56,5 +56,5 @@ class Footprint:
         return int(FIXED + pixels * self.picture + max(encoder, decoder))
 
     def tiles(self, pixels: int, tile_pixels: int) -> int:
-        """Bytes for tiles of an image: the model sees one tile at a time."""
-        return int(self.whole(min(tile_pixels, pixels)) + pixels * FLOAT * CANVAS_FLOATS)
+        """Bytes for an image of `pixels` in tiles: the model sees one tile at a time, of `tile_pixels`."""
+        return int(self.whole(tile_pixels) + pixels * FLOAT * CANVAS_FLOATS)

@@ -22,12 +22,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: `status` is "written", "skipped" or "failed"; `remark` says why or warns, `plan` how."""
+    """What became of a job: `status` is "written", "skipped" or "failed"; `remark` says why or warns."""
 
     job: Job
     status: str
     remark: str = ""
-    plan: str = ""
 
 
 def read_pair(job: Job) -> tuple[np.ndarray, np.ndarray]:

@@ -62,14 +62,17 @@ def system_available() -> int:
 
 
 def _control_group_left() -> int:
-    for limit_name, used_name in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    for limit_name, used_name, statistics_name, cache in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
     ):
         try:
-            limit, used = ((CGROUP / name).read_text().strip() for name in (limit_name, used_name))
+            limit, used, statistics = (
+                (CGROUP / name).read_text().strip() for name in (limit_name, used_name, statistics_name)
+            )
         except OSError:
             continue
         if limit.isdigit():
-            return max(int(limit) - int(used), 0)
+            reclaimable = dict(line.split() for line in statistics.splitlines()).get(cache, "0")  # files read before
+            return max(int(limit) - int(used) + int(reclaimable), 0)
     return 2**63

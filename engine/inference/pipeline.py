@@ -12,7 +12,7 @@ from data.errors import InputError
 from data.files import read_size, write_png
 from data.trimap import UNKNOWN
 from engine.inference.jobs import Job, Outcome, read_pair
-from engine.inference.predict import Predictor
+from engine.inference.predict import Plan, Predictor
 
 READ_AHEAD = 1  # batches decoded before their turn; each holds image and trimap, 4 bytes a pixel
 WRITE_BEHIND = 1  # batches whose mattes are on their way to the disk
@@ -29,15 +29,21 @@ class _Loaded:
     image: np.ndarray | None = None
     trimap: np.ndarray | None = None
     alpha: np.ndarray | None = None
-    plan: str = ""
     outcome: Outcome | None = None
 
 
-def run_jobs(predictor: Predictor, jobs: Iterable[Job], *, skip_existing: bool = False) -> Iterator[Outcome]:
+def run_jobs(
+    predictor: Predictor,
+    jobs: Iterable[Job],
+    *,
+    skip_existing: bool = False,
+    announce: Callable[[Job, Plan], None] = lambda job, plan: None,
+) -> Iterator[Outcome]:
     """Make the mattes, yielding an outcome for each job; one bad file does not stop the others.
 
     Images whose padded shapes agree go through the model together where the predictor takes more than one at a time;
-    then the jobs are done in the order of shapes, otherwise in the order given.
+    then the jobs are done in the order of shapes, otherwise in the order given. `announce` is told, before a batch is
+    predicted, its first job and how.
 
     Raises:
         InputError: a matte cannot be written; the next could not either.
@@ -45,7 +51,7 @@ def run_jobs(predictor: Predictor, jobs: Iterable[Job], *, skip_existing: bool =
     with ThreadPoolExecutor(1, "decode") as decoder, ThreadPoolExecutor(1, "encode") as encoder:
         batches = _batches(predictor, jobs, skip_existing)
         loaded = _ahead(decoder, lambda batch: [_read(item) for item in batch], batches, READ_AHEAD)
-        predicted = (_predict(predictor, batch) for batch in loaded)  # in this thread, when the next is asked for
+        predicted = (_predict(predictor, batch, announce) for batch in loaded)  # in this thread, one by one
         try:
             for outcomes in _ahead(encoder, lambda batch: [_write(item) for item in batch], predicted, WRITE_BEHIND):
                 yield from outcomes
@@ -110,20 +116,24 @@ def _read(item: _Loaded) -> _Loaded:
         return _failed(item, InputError("reading it takes more memory than there is; make it smaller"))
 
 
-def _predict(predictor: Predictor, batch: Sequence[_Loaded]) -> list[_Loaded]:
+def _predict(predictor: Predictor, batch: Sequence[_Loaded], announce: Callable[[Job, Plan], None]) -> list[_Loaded]:
     ready = [item for item in batch if item.outcome is None]
     done = [item for item in batch if item.outcome is not None]
     if not ready:
         return done
+    failure = None
     try:
         plan = predictor.plan(*ready[0].trimap.shape)
+        announce(ready[0].job, plan)
         alphas = predictor([item.image for item in ready], [item.trimap for item in ready], plan)
     except InputError as error:
-        if len(ready) == 1:
-            return [*done, _failed(ready[0], error)]
-        return [*done, *(part for item in ready for part in _predict(predictor, [item]))]  # which one was it
+        failure = InputError(str(error))  # whose traceback does not keep the failed batch's tensors alive
+    if failure is not None and len(ready) == 1:
+        return [*done, _failed(ready[0], failure)]
+    if failure is not None:  # which one was it
+        return [*done, *(part for item in ready for part in _predict(predictor, [item], announce))]
     pairs = zip(ready, alphas, strict=True)
-    return [*done, *(replace(item, image=None, alpha=alpha, plan=str(plan)) for item, alpha in pairs)]
+    return [*done, *(replace(item, image=None, alpha=alpha) for item, alpha in pairs)]
 
 
 def _write(item: _Loaded) -> Outcome:
@@ -131,7 +141,7 @@ def _write(item: _Loaded) -> Outcome:
         return item.outcome
     write_png(item.job.output, item.alpha)
     if (item.trimap == UNKNOWN).any():
-        return Outcome(item.job, "written", plan=item.plan)
+        return Outcome(item.job, "written")
     remark = f"{item.job.trimap}: no unknown pixel (gray 85 to 169); the matte is the trimap"
     return Outcome(item.job, "written", remark)
 

@@ -95,9 +95,11 @@ class Predictor:
         Raises:
             InputError: no way that the mode allows fits.
         """
-        largest_view = max(view.scale for view in self.views)
-        plans = self._plans(*(round(side * largest_view) for side in self.padded_shape(height, width)))
+        plans = self._plans(*self.padded_shape(height, width))
         budget = self._budget()
+        if plans[0].nbytes > budget and self.max_memory is None and self.device.type == "cpu":
+            return_freed_memory()  # what this process has kept counts as taken
+            budget = self._budget()
         plan = next((plan for plan in plans if plan.nbytes <= budget), None)
         if plan is None:
             least = min(plans, key=lambda plan: plan.nbytes)
@@ -109,6 +111,8 @@ class Predictor:
 
     def padded_shape(self, height: int, width: int) -> tuple[int, int]:
         """The size that the model pads an image to; images that agree in it can share a batch."""
+        if self.views != VIEWS["none"]:  # mirrored or resized, an image's padding would not be where the model's is
+            return height, width
         if getattr(self.model, "colour_prior", None) is not None:  # its coarsest scale is the mean of the image
             return height, width
         multiple = getattr(self.model, "size_divisibility", 1)
@@ -191,7 +195,8 @@ class Predictor:
 
     def _plans(self, height: int, width: int) -> list[Plan]:
         """The plans that the mode allows, the best first."""
-        pixels = height * width
+        growth = max(view.scale for view in self.views) ** 2  # of what the model sees
+        pixels = round(growth * height * width)
         plans = []
         if self.mode == "whole" or (self.mode == "auto" and pixels // 256 <= MAX_TOKENS):
             plans.append(Plan("whole", nbytes=self.footprint.whole(pixels)))
@@ -202,7 +207,9 @@ class Predictor:
                 if pixels // (256 * scale**2) <= MAX_TOKENS
             ]
         if self.mode in ("tiles", "auto"):
-            plans += [Plan("tiles", tile=side, nbytes=self.footprint.tiles(pixels, side**2)) for side in TILE_SIZES]
+            for side in TILE_SIZES:
+                seen = min(round(growth * side**2), pixels)
+                plans.append(Plan("tiles", tile=side, nbytes=self.footprint.tiles(height * width, seen)))
         return plans
 
 

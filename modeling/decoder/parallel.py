@@ -10,13 +10,18 @@ import torch
 Item = TypeVar("Item")
 
 
+def num_threads(device: torch.device) -> int:
+    """How many items `for_each` works on at once."""
+    return torch.get_num_threads() if device.type == "cpu" else 1
+
+
 def for_each(function: Callable[[Item], None], items: Iterable[Item], device: torch.device) -> None:
     """Call `function` with every item; on a CPU with as many items at once as torch has threads, one thread each.
 
     Torch's own threads divide every operation, and wait for each other at its end. Where operations take a
     millisecond, that costs much when the cores are not free: any other process holds up all threads.
     """
-    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    threads = num_threads(device)
     if threads == 1:
         deque(map(function, items), maxlen=0)
         return

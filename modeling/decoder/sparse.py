@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from modeling.decoder.folded import ColumnWeights, FoldedConv, FoldedFusion, FoldedHead
-from modeling.decoder.parallel import for_each
+from modeling.decoder.parallel import for_each, num_threads
 from modeling.decoder.receptive_field import ReceptiveField
 from modeling.decoder.tiles import SparseMap, TileList, tiles_of
 
@@ -24,15 +24,18 @@ DENSE_PIXEL = 4_000  # for a pixel of full resolution, what is not multiplicatio
 SPARSE_PRODUCT = 0.7  # for a multiplication of the dense decoder that the sparse one saves or does otherwise
 SPARSE_PIXEL = 15_000  # for a pixel of full resolution in an active tile: indices, gathering, resampling
 SPARSE_CALL = 5e8  # for a call
+DENSE_LIMIT = 512 * 512  # pixels; above, the dense decoder's memory, up to 700 bytes for each, decides
 
 
 def is_cheaper(decoder: nn.Module, field: ReceptiveField, unknown: Tensor) -> bool:
     """Whether `decode` takes less time than the dense decoder, judged by the share of tiles that it computes.
 
     With the widths of ViTMatte-S it does from 256 x 256 on, even where all is unknown; the narrower the network, the
-    larger the image and the smaller the unknown region must be.
+    larger the image and the smaller the unknown region must be. Above DENSE_LIMIT it is always taken as cheaper.
     """
     pixels = unknown.numel()
+    if pixels > DENSE_LIMIT:
+        return True
     share = tile_share(unknown)
     head = decoder.matting_head.matting_convs[0].weight.numel()
     last = decoder.fusion_blks[-1].conv.conv.weight.numel()
@@ -134,8 +137,9 @@ def chunks(tiles: TileList, values: int) -> Iterator[tuple[int, TileList]]:
     if len(tiles) == 0:
         return
     pieces = -(-len(tiles) // max(1, CHUNK_VALUES // values))
-    rounds = -(-pieces // torch.get_num_threads())  # all threads have work until the end
-    size = -(-len(tiles) // (rounds * torch.get_num_threads()))
+    threads = num_threads(tiles.row.device)
+    rounds = -(-pieces // threads)  # all threads have work until the end
+    size = -(-len(tiles) // (rounds * threads))
     for start in range(0, len(tiles), size):
         yield start, tiles[start : start + size]
 
