@@ -90,7 +90,8 @@ def model_of_config(arguments: argparse.Namespace):
     if arguments.compile:
         if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
             raise InputError("--compile: expected a C++ compiler for the CPU, found none; install g++ or leave it out")
-        logging.getLogger("torch._dynamo").setLevel(logging.ERROR)  # what it says of graph breaks is not for users
+        for name in ("torch._dynamo", "torch.utils.cpp_extension"):  # of graph breaks and CUDA: not for users
+            logging.getLogger(name).setLevel(logging.ERROR)
         model.backbone.compile(dynamic=True)  # the decoder's work depends on the trimap: it would be compiled anew
     return model, device
 

@@ -128,7 +128,7 @@ def test_compiled_mattes_are_the_same_and_nothing_more_is_said(tmp_path, picture
     """In processes of their own: what is compiled stays for the whole of one."""
     mattes = {}
     for name, options in {"plain": [], "compiled": ["--compile"]}.items():
-        arguments = folder_arguments(tmp_path, checkpoint)[:-1] + [str(tmp_path / name)]
+        arguments = [*folder_arguments(tmp_path, checkpoint)[:-1], str(tmp_path / name)]
         command = [sys.executable, str(ROOT / "inference.py"), "--config-file", CONFIG, *arguments, *options]
         result = subprocess.run(
             [*command, "--device", "cpu", *OVERRIDES[:8]], cwd=ROOT, capture_output=True, text=True, timeout=600
