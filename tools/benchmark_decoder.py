@@ -23,8 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modeling.decoder import DetailCapture, sparse
-from modeling.decoder.receptive_field import ReceptiveField
+from modeling.decoder import DetailCapture
 from tools.resident_memory import peak_gib, resident_gib
 
 SHARES = (0.1, 0.2, 0.4, 1.0)
@@ -58,7 +57,7 @@ def make_case(size: tuple[int, int], share: float | None) -> Callable[[], Tensor
     if share is DENSE:
         return lambda: decoder(features, images)
     unknown = band_around_blobs(size, share)[:, 0] if share < 1 else torch.ones(1, *size, dtype=torch.bool)
-    return lambda: sparse.decode(decoder, features, images, ReceptiveField.of(unknown, 4), unknown)
+    return lambda: decoder(features, images, unknown[:, None])
 
 
 def seconds(case: Callable[[], Tensor]) -> float:
