@@ -35,8 +35,8 @@ def read_rgb(path: str | os.PathLike) -> np.ndarray:
     Raises:
         InputError: missing, unreadable, truncated, animated or larger than `MAX_PIXELS`.
     """
-    with _opened(path) as image:
-        if _is_deep(image):
+    with opened_image(path) as image:
+        if is_deep(image):
             return np.repeat(_deep_to_uint8(image, path)[..., None], 3, axis=2)
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
@@ -50,8 +50,8 @@ def read_gray(path: str | os.PathLike) -> np.ndarray:
     Raises:
         InputError: as `read_rgb`.
     """
-    with _opened(path) as image:
-        if _is_deep(image):
+    with opened_image(path) as image:
+        if is_deep(image):
             return _deep_to_uint8(image, path)
         if image.mode in ("L", "LA", "1"):
             return np.asarray(image.convert("L") if image.mode == "1" else image.getchannel(0))
@@ -68,12 +68,12 @@ def read_gray_exact(path: str | os.PathLike, first_channel: bool = False) -> np.
     Raises:
         InputError: as `read_rgb`; 16-bit or float values; several channels that are not one matte.
     """
-    with _opened(path) as image:
-        if _is_deep(image):
+    with opened_image(path) as image:
+        if is_deep(image):
             raise InputError(f"{path}: expected 8-bit values, found mode {image.mode}; {_TO_8_BITS}")
         if image.mode == "L":
             return np.asarray(image)
-        if _has_deep_channels(path):  # Pillow would drop the lower byte without a word
+        if has_deep_channels(path):  # Pillow would drop the lower byte without a word
             raise InputError(f"{path}: expected 8-bit values, found 16 bits in each of several channels; {_TO_8_BITS}")
         if first_channel:
             return np.asarray(image.convert("RGB").getchannel(0))
@@ -93,7 +93,7 @@ def read_trimap(path: str | os.PathLike) -> np.ndarray:
 
 def read_size(path: str | os.PathLike) -> tuple[int, int]:
     """Return (height, width) from the file's header, EXIF orientation applied, without decoding the pixels."""
-    with _opened(path, decode=False) as image:
+    with opened_image(path, decode=False) as image:
         width, height = image.size
         exif = Image.Image.getexif(image)  # Pillow's own for PNG would decode the pixels to look behind them
         turned = exif.get(0x0112) in (5, 6, 7, 8)  # those orientations swap the axes; a hostile file may hold text
@@ -230,7 +230,12 @@ def _temporary_beside(path: str | os.PathLike, target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike, decode: bool = True) -> Iterator[Image.Image]:
+def opened_image(path: str | os.PathLike, decode: bool = True) -> Iterator[Image.Image]:
+    """Yield one picture of at most MAX_PIXELS: decoded and upright, or with `decode=False` only its header read.
+
+    Raises:
+        InputError: nothing there, no image, damaged, animated or too large.
+    """
     path = Path(path)
     try:
         if not path.is_file():  # a pipe would keep us waiting
@@ -262,13 +267,14 @@ def _opened(path: str | os.PathLike, decode: bool = True) -> Iterator[Image.Imag
         raise InputError(f"{path}: not a readable image ({str(error) or type(error).__name__})") from error
 
 
-def _is_deep(image: Image.Image) -> bool:
+def is_deep(image: Image.Image) -> bool:
+    """Whether Pillow holds the one channel in more than 8 bits."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
-def _has_deep_channels(path: str | os.PathLike) -> bool:
+def has_deep_channels(path: str | os.PathLike) -> bool:
     """Whether a file of several channels holds more than 8 bits in each; the mode that Pillow gives it does not say."""
-    with _opened(path, decode=False) as image:
+    with opened_image(path, decode=False) as image:
         if image.format == "TIFF":
             bits = image.tag_v2.get(258, 8)  # BitsPerSample
             return max(bits if isinstance(bits, tuple) else (bits,)) > 8

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from data.errors import InputError
-from data.files import _has_deep_channels, _is_deep, _opened, read_gray, read_rgb
+from data.files import has_deep_channels, is_deep, opened_image, read_gray, read_rgb
 
 ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 GRAY_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's, of one channel
@@ -112,21 +112,21 @@ def _inspect_alpha(path: Path) -> tuple[AlphaFacts, np.ndarray]:
 
 
 def _header(path: Path, pixels: np.ndarray) -> dict:
-    with _opened(path, decode=False) as image:
+    with opened_image(path, decode=False) as image:
         orientation = Image.Image.getexif(image).get(ORIENTATION, 1)
         return {
             "size": pixels.shape[:2],
             "format": image.format or "",
             "mode": image.mode,
             "orientation": orientation if orientation in range(1, 9) else 1,
-            "deep": _is_deep(image) or _has_deep_channels(path),
+            "deep": is_deep(image) or has_deep_channels(path),
             "pixels": hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest(),
         }
 
 
 def _channels_agree(path: Path) -> tuple[bool, bool]:
     """Whether the colour channels of a file are equal, and whether it is opaque."""
-    with _opened(path) as image:
+    with opened_image(path) as image:
         channels = np.asarray(image.convert("RGBA"))
     return bool((channels[..., :3] == channels[..., :1]).all()), bool((channels[..., 3] == 255).all())
 

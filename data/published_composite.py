@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from data.errors import InputError
-from data.files import MAX_PIXELS, _opened
+from data.files import MAX_PIXELS, opened_image
 
 ROWS = 256  # composed at a time: double precision for a whole photograph would take gigabytes
 
@@ -22,7 +22,7 @@ def read_as_stored(path: str | os.PathLike) -> np.ndarray:
     Raises:
         InputError: unreadable, truncated or too large, or values that Pillow would cut to 8 bits.
     """
-    with _opened(path, decode=False) as image:
+    with opened_image(path, decode=False) as image:
         if image.mode in ("I", "F") or image.mode.startswith("I;16"):
             raise InputError(f"{path}: expected 8-bit values, found mode {image.mode}; save the file with 8 bits")
         return np.asarray(image.convert("RGB"))
