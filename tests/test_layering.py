@@ -25,7 +25,7 @@ def test_loading_a_config_and_building_its_data_opens_no_file(name):
     run(
         "import engine.config, data.files\n"
         "def refuse(*a): raise AssertionError('a config touched the disk')\n"
-        "data.files.images_by_stem = data.files._opened = refuse\n"
+        "data.files.images_by_stem = data.files.opened_image = refuse\n"
         f"config = engine.config.load_config('configs/{name}.py')\n"
         "config.dataloader.train.num_workers = 0\n"
         "engine.config.build(config.dataloader.train)\n"
