@@ -14,9 +14,8 @@ from data.alpha_layouts import LAYOUTS, find_folders
 from data.dim_dataset import read_layer, snapped_levels
 from data.dim_recipe import DIM_AFFINE, DimDraw, DimRecipe, Layer, draw_sample, place_crop
 from data.errors import InputError
-from data.files import images_by_stem
 from data.repeatable import RepeatableDataset
-from data.scan import pair_problems, require_none, unpaired
+from data.scan import pair_problems
 from data.transforms import AffineRange, jitter_colour, read_through
 from data.transforms.geometry import Size
 from data.trimap_tensors import trimap_to_tensor
@@ -111,13 +110,7 @@ class AlphaFolderDataset(RepeatableDataset):
 
     def _list_files(self) -> "_Pairs":
         image_dir, alpha_dir = self.folders()
-        images, alphas = (images_by_stem(folder, ignore_case=True) for folder in (image_dir, alpha_dir))
-        missing = unpaired(images, image_dir, alphas, alpha_dir)
-        if self.on_bad == "error":
-            require_none(missing, "every image needs its alpha; add or remove files, or set on_bad=skip")
-        for line in missing:
-            self.warn_once(line)
-        pairs = [(images[stem], alphas[stem]) for stem in images if stem in alphas]
+        pairs = self.pairs_by_name(image_dir, alpha_dir, "image")
         if not pairs:
             raise InputError(f"{image_dir}, {alpha_dir}: expected images and alphas of the same names, found none")
         return _Pairs(pairs, f"{image_dir}, {alpha_dir}")

@@ -15,8 +15,8 @@ from PIL import features
 from tqdm import tqdm
 
 from data.errors import InputError
-from data.files import images_by_stem, replacing, write_png
-from data.manifest import FileRecord, Manifest, describe_file, read_manifest, sha256_of, write_manifest
+from data.files import hash_file, images_by_stem, replacing, write_png
+from data.manifest import FileRecord, Manifest, describe_file, read_manifest, write_manifest
 from data.name_lists import read_names
 from data.output_folders import empty_or_own
 from data.pool import outcomes
@@ -199,7 +199,7 @@ class _Group:
     def _kept(self, key: str, hashes: dict[str, str]) -> FileRecord | None:
         """The known record of a file that is there as recorded, made from the same sources."""
         record, path = self.known.get(key), self.output / key
-        if record is None or record.sources != hashes or not path.is_file() or sha256_of(path) != record.sha256:
+        if record is None or record.sources != hashes or not path.is_file() or hash_file(path) != record.sha256:
             return None
         self.kept += 1
         return record
@@ -234,7 +234,7 @@ class _Group:
 
     def _hash(self, path: Path) -> str:
         if path not in self.hashes:
-            self.hashes[path] = sha256_of(path)
+            self.hashes[path] = hash_file(path)
         return self.hashes[path]
 
 

@@ -10,9 +10,8 @@ from torch import Tensor
 from data.dim_recipe import DIM_AFFINE, Crop, DimRecipe, Layer, draw_sample, make_crop
 from data.errors import InputError
 from data.files import images_by_stem, read_gray, read_rgb
-from data.repeatable import MAX_ATTEMPTS as MAX_ATTEMPTS
 from data.repeatable import RepeatableDataset
-from data.scan import require_none, training_set_problems, unpaired
+from data.scan import training_set_problems
 from data.transforms import AffineRange
 from data.trimap_tensors import trimap_to_tensor
 
@@ -137,15 +136,9 @@ class CompositionDataset(RepeatableDataset):
 
     def _list_files(self) -> "_Files":
         fg_dir, alpha_dir, bg_dir = self._folders()
-        fgs, alphas, backgrounds = (images_by_stem(folder, ignore_case=True) for folder in (fg_dir, alpha_dir, bg_dir))
-        missing = unpaired(fgs, fg_dir, alphas, alpha_dir)
-        if self.on_bad == "error":
-            require_none(missing, "every foreground needs its alpha; add or remove files, or set on_bad=skip")
-        for line in missing:
-            self.warn_once(line)
         return _Files(
-            pairs=[(fgs[stem], alphas[stem]) for stem in fgs if stem in alphas],
-            backgrounds=list(backgrounds.values()),
+            pairs=self.pairs_by_name(fg_dir, alpha_dir, "foreground"),
+            backgrounds=list(images_by_stem(bg_dir, ignore_case=True).values()),
             folders=(fg_dir, alpha_dir, bg_dir),
         )
 

@@ -5,6 +5,7 @@ thing everywhere. Files are untrusted: sizes are bounded, truncation is an error
 """
 
 import contextlib
+import hashlib
 import os
 import shutil
 import tempfile
@@ -190,6 +191,15 @@ def discard_unfinished() -> None:
     """Remove the temporary files of writes under way in any thread: for a program that ends without waiting."""
     for temporary in list(_unfinished):
         temporary.unlink(missing_ok=True)
+
+
+def hash_file(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's bytes, as hex digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(2**22):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def check_outputs(outputs: Iterable[str | os.PathLike], inputs: Iterable[str | os.PathLike] = ()) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data.errors import InputError
-from data.files import replacing
+from data.files import hash_file, replacing
 from data.pool import outcomes
 from data.published_composite import read_as_stored
 
@@ -60,21 +60,12 @@ class Verification:
     recoded: int
 
 
-def sha256_of(path: str | os.PathLike) -> str:
-    """SHA-256 of a file, as hex digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as opened:
-        while part := opened.read(2**20):
-            digest.update(part)
-    return digest.hexdigest()
-
-
 def describe_file(path: Path, pixels: np.ndarray, sources: Mapping[str, str]) -> FileRecord:
     """The record of a file that holds `pixels`, (H, W) or (H, W, 3) uint8."""
     height, width = pixels.shape[:2]
     channels = 1 if pixels.ndim == 2 else 3
     return FileRecord(
-        sha256_of(path), path.stat().st_size, width, height, channels, _pixel_digest(pixels), dict(sources)
+        hash_file(path), path.stat().st_size, width, height, channels, _pixel_digest(pixels), dict(sources)
     )
 
 
@@ -138,7 +129,7 @@ def _compare(folder: Path, task: tuple[str, FileRecord]) -> str:
     path = folder / name
     if not path.is_file():
         return f"{path}: in the manifest, but missing; build the set again"
-    if path.stat().st_size == record.bytes and sha256_of(path) == record.sha256:
+    if path.stat().st_size == record.bytes and hash_file(path) == record.sha256:
         return IDENTICAL
     pixels = read_as_stored(path)
     height, width = pixels.shape[:2]

@@ -1,6 +1,7 @@
 """What training sets of files share: samples that are functions of (seed, epoch, index), and files that are bad."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.errors import InputError
+from data.files import images_by_stem
+from data.scan import require_none, unpaired
 
 MAX_ATTEMPTS = 20  # unusable samples in a row before `on_bad="skip"` gives up
 
@@ -73,6 +76,20 @@ class RepeatableDataset(Dataset):
         if problem not in self.warned:
             self.warned.add(problem)
             logger.warning("skipped: %s", problem)
+
+    def pairs_by_name(self, image_dir: Path, alpha_dir: Path, what: str) -> list[tuple[Path, Path]]:
+        """The images of a folder with the alphas of another, by their names, for a message about `what`.
+
+        Raises:
+            InputError: an image or an alpha has no partner, unless `on_bad` is "skip", which warns.
+        """
+        images, alphas = (images_by_stem(folder, ignore_case=True) for folder in (image_dir, alpha_dir))
+        missing = unpaired(images, image_dir, alphas, alpha_dir)
+        if self.on_bad == "error":
+            require_none(missing, f"every {what} needs its alpha; add or remove files, or set on_bad=skip")
+        for line in missing:
+            self.warn_once(line)
+        return [(images[stem], alphas[stem]) for stem in images if stem in alphas]
 
     def _sample_or_none(self, files: Any, epoch: int, index: int, attempt: int) -> dict[str, Tensor | str] | None:
         try:

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from data.dim_dataset import MAX_ATTEMPTS, ROOT_VARIABLE, CompositionDataset
+from data.dim_dataset import ROOT_VARIABLE, CompositionDataset
 from data.errors import InputError
 from data.loader import EpochSampler
+from data.repeatable import MAX_ATTEMPTS
 from data.scan import training_set_problems
 from data.workers import init_worker
 

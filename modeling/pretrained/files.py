@@ -1,7 +1,6 @@
 """Reading other people's weight files: PyTorch's and safetensors, by content, without running anything in them."""
 
 import argparse
-import hashlib
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from data.errors import InputError
+from data.files import hash_file
 
 MAX_BYTES = 32 * 2**30  # ViT-7B in float32 is 27 GB, so that even it gets as far as a proper message
 MAX_JSON_BYTES = 16 * 2**20
@@ -61,15 +61,6 @@ def read_weights(path: str | os.PathLike) -> WeightFile:
     else:
         raise InputError(f"{path}: expected PyTorch or safetensors weights, found {_describe(head)}")
     return WeightFile(checkpoint, hash_file(path), shards, _read_config(path.parent), _read_image_mean(path.parent))
-
-
-def hash_file(path: str | os.PathLike) -> str:
-    """Return the SHA-256 of a file's bytes in hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(2**22):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _read_head(path: Path) -> bytes:
