@@ -47,6 +47,7 @@ dataloader.train = L(build_train_loader)(
     batch_size=16,
     num_workers=1,
     seed="${train.seed}",
+    accumulate="${train.accumulate}",
 )
 dataloader.test = L(EightBit)(dataset=L(SyntheticMatting)(size=256, samples_per_epoch=16, seed=1_000_003))
 

@@ -1,5 +1,6 @@
 """Several data sets trained on at once, each with its share of every epoch."""
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -56,6 +57,13 @@ class Mixture(Dataset):
         sample = dataset[divmod(position, len(dataset))]
         self._require_same_form(sample, member)
         return sample
+
+    def with_crop_size(self, crop_size: int) -> "Mixture":
+        """The same samples in crops of another size, of every data set."""
+        other = copy.copy(self)
+        other.datasets = [dataset.with_crop_size(crop_size) for dataset in self.datasets]
+        other.form = None
+        return other
 
     def source(self, epoch: int, index: int) -> tuple[int, int]:
         """Which data set a sample comes from, and its position there: own epoch times own length plus own index."""

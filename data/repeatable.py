@@ -1,5 +1,7 @@
 """What training sets of files share: samples that are functions of (seed, epoch, index), and files that are bad."""
 
+import copy
+import dataclasses
 import logging
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,12 @@ class RepeatableDataset(Dataset):
         raise InputError(
             f"{self.files.folders}: {MAX_ATTEMPTS} draws in a row met unusable files; scan the folders and mend them"
         )
+
+    def with_crop_size(self, crop_size: int) -> "RepeatableDataset":
+        """The same samples, drawn with the same random numbers, in crops of another size."""
+        other = copy.copy(self)
+        other.recipe = dataclasses.replace(self.recipe, crop_size=crop_size)
+        return other
 
     def generator(self, epoch: int, index: int, attempt: int) -> np.random.Generator:
         """The randomness of one sample; each further attempt, where files were bad, has its own."""

@@ -1,25 +1,40 @@
 """The training step, on Detectron2's loop and hooks."""
 
+import contextlib
 import time
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from detectron2.engine import TrainerBase
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
+from data.errors import InputError
+from engine.averaging import WeightAverage
 from engine.precision import Precision
 
+if TYPE_CHECKING:
+    from engine.interruption import Interruption
 
-class NonFiniteLossError(RuntimeError):
-    """A loss became NaN or infinite; the message names the iteration and the losses."""
+Batch = dict[str, Any]
+
+
+class NonFiniteLossError(InputError):
+    """A loss became NaN or infinite; the message names the iteration, the losses and what in the data was at fault."""
 
 
 class MattingTrainer(TrainerBase):
     """Forward, backward, step; everything else is a hook.
+
+    One iteration takes `accumulate` batches in each process. Losses are means over the unknown (or known) pixels of all
+    of them together, so how a batch is dealt among processes and micro-batches does not change what is minimised; but
+    BatchNorm sees a micro-batch at a time, and without SyncBatchNorm its own process only.
 
     Random draws inside the model (drop path, coordinate rescaling) are seeded from (seed, rank, iteration) at every
     step, so the random state of a run is a function of its iteration and a resumed run draws what it would have drawn.
@@ -31,17 +46,28 @@ class MattingTrainer(TrainerBase):
         precision: autocast and loss scaling.
         seed: of the model's random draws.
         clip_grad_norm: largest norm of the whole gradient, None for no clipping.
+        accumulate: micro-batches to one step of the optimizer.
+        average: follows the weights, or None.
+        freeze_batch_norm_from: iteration from which BatchNorm normalises by its running statistics, which then stay.
+        interruption: whose signal the processes agree on at each iteration, see `stop_signal`.
+
+    Attributes:
+        stop_signal: number of the signal that asked any process to stop, 0 for none; the same in all processes.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        batches: Iterable[dict[str, Any]] | None,
+        batches: Iterable[Batch] | None,
         optimizer: torch.optim.Optimizer,
         *,
         precision: Precision,
         seed: int = 0,
         clip_grad_norm: float | None = None,
+        accumulate: int = 1,
+        average: WeightAverage | None = None,
+        freeze_batch_norm_from: int | None = None,
+        interruption: "Interruption | None" = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -50,7 +76,17 @@ class MattingTrainer(TrainerBase):
         self.precision = precision
         self.seed = seed
         self.clip_grad_norm = clip_grad_norm
-        self._iterator = None
+        self.accumulate = accumulate
+        self.average = average
+        self.freeze_batch_norm_from = freeze_batch_norm_from
+        self.interruption = interruption
+        self.stop_signal = 0
+        self._iterator: Iterator[Batch] | None = None
+
+    @property
+    def unwrapped(self) -> nn.Module:
+        """The model without DDP."""
+        return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
 
     def before_train(self) -> None:
         self.model.train()
@@ -61,60 +97,138 @@ class MattingTrainer(TrainerBase):
         """One iteration.
 
         Raises:
-            NonFiniteLossError: before the weights are touched.
+            NonFiniteLossError: in every process, before the weights are touched.
         """
         started = time.perf_counter()
-        batch = next(self._iterator)
+        batches = [next(self._iterator) for _ in range(self.accumulate)]
         data_time = time.perf_counter() - started
 
         torch.manual_seed(_step_seed(self.seed, comm.get_rank(), self.iter))
+        if self.freeze_batch_norm_from is not None and self.iter >= self.freeze_batch_norm_from:
+            _freeze_batch_norm(self.unwrapped)
         self.optimizer.zero_grad(set_to_none=True)
-        with self.precision.autocast():
-            losses = self.model(batch)
-        total = sum(losses.values())
-        self._check_finite(total, losses)
+        losses = self._accumulate_gradients(batches)
+        self._agree(losses, data_time, batches)
 
         scaler = self.precision.scaler
-        scaler.scale(total).backward()
-        if self.clip_grad_norm is not None:
-            scaler.unscale_(self.optimizer)
-            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
-            get_event_storage().put_scalar("grad_norm", float(norm))
+        scaler.unscale_(self.optimizer)
+        norm = self._clip_gradients()
         scaler.step(self.optimizer)
         scaler.update()
-        self._write_metrics(losses, total, data_time)
+        if self.average is not None:
+            self.average.update(self.unwrapped)
+        get_event_storage().put_scalar("grad_norm", float(norm))
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
         state["optimizer"] = self.optimizer.state_dict()
         state["scaler"] = self.precision.scaler.state_dict()
+        if self.average is not None:  # what is saved as the model is then the average
+            state["weights"] = self.unwrapped.state_dict()
+            state["average_updates"] = self.average.updates
         return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        if ("weights" in state) != (self.average is not None):
+            raise ValueError(
+                "train.ema_decay: the run was begun " + ("with" if "weights" in state else "without") + " it"
+            )
         super().load_state_dict(state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.unwrapped.load_state_dict(state["weights"])
+            self.average.updates = state["average_updates"]
 
-    def _check_finite(self, total: Tensor, losses: dict[str, Tensor]) -> None:
-        if torch.isfinite(total):
-            return
-        listed = ", ".join(f"{name}={value.item():g}" for name, value in losses.items())
+    def _clip_gradients(self) -> Tensor:
+        """The norm of the whole gradient, before clipping it."""
+        if self.clip_grad_norm is not None:
+            return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        return torch.nn.utils.get_total_norm(gradients)
+
+    def _accumulate_gradients(self, batches: list[Batch]) -> dict[str, float]:
+        """Forward and backward of all micro-batches; returns the losses of this process."""
+        unknown_pixels = self._mean_unknown_pixels(batches)
+        sums: dict[str, Tensor] = {}
+        for number, batch in enumerate(batches, start=1):
+            with self._gradients_shared(number == len(batches)):
+                with self.precision.autocast():
+                    losses = self.model({**batch, "unknown_pixels": unknown_pixels})
+                self.precision.scaler.scale(sum(losses.values()) / len(batches)).backward()
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, 0) + loss.detach() / len(batches)
+        values = torch.stack(list(sums.values())).cpu().tolist()
+        return dict(zip(sums, values, strict=True))
+
+    def _mean_unknown_pixels(self, batches: list[Batch]) -> float:
+        """Unknown pixels of a micro-batch, on average over all micro-batches and processes of this iteration."""
+        count = float(sum(int((batch["trimap"] == 0.5).sum()) for batch in batches))
+        if comm.get_world_size() > 1:
+            total = torch.tensor(count, device=next(self.model.parameters()).device, dtype=torch.float64)
+            dist.all_reduce(total)
+            count = total.item() / comm.get_world_size()
+        return count / len(batches)
+
+    def _gradients_shared(self, shared: bool) -> contextlib.AbstractContextManager:
+        """DDP averages gradients over the processes once, at the last micro-batch."""
+        if shared or not isinstance(self.model, DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.model.no_sync()
+
+    def _agree(self, losses: dict[str, float], data_time: float, batches: list[Batch]) -> None:
+        """Exchange what the processes saw: log mean losses and the longest wait for data, stop together."""
+        own = [data_time, float(self.interruption.signal if self.interruption else 0), *losses.values()]
+        everyone = _gathered(own, next(self.model.parameters()).device)  # (processes, 2 + losses)
+        self.stop_signal = int(everyone[:, 1].max())
+        if not np.isfinite(everyone).all():
+            self._raise_non_finite(everyone[:, 2:], list(losses), batches)
+        storage = get_event_storage()
+        means = everyone[:, 2:].mean(axis=0).tolist()
+        redrawn = sum(int(torch.as_tensor(batch.get("redrawn", 0)).sum()) for batch in batches)
+        storage.put_scalars(data_time=everyone[:, 0].max(), redrawn_samples=redrawn)
+        storage.put_scalars(**dict(zip(losses, means, strict=True)), total_loss=sum(means))
+
+    def _raise_non_finite(self, losses: np.ndarray, names: list[str], batches: list[Batch]) -> None:
+        rank = int(np.argmin(np.isfinite(losses).all(axis=1)))
+        listed = ", ".join(f"{name}={value:g}" for name, value in zip(names, losses[rank], strict=True))
+        faults = comm.gather(_faulty_samples(batches))
+        faulty = "; ".join(fault for faults_of_one in faults for fault in faults_of_one)
+        cause = (
+            f"samples that are not finite: {faulty}; mend or remove these files"
+            if faulty
+            else "the data is finite: lower the learning rate, clip gradients, or use bf16 instead of fp16"
+        )
         raise NonFiniteLossError(
-            f"loss is not finite at iteration {self.iter} (process {comm.get_rank()}): {listed}; earlier "
-            "checkpoints are kept; lower the learning rate, use bf16 instead of fp16, or inspect the data"
+            f"loss is not finite at iteration {self.iter} (process {rank}): {listed}; {cause}; earlier checkpoints are kept"
         )
 
-    def _write_metrics(self, losses: dict[str, Tensor], total: Tensor, data_time: float) -> None:
-        """Log the losses averaged over processes, and the longest wait for data."""
-        names = [*losses, "total_loss"]
-        values = torch.stack([*losses.values(), total]).detach().cpu().tolist()
-        gathered = comm.gather((values, data_time))
-        if not comm.is_main_process():
-            return
-        storage = get_event_storage()
-        storage.put_scalar("data_time", max(waited for _, waited in gathered))
-        means = np.mean([values for values, _ in gathered], axis=0)
-        storage.put_scalars(**dict(zip(names, means.tolist(), strict=True)))
+
+def _gathered(own: list[float], device: torch.device) -> np.ndarray:
+    """The numbers of all processes, (processes, numbers) float64."""
+    if comm.get_world_size() == 1:
+        return np.array([own])
+    mine = torch.tensor(own, dtype=torch.float64, device=device)
+    parts = [torch.empty_like(mine) for _ in range(comm.get_world_size())]
+    dist.all_gather(parts, mine)
+    return torch.stack(parts).cpu().numpy()
+
+
+def _faulty_samples(batches: list[Batch]) -> list[str]:
+    """What holds values that are not finite: "image of NAME" for each such sample."""
+    return [
+        f"{key} of {batch['name'][index]}"
+        for batch in batches
+        for key in ("image", "alpha", "trimap")
+        for index in range(len(batch[key]))
+        if not torch.isfinite(batch[key][index]).all()
+    ]
+
+
+def _freeze_batch_norm(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
 
 
 def _step_seed(seed: int, rank: int, iteration: int) -> int:

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from data.errors import InputError
 from data.files import replacing
 from data.scan import require_none
+from engine.averaging import WeightAverage
 from engine.checkpoint import MattingCheckpointer
 from engine.config import build
 from engine.device import resolve_device
@@ -50,6 +51,10 @@ def train(config: DictConfig, resume: bool = False) -> nn.Module:
     device = resolve_device(config.train.device)
     torch.manual_seed(config.train.seed)
     model = build(config.model).to(device)
+    if config.train.compile:
+        model.compile()  # in place, so that the weights keep their names
+    average = None if config.train.ema_decay is None else WeightAverage(model, config.train.ema_decay)
+    scored = model if average is None else average.model  # what is evaluated and saved
     trainer = MattingTrainer(
         _distributed(model, config, device),
         None,
@@ -57,11 +62,16 @@ def train(config: DictConfig, resume: bool = False) -> nn.Module:
         precision=Precision(config.train.amp.enabled, config.train.amp.get("dtype", "fp16"), device),
         seed=config.train.seed,
         clip_grad_norm=config.train.clip_grad_norm,
+        accumulate=config.train.accumulate,
+        average=average,
+        freeze_batch_norm_from=_freeze_batch_norm_from(config),
     )
-    checkpointer = MattingCheckpointer(model, config.train.output_dir, trainer=trainer)
-    trainer.register_hooks(_hooks(config, model, checkpointer))
+    checkpointer = MattingCheckpointer(scored, config.train.output_dir, trainer=trainer)
+    trainer.register_hooks(_hooks(config, scored, checkpointer))
     checkpointer.resume_or_load(config.train.init_checkpoint, resume=resume)
     start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
+    if average is not None and not start:  # what was loaded as the model went into the average
+        model.load_state_dict(average.model.state_dict())
     if resume and not start:
         logger.warning("--resume: no checkpoint in %s, the run starts anew", config.train.output_dir)
     if start >= config.train.max_iter:
@@ -131,6 +141,13 @@ def _distributed(model: nn.Module, config: DictConfig, device: torch.device) -> 
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     device_ids = [torch.cuda.current_device()] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=device_ids)
+
+
+def _freeze_batch_norm_from(config: DictConfig) -> int | None:
+    share = config.train.freeze_batch_norm
+    if not 0 <= share <= 1:
+        raise InputError(f"train.freeze_batch_norm: expected a share of the iterations, 0 to 1, got {share}")
+    return None if share == 0 else config.train.max_iter - round(share * config.train.max_iter)
 
 
 def _build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimizer:

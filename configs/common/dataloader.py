@@ -17,5 +17,6 @@ dataloader.train = L(build_train_loader)(
     batch_size=16,  # per process
     num_workers=4,
     seed="${train.seed}",
+    accumulate="${train.accumulate}",
 )
 dataloader.test = L(Composition1k)(root=None)

@@ -8,7 +8,11 @@ train = dict(
     device=None,  # cuda, else mps, else cpu
     amp=dict(enabled=True, dtype="fp16"),  # fp16 or bf16
     clip_grad_norm=None,
+    accumulate=1,  # micro-batches of dataloader.train.batch_size to one step of the optimizer
+    ema_decay=None,  # of the running average of the weights, which is then what is evaluated and saved
+    freeze_batch_norm=0.0,  # share of the iterations, at the end, in which BatchNorm keeps its running statistics
     sync_batch_norm=False,
+    compile=False,  # torch.compile: minutes at the start, faster iterations after
     checkpointer=dict(period=1000, max_to_keep=None),
     scan_data="headers",  # before training, of image files: off, headers (seconds) or decode (finds truncation too)
     eval_period=0,  # iterations between evaluations on dataloader.test; 0 for none

@@ -1,0 +1,51 @@
+"""A running average of the weights, which scores better than the last weights of a noisy run."""
+
+import copy
+
+import torch
+from torch import nn
+
+from data.errors import InputError
+
+WARM_UP = 10  # updates that the average lags behind at first: the first weights must not linger
+
+
+class WeightAverage:
+    """Exponential moving average of a model's parameters and buffers (Polyak and Juditsky, 1992).
+
+    After update n the average moves by 1 - min(decay, n / (n + 10)) towards the weights, TensorFlow's warm-up of
+    `ExponentialMovingAverage`. BatchNorm's statistics are averaged like weights, so they fit them; whole numbers, such
+    as its count of batches, are copied.
+
+    Args:
+        model: unwrapped; its copy is `self.model`, in eval mode and without gradients, to be scored and saved.
+        decay: share of the old average that stays at each update, in [0, 1).
+
+    Raises:
+        InputError: not 0 <= decay < 1.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        if not 0 <= decay < 1:
+            raise InputError(f"train.ema_decay: expected 0 <= decay < 1, or null for no average, got {decay}")
+        self.decay = decay
+        self.updates = 0
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move the average towards the weights of `model`, which is unwrapped and on the same device."""
+        self.updates += 1
+        share = 1 - min(self.decay, self.updates / (self.updates + WARM_UP))
+        averages, values = [], []
+        for average, value in zip(self._tensors(self.model), self._tensors(model), strict=True):
+            if average.is_floating_point():
+                averages.append(average)
+                values.append(value)
+            else:
+                average.copy_(value)
+        torch._foreach_lerp_(averages, values, share)
+
+    @staticmethod
+    def _tensors(model: nn.Module) -> list[torch.Tensor]:
+        return [*model.parameters(), *model.buffers()]
