@@ -11,6 +11,7 @@ from transformers.models.vitdet.modeling_vitdet import VitDetResBottleneckBlock
 
 from modeling.backbone import DINOV3_VARIANTS, ViT
 from modeling.backbone.blocks import ResidualConvBlock
+from modeling.backbone.rope import RotaryPositions
 from modeling.backbone.windows import windowed_attention
 
 DIM, DEPTH, HEADS = 48, 3, 3
@@ -344,3 +345,117 @@ def test_published_variants_have_their_published_size(name, millions):
             ffn=variant.ffn, mlp_ratio=variant.mlp_ratio,
         )  # fmt: skip
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (4, 9), (2, 7), (1, 1)])
+def test_a_fixed_step_is_centred_and_that_of_the_training_crop(grid):
+    rope = RotaryPositions(head_dim=4, step_grid=4)  # one frequency an axis, of period 1
+    cos, sin = rope(grid)
+    places = [(torch.arange(length) - (length - 1) / 2) * 0.5 for length in grid]  # 4 patches span -1 to 1
+    rows, columns = torch.meshgrid(*places, indexing="ij")
+    angles = 2 * torch.pi * torch.stack([rows.flatten(), columns.flatten()], dim=1)
+    torch.testing.assert_close(cos, angles.cos(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(sin, angles.sin(), atol=1e-5, rtol=0)
+
+
+def test_a_fixed_step_changes_nothing_at_the_training_crop_nor_in_restarted_windows():
+    stretched, fixed = RotaryPositions(16), RotaryPositions(16, step_grid=6)
+    for ours, theirs in zip(fixed((6, 6)), stretched((6, 6)), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
+    for ours, theirs in zip(fixed((9, 11), restart=4), stretched((9, 11), restart=4), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=0, rtol=0)
+
+
+@pytest.mark.parametrize(("coordinates", "same"), [("step", True), ("image", False)])
+def test_with_a_fixed_step_a_window_looks_the_same_inside_a_large_image(coordinates, same):
+    """Attention sees differences of coordinates, so a window's features are those of the window as an image."""
+    vit = small_vit(
+        rope_coordinates=coordinates, img_size=128, window_size=4, window_block_indexes=range(DEPTH),
+        use_cls_token=False, num_register_tokens=0,
+    )  # fmt: skip
+    randomise(vit)
+    image = torch.randn(1, 3, 192, 320, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        whole = vit(image)
+        alone = vit(image[..., 64:128, 128:192])
+    difference = (whole[..., 4:8, 8:12] - alone).abs().max()
+    assert (difference < 1e-4) == same, difference
+
+
+@pytest.mark.parametrize("rope_in_windows", ["image", "window"])
+def test_step_and_rescale_together_train(rope_in_windows):
+    vit = small_vit(
+        rope_coordinates="step", rope_in_windows=rope_in_windows, rope_rescale=2.0, img_size=64,
+        window_block_indexes=[0], layer_scale_init=1.0,
+    )  # fmt: skip
+    randomise(vit)
+    image = torch.randn(1, 3, 160, 96, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        assert torch.equal(vit(image), vit(image))
+        vit.train()
+        torch.manual_seed(0)
+        assert not torch.allclose(vit(image), vit(image), atol=1e-3)
+
+
+def test_merged_features_start_as_those_without():
+    torch.manual_seed(0)
+    plain = small_vit(window_block_indexes=[1], residual_block_indexes=[2])
+    randomise(plain)
+    merging = small_vit(window_block_indexes=[1], residual_block_indexes=[2], merge_block_indexes=[0, 1])
+    missing, unexpected = merging.load_state_dict(plain.state_dict(), strict=False)
+    assert {key.split(".")[0] for key in missing} == {"merge"}
+    assert not unexpected
+    image = torch.randn(2, 3, 96, 80, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        assert torch.equal(merging(image), plain(image))
+
+
+def test_merged_features_are_the_sum_of_projected_blocks():
+    vit = small_vit(window_block_indexes=[1], residual_block_indexes=[1], merge_block_indexes=[0, 1])
+    randomise(vit)
+    outputs = []
+    for block in vit.blocks:
+        block.register_forward_hook(lambda module, inputs, output: outputs.append(output))
+    image = torch.randn(2, 3, 96, 80, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        got = vit(image)
+        expected = nn.functional.layer_norm(outputs[-1], (DIM,), vit.norm.weight, vit.norm.bias, 1e-5)
+        for index in (0, 1):
+            tokens = outputs[index].double()
+            state = {key: value.double() for key, value in vit.merge[str(index)].state_dict().items()}
+            centred = tokens - tokens.mean(-1, keepdim=True)
+            normal = centred / (centred.square().mean(-1, keepdim=True) + 1e-5).sqrt()
+            normal = normal * state["norm.weight"] + state["norm.bias"]
+            expected = expected + normal @ state["proj.weight"].T
+    expected = expected[:, 5:].transpose(1, 2).unflatten(2, (6, 5)).float()
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=0)
+
+
+def test_merging_leaves_the_needed_features_alone():
+    vit = small_vit(residual_block_indexes=[2], merge_block_indexes=[0, 2])
+    randomise(vit)
+    image = torch.randn(2, 3, 128, 112, generator=torch.Generator().manual_seed(1))
+    needed = torch.zeros(1, 8, 7, dtype=torch.bool)
+    needed[:, 2:4, 3:5] = True
+    with torch.inference_mode():
+        everywhere, some = vit(image), vit(image, needed=needed)
+    torch.testing.assert_close(some[:, :, 2:4, 3:5], everywhere[:, :, 2:4, 3:5], atol=1e-5, rtol=0)
+    assert some.isfinite().all()
+
+
+def test_merging_trains_with_activation_checkpointing():
+    gradients = []
+    for use_act_checkpoint in (False, True):
+        vit = small_vit(merge_block_indexes=[0, 1], use_act_checkpoint=use_act_checkpoint).train()
+        randomise(vit)
+        vit(torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(1))).square().sum().backward()
+        assert all(parameter.grad is not None for parameter in vit.parameters())
+        gradients.append([parameter.grad for parameter in vit.parameters()])
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_zero_projections_learn_from_the_first_step():
+    vit = small_vit(merge_block_indexes=[0]).train()
+    vit(torch.randn(1, 3, 64, 64)).square().sum().backward()
+    assert vit.merge["0"].proj.weight.grad.abs().max() > 0

@@ -134,3 +134,62 @@ def test_small_crops_are_finite(side):
 def test_an_unknown_loss_name_is_refused():
     with pytest.raises(ValueError, match="composition_loss"):
         MattingCriterion(losses=[*LOSSES, "composition_loss"])
+
+
+def test_a_fused_prediction_has_the_trimap_s_known_pixels_and_no_gradient_there():
+    pred = torch.tensor([[[[0.5, 0.5], [0.25, 0.9]]]], requires_grad=True)
+    alpha = torch.tensor([[[[0.0, 1.0], [0.5, 0.75]]]])
+    trimap = torch.tensor([[[[0.5, 1.0], [0.5, 1.0]]]])  # the last pixel is 0.75 where the trimap says 1
+    losses = MattingCriterion(["unknown_l1_loss", "known_l1_loss"], fuse_trimap=True)(pred, alpha, trimap)
+    assert losses["unknown_l1_loss"].item() == pytest.approx((0.5 + 0.25) / 2)
+    assert losses["known_l1_loss"].item() == pytest.approx((0.0 + 0.25) / 2)
+    sum(losses.values()).backward()
+    torch.testing.assert_close(pred.grad, torch.tensor([[[[0.5, 0.0], [-0.5, 0.0]]]]))
+
+
+def test_every_loss_is_of_the_fused_prediction(batch):
+    pred, alpha, trimap = batch
+    pred = pred.clone().requires_grad_()
+    losses = MattingCriterion(fuse_trimap=True)(pred, alpha, trimap)
+    written = np.where(trimap.numpy() == 0.5, pred.detach().numpy(), trimap.numpy())
+    torch.testing.assert_close(losses, MattingCriterion()(torch.from_numpy(written), alpha, trimap))
+    sum(losses.values()).backward()
+    assert not pred.grad[trimap != 0.5].any()
+    assert pred.grad[trimap == 0.5].abs().min() > 0
+
+
+@pytest.mark.parametrize("fuse_trimap", [False, True])
+@pytest.mark.parametrize("empty", [0.0, None, 0.5], ids=["half without unknown", "uneven halves", "half all unknown"])
+def test_the_mean_over_two_halves_is_the_loss_of_the_whole(batch, fuse_trimap, empty):
+    pred, alpha, trimap = batch
+    trimap = trimap.clone()
+    trimap[1, :, :70] = 0.0 if empty is None else empty
+    if empty is not None:
+        trimap[1] = empty
+    criterion = MattingCriterion(fuse_trimap=fuse_trimap)
+    whole = pred.clone().requires_grad_()
+    expected = criterion(whole, alpha, trimap)
+    sum(expected.values()).backward()
+    parts = pred.clone().requires_grad_()
+    mean_count = int((trimap == 0.5).sum()) / 2
+    halves = [criterion(p[None], a[None], t[None], mean_count) for p, a, t in zip(parts, alpha, trimap, strict=True)]
+    (sum(sum(half.values()) for half in halves) / 2).backward()
+    for name, value in expected.items():
+        assert (halves[0][name] + halves[1][name]).item() / 2 == pytest.approx(value.item(), abs=1e-6), name
+    torch.testing.assert_close(parts.grad, whole.grad, atol=1e-8, rtol=1e-5)
+
+
+def test_this_batch_s_own_count_changes_nothing(batch):
+    pred, alpha, trimap = batch
+    criterion = MattingCriterion()
+    count = (trimap == 0.5).sum()  # a 0-dim integer tensor, as a caller counts them
+    torch.testing.assert_close(criterion(pred, alpha, trimap, count), criterion(pred, alpha, trimap), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5])
+def test_finite_where_the_whole_batch_has_no_pixel_of_a_region(batch, level):
+    pred, alpha, trimap = batch
+    trimap = torch.full_like(trimap, level)
+    losses = MattingCriterion()(pred, alpha, trimap, trimap.numel() if level == 0.5 else 0)
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert losses["unknown_l1_loss" if level == 0 else "known_l1_loss"] == 0

@@ -106,6 +106,8 @@ def copy_of(graph: onnx.ModelProto) -> onnx.ModelProto:
     [
         {},
         {"window_prefix": "mean"},
+        {"rope_coordinates": "step"},
+        {"rope_coordinates": "step", "rope_in_windows": "window", "merge_block_indexes": [0, 1]},
         {"rope_in_windows": "window", "window_padding": "zeros"},
         {"num_register_tokens": 0, "use_cls_token": False},
         {"num_register_tokens": 0, "use_cls_token": False, "rope_base": None, "window_padding": "zeros"}
@@ -180,6 +182,23 @@ def test_the_colour_prior_is_exported_in_float32_even_in_fp16(tmp_path):
     assert max(difference.largest for difference in half) < 5e-3
     predictor = Predictor(OnnxModel(tmp_path / "m.onnx"))
     assert predictor.padded_shape(37, 50) == (37, 50)  # the mean of the image must not see padding
+
+
+@pytest.mark.slow
+def test_one_hot_trimap_fixed_step_and_merged_blocks_are_exported(tmp_path):
+    options = [
+        "model.trimap_input=one_hot",
+        "model.backbone.in_chans=6",
+        "model.decoder.img_chans=6",
+        "model.backbone.rope_coordinates=step",
+        "model.backbone.merge_block_indexes=[0]",
+    ]
+    model = randomised(build(load_config(CONFIGS["dinov3"][0], [*SMALL, *options]).model))
+    path = tmp_path / "model.onnx"
+    export_onnx(model, path, config="c.py", checkpoint="c.pth", check_shapes=[(1, 64, 64)])
+    for shape in SHAPES:
+        (expected, unknown), (got, _) = alpha_of(model, shape), alpha_of(OnnxModel(path), shape)
+        np.testing.assert_allclose(got[unknown], expected[unknown], atol=1e-4)
 
 
 @pytest.mark.usefixtures("traced_before")

@@ -8,6 +8,7 @@ from modeling.colour_prior import ColourPrior
 from modeling.criterion import MattingCriterion
 from modeling.decoder import DetailCapture
 from modeling.meta_arch import ViTMatte
+from modeling.traceable import TraceableViTMatte
 
 
 def small_model(colour_prior: ColourPrior | None = None, seed: int = 0) -> ViTMatte:
@@ -107,3 +108,113 @@ def test_a_trimap_of_another_size_is_refused():
     batch = make_batch(64, 64)
     with pytest.raises(ValueError, match="64 x 64, trimap 32 x 64"):
         small_model().eval()(batch | {"trimap": batch["trimap"][..., :32]})
+
+
+def option_model(seed: int = 0, trimap_input: str = "value", in_chans: int | None = None, img_chans: int | None = None):
+    torch.manual_seed(seed)
+    chans = {"one_hot": 6}.get(trimap_input, 4)
+    model = ViTMatte(
+        backbone=ViT(
+            in_chans=in_chans or chans, embed_dim=32, depth=2, num_heads=2, window_size=3, window_block_indexes=[0],
+            residual_block_indexes=[1], layer_scale_init=1.0, img_size=64,
+        ),
+        decoder=DetailCapture(32, img_chans or chans, convstream_out=[8, 8, 16], fusion_out=[16, 16, 8, 8]),
+        criterion=MattingCriterion(),
+        pixel_mean=[0.485, 0.456, 0.406],
+        pixel_std=[0.229, 0.224, 0.225],
+        trimap_input=trimap_input,
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+            if parameter.ndim == 4:  # so that alpha depends on what enters
+                torch.nn.init.kaiming_normal_(parameter)
+    return model
+
+
+def blocks_trimap(height: int, width: int, seed: int = 0) -> torch.Tensor:
+    """Regions of 20 x 20 pixels, so that some stay known where the encoder sees a smaller image."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.randint(0, 3, (2, 1, -(-height // 20), -(-width // 20)), generator=generator) / 2
+    return coarse.repeat_interleave(20, 2).repeat_interleave(20, 3)[:, :, :height, :width].contiguous()
+
+
+def test_a_one_hot_trimap_enters_as_background_unknown_foreground():
+    model = option_model(trimap_input="one_hot").eval()
+    seen = []
+    model.backbone.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    model.decoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[1]))
+    image = torch.rand(1, 3, 2, 3)
+    trimap = torch.tensor([[[[0.0, 0.5, 1.0], [1.0, 0.0, 0.5]]]])
+    model.predict(image, trimap)
+    for inputs in seen:
+        assert inputs.shape == (1, 6, 32, 32)
+        assert inputs[0, 3:, :2, :3].tolist() == [
+            [[1, 0, 0], [0, 1, 0]],
+            [[0, 1, 0], [0, 0, 1]],
+            [[0, 0, 1], [1, 0, 0]],
+        ]
+        assert not inputs[:, :, 2:].any()
+        assert not inputs[:, :, :, 3:].any()
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("encoder_scale", [1, 2, 3])
+@pytest.mark.parametrize("size", [(64, 96), (70, 131)])
+def test_a_trimap_of_values_is_a_special_case_of_a_one_hot_one(size, encoder_scale):
+    """Kernels of 0, w / 2 and w on the three regions do what a kernel w on the values does."""
+    value, one_hot = option_model().eval(), option_model(seed=1, trimap_input="one_hot").eval()
+    target = one_hot.state_dict()
+    for key, weight in value.state_dict().items():
+        if weight.shape != target[key].shape:  # first convolutions of backbone and decoder, the decoder's last fusion
+            w = weight[:, 3:4]
+            weight = torch.cat([weight[:, :3], 0 * w, w / 2, w, weight[:, 4:]], dim=1)
+        target[key] = weight
+    one_hot.load_state_dict(target)
+    image, trimap = torch.rand(2, 3, *size), blocks_trimap(*size)
+    for sparse in (True, False):
+        value.sparse_decoding = one_hot.sparse_decoding = sparse
+        with torch.inference_mode():
+            expected, got = (model.predict(image, trimap, encoder_scale) for model in (value, one_hot))
+        assert expected[trimap == 0.5].std() > 0.05
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"trimap_input": "one_hot", "in_chans": 4},
+            r"backbone\.in_chans must be 6 \(RGB and 3 of the trimap\), got 4",
+        ),
+        ({"in_chans": 6}, r"backbone\.in_chans must be 4 \(RGB and 1 of the trimap\), got 6"),
+        ({"trimap_input": "one_hot", "img_chans": 4}, r"decoder\.img_chans must be 6 .* got 4"),
+        ({"img_chans": 6}, r"decoder\.img_chans must be 4 .* got 6"),
+        ({"trimap_input": "onehot"}, r"trimap_input must be one of \['value', 'one_hot'\], got 'onehot'"),
+    ],
+)
+def test_channels_that_do_not_fit_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        option_model(**settings)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (50, 131)])
+def test_a_one_hot_trimap_can_be_traced(size):
+    model = option_model(trimap_input="one_hot").eval()
+    image, trimap = torch.rand(2, 3, *size), blocks_trimap(*size)
+    with torch.inference_mode():
+        expected = model({"image": image, "trimap": trimap})["phas"]
+        torch.testing.assert_close(TraceableViTMatte(model)(image, trimap), expected, atol=1e-5, rtol=0)
+
+
+def test_the_losses_of_a_part_divide_by_the_number_in_the_batch():
+    model = small_model().train()
+    batch = make_batch(64, 64)
+    count = int((batch["trimap"] == 0.5).sum())
+    own, halved = model(batch), model(batch | {"unknown_pixels": count / 2})
+    for name in ("unknown_l1_loss", "loss_gradient_penalty"):
+        torch.testing.assert_close(halved[name], 2 * own[name])
+    rest = batch["trimap"].numel() - count
+    torch.testing.assert_close(halved["known_l1_loss"], own["known_l1_loss"] * rest / (rest + count / 2))
+    torch.testing.assert_close(halved["loss_pha_laplacian"], own["loss_pha_laplacian"])

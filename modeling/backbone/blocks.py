@@ -1,5 +1,7 @@
 """The parts of a transformer block, under the names that DINOv3's and ViTMatte's checkpoints give them."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -198,6 +200,20 @@ class ResidualConvBlock(nn.Module):
         out = F.gelu(self.norm1(self.conv1(x)))
         out = F.gelu(self.norm2(self.conv2(out)))
         return x + self.norm3(self.conv3(out))
+
+
+class MergeProjection(nn.Module):
+    """Normalise the tokens of one block and project them, to be added to the last features; zero at the start."""
+
+    def __init__(self, dim: int, norm_layer: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        self.norm = norm_layer(dim)
+        self.proj = Linear(dim, dim, bias=False)
+        nn.init.zeros_(self.proj.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, dim) -> the same."""
+        return self.proj(self.norm(x))
 
 
 class Block(nn.Module):

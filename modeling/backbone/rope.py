@@ -18,9 +18,17 @@ class RotaryPositions(nn.Module):
         base: period ratio between the slowest and the fastest frequency (before rounding down).
         rescale: in training mode, multiply all coordinates by one factor drawn log-uniformly from
             [1 / rescale, rescale] (DINOv3 was trained with 2); None leaves them alone.
+        step_grid: keep the distance between neighbouring patches what it is on a grid of so many patches a side:
+            every grid is centred on 0 and spans (-1, 1) only at that length. None maps each axis to (-1, 1).
     """
 
-    def __init__(self, head_dim: int, base: float = 100.0, rescale: float | None = None) -> None:
+    def __init__(
+        self,
+        head_dim: int,
+        base: float = 100.0,
+        rescale: float | None = None,
+        step_grid: int | None = None,
+    ) -> None:
         super().__init__()
         if head_dim % 4:
             raise ValueError(f"head_dim must be a multiple of 4 for two rotary axes, got {head_dim}")
@@ -30,6 +38,7 @@ class RotaryPositions(nn.Module):
         exponents = 2 * torch.arange(frequencies, dtype=torch.float32) / (head_dim // 2)
         self.register_buffer("periods", base**exponents)
         self.rescale = rescale
+        self.step_grid = step_grid
 
     def draw_scale(self) -> float:
         """Draw the coordinate factor of one forward pass; 1 outside training."""
@@ -48,7 +57,8 @@ class RotaryPositions(nn.Module):
 
         Args:
             grid: rows and columns of patches to cover.
-            restart: restart the coordinates every `restart` patches, as if each window were an image.
+            restart: restart the coordinates every `restart` patches, as if each window were an image; their step is
+                2 / restart whatever the grid and `step_grid` are.
             scale: factor on all coordinates, from `draw_scale`.
         """
         device = self.periods.device
@@ -56,10 +66,12 @@ class RotaryPositions(nn.Module):
             axes = []
             for length in grid:
                 index = torch.arange(length, dtype=torch.float32, device=device)
-                span = length
+                span, centre = length, 1.0
                 if restart is not None:
                     index, span = index % restart, restart
-                axes.append(scale * (2 * (index + 0.5) / span - 1))
+                elif self.step_grid is not None:
+                    span, centre = self.step_grid, length / self.step_grid
+                axes.append(scale * (2 * (index + 0.5) / span - centre))
             rows, columns = torch.meshgrid(*axes, indexing="ij")
             coordinates = torch.stack([rows, columns], dim=-1)  # (H, W, 2)
             angles = 2 * math.pi * coordinates[..., None] / self.periods.float()  # (H, W, 2, head_dim / 4)

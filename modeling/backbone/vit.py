@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from modeling.backbone.blocks import FFN_LAYERS, Attention, Block, PatchEmbed
+from modeling.backbone.blocks import FFN_LAYERS, Attention, Block, MergeProjection, PatchEmbed
 from modeling.backbone.partial_block import block_at
 from modeling.backbone.rope import RotaryPositions
 
@@ -27,7 +27,8 @@ class ViT(nn.Module):
 
     Args:
         in_chans: input channels; 4 for RGB and trimap.
-        img_size: training crop in pixels, for which the tables of relative positions are made; any size runs.
+        img_size: training crop in pixels, for which the tables of relative positions are made, and the step of rotary
+            coordinates where it is fixed; any size runs.
         mlp_ratio: hidden width of the feed-forward layer over `embed_dim`.
         drop_path_rate: stochastic depth of the last block, rising linearly from 0.
         norm_layer: builds a norm from a width; DINOv3's LayerNorm has eps 1e-5, DINO's and MAE's 1e-6.
@@ -42,8 +43,13 @@ class ViT(nn.Module):
         layer_scale_init: first value of LayerScale, None for none. Loading overwrites it.
         rope_base: base of the rotary periods, None for no rotary positions.
         rope_rescale: training-time scale augmentation of rotary coordinates, see RotaryPositions.
+        rope_coordinates: "image" stretches the coordinates -1 to 1 over any image, as DINOv3 does, so patches of a
+            large image lie closer together than any in training did. "step" keeps their distance that of the training
+            crop `img_size`. Attention sees differences of coordinates only, so a smaller image then holds nothing that
+            a crop did not, and a larger one has new values at long distances alone. It goes for smaller sides as well:
+            a step for each axis would be a distortion on a long, narrow image.
         rope_in_windows: "image" gives a patch the same coordinates in every block; "window" restarts them in each
-            window (manic-cui/DINOv3-ViTMatte).
+            window (manic-cui/DINOv3-ViTMatte), whose step is fixed either way.
         window_padding: "masked" keeps padding out of the attention of incomplete windows; "zeros" lets zero
             tokens take part (ViTDet, ViTMatte, manic-cui/DINOv3-ViTMatte).
         window_prefix: "global" or "mean", how windowed blocks update prefix tokens, see windowed_attention.
@@ -52,6 +58,8 @@ class ViT(nn.Module):
         use_rel_pos: add decomposed relative positions to every block's attention, as ViTDet and ViTMatte do;
             excludes prefix tokens, which have no place in the grid, and rotary positions.
         final_norm: normalise all tokens after the last block (DINOv3 does; ViTMatte's original ViT does not).
+        merge_block_indexes: blocks whose patch tokens are added to the features as well, each normalised and projected
+            by a matrix that starts at zero: at the start the features are those without.
     """
 
     def __init__(
@@ -84,15 +92,19 @@ class ViT(nn.Module):
         pretrain_img_size: int = 224,
         use_rel_pos: bool = False,
         final_norm: bool = True,
+        rope_coordinates: str = "image",
+        merge_block_indexes: Sequence[int] = (),
     ) -> None:
         super().__init__()
         _check_choice("out_feature", out_feature, ("last_feat",))
         _check_choice("ffn", ffn, tuple(FFN_LAYERS))
+        _check_choice("rope_coordinates", rope_coordinates, ("image", "step"))
         _check_choice("rope_in_windows", rope_in_windows, ("image", "window"))
         _check_choice("window_padding", window_padding, ("masked", "zeros"))
         _check_choice("window_prefix", window_prefix, ("global", "mean"))
         _check_indexes("window_block_indexes", window_block_indexes, depth)
         _check_indexes("residual_block_indexes", residual_block_indexes, depth)
+        _check_indexes("merge_block_indexes", merge_block_indexes, depth)
         if embed_dim % num_heads:
             raise ValueError(f"ViT: num_heads {num_heads} must divide embed_dim {embed_dim}")
         if use_rel_pos and (use_cls_token or num_register_tokens or rope_base is not None):
@@ -100,6 +112,7 @@ class ViT(nn.Module):
                 "ViT: use_rel_pos needs use_cls_token=False, num_register_tokens=0 and rope_base=None, got "
                 f"{use_cls_token}, {num_register_tokens} and {rope_base}"
             )
+        self.in_chans = in_chans
         self.img_size = img_size
         self.patch_size = patch_size
         self.embed_dim = embed_dim
@@ -117,9 +130,10 @@ class ViT(nn.Module):
         if use_abs_pos:
             positions = (pretrain_img_size // patch_size) ** 2 + 1  # the row of CLS comes first
             self.pos_embed = nn.Parameter(torch.zeros(1, positions, embed_dim))
-        self.rope_embed = (
-            None if rope_base is None else RotaryPositions(embed_dim // num_heads, rope_base, rope_rescale)
-        )
+        self.rope_embed = None
+        if rope_base is not None:
+            step_grid = img_size // patch_size if rope_coordinates == "step" else None
+            self.rope_embed = RotaryPositions(embed_dim // num_heads, rope_base, rope_rescale, step_grid)
         self.blocks = nn.ModuleList()
         for index in range(depth):
             window = window_size if index in self.window_block_indexes else 0
@@ -145,6 +159,9 @@ class ViT(nn.Module):
             self.blocks.append(block)
         self.norm = norm_layer(embed_dim) if final_norm else nn.Identity()
         self._init_weights()
+        self.merge = nn.ModuleDict(
+            {str(index): MergeProjection(embed_dim, norm_layer) for index in sorted(set(merge_block_indexes))}
+        )
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -163,6 +180,7 @@ class ViT(nn.Module):
         patches, grid = self.patch_embed(x)  # (B, HW, D)
         tokens = self._with_prefix(patches, grid)  # (B, P + HW, D)
         image_rotation, window_rotation = self._rotations(grid)
+        merged = 0
         for index, block in enumerate(self.blocks):
             rotation = window_rotation if index in self.window_block_indexes else image_rotation
             is_last = index == len(self.blocks) - 1
@@ -172,15 +190,19 @@ class ViT(nn.Module):
                 tokens = checkpoint(block, tokens, grid, rotation, use_reentrant=False)
             else:
                 tokens = block(tokens, grid, rotation)
+            if str(index) in self.merge:
+                merged = merged + self.merge[str(index)](tokens[:, self.num_prefix_tokens :])
         patches = self.norm(tokens)[:, self.num_prefix_tokens :]
+        if self.merge:
+            patches = patches + merged
         return patches.unflatten(1, grid).permute(0, 3, 1, 2)  # (B, D, H, W) in channels-last memory
 
     def parameter_layers(self) -> Iterator[tuple[nn.Parameter, int]]:
         """Yield each parameter of the pretrained trunk with its layer for learning-rate decay.
 
         0 is the embedding of patches, positions and tokens, i + 1 is block i with its relative positions. What
-        comes new or last (residual convolutions, final norm) is not yielded: it learns at the full rate, as in
-        ViTMatte.
+        comes new or last (residual convolutions, merge projections, final norm) is not yielded: it learns at the
+        full rate, as in ViTMatte.
         """
         embeddings = (self.cls_token, self.storage_tokens, self.pos_embed)
         for parameter in (*self.patch_embed.parameters(), *(e for e in embeddings if e is not None)):

@@ -2,6 +2,10 @@
 
 Every loss is float32 whatever the autocast state, has no constant that depends on the crop size, and is 0 (with a
 gradient of 0) when the region it averages over is empty.
+
+A batch can be split over processes or over steps that accumulate gradients. The mean of the parts' masked means is not
+the mean over the batch, as each part has its own number of unknown pixels. `unknown_pixels`, the mean of these numbers,
+takes its place as what the parts divide by; then the mean of their losses is the loss of the whole batch.
 """
 
 from collections.abc import Sequence
@@ -14,17 +18,24 @@ LAPLACIAN_LEVELS = 5
 MIN_PYRAMID_SIDE = 4  # below it a reflected 5x5 blur is not defined
 
 
-def unknown_l1_loss(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor) -> Tensor:
+def unknown_l1_loss(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor, unknown_pixels: Tensor | None = None) -> Tensor:
     """Mean absolute error over the unknown region."""
-    return _masked_mean((pred_alpha - alpha).abs(), unknown)
+    return _masked_mean((pred_alpha - alpha).abs(), unknown, unknown_pixels)
 
 
-def known_l1_loss(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor) -> Tensor:
+def known_l1_loss(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor, unknown_pixels: Tensor | None = None) -> Tensor:
     """Mean absolute error over the known region."""
-    return _masked_mean((pred_alpha - alpha).abs(), 1 - unknown)
+    known_pixels = None if unknown_pixels is None else unknown.numel() - unknown_pixels
+    return _masked_mean((pred_alpha - alpha).abs(), 1 - unknown, known_pixels)
 
 
-def gradient_penalty(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor, smoothness: float = 0.01) -> Tensor:
+def gradient_penalty(
+    pred_alpha: Tensor,
+    alpha: Tensor,
+    unknown: Tensor,
+    unknown_pixels: Tensor | None = None,
+    smoothness: float = 0.01,
+) -> Tensor:
     """Sum over the unknown region of the Sobel gradients' error and `smoothness` times their size, per unknown pixel.
 
     Dai et al., "Boosting Robustness of Image Matting with Context Assembling and Strong Data Augmentation", 2022,
@@ -32,10 +43,12 @@ def gradient_penalty(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor, smoothn
     """
     pred_gradient, gradient = _sobel(pred_alpha), _sobel(alpha)  # (B, 2, H, W)
     penalty = (pred_gradient - gradient).abs() + smoothness * pred_gradient.abs()
-    return (penalty * unknown).sum() / unknown.sum().clamp(min=1)
+    return _masked_mean(penalty, unknown, unknown_pixels)
 
 
-def laplacian_pyramid_loss(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor) -> Tensor:
+def laplacian_pyramid_loss(
+    pred_alpha: Tensor, alpha: Tensor, unknown: Tensor, unknown_pixels: Tensor | None = None
+) -> Tensor:
     """Weighted L1 distance of the Laplacian pyramids over the whole crop; level l counts 2 ** l.
 
     Hou and Liu, "Context-Aware Image Matting for Simultaneous Foreground and Alpha Estimation", 2019. The pyramid
@@ -66,24 +79,57 @@ class MattingCriterion(nn.Module):
 
     Args:
         losses: names from `LOSSES`, ViTMatte's spelling; each weighs 1.
+        fuse_trimap: score the prediction as it is written to file, with the trimap's 0 and 1 in place of its known
+            pixels. These then have no gradient, and the known loss is a constant, the trimap's own error. So trains
+            AEMatter (Liu et al., "Rethinking Context Aggregation in Natural Image Matting", 2023).
+
+    Attributes:
+        last_per_sample: of each sample of the last batch (B,), the share of unknown pixels and the mean absolute error
+            over them, without gradients; for monitoring.
     """
 
-    def __init__(self, losses: Sequence[str] = tuple(LOSSES)) -> None:
+    def __init__(self, losses: Sequence[str] = tuple(LOSSES), fuse_trimap: bool = False) -> None:
         super().__init__()
         unknown_names = [name for name in losses if name not in LOSSES]
         if unknown_names:
             raise ValueError(f"MattingCriterion: no loss named {unknown_names}; there are {list(LOSSES)}")
         self.losses = tuple(losses)
+        self.fuse_trimap = fuse_trimap
+        self.last_per_sample: tuple[Tensor, Tensor] | None = None
 
-    def forward(self, pred_alpha: Tensor, alpha: Tensor, trimap: Tensor) -> dict[str, Tensor]:
-        """Return name -> scalar for (B, 1, H, W) alphas in [0, 1] and a trimap of exactly 0, 0.5 and 1."""
+    def forward(
+        self, pred_alpha: Tensor, alpha: Tensor, trimap: Tensor, unknown_pixels: Tensor | float | None = None
+    ) -> dict[str, Tensor]:
+        """Return name -> scalar for (B, 1, H, W) alphas in [0, 1] and a trimap of exactly 0, 0.5 and 1.
+
+        Args:
+            unknown_pixels: number that the means over the unknown region divide by (those over the known region by
+                what is left of this batch's pixels), for parts of equal size of a larger batch: the mean number of
+                unknown pixels of its parts. None for this batch's own number.
+        """
         with torch.autocast(pred_alpha.device.type, enabled=False):
-            unknown = (trimap == 0.5).float()
-            return {name: LOSSES[name](pred_alpha.float(), alpha.float(), unknown) for name in self.losses}
+            pred_alpha, alpha = pred_alpha.float(), alpha.float()
+            is_unknown = trimap == 0.5
+            if self.fuse_trimap:
+                pred_alpha = torch.where(is_unknown, pred_alpha, trimap.float())
+            if unknown_pixels is not None:
+                unknown_pixels = torch.as_tensor(unknown_pixels, dtype=torch.float32, device=pred_alpha.device)
+            unknown = is_unknown.float()
+            self.last_per_sample = _per_sample(pred_alpha, alpha, unknown)
+            return {name: LOSSES[name](pred_alpha, alpha, unknown, unknown_pixels) for name in self.losses}
 
 
-def _masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    return (values * mask).sum() / mask.sum().clamp(min=1)
+@torch.no_grad()
+def _per_sample(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor) -> tuple[Tensor, Tensor]:
+    pixels = unknown.flatten(1).sum(dim=1)
+    errors = ((pred_alpha - alpha).abs() * unknown).flatten(1).sum(dim=1) / pixels.clamp(min=1)
+    return pixels / unknown[0].numel(), errors
+
+
+def _masked_mean(values: Tensor, mask: Tensor, pixels: Tensor | None) -> Tensor:
+    """Sum of `values` under `mask` over `pixels`, None for those of the mask."""
+    pixels = mask.sum() if pixels is None else pixels
+    return (values * mask).sum() / torch.where(pixels > 0, pixels, 1)  # the sum is 0 where there are none
 
 
 def _sobel(x: Tensor) -> Tensor:

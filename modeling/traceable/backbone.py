@@ -51,10 +51,15 @@ class TraceableViT(nn.Module):
         window_rotation = image_rotation
         if vit.rope_in_windows == "window":
             window_rotation = self._rotation(height, width, vit.window_size)
+        merged = 0
         for index, block in enumerate(self.blocks):
             rotation = window_rotation if index in vit.window_block_indexes else image_rotation
             tokens = block(tokens, height, width, rotation)
+            if str(index) in vit.merge:
+                merged = merged + vit.merge[str(index)](tokens[:, vit.num_prefix_tokens :])
         patches = vit.norm(tokens)[:, vit.num_prefix_tokens :]
+        if vit.merge:
+            patches = patches + merged
         return patches.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
     def _with_prefix(self, patches: Tensor, height: int, width: int) -> Tensor:

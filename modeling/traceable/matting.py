@@ -10,6 +10,7 @@ from modeling.backbone import ViT
 from modeling.decoder import DetailCapture
 from modeling.meta_arch import ViTMatte
 from modeling.traceable.backbone import TraceableViT
+from modeling.trimap_input import encode_trimap
 
 
 class TraceableViTMatte(nn.Module):
@@ -46,7 +47,7 @@ class TraceableViTMatte(nn.Module):
         unknown = (levels >= UNKNOWN_FROM) & ~foreground
         trimap = foreground.float() + 0.5 * unknown.float()
         normalised = (image - model.pixel_mean) / model.pixel_std
-        inputs = self._padded(torch.cat([normalised, trimap], dim=1))  # (B, 4, H', W')
+        inputs = self._padded(torch.cat([normalised, encode_trimap(trimap, model.trimap_input)], dim=1))
         features = self.backbone(inputs)
         if model.colour_prior is not None:
             inputs = torch.cat([inputs, self._padded(model.colour_prior(image, trimap))], dim=1)
