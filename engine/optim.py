@@ -9,6 +9,7 @@ def param_groups(
     weight_decay: float,
     layer_decay: float = 1.0,
     head_lr_mult: float = 1.0,
+    muon_for_new: bool = False,
 ) -> list[dict]:
     """Group parameters for the optimizer: layer-wise learning-rate decay, a head multiplier, selective decay.
 
@@ -20,31 +21,46 @@ def param_groups(
 
     Weight decay is 0 for norms, biases, LayerScale, tokens and position embeddings.
 
+    Args:
+        muon_for_new: mark for `engine.muon.MuonAdamW` the matrices and kernels that do not come from pretrained
+            weights: the decoder's and what is new in a backbone. Not those of a single row, such as the decoder's last
+            convolution, which Muon would reduce to the direction of their gradient.
+
     Returns:
-        One dict for each distinct (lr, weight_decay), as torch optimizers take them, in order of first use.
+        One dict for each distinct (lr, weight_decay), as torch optimizers take them, in order of first use; with
+        `muon_for_new` for each distinct (lr, weight_decay, muon), "muon" being in the dict.
     """
     lr_factors: dict[nn.Parameter, float] = {}
     undecayed: set[nn.Parameter] = set()
+    new: set[nn.Parameter] = set()
     for module in model.modules():
         if hasattr(module, "parameter_layers"):
             layers = dict(module.parameter_layers())
             top = max(layers.values()) + 1  # what no layer claims is new, and learns at the full rate
             lr_factors.update({parameter: layer_decay ** (top - layer) for parameter, layer in layers.items()})
+            new.update(parameter for parameter in module.parameters() if parameter not in layers)
         if hasattr(module, "token_parameters"):
             undecayed.update(module.token_parameters())
         if isinstance(getattr(module, "decoder", None), nn.Module):
             lr_factors.update(dict.fromkeys(module.decoder.parameters(), head_lr_mult))
+            new.update(module.decoder.parameters())
         if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._BatchNorm):
             undecayed.update(module.parameters(recurse=False))
         bias = getattr(module, "bias", None)
         if isinstance(bias, nn.Parameter):
             undecayed.add(bias)
-    groups: dict[tuple[float, float], dict] = {}
+    groups: dict[tuple[float, float, bool], dict] = {}
     for parameter in model.parameters():
         if not parameter.requires_grad:
             continue
         lr = base_lr * lr_factors.get(parameter, 1.0)
         decay = 0.0 if parameter in undecayed else weight_decay
-        group = groups.setdefault((lr, decay), {"params": [], "lr": lr, "weight_decay": decay})
+        muon = muon_for_new and parameter in new and _is_matrix(parameter)
+        mark = {"muon": muon} if muon_for_new else {}
+        group = groups.setdefault((lr, decay, muon), {"params": [], "lr": lr, "weight_decay": decay, **mark})
         group["params"].append(parameter)
     return list(groups.values())
+
+
+def _is_matrix(parameter: nn.Parameter) -> bool:
+    return parameter.ndim >= 2 and len(parameter) > 1

@@ -6,6 +6,7 @@ from torch import nn
 
 from engine.optim import param_groups
 from modeling.backbone import ViT
+from modeling.decoder import DetailCapture
 
 # 0.65 ** (13 - id) as printed by the published code for a 12-block ViT
 PUBLISHED_FACTORS = [
@@ -76,3 +77,31 @@ def test_frozen_parameters_are_left_out(model):
 def test_adamw_accepts_the_groups(model):
     optimizer = torch.optim.AdamW(param_groups(model, 5e-4, 0.1, 0.65), lr=5e-4)
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 0.1}
+
+
+def test_muon_takes_the_matrices_that_come_without_pretrained_weights():
+    model = nn.Module()
+    model.backbone = ViT(embed_dim=8, depth=3, num_heads=2, residual_block_indexes=[1], merge_block_indexes=[0])
+    model.decoder = DetailCapture(8, convstream_out=[4, 4, 4], fusion_out=[4, 4, 4, 4])
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = param_groups(model, 1.0, 0.1, 0.65, 3.0, muon_for_new=True)
+    marked = {names[parameter] for group in groups if group["muon"] for parameter in group["params"]}
+    assert marked == {
+        *(f"backbone.blocks.1.residual.conv{i}.weight" for i in (1, 2, 3)),
+        "backbone.merge.0.proj.weight",
+        *(f"decoder.convstream.convs.{i}.conv.weight" for i in range(3)),
+        *(f"decoder.fusion_blks.{i}.conv.conv.weight" for i in range(4)),
+        "decoder.matting_head.matting_convs.0.weight",  # not .3, of one row
+    }
+    lr_and_decay = {names[p]: (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+    plain = param_groups(model, 1.0, 0.1, 0.65, 3.0)
+    assert lr_and_decay == {names[p]: (g["lr"], g["weight_decay"]) for g in plain for p in g["params"]}
+    assert all("muon" not in group for group in plain)
+
+
+def test_merge_projections_learn_at_the_full_rate():
+    model = Model()
+    model.backbone = ViT(embed_dim=8, depth=12, num_heads=2, merge_block_indexes=[3])
+    settings = settings_of(model)
+    assert settings["backbone.merge.3.proj.weight"] == (1, 0.1)
+    assert settings["backbone.merge.3.norm.weight"] == (1, 0)

@@ -1,0 +1,132 @@
+"""Muon for the matrices of new layers, AdamW for everything else, as one optimizer with one state."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+# Jordan's quintic iteration: steep at 0, so that small singular values rise fast, and near 1 within a factor of 0.7 to
+# 1.2 afterwards (https://kellerjordan.github.io/posts/muon/)
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+NEWTON_SCHULZ_STEPS = 5
+NEWTON_SCHULZ_EPS = 1e-7
+ADAMW_RMS = 0.2  # of AdamW's updates over their learning rate, as Liu et al. measured it
+
+
+class MuonAdamW(torch.optim.Optimizer):
+    """Parameter groups with `muon=True` are updated by Muon, the others by AdamW as torch.optim.AdamW does it.
+
+    Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/) replaces the momentum of a matrix by the
+    nearest orthogonal one, so that all directions of a layer learn at one rate. The update's size is that of AdamW's
+    (Liu et al., "Muon is Scalable for LLM Training", 2025): both share a learning rate, and its schedule, and a weight
+    decay, which is decoupled. A convolution's kernel (out, in, k, k) is the matrix (out, in * k * k).
+
+    Args:
+        params: groups as from `engine.optim.param_groups`, or parameters, which are AdamW's.
+        lr, weight_decay: of groups that name none.
+        betas, eps: AdamW's.
+        momentum: Muon's, of Nesterov's kind.
+
+    Raises:
+        ValueError: a setting is out of range, or a group with `muon=True` holds something that is no matrix.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        momentum: float = 0.95,
+    ) -> None:
+        for name, value in (("lr", lr), ("eps", eps), ("weight_decay", weight_decay)):
+            if value < 0:
+                raise ValueError(f"MuonAdamW: {name} must be at least 0, got {value}")
+        for name, value in (("betas[0]", betas[0]), ("betas[1]", betas[1]), ("momentum", momentum)):
+            if not 0 <= value < 1:
+                raise ValueError(f"MuonAdamW: {name} must be at least 0 and below 1, got {value}")
+        defaults = {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay, "momentum": momentum}
+        super().__init__(params, defaults | {"muon": False})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        vectors = [tuple(parameter.shape) for parameter in group["params"] if parameter.ndim < 2]
+        if group["muon"] and vectors:
+            raise ValueError(f"MuonAdamW: Muon needs matrices or convolution kernels, got shapes {vectors[:4]}")
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """Update every parameter that has a gradient; return what `closure` returns."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if group["muon"]:
+                for parameter in parameters:
+                    self._muon(parameter, group)
+            elif parameters:
+                self._adamw(parameters, group)
+        return loss
+
+    def _muon(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
+        state = self.state[parameter]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        buffer = state["momentum_buffer"]
+        buffer.lerp_(parameter.grad, 1 - group["momentum"])
+        update = parameter.grad.lerp(buffer, group["momentum"]).flatten(1)  # (out, in * k * k)
+        update = orthogonalise(update)
+        scale = ADAMW_RMS * max(update.shape) ** 0.5  # an orthogonal matrix has an RMS of 1 / sqrt(its longer side)
+        parameter.mul_(1 - group["lr"] * group["weight_decay"])
+        parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
+
+    def _adamw(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["step"] = torch.tensor(0.0)  # on the CPU, as torch.optim.AdamW keeps it
+                state["exp_avg"] = torch.zeros_like(parameter)
+                state["exp_avg_sq"] = torch.zeros_like(parameter)
+        states = [self.state[parameter] for parameter in parameters]
+        adamw(
+            parameters,
+            [parameter.grad for parameter in parameters],
+            [state["exp_avg"] for state in states],
+            [state["exp_avg_sq"] for state in states],
+            [],
+            [state["step"] for state in states],
+            amsgrad=False,
+            beta1=group["betas"][0],
+            beta2=group["betas"][1],
+            lr=group["lr"],
+            weight_decay=group["weight_decay"],
+            eps=group["eps"],
+            maximize=False,
+        )
+
+
+def orthogonalise(matrix: Tensor) -> Tensor:
+    """Bring all singular values of (rows, columns) near 1 and keep the singular vectors; a zero matrix stays zero.
+
+    Newton-Schulz iteration in bfloat16, which is what its coefficients were chosen for: singular values end between
+    0.7 and 1.2, but for those below about 1e-3 of the Frobenius norm, which end smaller.
+
+    Returns:
+        (rows, columns) of the argument's dtype.
+    """
+    a, b, c = NEWTON_SCHULZ
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    x = wide.bfloat16()
+    x = x / x.norm().clamp(min=NEWTON_SCHULZ_EPS)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        gram = x @ x.T
+        polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.addmm(x, polynomial, x, beta=a)
+    x = x if matrix.shape[0] <= matrix.shape[1] else x.T
+    return x.to(matrix.dtype)
