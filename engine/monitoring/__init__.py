@@ -1,0 +1,21 @@
+"""Seeing a run: scalars, pictures and histograms, where they are written, and what the run folder tells of a run."""
+
+from engine.monitoring.batches import ObservedBatches
+from engine.monitoring.curves import DrawCurves
+from engine.monitoring.environment import record_environment
+from engine.monitoring.error_by_share import ErrorByUnknownShare
+from engine.monitoring.panels import FirstBatchPanel
+from engine.monitoring.run_scalars import RunScalars
+from engine.monitoring.writers import RunWriters, build_writers, close_quietly_at_exit
+
+__all__ = [
+    "DrawCurves",
+    "ErrorByUnknownShare",
+    "FirstBatchPanel",
+    "ObservedBatches",
+    "RunScalars",
+    "RunWriters",
+    "build_writers",
+    "close_quietly_at_exit",
+    "record_environment",
+]

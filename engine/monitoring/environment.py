@@ -1,0 +1,104 @@
+"""What a run was made with: versions, machine, command line, git revision."""
+
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import socket
+import subprocess
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import cv2
+import detectron2
+import numpy
+import PIL
+import torch
+import torchvision
+from detectron2.utils import comm
+
+from engine.monitoring.metrics_file import append_lines
+
+logger = logging.getLogger("dinomatte.monitoring")
+
+FILE_NAME = "environment.json"
+GIT_SECONDS = 10
+
+
+def record_environment(output_dir: str | Path, start_iteration: int) -> None:
+    """Append a line of JSON on this start of a run to the folder's environment.json; nothing there is lost."""
+    path = Path(output_dir) / FILE_NAME
+    try:
+        append_lines(path, [json.dumps(environment(start_iteration))])
+    except OSError as error:
+        logger.warning("%s cannot be written (%s); the run goes on", path, error.strerror or error)
+
+
+def environment(start_iteration: int = 0) -> dict[str, Any]:
+    """Versions, machine and command line of this process; None for what cannot be found out."""
+    return {
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "start_iteration": start_iteration,
+        "command": sys.argv,
+        **git_state(Path(__file__).resolve().parent),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,
+        "detectron2": detectron2.__version__,
+        "numpy": numpy.__version__,
+        "opencv": cv2.__version__,
+        "pillow": PIL.__version__,
+        "tensorboard": _installed("tensorboard"),
+        "platform": platform.platform(),
+        "host": socket.gethostname(),
+        "cpu": cpu_name(),
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "processes": comm.get_world_size(),
+    }
+
+
+def git_state(folder: Path) -> dict[str, Any]:
+    """`git_revision` and `git_dirty` (tracked files differ from it) of the checkout that tracks `folder`'s files.
+
+    None for both where git is missing or fails, or these files are merely inside somebody's repository.
+    """
+    tracked = _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
+    revision = _git(folder, "rev-parse", "HEAD") if tracked else None
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no") if revision else None
+    return {"git_revision": revision, "git_dirty": None if changes is None else bool(changes)}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    quiet = os.environ | {"GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
+    command = ["git", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=GIT_SECONDS, env=quiet, stdin=subprocess.DEVNULL
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def cpu_name() -> str | None:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or None
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

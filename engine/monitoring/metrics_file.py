@@ -1,0 +1,94 @@
+"""metrics.json: a line of JSON for each iteration that was logged, appended as it comes."""
+
+import json
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
+
+FILE_NAME = "metrics.json"
+
+
+class MetricsFile(EventWriter):
+    """Append what was logged since the last time, the latest value of each name; one that is not finite as null.
+
+    The file is opened for each write, so it may be replaced in between, and a line torn by a full disk or a power
+    loss spoils no other.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._last_iteration = -1
+
+    def write(self) -> None:
+        scalars = new_scalars(get_event_storage(), self._last_iteration)
+        if scalars:
+            append_lines(self.path, [_line(iteration, values) for iteration, values in scalars.items()])
+            self._last_iteration = max(scalars)
+
+
+def new_scalars(storage: EventStorage, last_iteration: int) -> dict[int, dict[str, float]]:
+    """The latest value of everything logged after `last_iteration`: iteration, ascending -> name -> value."""
+    by_iteration: dict[int, dict[str, float]] = defaultdict(dict)
+    for name, (value, iteration) in storage.latest().items():
+        if iteration > last_iteration:
+            by_iteration[iteration][name] = value
+    return dict(sorted(by_iteration.items()))
+
+
+def append_lines(path: Path, lines: Iterable[str]) -> None:
+    """Append lines to a file, on a line of their own even if the last is torn, and wait until they are on disk."""
+    with open(path, "a+b") as file:
+        torn = file.seek(0, os.SEEK_END) > 0 and _last_byte(file) != b"\n"
+        file.write((b"\n" if torn else b"") + "".join(f"{line}\n" for line in lines).encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_metrics(path: str | Path, max_lines: int = 5000) -> dict[int, dict[str, float]]:
+    """What a metrics.json holds: iteration, ascending -> name -> value, for plotting.
+
+    Lines that are no JSON object with an iteration are passed over, values that are no finite number left out. Where
+    iterations were done again after a resume, the later lines count.
+
+    Args:
+        max_lines: of a longer file lines at even distances are read, and all those with a validation.
+    """
+    lines = Path(path).read_bytes().splitlines()
+    stride = -(-len(lines) // max_lines)
+    entries: dict[int, dict[str, float]] = {}
+    last = -1
+    for number, line in enumerate(lines):
+        if (len(lines) - 1 - number) % stride and b'"validation/' not in line:
+            continue
+        iteration, values = _parsed(line)
+        if iteration is None:
+            continue
+        if iteration < last:
+            entries = {earlier: entries[earlier] for earlier in entries if earlier < iteration}
+        last = iteration
+        entries.setdefault(iteration, {}).update(values)
+    return entries
+
+
+def _parsed(line: bytes) -> tuple[int | None, dict[str, float]]:
+    try:
+        entry = json.loads(line)
+        iteration = int(entry.pop("iteration"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None, {}
+    numbers = {name: value for name, value in entry.items() if type(value) in (int, float) and math.isfinite(value)}
+    return iteration, numbers
+
+
+def _line(iteration: int, values: dict[str, float]) -> str:
+    finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+    return json.dumps({**finite, "iteration": iteration}, sort_keys=True)
+
+
+def _last_byte(file) -> bytes:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1)

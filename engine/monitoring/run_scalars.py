@@ -1,0 +1,103 @@
+"""Scalars about the run itself: speed, waiting, memory, and the learning rate of every part of the model."""
+
+import re
+import time
+
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from torch import nn
+from torch.optim import Optimizer
+
+from engine.monitoring.memory import peak_gpu_gib, peak_resident_gib
+from engine.monitoring.periods import is_due
+
+
+class RunScalars(HookBase):
+    """Log, over the iterations since the last time, those of all processes together.
+
+    - `samples_per_second` of the whole job, evaluations and the writing of checkpoints left out;
+    - `data_wait_share`, of this time what the process that waited longest spent waiting for its batches;
+    - `memory/process_gib`, `memory/gpu_gib`: the peak of the process that held most, since the start;
+    - `lr/...`: one for each distinct learning rate, named by the parts of the model that have it.
+
+    Runs in every process, before the hook that changes the learning rates. `trainer.batches` is an ObservedBatches.
+
+    Args:
+        period: iterations from one time to the next.
+    """
+
+    def __init__(self, period: int) -> None:
+        self.period = period
+
+    def before_train(self) -> None:
+        self._seconds, self._samples, self._waited = 0.0, 0, 0.0
+
+    def before_step(self) -> None:
+        self._step_started = time.perf_counter()
+
+    def after_step(self) -> None:
+        self._seconds += time.perf_counter() - self._step_started
+        if not is_due(self.trainer, self.period):
+            return
+        batches = self.trainer.batches
+        samples, waited = batches.num_samples - self._samples, batches.waited - self._waited
+        everyone = comm.gather((self._seconds, samples, waited, peak_resident_gib(), peak_gpu_gib()))
+        self._seconds, self._samples, self._waited = 0.0, batches.num_samples, batches.waited
+        if comm.is_main_process():
+            self._log(*zip(*everyone, strict=True))
+
+    def _log(self, seconds: tuple, samples: tuple, waited: tuple, resident: tuple, gpu: tuple) -> None:
+        values = {
+            "samples_per_second": sum(samples) / max(seconds),
+            "data_wait_share": max(w / s for w, s in zip(waited, seconds, strict=True)),
+            "memory/process_gib": max(resident) if None not in resident else None,
+            "memory/gpu_gib": max(gpu) if None not in gpu else None,
+        }
+        values |= {f"lr/{name}": lr for name, lr in learning_rates(self.trainer.optimizer, self.trainer.unwrapped)}
+        for name, value in values.items():
+            if value is not None:
+                self.trainer.storage.put_scalar(name, value, smoothing_hint=False)
+
+
+def learning_rates(optimizer: Optimizer, model: nn.Module) -> list[tuple[str, float]]:
+    """The distinct learning rates now, each with a name that says which parts of `model` (unwrapped) have it.
+
+    "backbone.block_03", "decoder", or several joined by "+"; "backbone" where it is most of a backbone. Parameters
+    that differ in weight decay alone share a rate.
+    """
+    parts_of = {parameter: _part(name) for name, parameter in model.named_parameters()}
+    rates: dict[float, tuple[float, set[str]]] = {}
+    for group in optimizer.param_groups:
+        _, parts = rates.setdefault(group.get("initial_lr", group["lr"]), (group["lr"], set()))
+        parts.update(parts_of.get(parameter, "other") for parameter in group["params"])
+    named: dict[str, float] = {}
+    for lr, parts in rates.values():
+        name = base = _joined(parts)
+        repetition = 2
+        while name in named:
+            name, repetition = f"{base}_{repetition}", repetition + 1
+        named[name] = lr
+    return list(named.items())
+
+
+def _part(name: str) -> str:
+    """Which part of the model a parameter belongs to, by its name."""
+    pieces = name.split(".")
+    if pieces[0] != "backbone":
+        return pieces[0]
+    if "residual" in pieces:
+        return "backbone.residual"
+    block = re.match(r"backbone\.blocks\.(\d+)\.", name)
+    if block:
+        return f"backbone.block_{int(block[1]):02d}"
+    return (
+        "backbone.embeddings"
+        if pieces[1] in ("patch_embed", "cls_token", "storage_tokens", "pos_embed")
+        else (f"backbone.{pieces[1]}")
+    )
+
+
+def _joined(parts: set[str]) -> str:
+    if sum(part.startswith("backbone.block_") for part in parts) > 1:
+        parts = {"backbone"} | {part for part in parts if not part.startswith("backbone.")}
+    return "+".join(sorted(parts))
