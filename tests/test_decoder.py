@@ -59,3 +59,39 @@ def test_keys_are_those_of_published_checkpoints():
 def test_widths_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="fusion_out"):
         DetailCapture(convstream_out=[8, 16], fusion_out=[32, 16])
+
+
+def test_checkpointing_changes_neither_gradients_nor_running_statistics():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(2, 12, 4, 4, generator=generator, requires_grad=True)
+    images = torch.rand(2, 4, 64, 64, generator=generator)
+    sizes = {"in_chans": 12, "convstream_out": [8, 8, 8], "fusion_out": [8, 8, 8, 8]}
+    plain, checkpointed = DetailCapture(**sizes), DetailCapture(**sizes, use_act_checkpoint=True)
+    randomise(plain)
+    checkpointed.load_state_dict(plain.state_dict())
+    gradients = []
+    for decoder in (plain.train(), checkpointed.train()):
+        for _ in range(2):  # running statistics move at each step
+            features.grad = None
+            decoder.zero_grad()
+            (decoder(features, images) * images[:, :1]).sum().backward()
+        gradients.append([features.grad, *(parameter.grad for parameter in decoder.parameters())])
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
+    torch.testing.assert_close(checkpointed.state_dict(), plain.state_dict(), rtol=0, atol=0)
+
+
+def test_checkpointing_keeps_less_for_the_backward_pass():
+    sizes = {"in_chans": 12, "convstream_out": [8, 8, 8], "fusion_out": [8, 8, 8, 8]}
+    features, images = torch.rand(1, 12, 4, 4), torch.rand(1, 4, 64, 64)
+    kept = {}
+    for use in (False, True):
+        held: dict[int, int] = {}
+
+        def pack(tensor, held=held):
+            held[tensor.data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            DetailCapture(**sizes, use_act_checkpoint=use).train()(features, images)
+        kept[use] = sum(held.values())
+    assert kept[True] < 0.5 * kept[False]

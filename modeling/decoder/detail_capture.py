@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modeling.checkpointing import checkpointed
 from modeling.decoder import sparse
 from modeling.decoder.bands import decode_in_bands
 from modeling.decoder.folding import fold_norm
@@ -60,8 +61,12 @@ class FusionBlock(nn.Module):
         self.conv = ConvNormReLU(in_chans, out_chans)
 
     def forward(self, x: Tensor, details: Tensor) -> Tensor:
+        return self.conv(self._joined(x, details))  # whose enlarged map is gone before the convolution's is made
+
+    @staticmethod
+    def _joined(x: Tensor, details: Tensor) -> Tensor:
         upscaled = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-        return self.conv(torch.cat([details, upscaled.to(details.dtype)], dim=1))
+        return torch.cat([details, upscaled.to(details.dtype)], dim=1)
 
 
 class MattingHead(nn.Module):
@@ -89,6 +94,9 @@ class DetailCapture(nn.Module):
         img_chans: channels of the full-resolution input: RGB, trimap, and any prior (see ColourPrior).
         convstream_out: widths of the detail maps at 1/2, 1/4 and 1/8.
         fusion_out: widths after each fusion, coarse to fine.
+        use_act_checkpoint: in training, compute the fusions and the head anew in the backward pass instead of keeping
+            their maps; the same gradients from less memory. Without effect in a compiled model, where torch.compile
+            chooses what to keep.
 
     Attributes:
         band_pixels: larger inputs, a batch's pixels together, are decoded in bands of so many.
@@ -102,6 +110,7 @@ class DetailCapture(nn.Module):
         img_chans: int = 4,
         convstream_out: Sequence[int] = (48, 96, 192),
         fusion_out: Sequence[int] = (256, 128, 64, 32),
+        use_act_checkpoint: bool = False,
     ) -> None:
         super().__init__()
         if len(fusion_out) != len(convstream_out) + 1:
@@ -110,6 +119,7 @@ class DetailCapture(nn.Module):
                 f"{len(convstream_out)}"
             )
         self.img_chans = img_chans
+        self.use_act_checkpoint = use_act_checkpoint
         self.convstream = ConvStream(img_chans, convstream_out)
         detail_chans = [img_chans, *convstream_out]
         deep_chans = [in_chans, *fusion_out]
@@ -152,6 +162,12 @@ class DetailCapture(nn.Module):
     def _decode_all(self, features: Tensor, images: Tensor) -> Tensor:
         # convolutions are up to twice as fast in channels-last memory, and the features arrive in it
         details = self.convstream(images.contiguous(memory_format=torch.channels_last))
+        use_checkpoint = self.use_act_checkpoint and self.training and not torch.compiler.is_compiling()
+        call = checkpointed if use_checkpoint else _called
         for fuse in self.fusion_blks:
-            features = fuse(features, details.pop())
-        return torch.sigmoid(self.matting_head(features).float())
+            features = call(fuse, features, details.pop())
+        return torch.sigmoid(call(self.matting_head, features).float())
+
+
+def _called(module: nn.Module, *inputs: Tensor) -> Tensor:
+    return module(*inputs)

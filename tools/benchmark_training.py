@@ -1,0 +1,162 @@
+"""Time and peak memory of a training step of ViT-S on a CPU, ours against the public DINOv3-ViTMatte, in one run.
+
+    python tools/benchmark_training.py [--sizes 512] [--batches 1 2] [--repeats 3] [--steps 3] [--json FILE]
+
+A step is forward, the four losses, backward and AdamW, in float32, on random tensors. Ours is the model of
+configs/ViTMatte_S_100ep.py as it is, with activation checkpointing in the backbone, and in the decoder too; the public
+network is written literally (tools/public_model.py), with its losses (tools/public_losses.py). Every measurement is a
+process of its own, the variants in turn; its time is the median of its steps after one as a warm-up, and the ratio
+the median over the turns of theirs to ours. Memory is the process's highest resident memory: libraries, weights,
+gradients and AdamW's two moments included.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import torch
+from torch import Tensor
+
+from data.files import replacing
+from engine.config import build, load_config
+from engine.optim import param_groups
+from tools.public_losses import public_losses
+from tools.public_model import PublicMatting
+from tools.resident_memory import peak_gib, resident_gib
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = str(ROOT / "configs" / "ViTMatte_S_100ep.py")
+VARIANTS = {
+    "public": None,
+    "ours": {},
+    "ours, backbone checkpointed": {"backbone": True},
+    "ours, all checkpointed": {"backbone": True, "decoder": True},
+}
+ROW = "{:>5} {:>6}  {:<28} {:>8} {:>7}   {:>6} {:>7}"
+
+
+def main() -> None:
+    options = parse_arguments()
+    if options.measure:
+        print(json.dumps(measure(options.measure, options.sizes[0], options.batches[0], options.steps)))
+        return
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32")
+    print(ROW.format("side", "batch", "variant", "s/step", "speed", "GiB", "of pub."))
+    records = []
+    for size in options.sizes:
+        for batch in options.batches:
+            measured = take_turns(size, batch, options.repeats, options.steps)
+            for name in VARIANTS:
+                records.append(summary(name, measured, size, batch))
+                print(row(records[-1]), flush=True)
+    if options.json:
+        with replacing(options.json) as temporary:
+            temporary.write_text(json.dumps(records, indent=1))
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[512], help="sides of square crops")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 2], help="samples in a batch")
+    parser.add_argument("--repeats", type=int, default=3, help="processes of each variant")
+    parser.add_argument("--steps", type=int, default=3, help="steps that a process times")
+    parser.add_argument("--json", help="file for all figures")
+    parser.add_argument("--measure", choices=VARIANTS, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def take_turns(size: int, batch: int, repeats: int, steps: int) -> dict[str, list[dict[str, float]]]:
+    """Measure every variant `repeats` times, A B C A B C."""
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
+    for _ in range(repeats):
+        for name, results in measured.items():
+            settings = ["--sizes", str(size), "--batches", str(batch), "--steps", str(steps), "--measure", name]
+            done = subprocess.run([sys.executable, __file__, *settings], stdout=subprocess.PIPE, check=True, text=True)
+            results.append(json.loads(done.stdout))
+    return measured
+
+
+def summary(name: str, measured: dict[str, list[dict[str, float]]], size: int, batch: int) -> dict:
+    """The figures of a variant, and against the public network's of the same turns."""
+    ours, public = measured[name], measured["public"]
+    peak, public_peak = (max(each["peak_gib"] for each in results) for results in (ours, public))
+    return {
+        "side": size,
+        "batch": batch,
+        "variant": name,
+        "seconds": statistics.median(each["seconds"] for each in ours),
+        "speed": statistics.median(b["seconds"] / a["seconds"] for a, b in zip(ours, public, strict=True)),
+        "peak_gib": peak,
+        "peak_share": peak / public_peak,
+        "turns": ours,
+    }
+
+
+def row(record: dict) -> str:
+    return ROW.format(
+        record["side"], record["batch"], record["variant"], f"{record['seconds']:.2f}", f"{record['speed']:.2f}",
+        f"{record['peak_gib']:.2f}", f"{record['peak_share']:.0%}",
+    )  # fmt: skip
+
+
+def measure(name: str, size: int, batch: int, steps: int) -> dict[str, float]:
+    """Seconds of a step and GiB at peak, in this process; GiB before the first step too."""
+    torch.manual_seed(0)
+    checkpointed = VARIANTS[name]
+    step = public_step() if checkpointed is None else our_step(**checkpointed)
+    samples = random_samples(batch, size)
+    start = resident_gib()
+    step(samples)
+    seconds = []
+    for _ in range(steps):
+        started = time.perf_counter()
+        step(samples)
+        seconds.append(time.perf_counter() - started)
+    return {"seconds": statistics.median(seconds), "peak_gib": peak_gib(), "start_gib": start}
+
+
+def random_samples(batch: int, size: int) -> dict[str, Tensor]:
+    """As a loader gives them; a third of the pixels is unknown."""
+    trimap = torch.randint(0, 3, (batch, 1, size, size)) / 2
+    return {"image": torch.rand(batch, 3, size, size), "trimap": trimap, "alpha": torch.rand(batch, 1, size, size)}
+
+
+def our_step(backbone: bool = False, decoder: bool = False) -> Callable[[dict[str, Tensor]], None]:
+    config = load_config(CONFIG, ["model.decoder.use_act_checkpoint=True"] if decoder else [])
+    config.model.backbone.use_act_checkpoint = backbone
+    model = build(config.model).train()
+    optimizer = torch.optim.AdamW(param_groups(model, 5e-4, 0.1, layer_decay=0.65, head_lr_mult=3.0))
+
+    def step(samples: dict[str, Tensor]) -> None:
+        optimizer.zero_grad(set_to_none=True)  # before forward, as engine/trainer.py does
+        sum(model(samples).values()).backward()
+        optimizer.step()
+
+    return step
+
+
+def public_step() -> Callable[[dict[str, Tensor]], None]:
+    model = PublicMatting(384, 12, 6, windowed=[0, 1, 3, 4, 6, 7, 9, 10], residual=[2, 5, 8, 11]).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.1)
+    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+
+    def step(samples: dict[str, Tensor]) -> None:
+        inputs = torch.cat([(samples["image"] - mean) / std, samples["trimap"]], dim=1)
+        losses = public_losses(model(inputs), samples["alpha"], samples["trimap"])
+        optimizer.zero_grad(set_to_none=True)  # after forward, as detectron2's trainers do
+        sum(losses.values()).backward()
+        optimizer.step()
+
+    return step
+
+
+if __name__ == "__main__":
+    main()
