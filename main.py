@@ -7,6 +7,7 @@
 """
 
 import argparse
+import os
 import sys
 
 from engine.cli import run
@@ -19,6 +20,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--num-machines", type=int, default=1)
     parser.add_argument("--machine-rank", type=int, default=0, help="which machine this is, from 0")
     parser.add_argument("--dist-url", default="auto", help="tcp://HOST:PORT of machine 0; needed for several machines")
+    parser.add_argument(
+        "--join-timeout", type=float, default=600, metavar="SECONDS", help="how long processes wait until all have met"
+    )
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint of train.output_dir")
     parser.add_argument("--eval-only", action="store_true", help="score a checkpoint on the validation set and leave")
     parser.add_argument("--device", help="cpu, cuda or mps; the same as train.device=...")
@@ -34,6 +38,7 @@ def work(arguments: argparse.Namespace) -> None:
     from detectron2.utils import comm
 
     from engine.config import load_config
+    from engine.interruption import TrainingInterrupted
     from engine.trainer import NonFiniteLossError
     from engine.training import evaluate, format_scores, train
 
@@ -45,6 +50,10 @@ def work(arguments: argparse.Namespace) -> None:
         return
     try:
         train(config, resume=arguments.resume)
+    except TrainingInterrupted as interruption:
+        if comm.is_main_process():
+            print(interruption, file=sys.stderr)
+        sys.exit(128 + interruption.signal)
     except NonFiniteLossError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -52,6 +61,7 @@ def work(arguments: argparse.Namespace) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     arguments = parse_arguments(arguments)
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # where a peer is gone, its warnings are pages of C++ frames
     from engine.config import load_config
     from engine.device import resolve_device
     from engine.distributed import launch
@@ -64,6 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
         num_machines=arguments.num_machines,
         machine_rank=arguments.machine_rank,
         dist_url=arguments.dist_url,
+        join_timeout=arguments.join_timeout,
         args=(arguments,),
     )
 

@@ -160,11 +160,14 @@ _unfinished: set[Path] = set()
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
+def replacing(path: str | os.PathLike, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it over `path` on success, remove it on any failure.
 
     The rename is atomic, so a reader, a full disk or Ctrl-C never meets half a file. A link is followed, and what is
     no regular file (a pipe, /dev/null) is written into at the end instead of being replaced.
+
+    Args:
+        durable: return only when the new name, too, would outlast a power loss; the content would in any case.
     """
     target = Path(os.path.realpath(path))
     special = target.exists() and not target.is_file()
@@ -180,11 +183,23 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, target)
+        if durable:
+            _sync_folder(target.parent)
     except OSError as error:
         raise InputError(f"{path}: cannot write: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
         _unfinished.discard(temporary)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Write a folder's entries to the disk, where the system can; the files in it are whole either way."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def discard_unfinished() -> None:

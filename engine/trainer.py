@@ -200,7 +200,8 @@ class MattingTrainer(TrainerBase):
             else "the data is finite: lower the learning rate, clip gradients, or use bf16 instead of fp16"
         )
         raise NonFiniteLossError(
-            f"loss is not finite at iteration {self.iter} (process {rank}): {listed}; {cause}; earlier checkpoints are kept"
+            f"loss is not finite at iteration {self.iter} (process {rank}): {listed}; {cause}; "
+            "earlier checkpoints are kept"
         )
 
 

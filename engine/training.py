@@ -9,7 +9,6 @@ import torch
 from detectron2.config import LazyConfig
 from detectron2.engine import hooks
 from detectron2.utils import comm
-from detectron2.utils.events import CommonMetricPrinter, JSONWriter, TensorboardXWriter
 from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from torch import nn
@@ -19,12 +18,29 @@ from data.errors import InputError
 from data.files import replacing
 from data.scan import require_none
 from engine.averaging import WeightAverage
-from engine.checkpoint import MattingCheckpointer
+from engine.checkpoint import LAST_CHECKPOINT, MattingCheckpointer, run_checkpoints
 from engine.config import build
 from engine.device import resolve_device
+from engine.interruption import Interruption, TrainingInterrupted
+from engine.monitoring import (
+    DrawCurves,
+    ErrorByUnknownShare,
+    FirstBatchPanel,
+    ObservedBatches,
+    RunScalars,
+    RunWriters,
+    build_writers,
+    close_quietly_at_exit,
+    record_environment,
+)
+from engine.muon import MuonAdamW
 from engine.precision import Precision
-from engine.trainer import MattingTrainer, NonFiniteLossError
-from engine.validation import validate
+from engine.resuming import LoggedScalars, continue_log, finish_run, resume_run
+from engine.saving import SaveBest, SaveCheckpoints
+from engine.sync_batch_norm import synchronise_batch_norms
+from engine.trainer import MattingTrainer
+from engine.validation import ValidationStopped, validate
+from engine.watch import lost_the_others
 from metrics import METRICS, PAPER_METRICS
 
 logger = logging.getLogger("dinomatte.training")
@@ -36,11 +52,12 @@ def train(config: DictConfig, resume: bool = False) -> nn.Module:
     """Train the config's model from its initial checkpoint, or go on from the last checkpoint of the run folder.
 
     Returns:
-        The trained model, unwrapped.
+        The trained model, unwrapped; with train.ema_decay, the average.
 
     Raises:
         InputError: a setting or a file is not usable; most are found before the first iteration.
         NonFiniteLossError: training diverged.
+        TrainingInterrupted: a signal asked to stop; what was done is saved.
     """
     if config.train.max_iter < 1:
         raise InputError(f"train.max_iter must be at least 1, got {config.train.max_iter}")
@@ -67,20 +84,34 @@ def train(config: DictConfig, resume: bool = False) -> nn.Module:
         freeze_batch_norm_from=_freeze_batch_norm_from(config),
     )
     checkpointer = MattingCheckpointer(scored, config.train.output_dir, trainer=trainer)
-    trainer.register_hooks(_hooks(config, scored, checkpointer))
-    checkpointer.resume_or_load(config.train.init_checkpoint, resume=resume)
-    start = trainer.iter + 1 if resume and checkpointer.has_checkpoint() else 0
+    saving = config.train.checkpointer
+    saver = SaveCheckpoints(checkpointer, saving.period, saving.get("max_to_keep"))
+    trainer.register_hooks(_hooks(config, scored, saver))
+    start = resume_run(checkpointer) if resume else 0
+    if not start:
+        checkpointer.load(config.train.init_checkpoint, checkpointables=[])
     if average is not None and not start:  # what was loaded as the model went into the average
         model.load_state_dict(average.model.state_dict())
     if resume and not start:
         logger.warning("--resume: no checkpoint in %s, the run starts anew", config.train.output_dir)
     if start >= config.train.max_iter:
-        logger.info("nothing to do: iteration %d of %d is done", start, config.train.max_iter)
-        return model
-    trainer.batches = _build_batches(config, start)
+        finish_run(trainer, checkpointer, config, start)
+    else:
+        _train_from(start, trainer, config)
+    saver.raise_if_stopped()
+    return scored
+
+
+def _train_from(start: int, trainer: MattingTrainer, config: DictConfig) -> None:
+    if start:
+        continue_log(trainer, config, start)
+    trainer.batches = ObservedBatches(_build_batches(config, start))
+    if comm.is_main_process():
+        record_environment(config.train.output_dir, start)
+    device = next(trainer.model.parameters()).device
     logger.info("training from iteration %d to %d on %s", start, config.train.max_iter, device)
-    trainer.train(start, config.train.max_iter)
-    return model
+    with Interruption() as trainer.interruption:
+        trainer.train(start, config.train.max_iter)
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
@@ -105,7 +136,7 @@ def format_scores(scores: dict[str, float]) -> str:
 
 def _check_run_folder(output_dir: Path, resume: bool) -> None:
     """Refuse a folder that holds another run, or that cannot take this one's files."""
-    if (output_dir / "last_checkpoint").exists() and not resume:
+    if not resume and ((output_dir / LAST_CHECKPOINT).exists() or run_checkpoints(output_dir)):
         raise InputError(
             f"train.output_dir={output_dir}: holds a run already; continue it with --resume, or name another folder"
         )
@@ -125,20 +156,21 @@ def _start_logging(config: DictConfig) -> None:
         raise InputError(f"train.output_dir={output_dir}: cannot make the folder: {error.strerror}") from error
     for name in ("detectron2", "fvcore", "dinomatte"):
         setup_logger(str(output_dir), distributed_rank=comm.get_rank(), name=name)
+    close_quietly_at_exit(("detectron2", "fvcore", "dinomatte"), output_dir)
     logging.getLogger("detectron2.engine.train_loop").addFilter(_needs_a_traceback)
 
 
 def _needs_a_traceback(record: logging.LogRecord) -> bool:
     """False for Detectron2's report of errors whose message says everything; the script prints that."""
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, InputError | NonFiniteLossError)
+    return not lost_the_others(error) and not isinstance(error, InputError | TrainingInterrupted)
 
 
 def _distributed(model: nn.Module, config: DictConfig, device: torch.device) -> nn.Module:
     if comm.get_world_size() == 1:
         return model
-    if config.train.sync_batch_norm and device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    if config.train.sync_batch_norm:
+        model = synchronise_batch_norms(model, device.type)
     device_ids = [torch.cuda.current_device()] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=device_ids)
 
@@ -154,7 +186,10 @@ def _build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimi
     node = config.optimizer.copy()
     node._set_flag("allow_objects", True)
     node.params.model = model
-    return build(node)
+    optimizer = build(node)
+    if any(group.get("muon") for group in optimizer.param_groups) and not isinstance(optimizer, MuonAdamW):
+        raise InputError("optimizer.params.muon_for_new: set optimizer._target_=engine.muon.MuonAdamW with it")
+    return optimizer
 
 
 def _build_batches(config: DictConfig, start_iteration: int) -> Iterable[dict[str, Any]]:
@@ -189,28 +224,35 @@ def _build_validation(config: DictConfig) -> Any:
     return dataset
 
 
-def _hooks(config: DictConfig, model: nn.Module, checkpointer: MattingCheckpointer) -> list[hooks.HookBase]:
+def _hooks(config: DictConfig, model: nn.Module, saver: SaveCheckpoints) -> list[hooks.HookBase]:
     settings = config.train
-    run_hooks = [hooks.IterationTimer(), hooks.LRScheduler(scheduler=build(config.lr_multiplier))]
-    if comm.is_main_process():
-        run_hooks.append(hooks.PeriodicCheckpointer(checkpointer, **settings.checkpointer))
+    run_hooks = [
+        hooks.IterationTimer(),
+        RunScalars(settings.log_period),
+        ErrorByUnknownShare(settings.log_period),
+        FirstBatchPanel(settings.get("num_train_panels", 0) if comm.is_main_process() else 0),
+        hooks.LRScheduler(scheduler=build(config.lr_multiplier)),
+    ]
+    run_hooks += [LoggedScalars(), saver]
     if settings.eval_period > 0:
-        run_hooks.append(_evaluation_hook(config, model))
+        run_hooks.append(_evaluation_hook(config, model, saver))
+        if settings.checkpointer.get("best_metric") is not None:
+            run_hooks.append(SaveBest(saver.checkpointer, settings.checkpointer.best_metric))
     if comm.is_main_process():
-        writers = [
-            CommonMetricPrinter(settings.max_iter),
-            JSONWriter(str(Path(settings.output_dir) / "metrics.json"), window_size=1),  # exact values, not medians
-            TensorboardXWriter(settings.output_dir),
-        ]
-        run_hooks.append(hooks.PeriodicWriter(writers, period=settings.log_period))
+        run_hooks.append(RunWriters(build_writers(config), period=settings.log_period))
+        run_hooks.append(DrawCurves(settings.output_dir, settings.log_period))
     return run_hooks
 
 
-def _evaluation_hook(config: DictConfig, model: nn.Module) -> hooks.EvalHook:
+def _evaluation_hook(config: DictConfig, model: nn.Module, saver: SaveCheckpoints) -> hooks.EvalHook:
     dataset = _build_validation(config)
 
     def evaluate_now() -> dict[str, float]:
-        scores, panels = validate(model, dataset, num_panels=config.train.num_panels)
+        try:
+            scores, panels = validate(model, dataset, config.train.num_panels, hook.trainer.interruption)
+        except ValidationStopped as stopped:
+            saver.stop(*stopped.args)
+            return {}
         logger.info("validation: %s", format_scores(scores))
         if comm.is_main_process():
             for name, picture in panels:

@@ -13,10 +13,12 @@ from data.files import replacing
 def write_checkpoint(path: str | os.PathLike, data: dict[str, Any]) -> None:
     """Save `data` (tensors and plain types) with torch.save under `path`; on failure what was there stays.
 
+    On return it would outlast a power loss.
+
     Raises:
         InputError: the folder cannot be written, or the disk is full.
     """
-    with replacing(path) as temporary:
+    with replacing(path, durable=True) as temporary:
         try:
             with open(temporary, "wb") as file:  # by name, torch would store the temporary name inside
                 torch.save(data, file)

@@ -1,16 +1,19 @@
 """Checkpoints: what is refused, what may be missing, and that nothing half-written survives."""
 
+import os
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from test_vitmatte import small_model
 from tiny import ROOT
 
 from data.errors import InputError
-from engine.checkpoint import MattingCheckpointer, load_model, model_metadata, read_checkpoint
+from engine.checkpoint import DamagedCheckpointError, MattingCheckpointer, load_model, model_metadata, read_checkpoint
 
 
 @pytest.fixture
@@ -101,6 +104,49 @@ def test_files_that_are_no_checkpoints_are_named(tmp_path):
     for name in ("html", "empty", "code", "truncated", "foreign", "list", "missing"):
         with pytest.raises(InputError, match=f"{name}.pth"):
             read_checkpoint(tmp_path / f"{name}.pth")
+
+
+def test_a_bit_that_is_not_as_written_is_noticed_wherever_it_is(tmp_path):
+    path = tmp_path / "c.pth"
+    MattingCheckpointer(small_model(), str(tmp_path)).save("c", best={"score": 0.5})
+    whole, expected = path.read_bytes(), read_checkpoint(path)
+    rng = np.random.default_rng(0)
+    noticed = 0
+    for position in rng.choice(len(whole), 150, replace=False):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        try:
+            found = read_checkpoint(path)
+        except DamagedCheckpointError:
+            noticed += 1
+            continue
+        # it was in the padding between the tensors
+        assert found["best"] == expected["best"]
+        assert found["model"].keys() == expected["model"].keys()
+        assert all(torch.equal(found["model"][key], value) for key, value in expected["model"].items())
+    assert noticed > 75
+
+
+def test_the_file_then_its_name_then_the_mark_are_on_disk_before_the_next_step(tmp_path, monkeypatch):
+    done = []
+    fsync, replace = os.fsync, os.replace
+
+    def noted_fsync(descriptor):
+        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+        done.append("folder" if name == tmp_path.name else name.split(".")[1])
+        fsync(descriptor)
+
+    def noted_replace(source, target):
+        done.append(f"{Path(target).name} named")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "replace", noted_replace)
+    MattingCheckpointer(small_model(), str(tmp_path)).save("model_final")
+    assert done == [
+        "model_final", "model_final.pth named", "folder", "last_checkpoint", "last_checkpoint named", "folder"
+    ]  # fmt: skip
 
 
 FULL_DISK = """

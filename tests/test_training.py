@@ -1,4 +1,4 @@
-"""Training runs: exact resume, precision, several processes, and losses that go wrong."""
+"""Training runs: precision, several processes, and losses that go wrong."""
 
 import json
 import os
@@ -23,8 +23,8 @@ from engine.trainer import NonFiniteLossError
 from engine.training import evaluate, train
 
 
-def run(output_dir, max_iter: int, *more: str, resume: bool = False) -> dict:
-    train(load_config(CONFIG, overrides(output_dir, max_iter, *more)), resume=resume)
+def run(output_dir, max_iter: int, *more: str) -> dict:
+    train(load_config(CONFIG, overrides(output_dir, max_iter, *more)))
     return read_checkpoint(output_dir / "model_final.pth")
 
 
@@ -44,32 +44,6 @@ def main_py(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
 def whole_run(tmp_path_factory):
     output_dir = tmp_path_factory.mktemp("whole")
     return output_dir, run(output_dir, 6)
-
-
-def test_a_resumed_run_ends_with_the_same_weights_and_losses(whole_run, tmp_path):
-    whole_dir, whole = whole_run
-    # the schedule spans max_iter, so the first half must know of all six iterations and stop early
-    run(tmp_path, 6)
-    for name in ("model_final.pth", "model_0000005.pth", "metrics.json"):
-        (tmp_path / name).unlink()
-    (tmp_path / "last_checkpoint").write_text("model_0000003.pth")
-    resumed = run(tmp_path, 6, resume=True)
-    assert resumed["iteration"] == whole["iteration"] == 5
-    for key, value in whole["model"].items():
-        assert torch.equal(resumed["model"][key], value), key
-    assert logged_losses(tmp_path) == {i: logged_losses(whole_dir)[i] for i in (4, 5)}
-
-
-def test_optimizer_state_survives_a_resume(whole_run):
-    _, whole = whole_run
-    steps = {float(state["step"]) for state in whole["trainer"]["optimizer"]["state"].values()}
-    assert steps == {6.0}
-
-
-def test_a_finished_run_has_nothing_to_resume(whole_run):
-    output_dir, before = whole_run
-    after = run(output_dir, 6, resume=True)
-    assert all(torch.equal(after["model"][key], value) for key, value in before["model"].items())
 
 
 def test_seeds_decide_the_run(whole_run, tmp_path):
@@ -117,7 +91,7 @@ def test_validation_scores_and_pictures_are_logged(tmp_path):
     for metric in ("sad", "mse", "grad", "conn"):
         assert len(events.Scalars(f"validation/{metric}")) == 2
     assert {"total_loss", "lr", "unknown_l1_loss"} <= set(events.Tags()["scalars"])
-    (panel,) = events.Tags()["images"]
+    (panel,) = [name for name in events.Tags()["images"] if "prediction" in name]
     assert (events.Images(panel)[0].width, events.Images(panel)[0].height) == (4 * 64, 64)
 
 
@@ -226,42 +200,6 @@ def test_training_on_files_scans_them_first_and_names_the_bad_ones(tmp_path):
     config.train.output_dir = str(tmp_path / "other")
     with pytest.raises(InputError, match=r"broken\.jpg: not a readable image.*on_bad=skip"):
         train(config)
-
-
-@pytest.mark.parametrize(
-    "changed", ["train.amp.enabled=True", "optimizer.params.layer_decay=0.5"], ids=["precision", "groups"]
-)
-def test_resuming_with_other_settings_is_refused(whole_run, changed):
-    output_dir, _ = whole_run
-    with pytest.raises(InputError, match="cannot resume from it with these settings"):
-        run(output_dir, 8, changed, resume=True)
-
-
-def test_a_folder_that_holds_a_run_is_not_overwritten(whole_run):
-    output_dir, before = whole_run
-    with pytest.raises(InputError, match="holds a run already; continue it with --resume"):
-        run(output_dir, 6)
-    assert read_checkpoint(output_dir / "model_final.pth")["iteration"] == before["iteration"]
-
-
-def test_an_unusable_last_checkpoint_names_the_earlier_ones(tmp_path):
-    run(tmp_path, 6)
-    whole = (tmp_path / "model_final.pth").read_bytes()
-    (tmp_path / "model_final.pth").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match=r"last_checkpoint: .*model_0000003\.pth, model_0000005\.pth"):
-        run(tmp_path, 8, resume=True)
-    (tmp_path / "last_checkpoint").write_text("model_0000003.pth")
-    assert run(tmp_path, 6, resume=True)["iteration"] == 5
-
-
-def test_a_due_checkpoint_is_saved_before_evaluation_fails(tmp_path, monkeypatch):
-    def fail(*arguments, **settings):
-        raise RuntimeError("evaluation failed")
-
-    monkeypatch.setattr("engine.training.validate", fail)
-    with pytest.raises(RuntimeError, match="evaluation failed"):
-        run(tmp_path, 4, "train.eval_period=2")
-    assert (tmp_path / "model_0000001.pth").is_file()
 
 
 def test_processes_hold_the_same_weights_after_training(tmp_path):

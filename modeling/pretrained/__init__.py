@@ -5,6 +5,7 @@ from modeling.pretrained.convert import Conversion, convert
 from modeling.pretrained.convert_file import convert_file
 from modeling.pretrained.dataset import DATASETS
 from modeling.pretrained.export import export_huggingface
+from modeling.pretrained.input_channels import fit_input_channels
 from modeling.pretrained.matting_architecture import MattingArchitecture
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "convert",
     "convert_file",
     "export_huggingface",
+    "fit_input_channels",
 ]

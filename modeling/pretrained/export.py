@@ -56,6 +56,8 @@ def _check_expressible(model: ViTMatte) -> None:
             block.attn.window_size and not block.attn.pad_windows for block in backbone.blocks
         ),
         "a colour prior": model.colour_prior is not None,
+        "one-hot trimap": model.trimap_input == "one_hot",
+        "features of several blocks": bool(backbone.merge),
     }
     if found := [name for name, present in problems.items() if present]:
         raise InputError(

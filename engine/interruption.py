@@ -1,0 +1,88 @@
+"""Signals while a run trains: the first asks it to save and stop, a second ends it at once."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType, TracebackType
+
+from detectron2.utils import comm
+
+from data.files import discard_unfinished
+
+SAME_REQUEST = 1.0  # seconds: one Ctrl-C or `kill` of a group reaches a process directly and through its parent
+PAST_TENSE = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+
+
+class TrainingInterrupted(Exception):  # noqa: N818  (no error: what was asked for)
+    """A signal ended training after an iteration was finished and saved.
+
+    Attributes:
+        signal: its number; the exit status is 128 more.
+        iteration: the last one that was done.
+        path: its checkpoint.
+    """
+
+    def __init__(self, number: int, iteration: int, path: str | os.PathLike) -> None:
+        self.signal, self.iteration, self.path = number, iteration, Path(path)
+        super().__init__(
+            f"{PAST_TENSE.get(number, 'stopped')} at iteration {iteration}, saved {path}; continue with --resume"
+        )
+
+
+class Interruption:
+    """Within this context SIGTERM and SIGINT are noted instead of ending the process.
+
+    The first is kept in `signal` for the training loop to act on. A second one, not just the first's echo, ends the
+    process at once, with status 128 + its number and without leaving temporary files. What was ignored, as under nohup,
+    stays ignored; outside the main thread, where Python allows no handlers, nothing changes.
+
+    Attributes:
+        signal: number of the first signal, 0 before.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._received_at = 0.0
+        self._process = os.getpid()
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            for number in PAST_TENSE:
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: not Python's, so not ours
+                    self._previous[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            _pass_on(number)
+        elif not self.signal:
+            self.signal, self._received_at = number, time.monotonic()
+            if comm.is_main_process():
+                name = signal.Signals(number).name
+                _write(f"{name}: finishing the iteration and saving; once more to leave at once\n")
+        elif time.monotonic() - self._received_at > SAME_REQUEST:
+            try:
+                discard_unfinished()
+            finally:
+                os._exit(128 + number)
+
+
+def _pass_on(number: int) -> None:
+    """In a forked process that inherited the handler: Ctrl-C is its parent's business, other signals end it."""
+    if number != signal.SIGINT:
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+
+def _write(text: str) -> None:
+    """Straight to stderr: a print that the signal has cut in two could not be entered again."""
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())

@@ -1,0 +1,197 @@
+"""Going on where a run was cut: its log as it was then, and what was left to do of the checkpoint's iteration.
+
+A checkpoint is saved before its iteration is evaluated and logged, since either may take long or fail. So a run that
+continues from it does that first, and its log ends up as if it had never been stopped.
+"""
+
+import contextlib
+import json
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from detectron2.engine import HookBase, TrainerBase, hooks
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from omegaconf import DictConfig
+
+from data.files import replacing
+from engine.agreement import from_main_process
+from engine.checkpoint import MattingCheckpointer
+from engine.interruption import Interruption
+from engine.monitoring.metrics_file import FILE_NAME as METRICS_FILE
+from engine.monitoring.periods import last_written
+from engine.saving import SaveCheckpoints
+
+logger = logging.getLogger("dinomatte.resuming")
+
+Scalars = dict[str, list]  # name: value, its iteration, whether writers may smooth it
+
+VALIDATION = "validation/"
+
+
+def resume_run(checkpointer: MattingCheckpointer) -> int:
+    """Load the run folder's last usable checkpoint, in all processes, and clear what a killed run left unfinished.
+
+    Returns:
+        how many iterations are done, 0 where there is no checkpoint.
+
+    Raises:
+        InputError: see MattingCheckpointer.resume.
+    """
+    if comm.is_main_process():
+        _remove_unfinished(Path(checkpointer.save_dir))
+    return checkpointer.resume()
+
+
+def continue_log(trainer: TrainerBase, config: DictConfig, start: int) -> None:
+    """Cut the run's log back to what its checkpoint has seen, and let `trainer` first do what that has not.
+
+    To be called by all processes when all hooks are registered and the checkpoint is loaded.
+
+    Args:
+        start: iterations that are done, at least 1.
+    """
+    path, period = Path(config.train.output_dir) / METRICS_FILE, config.train.log_period
+    scores = from_main_process(lambda: rewind_log(path, start, period))
+    registered = trainer._hooks
+    scalars = next(hook for hook in registered if isinstance(hook, LoggedScalars)).loaded
+    saving = next(index for index, hook in enumerate(registered) if isinstance(hook, SaveCheckpoints))
+    trainer.register_hooks([FinishIteration(scalars, scores, period, registered[saving + 1 :])])
+
+
+def finish_run(trainer: TrainerBase, checkpointer: MattingCheckpointer, config: DictConfig, start: int) -> None:
+    """Do what comes after the last iteration and is not done yet: the final checkpoint, evaluation, the end of the log.
+
+    To be called by all processes when all hooks are registered and the checkpoint is loaded.
+
+    Args:
+        start: iterations that are done, at least all of the run's.
+    """
+    from_main_process(lambda: checkpointer.complete_final(start - 1))
+    if from_main_process(lambda: _log_is_complete(config)):
+        logger.info("nothing to do: iteration %d of %d is done", start, config.train.max_iter)
+        return
+    continue_log(trainer, config, start)
+    trainer.iter = trainer.start_iter = trainer.max_iter = start
+    with Interruption() as trainer.interruption, EventStorage(start) as trainer.storage:
+        for hook in trainer._hooks:
+            hook.before_train()
+        trainer.after_train()
+
+
+def _log_is_complete(config: DictConfig) -> bool:
+    last = config.train.max_iter - (config.train.eval_period <= 0)  # the last evaluation is logged as max_iter
+    path = Path(config.train.output_dir) / METRICS_FILE
+    return any(last <= _iteration(line) < math.inf for line in _lines(path))
+
+
+class LoggedScalars(HookBase):
+    """Keeps in every checkpoint the numbers that the event storage holds, which may not be in the log yet.
+
+    To be registered before loading, as its state is part of the checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self.loaded: Scalars = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        storage = self.trainer.storage
+        smooth, latest = storage.smoothing_hints(), storage.latest()
+        kept = (name for name in latest if name != "time")  # IterationTimer's, which has none of a start's first steps
+        return {"scalars": {name: [*latest[name], smooth[name]] for name in kept}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.loaded = state["scalars"]
+
+
+class FinishIteration(HookBase):
+    """When a run continues, first evaluate and log the iteration of its checkpoint as far as that was not done.
+
+    To be registered last, in all processes.
+
+    Args:
+        scalars: as loaded from the checkpoint.
+        validation: scores that the log has of that iteration; empty where it has none, so that it is evaluated.
+        log_period: iterations between the log's entries.
+        steps: hooks that act after the checkpoint is saved, in their order: evaluation, the best checkpoint, writers.
+    """
+
+    def __init__(self, scalars: Scalars, validation: dict[str, float], log_period: int, steps: list[HookBase]) -> None:
+        self.scalars, self.validation, self.log_period, self.steps = scalars, validation, log_period, steps
+
+    def before_train(self) -> None:
+        done = self.trainer.start_iter - 1
+        if done < 0:
+            return
+        logged = last_written(done, self.log_period)
+        with _at(self.trainer, done):
+            self._restore({name: entry for name, entry in self.scalars.items() if entry[1] > logged})
+            self._restore({name: [score, done, False] for name, score in self.validation.items()})
+            for hook in self.steps:
+                if not (self.validation and isinstance(hook, hooks.EvalHook)):
+                    hook.after_step()
+
+    def _restore(self, scalars: Scalars) -> None:
+        storage = self.trainer.storage
+        for name, (value, iteration, smooth) in scalars.items():
+            storage.iter = iteration
+            storage.put_scalar(name, value, smoothing_hint=smooth)
+        storage.iter = self.trainer.iter
+
+
+def rewind_log(path: Path, start: int, log_period: int) -> dict[str, float]:
+    """Cut metrics.json back to what it held when iteration `start - 1` ended, before it was evaluated and logged.
+
+    What the run has logged since will be logged again; a line that was cut short is dropped too.
+
+    Returns:
+        the validation scores of iteration `start - 1`, where the log has them: these need not be computed again.
+    """
+    lines = _lines(path)
+    limit = last_written(start - 1, log_period)
+    kept = [line for line in lines if _iteration(line) <= limit]
+    if kept != lines:
+        with replacing(path, durable=True) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in kept))
+    entries = [json.loads(line) for line in lines if _iteration(line) == start - 1]
+    return {
+        name: math.nan if value is None else value
+        for entry in entries
+        for name, value in entry.items()
+        if name.startswith(VALIDATION)
+    }
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(errors="replace").splitlines() if path.is_file() else []
+
+
+def _iteration(line: str) -> float:
+    """That of a line of metrics.json; infinity where it is none."""
+    try:
+        iteration = json.loads(line)["iteration"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return math.inf
+    return iteration if isinstance(iteration, int) else math.inf
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """The temporary files of a process that was killed while it wrote may be as large as checkpoints."""
+    for name in ("model_*", "last_checkpoint", METRICS_FILE):
+        for path in folder.glob(f".{name}.*.part"):
+            path.unlink(missing_ok=True)
+            logger.info("removed %s, which a run that was killed left unfinished", path)
+
+
+@contextlib.contextmanager
+def _at(trainer: TrainerBase, iteration: int) -> Iterator[None]:
+    """Within, it is the end of an earlier iteration."""
+    now = trainer.iter
+    trainer.iter = trainer.storage.iter = iteration
+    try:
+        yield
+    finally:
+        trainer.iter = trainer.storage.iter = now

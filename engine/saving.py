@@ -1,0 +1,147 @@
+"""What a run keeps: a checkpoint now and then, the best, and the last when a signal asks to stop."""
+
+import logging
+import math
+from pathlib import Path
+
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+from data.errors import InputError
+from engine.checkpoint import MattingCheckpointer, numbered_checkpoints, read_extra
+from engine.interruption import TrainingInterrupted
+from metrics import METRICS, PAPER_METRICS
+
+logger = logging.getLogger("dinomatte.saving")
+
+BEST, FINAL = "model_best", "model_final"
+
+
+class SaveCheckpoints(HookBase):
+    """Save each `period` iterations, at the end (model_final.pth), and when a signal asks to stop.
+
+    For all processes; the main one writes. To be registered before evaluation, which may fail, and after what puts
+    numbers of the iteration into the event storage.
+
+    Args:
+        period: iterations between checkpoints.
+        max_to_keep: how many of the periodic ones stay, the newest; None for all. The final one, the best, and the one
+            that the run would continue from are never removed.
+
+    Raises:
+        InputError: `period` or `max_to_keep` is below 1.
+    """
+
+    def __init__(self, checkpointer: MattingCheckpointer, period: int, max_to_keep: int | None = None) -> None:
+        for name, value in (("period", period), ("max_to_keep", max_to_keep)):
+            if value is not None and value < 1:
+                raise InputError(f"train.checkpointer.{name}: expected at least 1, got {value}")
+        self.checkpointer, self.period, self.max_to_keep = checkpointer, period, max_to_keep
+        self._stopped: TrainingInterrupted | None = None
+
+    def after_step(self) -> None:
+        """Save what is due.
+
+        Raises:
+            TrainingInterrupted: after saving, in all processes, where a signal came before the last iteration.
+            InputError: the checkpoint cannot be written; earlier ones are as they were.
+        """
+        iteration = self.trainer.iter
+        is_last = iteration + 1 >= self.trainer.max_iter
+        is_due = (iteration + 1) % self.period == 0
+        if is_due:
+            self._save_numbered(iteration)
+        if is_last:
+            self.checkpointer.save(FINAL, iteration=iteration)
+        elif self.trainer.stop_signal:
+            self.stop(self.trainer.stop_signal, saved=is_due)
+
+    def stop(self, number: int, saved: bool = False) -> None:
+        """Save and leave for a signal, in all processes; in the last evaluation return, as the rest takes no time.
+
+        Args:
+            number: of the signal.
+            saved: the iteration is saved already.
+
+        Raises:
+            TrainingInterrupted: there and then, or in the end by `raise_if_stopped`.
+        """
+        if self.trainer.iter >= self.trainer.max_iter:  # the hooks have their last turn
+            self._stopped = TrainingInterrupted(number, self.trainer.max_iter - 1, self.checkpointer.path_of(FINAL))
+            return
+        iteration = self.trainer.iter
+        path = self.checkpointer.path_of(_name(iteration)) if saved else self._save_numbered(iteration)
+        comm.synchronize()  # where one process has ended, the others may be ended too: not before this is written
+        raise TrainingInterrupted(number, iteration, path)
+
+    def raise_if_stopped(self) -> None:
+        """To be called when training is over."""
+        if self._stopped is not None:
+            raise self._stopped
+
+    def _save_numbered(self, iteration: int) -> Path:
+        path = self.checkpointer.save(_name(iteration), iteration=iteration)
+        self._remove_old(iteration, path)
+        return path
+
+    def _remove_old(self, iteration: int, last: Path) -> None:
+        """Those of later iterations belong to an attempt that was given up; they go when this one comes past them."""
+        if self.max_to_keep is None or not comm.is_main_process():
+            return
+        past = [path for number, path in numbered_checkpoints(self.checkpointer.save_dir) if number <= iteration]
+        for path in past[self.max_to_keep :]:
+            if path != last:
+                path.unlink(missing_ok=True)
+
+
+def _name(iteration: int) -> str:
+    return f"model_{iteration:07d}"
+
+
+class SaveBest(HookBase):
+    """Keep the checkpoint with the best validation score, model_best.pth, over all starts of a run.
+
+    The score is kept in the file itself, so that neither is ever there without the other. To be registered after
+    evaluation.
+
+    Args:
+        metric: one of those that validation computes.
+
+    Raises:
+        InputError: no such metric.
+    """
+
+    def __init__(self, checkpointer: MattingCheckpointer, metric: str) -> None:
+        if metric not in PAPER_METRICS:
+            raise InputError(
+                f"train.checkpointer.best_metric: expected one of {', '.join(PAPER_METRICS)}, or null, got {metric!r}"
+            )
+        self.checkpointer, self.metric = checkpointer, metric
+        self._sign = -1 if METRICS[metric].higher_is_better else 1
+        self._best: float | None = None
+
+    def after_step(self) -> None:
+        self._consider()
+
+    def after_train(self) -> None:
+        self._consider()  # the last evaluation comes after the last iteration
+
+    def _consider(self) -> None:
+        storage = self.trainer.storage
+        score, evaluated_at = storage.latest().get(f"validation/{self.metric}", (math.nan, None))
+        if evaluated_at != storage.iter or not comm.is_main_process():
+            return
+        if self._best is None:
+            self._best = self._saved_score()
+        if self._sign * score < self._sign * self._best:
+            iteration = min(self.trainer.iter, self.trainer.max_iter - 1)
+            best = {"metric": self.metric, "score": score}
+            self.checkpointer.save(BEST, mark_last=False, iteration=iteration, best=best)
+            self._best = score
+
+    def _saved_score(self) -> float:
+        """The score of the file that is there; where there is none, or of another metric, the worst there is."""
+        best = read_extra(self.checkpointer.path_of(BEST), "best")
+        if isinstance(best, dict) and best.get("metric") == self.metric and isinstance(best.get("score"), float):
+            return best["score"]
+        return self._sign * math.inf
