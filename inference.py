@@ -101,8 +101,8 @@ def main(arguments: list[str] | None = None) -> int:
     check_source(arguments)
     jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
 
+    from data.allocator import keep_freed_memory
     from engine.inference import Predictor, run_jobs
-    from engine.inference.allocator import keep_freed_memory
     from engine.inference.memory import parse_bytes
 
     keep_freed_memory()

@@ -14,7 +14,7 @@ from data.alpha_layouts import LAYOUTS, find_folders
 from data.dim_dataset import read_layer, snapped_levels
 from data.dim_recipe import DIM_AFFINE, DimDraw, DimRecipe, Layer, draw_sample, place_crop
 from data.errors import InputError
-from data.repeatable import RepeatableDataset
+from data.repeatable import LAYERS, RepeatableDataset
 from data.scan import pair_problems
 from data.transforms import AffineRange, jitter_colour, read_through
 from data.transforms.geometry import Size
@@ -39,6 +39,7 @@ class AlphaFolderDataset(RepeatableDataset):
         alpha_snap: alpha this close to 0 or 1 becomes 0 or 1 on reading, e.g. 2 / 255 against JPEG noise.
         seed: of all samples, 0 or more.
         on_bad: "error" raises for a file that cannot be used; "skip" warns and draws other files instead.
+        return_layers: whether samples have `fg` and `bg`.
         crop_size, trimap_erosion, trimap_size, resize640_prob, affine, interpolation, colour_jitter: see
             `data.dim_recipe.DimRecipe`.
 
@@ -63,6 +64,7 @@ class AlphaFolderDataset(RepeatableDataset):
         alpha_snap: float = 0.0,
         seed: int = 0,
         on_bad: str = "error",
+        return_layers: bool = False,
     ):
         super().__init__(samples_per_epoch, seed, on_bad)
         self.recipe = DimRecipe(
@@ -79,13 +81,15 @@ class AlphaFolderDataset(RepeatableDataset):
             raise InputError(f"layout: expected one of {', '.join(LAYOUTS)}, or none, got {layout!r}")
         self.root, self.layout, self.image_dir, self.alpha_dir = root, layout, image_dir, alpha_dir
         self.alpha_levels = snapped_levels(alpha_snap)
+        self.return_layers = return_layers
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str]:
         """Return sample `index` (epoch 0) or (epoch, index), with the keys of `CompositionDataset`'s.
 
         Returns:
             image: (3, S, S) float32 RGB in [0, 1], not normalised.
-            fg, bg: the image again: the true ones are not known, and image = alpha fg + (1 - alpha) bg still holds.
+            fg, bg: with `return_layers`, the image again: the true ones are not known, and image = alpha fg +
+                (1 - alpha) bg still holds.
             alpha: (1, S, S) float32 in [0, 1].
             trimap: (1, S, S) float32 of 0, 0.5 and 1.
             name: the photograph's name without extension.
@@ -124,8 +128,7 @@ class AlphaFolderDataset(RepeatableDataset):
         colours = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return {
             "image": colours,
-            "fg": colours.clone(),
-            "bg": colours.clone(),
+            **({name: colours.clone() for name in LAYERS} if self.return_layers else {}),
             "alpha": torch.from_numpy(alpha[None]),
             "trimap": trimap_to_tensor(trimap),
             "name": pair[0].stem,

@@ -3,18 +3,22 @@
 import os
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from data.dim_recipe import DIM_AFFINE, Crop, DimRecipe, Layer, draw_sample, make_crop
+from data.decoded_cache import DecodedCache
+from data.dim_recipe import DIM_AFFINE, Crop, DimDraw, DimRecipe, Layer, canvas_size, draw_sample, make_crop
 from data.errors import InputError
 from data.files import images_by_stem, read_gray, read_rgb
+from data.reduced_decode import read_rgb_reduced
 from data.repeatable import RepeatableDataset
 from data.scan import training_set_problems
 from data.transforms import AffineRange
-from data.trimap_tensors import trimap_to_tensor
+from data.trimap import FOREGROUND, UNKNOWN
 
+TRIMAP_LEVELS = np.float32([0] * UNKNOWN + [0.5] * (FOREGROUND - UNKNOWN) + [1])  # of 0, 128, 255
 ROOT_VARIABLE = "DINOMATTE_DIM_ROOT"  # environment variable that gives the root where the config does not
 
 
@@ -34,6 +38,10 @@ class CompositionDataset(RepeatableDataset):
         alpha_snap: alpha this close to 0 or 1 becomes 0 or 1 on reading, e.g. 2 / 255 against JPEG noise.
         seed: of all samples, 0 or more.
         on_bad: "error" raises for a file that cannot be used; "skip" warns and draws other files instead.
+        return_layers: whether samples have `fg` and `bg`.
+        cache: how much of decoded foregrounds and alphas is kept in shared memory, see
+            `data.decoded_cache.DecodedCache`; samples do not depend on it.
+        reduced_decode: decode large JPEG backgrounds at 1/2, 1/4 or 1/8 where that is no smaller than the canvas.
         crop_size, trimap_erosion, trimap_size, double_foreground_prob, double_foreground, resize640_prob, affine,
             interpolation, colour_jitter: see `data.dim_recipe.DimRecipe`.
 
@@ -61,6 +69,9 @@ class CompositionDataset(RepeatableDataset):
         alpha_snap: float = 0.0,
         seed: int = 0,
         on_bad: str = "error",
+        return_layers: bool = False,
+        cache: str | int | None = "auto",
+        reduced_decode: bool = False,
     ):
         super().__init__(samples_per_epoch, seed, on_bad)
         self.recipe = DimRecipe(
@@ -79,15 +90,19 @@ class CompositionDataset(RepeatableDataset):
         self.root, self.fg_dir, self.alpha_dir, self.bg_dir = root, fg_dir, alpha_dir, bg_dir
         self.pairing = pairing
         self.alpha_levels = snapped_levels(alpha_snap)
+        self.return_layers, self.reduced_decode = return_layers, reduced_decode
+        self.cache = DecodedCache(cache)
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str]:
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str | int]:
         """Return sample `index` (epoch 0) or (epoch, index).
 
         Returns:
-            image, fg, bg: (3, S, S) float32 RGB in [0, 1], not normalised; image = alpha fg + (1 - alpha) bg.
+            image: (3, S, S) float32 RGB in [0, 1], not normalised.
+            fg, bg: with `return_layers`, (3, S, S) too; image = alpha fg + (1 - alpha) bg.
             alpha: (1, S, S) float32 in [0, 1].
             trimap: (1, S, S) float32 of 0, 0.5 and 1.
             name: the foreground's name without extension.
+            redrawn: with `on_bad="skip"`, how many draws met unusable files before this one.
 
         Raises:
             IndexError: index outside 0 .. len - 1.
@@ -110,12 +125,17 @@ class CompositionDataset(RepeatableDataset):
 
         layer = self._read_layer(*files.pairs[fg_index])
         second = self._read_layer(*files.pairs[random_second]) if drawn.double_foreground else None
-        background = read_rgb(files.backgrounds[bg_index])
-        crop = make_crop(layer, second, background, drawn, self.recipe)
+        background = self._read_background(files.backgrounds[bg_index], layer, drawn)
+        crop = make_crop(layer, second, background, drawn, self.recipe, self.return_layers)
         return {**_to_tensors(crop), "name": files.pairs[fg_index][0].stem}
 
     def _read_layer(self, fg_path: Path, alpha_path: Path) -> Layer:
-        return read_layer(fg_path, alpha_path, self.alpha_levels)
+        return read_layer(fg_path, alpha_path, self.alpha_levels, self.cache)
+
+    def _read_background(self, path: Path, layer: Layer, drawn: DimDraw) -> np.ndarray:
+        if not self.reduced_decode:
+            return read_rgb(path)
+        return read_rgb_reduced(path, canvas_size(layer.size, drawn, self.recipe))
 
     def _folders(self) -> tuple[Path, Path, Path]:
         root = self.root or os.environ.get(ROOT_VARIABLE)
@@ -156,13 +176,20 @@ class _Files:
         self.folders = f"{fg_dir}, {alpha_dir}, {bg_dir}"
 
 
-def read_layer(fg_path: Path, alpha_path: Path, alpha_levels: np.ndarray | None = None) -> Layer:
+def read_layer(
+    fg_path: Path, alpha_path: Path, alpha_levels: np.ndarray | None = None, cache: DecodedCache | None = None
+) -> Layer:
     """Read colours and alpha of one size; `alpha_levels` (256,) uint8 replaces the levels of alpha.
+
+    Both are read through `cache` where one is given, and may then be read-only.
 
     Raises:
         InputError: an unreadable file, or sizes that differ.
     """
-    fg, alpha = read_rgb(fg_path), read_gray(alpha_path)
+    if cache is None:
+        fg, alpha = read_rgb(fg_path), read_gray(alpha_path)
+    else:
+        fg, alpha = cache.read(fg_path, read_rgb), cache.read(alpha_path, read_gray)
     if fg.shape[:2] != alpha.shape:
         raise InputError(
             f"{alpha_path}: {alpha.shape[1]} x {alpha.shape[0]} pixels, but its picture {fg_path} has "
@@ -190,8 +217,9 @@ def snapped_levels(alpha_snap: float) -> np.ndarray | None:
 
 def _to_tensors(crop: Crop) -> dict[str, Tensor]:
     colours = {"image": crop.image, "fg": crop.fg, "bg": crop.bg}
+    planes = {name: np.ascontiguousarray(c.transpose(2, 0, 1)) for name, c in colours.items() if c is not None}
     return {
-        **{name: torch.from_numpy(np.ascontiguousarray(c.transpose(2, 0, 1))) for name, c in colours.items()},
+        **{name: torch.from_numpy(colour) for name, colour in planes.items()},
         "alpha": torch.from_numpy(crop.alpha[None]),
-        "trimap": trimap_to_tensor(crop.trimap),
+        "trimap": torch.from_numpy(cv2.LUT(crop.trimap, TRIMAP_LEVELS)[None]),
     }

@@ -8,17 +8,22 @@ one pixel map per layer, so that only pixels of the crop are ever resampled. doc
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from data.errors import InputError
 from data.transforms import (
+    CANDIDATE_STEP,
     Affine,
     AffineRange,
     ColourJitter,
+    LanczosAlpha,
     affine_for,
     affine_map,
+    cell_range,
+    centre_range,
     choose_corner,
-    composite,
+    composite_planes,
     crop_map,
     crop_trimap,
     draw_affine,
@@ -32,6 +37,7 @@ from data.transforms import (
     leaves_background,
     read_stretched,
     read_through,
+    read_where,
     resize_map,
 )
 from data.transforms.geometry import Size
@@ -117,11 +123,13 @@ class Layer:
 @dataclass(frozen=True)
 class Crop:
     """One training crop: `image`, `fg`, `bg` (S, S, 3) float32 RGB and `alpha` (S, S) float32 in [0, 1]; `trimap`
-    (S, S) uint8 of 0, 128 and 255."""
+    (S, S) uint8 of 0, 128 and 255. `fg` and `bg` are None where they were not asked for.
+
+    The colours are views of (3, S, S) memory, so that turning them into tensors copies nothing."""
 
     image: np.ndarray
-    fg: np.ndarray
-    bg: np.ndarray
+    fg: np.ndarray | None
+    bg: np.ndarray | None
     alpha: np.ndarray
     trimap: np.ndarray
 
@@ -145,13 +153,22 @@ def draw_sample(recipe: DimRecipe, rng: np.random.Generator) -> DimDraw:
     )
 
 
-def make_crop(layer: Layer, second: Layer | None, background: np.ndarray, drawn: DimDraw, recipe: DimRecipe) -> Crop:
+def make_crop(
+    layer: Layer,
+    second: Layer | None,
+    background: np.ndarray,
+    drawn: DimDraw,
+    recipe: DimRecipe,
+    return_layers: bool = True,
+) -> Crop:
     """Make the crop that `drawn` describes.
 
     Args:
         layer: the foreground.
         second: a foreground to lay behind it, or None. It is left out where the two would cover everything.
         background: (H, W, 3) uint8 RGB of any size; it is stretched to the foreground's canvas.
+        return_layers: whether the crop has `fg` and `bg`; without them, costly kernels are computed only at the pixels
+            that show. The rest of the crop is the same to the bit.
     """
     if second is not None and not leaves_background(layer.alpha, second.alpha):
         second = None
@@ -160,11 +177,15 @@ def make_crop(layer: Layer, second: Layer | None, background: np.ndarray, drawn:
     crop_size = (recipe.crop_size, recipe.crop_size)
 
     alpha, layer_alphas = alphas.read(place.to_layer, crop_size)
-    fg = _read_foreground(layer, second, layer_alphas, place.to_layer, drawn, recipe) / np.float32(255)
-    bg = read_stretched(background, place.canvas, place.corner, crop_size, drawn.interpolation_bg) / np.float32(255)
+    colours = _Colours(layer, second, drawn, everywhere=return_layers)
+    fg = colours.read(place.to_layer, layer_alphas, recipe.double_foreground)
     if recipe.colour_jitter:
         fg = jitter_colour(fg, alpha, drawn.jitter)
-    return Crop(composite(fg, bg, alpha), fg, bg, alpha, place.trimap)
+    bg = read_stretched(background, place.canvas, place.corner, crop_size, drawn.interpolation_bg)
+    fg, bg = _planes(fg), _planes(bg)
+    image = composite_planes(fg, bg, alpha, out=None if return_layers else fg)
+    image, fg, bg = (planes.transpose(1, 2, 0) for planes in (image, fg, bg))
+    return Crop(image, fg if return_layers else None, bg if return_layers else None, alpha, place.trimap)
 
 
 @dataclass(frozen=True)
@@ -191,38 +212,140 @@ def place_crop(
     Args:
         read_alpha: reads alpha, (H, W) float in [0, 1], of a size at a map into the layer.
     """
-    canvas = SQUARE if drawn.squeeze else layer_size
+    canvas = _squeezed_size(layer_size, drawn)
     to_layer = _canvas_to_layer(layer_size, canvas, drawn.affine, recipe.affine)
 
-    trimap_size = canvas if recipe.trimap_size is None else (recipe.trimap_size, recipe.trimap_size)
-    trimap = trimap_from_alpha(
-        read_alpha(to_layer @ resize_map(canvas, trimap_size), trimap_size),
-        drawn.foreground_erosion,
-        drawn.background_erosion,
-    )
-
     large = enlarged_size(canvas, recipe.crop_size)
-    corner = choose_corner(trimap, large, recipe.crop_size, drawn.crop)
+    cells = canvas if recipe.trimap_size is None else (recipe.trimap_size, recipe.trimap_size)
+    grid = _TrimapGrid(read_alpha, to_layer @ resize_map(canvas, cells), cells, drawn)
+
+    thinned = recipe.trimap_size is None and large == canvas  # else crop centres and cells do not coincide
+    centres = grid.trimap(centre_range(large, recipe.crop_size, cells), step=CANDIDATE_STEP if thinned else 1)
+    corner = choose_corner(centres, large, recipe.crop_size, drawn.crop)
+    shown = grid.trimap(cell_range(corner, (recipe.crop_size, recipe.crop_size), large, cells))
+
     window = resize_map(canvas, large) @ crop_map(*corner)
-    return Placement(to_layer @ window, large, corner, crop_trimap(trimap, large, corner, recipe.crop_size))
+    return Placement(to_layer @ window, large, corner, crop_trimap(shown, large, corner, recipe.crop_size))
+
+
+class _TrimapGrid:
+    """The trimap on a grid of cells over the canvas, made only where it is read.
+
+    Args:
+        read_alpha: as for `place_crop`.
+        to_layer: map from the grid into the layer.
+        cells: (height, width) of the grid.
+    """
+
+    def __init__(
+        self, read_alpha: Callable[[np.ndarray, Size], np.ndarray], to_layer: np.ndarray, cells: Size, drawn: DimDraw
+    ):
+        self.read_alpha, self.to_layer, self.cells, self.drawn = read_alpha, to_layer, cells, drawn
+
+    def trimap(self, part: tuple[slice, slice], step: int = 1) -> np.ndarray:
+        """The trimap in a part of the grid, as if the whole were made; (h, w) uint8 of the grid's size, 0 elsewhere.
+
+        With `step`, only every step-th row and column of the part are made, see `data.trimap.trimap_from_alpha`.
+        """
+        reach = max(self.drawn.foreground_erosion, self.drawn.background_erosion) // 2
+        reach += -reach % step
+        starts = [max(side.start - reach, side.start % step) for side in part]
+        stops = [min(side.stop + reach, length) for side, length in zip(part, self.cells, strict=True)]
+        size = tuple(-(-(stop - start) // step) for start, stop in zip(starts, stops, strict=True))
+
+        every = np.diag([step, step, 1.0])
+        alpha = self.read_alpha(self.to_layer @ crop_map(*starts) @ every, size)
+        made = trimap_from_alpha(alpha, self.drawn.foreground_erosion, self.drawn.background_erosion, step=step)
+        whole = np.zeros(self.cells, np.uint8)
+        strided = tuple(slice(side.start, side.stop, step) for side in part)
+        inside = tuple(
+            slice((side.start - start) // step, (side.start - start) // step + len(range(side.start, side.stop, step)))
+            for side, start in zip(part, starts, strict=True)
+        )
+        whole[strided] = made[inside]
+        return whole
+
+
+def canvas_size(layer_size: Size, drawn: DimDraw, recipe: DimRecipe) -> Size:
+    """The size over which the background is stretched: the layer's after squeeze and enlargement."""
+    return enlarged_size(_squeezed_size(layer_size, drawn), recipe.crop_size)
+
+
+def _squeezed_size(layer_size: Size, drawn: DimDraw) -> Size:
+    return SQUARE if drawn.squeeze else layer_size
 
 
 class _Alphas:
-    """The alphas of one or two layers, converted to float once and read at several maps."""
+    """The alphas of one or two layers, each to be read at several maps."""
 
     def __init__(self, layer: Layer, second: Layer | None, drawn: DimDraw):
-        self.layers = [(layer.alpha.astype(np.float32), np.eye(3), drawn.interpolation_alpha)]
+        self.layers = [(_alpha_reader(layer.alpha, drawn.interpolation_alpha), np.eye(3))]
         if second is not None:
             to_second = resize_map(second.size, layer.size)  # the second is stretched over the first
-            self.layers.append((second.alpha.astype(np.float32), to_second, drawn.interpolation_alpha2))
+            self.layers.append((_alpha_reader(second.alpha, drawn.interpolation_alpha2), to_second))
 
     def read(self, to_layer: np.ndarray, size: Size) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return the joint alpha and each layer's own, (H, W) float32 in [0, 1], at a map into the first layer."""
-        read = [
-            np.clip(read_through(alpha, own_map @ to_layer, size, interpolation) / np.float32(255), 0, 1)
-            for alpha, own_map, interpolation in self.layers
-        ]
+        read = [unit_alpha(reader(own_map @ to_layer, size)) for reader, own_map in self.layers]
         return (read[0] if len(read) == 1 else join_alphas(*read)), read
+
+
+def _alpha_reader(alpha: np.ndarray, interpolation: int) -> Callable[[np.ndarray, Size], np.ndarray]:
+    """Reads levels of alpha at a map: in float, that nothing is rounded to levels, but where levels are only moved."""
+    if interpolation == cv2.INTER_LANCZOS4:
+        return LanczosAlpha(alpha).read
+    source = alpha if interpolation == cv2.INTER_NEAREST else alpha.astype(np.float32)
+    return lambda pixel_map, size: read_through(source, pixel_map, size, interpolation)
+
+
+def unit_alpha(levels: np.ndarray) -> np.ndarray:
+    """Turn levels 0..255 into float32 [0, 1]; what a kernel brought outside is cut off."""
+    alpha = levels / np.float32(255)
+    return np.clip(alpha, 0, 1, out=alpha)
+
+
+class _Colours:
+    """The colours of one or two layers, read where they show or everywhere."""
+
+    def __init__(self, layer: Layer, second: Layer | None, drawn: DimDraw, everywhere: bool):
+        self.layer, self.second, self.drawn, self.everywhere = layer, second, drawn, everywhere
+
+    def read(self, to_layer: np.ndarray, alphas: list[np.ndarray], double_foreground: str) -> np.ndarray:
+        """The colour of the layer or of the two joined, (H, W, 3) float32 in [0, 1], on the grid of `alphas`."""
+        alpha = alphas[0]
+        fg = self._read(self.layer.fg, to_layer, alpha > 0, self.drawn.interpolation_fg)
+        if self.second is None:
+            return fg / np.float32(255)
+        to_second = resize_map(self.second.size, self.layer.size) @ to_layer
+        behind = self._read(self.second.fg, to_second, self._shows_behind(alphas), self.drawn.interpolation_fg2)
+        if double_foreground == "legacy":
+            joined = join_foregrounds_legacy(fg, alpha, behind)
+        else:
+            joined = join_foregrounds_exact(fg, alpha, behind, alphas[1])
+        return np.divide(joined, np.float32(255), out=joined)
+
+    def _read(self, fg: np.ndarray, pixel_map: np.ndarray, shows: np.ndarray, interpolation: int) -> np.ndarray:
+        if interpolation != cv2.INTER_LANCZOS4:  # cheaper everywhere than at chosen pixels
+            return read_through(fg, pixel_map, shows.shape, interpolation)
+        return read_where(np.ones_like(shows) if self.everywhere else shows, fg, pixel_map, interpolation)
+
+    @staticmethod
+    def _shows_behind(alphas: list[np.ndarray]) -> np.ndarray:
+        """Where a second foreground's colour enters, in either way of joining: the legacy one mixes it into all soft
+        pixels of the first."""
+        alpha, alpha_behind = alphas
+        return (alpha < 1) & ((alpha > 0) | (alpha_behind > 0))
+
+
+def _planes(colours: np.ndarray) -> np.ndarray:
+    """(H, W, 3) as (3, H, W) float32 in [0, 1], from float32 in [0, 1] or uint8."""
+    planes = np.empty((3, *colours.shape[:2]), np.float32)
+    if colours.dtype == np.float32:
+        cv2.split(colours, list(planes))
+        return planes
+    for plane, channel in zip(planes, cv2.split(colours), strict=True):
+        np.divide(channel, np.float32(255), out=plane)
+    return planes
 
 
 def _canvas_to_layer(layer_size: Size, canvas: Size, affine: Affine, ranges: AffineRange | None) -> np.ndarray:
@@ -230,25 +353,6 @@ def _canvas_to_layer(layer_size: Size, canvas: Size, affine: Affine, ranges: Aff
     if ranges is None:
         return to_layer
     return to_layer @ affine_map(affine_for(affine, ranges, canvas), canvas)
-
-
-def _read_foreground(
-    layer: Layer,
-    second: Layer | None,
-    alphas: list[np.ndarray],
-    to_layer: np.ndarray,
-    drawn: DimDraw,
-    recipe: DimRecipe,
-) -> np.ndarray:
-    """The colour of one layer or of two joined, (H, W, 3), 0..255, on the grid of `alphas`."""
-    size = alphas[0].shape
-    fg = read_through(layer.fg, to_layer, size, drawn.interpolation_fg)
-    if second is None:
-        return fg
-    behind = read_through(second.fg, resize_map(second.size, layer.size) @ to_layer, size, drawn.interpolation_fg2)
-    if recipe.double_foreground == "legacy":
-        return join_foregrounds_legacy(fg, alphas[0], behind)
-    return join_foregrounds_exact(fg, alphas[0], behind, alphas[1])
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.errors import InputError
+from data.repeatable import LAYERS
 
 EPOCHS_KEPT = 2  # orders remembered: a loader asks for samples of at most two epochs at a time
 
@@ -26,19 +27,23 @@ class Mixture(Dataset):
             shares are in proportion to them, to whole samples.
         samples_per_epoch: the length.
         seed: of the order, 0 or more.
+        return_layers: whether samples have `fg` and `bg`, which all data sets must then give; else they are left out.
 
     Raises:
         InputError: a setting is out of its range, or a weight is too small for a single sample in an epoch.
     """
 
-    def __init__(self, parts: Sequence[tuple[Any, float]], samples_per_epoch: int, seed: int = 0):
+    def __init__(
+        self, parts: Sequence[tuple[Any, float]], samples_per_epoch: int, seed: int = 0, return_layers: bool = False
+    ):
         if samples_per_epoch < 1 or seed < 0:
             raise InputError(f"expected samples_per_epoch >= 1 and seed >= 0, got {samples_per_epoch} and {seed}")
         if not all(isinstance(part, Sequence) and len(part) == 2 for part in parts):
             raise InputError("mixture: expected pairs of a data set and its weight")
         self.datasets = [dataset for dataset, _ in parts]
         self.counts = shares([float(weight) for _, weight in parts], samples_per_epoch)
-        self.samples_per_epoch, self.seed = samples_per_epoch, seed
+        self.samples_per_epoch, self.seed, self.return_layers = samples_per_epoch, seed, return_layers
+        self.redraws = any(getattr(dataset, "on_bad", None) == "skip" for dataset in self.datasets)
         self.orders: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.form: dict[str, tuple[int, ...]] | None = None
 
@@ -48,13 +53,15 @@ class Mixture(Dataset):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str]:
         """Return sample `index` (epoch 0) or (epoch, index), as the data set it falls to gives it.
 
+        Where a data set skips bad files, every sample carries `redrawn`, see `data.repeatable.RepeatableDataset`.
+
         Raises:
             IndexError: index outside 0 .. len - 1.
             InputError: the data sets give samples of different keys or sizes, or what a data set raises.
         """
         member, position = self.source(*(key if isinstance(key, tuple) else (0, key)))
         dataset = self.datasets[member]
-        sample = dataset[divmod(position, len(dataset))]
+        sample = self._common(dataset[divmod(position, len(dataset))])
         self._require_same_form(sample, member)
         return sample
 
@@ -99,6 +106,12 @@ class Mixture(Dataset):
                 del self.orders[next(iter(self.orders))]
             self.orders[epoch] = members, ranks
         return self.orders[epoch]
+
+    def _common(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """The sample with the keys that those of all data sets have: batches are made of equal keys."""
+        if not self.return_layers:
+            sample = {key: value for key, value in sample.items() if key not in LAYERS}
+        return {"redrawn": 0, **sample} if self.redraws else sample
 
     def _require_same_form(self, sample: dict[str, Any], member: int) -> None:
         """Refuse, in words, what could not be stacked into a batch."""

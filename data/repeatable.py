@@ -14,6 +14,7 @@ from data.errors import InputError
 from data.files import images_by_stem
 from data.scan import require_none, unpaired
 
+LAYERS = ("fg", "bg")  # keys of a sample that are there only where asked for
 MAX_ATTEMPTS = 20  # unusable samples in a row before `on_bad="skip"` gives up
 
 logger = logging.getLogger(__name__)
@@ -46,8 +47,11 @@ class RepeatableDataset(Dataset):
     def __len__(self) -> int:
         return self.samples_per_epoch
 
-    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str]:
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str | int]:
         """Return sample `index` (epoch 0) or (epoch, index).
+
+        With `on_bad="skip"` it carries `redrawn`, the number of draws before it that met unusable files, 0 for sound
+        ones; a batch collates them into an integer tensor.
 
         Raises:
             IndexError: index outside 0 .. len - 1.
@@ -63,7 +67,7 @@ class RepeatableDataset(Dataset):
         for attempt in range(MAX_ATTEMPTS):
             sample = self._sample_or_none(self.files, epoch, index, attempt)
             if sample is not None:
-                return sample
+                return {**sample, "redrawn": attempt}
         raise InputError(
             f"{self.files.folders}: {MAX_ATTEMPTS} draws in a row met unusable files; scan the folders and mend them"
         )

@@ -1,11 +1,18 @@
 """What a data-loading process sets before its first sample."""
 
+import os
+import signal
+import threading
+
 import cv2
 import torch
 from PIL import Image
 
+from data.allocator import keep_freed_memory
+
 DECODER_BLOCK = 512 * 1024  # bytes
 KEPT_DECODER_BLOCKS = 128  # 64 MB per process
+LARGEST_KEPT, KEPT_FREE = 32 * 2**20, 256 * 2**20  # bytes, per process: arrays of a sample, and all of them
 
 
 def init_worker(worker_id: int) -> None:
@@ -13,9 +20,11 @@ def init_worker(worker_id: int) -> None:
 
     Nothing is seeded: a sample draws from its own generator, made from (seed, epoch, index).
     """
+    leave_stopping_to_parent()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     keep_decoder_memory()
+    keep_freed_memory(LARGEST_KEPT, KEPT_FREE)
 
 
 def keep_decoder_memory() -> None:
@@ -26,3 +35,21 @@ def keep_decoder_memory() -> None:
     """
     Image.core.set_block_size(DECODER_BLOCK)
     Image.core.set_blocks_max(KEPT_DECODER_BLOCKS)
+
+
+def leave_stopping_to_parent() -> None:
+    """Outlast the signal that asks a run to stop, which a terminal or a batch system sends to all its processes.
+
+    The training process finishes its iteration, for which it needs its loaders, and ends them then, by a SIGTERM of its
+    own. Where the system does not tell who sent a signal (macOS), SIGTERM ends the process at once.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # threads started later inherit it
+        threading.Thread(target=_end_when_parent_asks, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_when_parent_asks(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)

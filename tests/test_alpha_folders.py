@@ -10,7 +10,7 @@ import pytest
 import torch
 from detectron2.config import LazyCall as L
 from PIL import Image
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from data.alpha_folders import AlphaFolderDataset
 from data.alpha_layouts import LAYOUTS
@@ -146,9 +146,13 @@ def test_no_border_comes_in(photographs):
 def test_keys_and_types_are_those_of_a_composed_sample(photographs):
     save(photographs / "bg" / "field.png", coordinates())
     composed = CompositionDataset(
-        fg_dir=photographs / "original", alpha_dir=photographs / "mask", bg_dir=photographs / "bg", crop_size=16
+        fg_dir=photographs / "original",
+        alpha_dir=photographs / "mask",
+        bg_dir=photographs / "bg",
+        crop_size=16,
+        return_layers=True,
     )[0]
-    sample = dataset_of(photographs, crop_size=16)[0]
+    sample = dataset_of(photographs, crop_size=16, return_layers=True)[0]
     assert sample.keys() == composed.keys()
     for key, value in composed.items():
         assert type(value) is type(sample[key])
@@ -332,6 +336,17 @@ def test_a_mixture_can_be_a_config(photographs):
     assert mixture.problems() == []
     assert mixture.on_bad == "error"
     assert mixture[1, 2]["image"].shape == (3, 32, 32)
+
+
+def test_samples_of_a_mixture_have_equal_keys(photographs):
+    (photographs / "original" / "bee.PNG").write_bytes(b"no image")
+    parts = [(dataset_of(photographs, crop_size=32, on_bad="skip"), 1), (SyntheticMatting(32), 1)]
+    samples = [Mixture(parts, 12)[index] for index in range(12)]
+    assert {frozenset(sample) for sample in samples} == {frozenset(("image", "trimap", "alpha", "name", "redrawn"))}
+    assert {sample["redrawn"] for sample in samples if sample["name"] not in ("ant", "cat")} == {0}
+    assert default_collate(samples)["redrawn"].sum() >= 2  # two of the six photographs drawn are the bad one
+    with_layers = [(dataset_of(photographs, crop_size=32, return_layers=True), 1), (SyntheticMatting(32), 1)]
+    assert "fg" in Mixture(with_layers, 12, return_layers=True)[0]
 
 
 def test_problems_of_all_parts_that_are_used(photographs):

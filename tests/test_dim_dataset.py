@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
 from data.dim_dataset import ROOT_VARIABLE, CompositionDataset
 from data.errors import InputError
@@ -59,7 +59,7 @@ def same(first, second):
 
 
 def test_sample_shapes_ranges_and_composite(root):
-    sample = CompositionDataset(root, **SMALL)[0, 3]
+    sample = CompositionDataset(root, **SMALL, return_layers=True)[0, 3]
     for name in ("image", "fg", "bg"):
         assert sample[name].shape == (3, 64, 64)
         assert 0 <= sample[name].min() <= sample[name].max() <= 1
@@ -75,7 +75,8 @@ def test_sample_shapes_ranges_and_composite(root):
 def test_colours_are_red_green_blue(root):
     for path in (root / "fg").iterdir():
         Image.new("RGB", (150, 120), (250, 120, 10)).save(path, quality=98)
-    dataset = CompositionDataset(root, **SMALL, colour_jitter=False, affine=None, double_foreground_prob=0)
+    plain = {"colour_jitter": False, "affine": None, "double_foreground_prob": 0}
+    dataset = CompositionDataset(root, **SMALL, **plain, return_layers=True)
     red, green, blue = (dataset[0]["fg"].mean(dim=(1, 2)) * 255).tolist()
     assert (red, green, blue) == pytest.approx((250, 120, 10), abs=3)
 
@@ -132,9 +133,46 @@ def test_same_samples_in_freshly_started_processes(root):
         assert same(here, there)
 
 
+@pytest.mark.parametrize("interpolation", ["random", "linear"])
+def test_a_sample_is_the_same_with_and_without_layers_and_cache(monkeypatch, root, tmp_path, interpolation):
+    monkeypatch.setattr("data.decoded_cache.SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr("data.decoded_cache.SETTLED_AFTER", 0)
+    settings = {**SMALL, "interpolation": interpolation, "seed": 3}
+    whole = CompositionDataset(root, **settings, cache=None, return_layers=True)
+    cached = CompositionDataset(root, **settings, cache="50MB")
+    for _ in range(2):  # filling, then full
+        for index in range(20):
+            sample = cached[1, index]
+            assert set(sample) == {"image", "alpha", "trimap", "name"}
+            assert same(sample, whole[1, index])
+    assert len([path for path in cached.cache.folder.iterdir() if path.suffix != ".lock"]) == 6
+
+
+def test_same_samples_for_workers_that_share_a_cache(monkeypatch, root, tmp_path):
+    monkeypatch.setattr("data.decoded_cache.SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr("data.decoded_cache.SETTLED_AFTER", 0)
+    cached = CompositionDataset(root, **SMALL, cache="50MB")
+    for here, there in zip(batches(CompositionDataset(root, **SMALL, cache=None), 0), batches(cached, 2), strict=True):
+        assert same(here, there)
+
+
+def test_large_backgrounds_can_be_decoded_reduced(root):
+    rng = np.random.default_rng(0)
+    for path in (root / "bg").glob("*.jpg"):
+        photograph(rng, (700, 900)).save(path, quality=95)
+    settings = {**SMALL, "double_foreground_prob": 0, "resize640_prob": 0, "return_layers": True}
+    whole, reduced = (CompositionDataset(root, **settings, reduced_decode=on) for on in (False, True))
+    for index in range(8):
+        here, there = whole[index], reduced[index]
+        assert all(torch.equal(here[key], there[key]) for key in ("fg", "alpha", "trimap"))
+        assert not torch.equal(here["bg"], there["bg"])
+        assert (here["bg"] - there["bg"]).abs().mean() < 2 / 255
+
+
 def test_settings_change_only_what_they_name(root):
-    legacy = CompositionDataset(root, **SMALL, double_foreground="legacy", double_foreground_prob=1)
-    exact = CompositionDataset(root, **SMALL, double_foreground="exact", double_foreground_prob=1)
+    double = {"double_foreground_prob": 1, "return_layers": True}
+    legacy = CompositionDataset(root, **SMALL, **double, double_foreground="legacy")
+    exact = CompositionDataset(root, **SMALL, **double, double_foreground="exact")
     for index in range(4):
         assert torch.equal(legacy[index]["alpha"], exact[index]["alpha"])
         assert torch.equal(legacy[index]["trimap"], exact[index]["trimap"])
@@ -273,6 +311,9 @@ def test_bad_file_is_skipped_repeatably_with_one_warning(root, kind, caplog):
     with caplog.at_level(logging.WARNING):
         samples = [dataset[index] for index in range(20)]
     assert {sample["name"] for sample in samples} == {"bee", "cat"}
+    assert {0, 1} <= {sample["redrawn"] for sample in samples}
+    assert all(sample["redrawn"] > 0 for sample in samples[1::5])  # those whose first background is the bad one
+    assert default_collate(samples)["redrawn"].dtype == torch.int64
     assert caplog.text.count("ant.JPG") <= 2  # one warning; a size message names the alpha and the foreground
     again = CompositionDataset(root, **SMALL, on_bad="skip")
     assert same(samples[0], again[0])

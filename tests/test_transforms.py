@@ -15,6 +15,7 @@ from data.transforms import (
     Affine,
     AffineRange,
     ColourJitter,
+    LanczosAlpha,
     affine_for,
     affine_map,
     choose_corner,
@@ -32,9 +33,11 @@ from data.transforms import (
     leaves_background,
     read_stretched,
     read_through,
+    read_where,
     resize_map,
     unknown_corners,
 )
+from data.trimap import trimap_from_alpha
 from tools import public_recipe
 
 
@@ -73,6 +76,43 @@ def test_stretched_background_of_any_size_fills_the_window(shape):
     image = np.full((*shape, 3), 7, np.uint8)
     for corner in ((0, 0), (600, 900)):
         assert (read_stretched(image, (700, 1000), corner, (100, 100), cv2.INTER_CUBIC) == 7).all()
+
+
+def turned(angle=0.3, shrink=1.4):
+    return np.array([[shrink * cos(angle), -sin(angle), 40], [sin(angle), shrink * cos(angle), -10], [0, 0, 1.0]])
+
+
+@pytest.mark.parametrize("interpolation", [cv2.INTER_LANCZOS4, cv2.INTER_CUBIC, cv2.INTER_LINEAR])
+@pytest.mark.parametrize("channels", [(), (3,)])
+def test_chosen_pixels_are_read_as_if_all_were(interpolation, channels):
+    image = cv2.GaussianBlur(rng().integers(0, 256, (150, 170, *channels), dtype=np.uint8), (0, 0), 2)
+    wanted = rng(1).random((61, 83)) < 0.3
+    read = read_where(wanted, image, turned(), interpolation)
+    whole = read_through(image, turned(), wanted.shape, interpolation)
+    assert np.abs(read.astype(int) - whole)[wanted].max() <= 2  # positions on a tie of 1/32 pixel
+    assert (read[~wanted] == 0).all()
+    np.testing.assert_array_equal(
+        read_where(wanted, image, crop_map(5, 7), interpolation)[wanted], image[5:66, 7:90][wanted]
+    )
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3, 2.0])
+@pytest.mark.parametrize("shrink", [0.7, 1.0, 2.3])
+def test_lanczos_alpha_equals_the_kernel_everywhere(angle, shrink):
+    alpha = (hairy((300, 420)) * 255).astype(np.uint8)
+    alpha[:70, :90] = 200  # meets the border, and is flat without being known
+    size, pixel_map = (280, 330), turned(angle, shrink) @ crop_map(-30, -20)
+    x, y = np.meshgrid(np.arange(size[1]), np.arange(size[0]))
+    places = [(a * x + b * y + c).astype(np.float32) for a, b, c in pixel_map[:2]]
+    whole = cv2.remap(alpha.astype(np.float32), *places, cv2.INTER_LANCZOS4, borderMode=cv2.BORDER_CONSTANT)
+    read = LanczosAlpha(alpha).read(pixel_map, size)
+    difference = np.abs(read - whole)
+    assert (difference > 1e-3).mean() < 1e-3  # float32 sums in another order: other ties of 1/32 pixel
+    assert ((whole == 0) == (read == 0)).mean() > 0.999
+
+
+def test_no_chosen_pixel_reads_nothing():
+    assert not read_where(np.zeros((5, 6), bool), np.ones((9, 9, 3), np.uint8), np.eye(3), cv2.INTER_LANCZOS4).any()
 
 
 # --- affine
@@ -304,7 +344,113 @@ def test_layers_that_cover_everything_leave_no_background():
     assert not leaves_background(open_left, np.full((7, 5), 255, np.uint8))
 
 
+def test_a_single_open_place_is_found():
+    for seed in range(20):
+        alpha, behind = np.full((70, 90), 255, np.uint8), np.full((35, 45), 255, np.uint8)
+        row, column = rng(seed).integers((70, 90))
+        alpha[row, column] = 254
+        assert not leaves_background(alpha, behind)
+        behind[row // 2, column // 2] = 0
+        assert leaves_background(alpha, behind)
+
+
+# --- trimaps made in part
+
+
+def hairy(size=(420, 610), seed=0):
+    """A soft disc with one-pixel hairs, float in [0, 1]."""
+    alpha = scene(size, seed).alpha
+    for x, y in rng(seed).integers(0, min(size), (40, 2)):
+        cv2.line(alpha, (size[1] // 2, size[0] // 2), (int(x), int(y)), 255, 1, cv2.LINE_AA)
+    return alpha.astype(np.float32) / 255
+
+
+def grid_of(alpha, **erosions):
+    drawn = draw(0, **{"foreground_erosion": 11, "background_erosion": 28, **erosions})
+    canvas = alpha.shape
+
+    def read(pixel_map, size):
+        return read_through(alpha, pixel_map, size, cv2.INTER_LINEAR)
+
+    return dim_recipe._TrimapGrid(read, np.eye(3), canvas, drawn)
+
+
+PARTS = [(slice(0, 420), slice(0, 610)), (slice(100, 333), slice(201, 409)), (slice(0, 50), slice(580, 610))]
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("sides", [(1, 1), (11, 28), (29, 2)])
+def test_a_part_of_the_trimap_equals_eroding_the_whole_canvas(part, sides):
+    alpha = hairy()
+    grid = grid_of(alpha, foreground_erosion=sides[0], background_erosion=sides[1])
+    whole = trimap_from_alpha(alpha, *sides)
+    np.testing.assert_array_equal(grid.trimap(part)[part], whole[part])
+
+
+@pytest.mark.parametrize("start", [(0, 0), (64, 66), (101, 47)])
+def test_centres_from_every_fourth_pixel_are_unknown_in_the_whole_trimap(start):
+    alpha = hairy()
+    grid = grid_of(alpha)
+    part = slice(start[0], 420 - start[0]), slice(start[1], 610 - start[1])
+    thinned = grid.trimap(part, step=4)[part][::4, ::4]
+    whole = trimap_from_alpha(alpha, 11, 28)[part][::4, ::4]
+    assert (whole[thinned == 128] == 128).all()
+    assert (thinned == 128).sum() > 0.9 * (whole == 128).sum()
+
+
+def test_erosion_by_thinned_ellipses_equals_looking_at_every_fourth_pixel():
+    alpha = hairy((120, 160))
+    ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (13, 13)) > 0
+    thinned = trimap_from_alpha(alpha[2::4, 1::4], 13, 13, step=4)
+    places = [4 * k for k in range(-6 // 4 + 1, 2)]
+    for row, column in np.ndindex(thinned.shape):
+        seen = [
+            alpha[2 + 4 * row + dy, 1 + 4 * column + dx]
+            for dy in places
+            for dx in places
+            if ellipse[6 + dy, 6 + dx] and 0 <= 2 + 4 * row + dy < 120 and 0 <= 1 + 4 * column + dx < 160
+        ]
+        expected = 255 if min(seen) >= 1 - 1e-5 else 0 if max(seen) <= 1e-5 else 128
+        assert thinned[row, column] == expected
+
+
+@pytest.mark.parametrize("trimap_size", [640, None])
+@pytest.mark.parametrize("seed", range(3))
+def test_trimap_of_the_crop_is_that_of_the_whole_canvas(monkeypatch, trimap_size, seed):
+    layer, drawn = scene((1060, 1400), seed), draw(seed, squeeze=False)
+    recipe = DimRecipe(interpolation="linear", trimap_size=trimap_size)
+    place = dim_recipe.place_crop(read_of(layer, drawn), layer.size, drawn, recipe)
+    cells = (640, 640) if trimap_size else layer.size
+    to_layer = affine_map(drawn.affine, layer.size) @ resize_map(layer.size, cells)
+    whole = trimap_from_alpha(
+        read_of(layer, drawn)(to_layer, cells), drawn.foreground_erosion, drawn.background_erosion
+    )
+    wanted = crop_trimap(whole, layer.size, place.corner, 512)
+    assert (place.trimap != wanted).mean() < 1e-3  # maps that begin elsewhere are rounded elsewhere
+    assert place.trimap[256, 256] == 128
+
+
+def read_of(layer, drawn):
+    alpha = layer.alpha.astype(np.float32) / 255
+    return lambda pixel_map, size: np.clip(read_through(alpha, pixel_map, size, drawn.interpolation_alpha), 0, 1)
+
+
 # --- the recipe as a whole
+
+
+@pytest.mark.parametrize("double", ["legacy", "exact"])
+@pytest.mark.parametrize("kernel", [cv2.INTER_NEAREST, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4])
+def test_a_crop_without_layers_is_the_same_to_the_bit(double, kernel):
+    kernels = dict.fromkeys(("interpolation_fg", "interpolation_fg2", "interpolation_alpha2"), kernel)
+    for seed in range(3):
+        drawn = draw(seed, squeeze=False, **kernels)
+        inputs = scene((300, 420), seed), scene((200, 300), seed + 4), scene((100, 90), 5).fg, drawn
+        recipe = DimRecipe(128, double_foreground=double)
+        whole, bare = make_crop(*inputs, recipe), make_crop(*inputs, recipe, return_layers=False)
+        for name in ("image", "alpha", "trimap"):
+            np.testing.assert_array_equal(getattr(whole, name), getattr(bare, name))
+        assert bare.fg is None
+        assert bare.bg is None
 
 
 def scene(size=(1060, 1400), seed=0, markers=()):

@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from transformers import VitDetConfig, VitMatteConfig, VitMatteForImageMatting
 from transformers import __version__ as transformers_version
 
-from engine.inference.allocator import keep_freed_memory
+from data.allocator import keep_freed_memory
 from engine.inference.memory import system_available
 from modeling.backbone import ViT
 from modeling.criterion import MattingCriterion

@@ -29,20 +29,15 @@ def jitter_colour(foreground: np.ndarray, alpha: np.ndarray, jitter: ColourJitte
     foreground moves further than a vivid one. What leaves [0, 1] is reflected back. A foreground that is nowhere
     visible comes back as it is.
     """
-    visible = (alpha > 0).astype(np.float32)
+    visible = (alpha > 0).view(np.uint8)
     if not visible.any():
         return foreground.copy()
-    hue, saturation, value = cv2.split(cv2.cvtColor(foreground, cv2.COLOR_RGB2HSV))
-    hue += np.float32(jitter.hue)
-    hue += np.float32(360) * (hue < 0)
-    hue -= np.float32(360) * (hue >= 360)
-    _shift_inplace(saturation, visible, jitter.saturation)
-    _shift_inplace(value, visible, jitter.value)
-    return cv2.cvtColor(cv2.merge([hue, saturation, value]), cv2.COLOR_HSV2RGB)
-
-
-def _shift_inplace(channel: np.ndarray, visible: np.ndarray, draw: float) -> None:
-    mean = float(np.vdot(channel, visible)) / np.count_nonzero(visible)
-    channel += np.float32(draw * (1.1 - mean) / 10)
-    np.abs(channel, out=channel)
-    np.minimum(channel, 2 - channel, out=channel)  # the reflection at 1
+    hsv = cv2.cvtColor(foreground, cv2.COLOR_RGB2HSV)
+    means = cv2.mean(hsv, mask=visible)
+    saturation, value = (
+        draw * (1.1 - mean) / 10 for draw, mean in ((jitter.saturation, means[1]), (jitter.value, means[2]))
+    )
+    cv2.add(hsv, (jitter.hue % 360, saturation, value, 0), dst=hsv)  # a hue above 360 is read as what it is beyond
+    np.abs(hsv, out=hsv)
+    cv2.min(hsv, cv2.subtract((np.inf, 2, 2, 0), hsv), dst=hsv)  # the reflection at 1, for hue none
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=hsv)

@@ -36,6 +36,21 @@ def unknown_corners(trimap: np.ndarray, canvas: Size, crop_size: int) -> np.ndar
     return np.argwhere(trimap[rows[:, None], columns] == UNKNOWN) * CANDIDATE_STEP
 
 
+def centre_range(canvas: Size, crop_size: int, cells: Size) -> tuple[slice, slice]:
+    """The rows and columns of a (h, w) grid over `canvas` that `choose_corner` looks at."""
+    return cell_range(
+        (crop_size // 2, crop_size // 2), [length - crop_size // 2 * 2 for length in canvas], canvas, cells
+    )
+
+
+def cell_range(corner: tuple[int, int], size: Size, canvas: Size, cells: Size) -> tuple[slice, slice]:
+    """The rows and columns of a (h, w) grid over `canvas` in which the nearest cells to a window's pixels lie."""
+    return tuple(
+        slice(*(nearest_indices(start, start + length, out, count)[[0, -1]] + (0, 1)).tolist())
+        for start, length, out, count in zip(corner, size, canvas, cells, strict=True)
+    )
+
+
 def choose_corner(trimap: np.ndarray, canvas: Size, crop_size: int, draw: tuple[float, float]) -> tuple[int, int]:
     """Choose the crop's (top, left) by two numbers `draw` in [0, 1): centred on an unknown pixel where it can be.
 
@@ -55,4 +70,4 @@ def crop_trimap(trimap: np.ndarray, canvas: Size, corner: tuple[int, int], crop_
         nearest_indices(start, start + crop_size, length, cells)
         for start, length, cells in zip(corner, canvas, trimap.shape, strict=True)
     )
-    return trimap[rows[:, None], columns]
+    return trimap.take(rows, axis=0).take(columns, axis=1)

@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 
 Size = tuple[int, int]  # height, width
+LANCZOS_REACH = 5  # pixels: half of the kernel's 8, and one for rounding to the nearest pixel
+ROW_LENGTH = 1024  # of a list of pixels, as OpenCV bounds the sides of an array
 
 
 def resize_map(in_size: Size, out_size: Size) -> np.ndarray:
@@ -30,6 +32,55 @@ def read_through(
     """
     flags = interpolation | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(image, pixel_map[:2], (size[1], size[0]), flags=flags, borderMode=border)
+
+
+def read_where(
+    wanted: np.ndarray, image: np.ndarray, pixel_map: np.ndarray, interpolation: int, border: int = cv2.BORDER_CONSTANT
+) -> np.ndarray:
+    """As `read_through`, of the pixels of a mask alone, at their share of the cost; the others are 0.
+
+    Positions are rounded to 1/32 pixel, as `read_through` does for cubic and Lanczos kernels.
+
+    Args:
+        wanted: (h, w) bool, of the output's size.
+    """
+    columns, rows = np.arange(wanted.shape[1]), np.arange(wanted.shape[0])[:, None]
+    whole = [
+        (by_column * columns + offset).astype(np.float32) + (by_row * rows).astype(np.float32)
+        for by_column, by_row, offset in pixel_map[:2]
+    ]
+    places = np.flatnonzero(wanted)
+    if len(places) == wanted.size:
+        return cv2.remap(image, *whole, interpolation, borderMode=border)
+    listed = np.zeros((2, -(-max(len(places), 1) // ROW_LENGTH), ROW_LENGTH), np.float32)
+    for some, coordinates in zip(listed, whole, strict=True):
+        some.reshape(-1)[: len(places)] = coordinates.reshape(-1).take(places)
+    values = cv2.remap(image, *listed, interpolation, borderMode=border)
+    pixel = np.dtype((np.void, values.itemsize * image[0, 0].size))  # copied as one: several times faster
+    read = np.zeros(wanted.size, pixel)
+    read[places] = values.reshape(-1).view(pixel)[: len(places)]
+    return read.view(image.dtype).reshape(*wanted.shape, *image.shape[2:])
+
+
+class LanczosAlpha:
+    """An (H, W) uint8 alpha to be read by Lanczos kernels, which are computed only where they meet different levels.
+
+    Elsewhere, in mattes most of the picture, what a kernel gives is the level itself.
+    """
+
+    def __init__(self, alpha: np.ndarray):
+        padded = cv2.copyMakeBorder(alpha, *[LANCZOS_REACH] * 4, cv2.BORDER_CONSTANT, value=0)
+        window = np.ones((2 * LANCZOS_REACH + 1,) * 2, np.uint8)
+        self.varied = cv2.compare(cv2.dilate(padded, window), cv2.erode(padded, window), cv2.CMP_NE)
+        self.alpha, self.exact = alpha, alpha.astype(np.float32)
+
+    def read(self, pixel_map: np.ndarray, size: Size) -> np.ndarray:
+        """As `read_through` with zeros outside, (h, w) float32 on the scale of the levels."""
+        to_padded = crop_map(LANCZOS_REACH, LANCZOS_REACH) @ pixel_map
+        varied = read_through(self.varied, to_padded, size, cv2.INTER_NEAREST)
+        levels = read_where(varied > 0, self.exact, pixel_map, cv2.INTER_LANCZOS4)
+        levels += read_through(self.alpha, pixel_map, size, cv2.INTER_NEAREST) & ~varied
+        return levels
 
 
 def read_stretched(image: np.ndarray, canvas: Size, corner: Size, size: Size, interpolation: int) -> np.ndarray:

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from data.allocator import return_freed_memory
 from data.errors import InputError
 from data.trimap import UNKNOWN, fuse_with_trimap
 from data.trimap_tensors import trimap_to_tensor
-from engine.inference.allocator import return_freed_memory
 from engine.inference.footprint import Footprint
 from engine.inference.memory import amount_text, free_bytes
 from engine.inference.tiles import predict_in_tiles
