@@ -38,9 +38,8 @@ def work(arguments: argparse.Namespace) -> None:
     from detectron2.utils import comm
 
     from engine.config import load_config
-    from engine.interruption import TrainingInterrupted
-    from engine.trainer import NonFiniteLossError
-    from engine.training import evaluate, format_scores, train
+    from engine.training.interruption import TrainingInterrupted
+    from engine.training.run import evaluate, format_scores, train
 
     config = load_config(arguments.config_file, arguments.overrides)
     if arguments.eval_only:
@@ -54,9 +53,6 @@ def work(arguments: argparse.Namespace) -> None:
         if comm.is_main_process():
             print(interruption, file=sys.stderr)
         sys.exit(128 + interruption.signal)
-    except NonFiniteLossError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -64,7 +60,7 @@ def main(arguments: list[str] | None = None) -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # where a peer is gone, its warnings are pages of C++ frames
     from engine.config import load_config
     from engine.device import resolve_device
-    from engine.distributed import launch
+    from engine.processes.launch import launch
 
     config = load_config(arguments.config_file, arguments.overrides)
     launch(

@@ -22,7 +22,7 @@ from torch import nn
 
 from data.errors import InputError
 from data.files import replacing
-from engine.agreement import from_main_process
+from engine.processes.agreement import from_main_process
 from modeling.checkpoint_file import write_checkpoint
 from modeling.pretrained.input_channels import fit_input_channels
 from modeling.pretrained.report import key_pattern

@@ -21,11 +21,11 @@ import torch.distributed as dist
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import engine.distributed
-import engine.watch
+import engine.processes.launch
+import engine.processes.watch
 from data.errors import InputError
 from engine.cli import run
-from engine.distributed import launch
+from engine.processes.launch import launch
 
 LIMIT = 3.0  # seconds without a sign of life, in place of the real 30
 
@@ -137,7 +137,7 @@ def fork(name: str, case, rank: int, world_size: int, port: int, folder: Path) -
         "RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(world_size),
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
-    engine.watch.LIMIT, engine.distributed.CAUSE = LIMIT, LIMIT + 5
+    engine.processes.watch.LIMIT, engine.processes.launch.CAUSE = LIMIT, LIMIT + 5
     run(lambda: launch(case, device_type="cpu", join_timeout=4))
     os._exit(99)
 

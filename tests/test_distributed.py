@@ -17,10 +17,10 @@ from torch import nn
 from data.errors import InputError
 from engine.checkpoint import read_checkpoint
 from engine.config import build, load_config
-from engine.distributed import launch
-from engine.rendezvous import Address, choose_gloo_interface, connect, parse_address, serve
-from engine.sync_batch_norm import GlobalBatchNorm2d, synchronise_batch_norms
-from engine.training import train
+from engine.processes.launch import launch
+from engine.processes.rendezvous import Address, choose_gloo_interface, connect, parse_address, serve
+from engine.processes.sync_batch_norm import GlobalBatchNorm2d, synchronise_batch_norms
+from engine.training.run import train
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "RES_OPTIONS": "timeout:1 attempts:1", "PYTHONUNBUFFERED": "1"}
 SHARES = (3, 2)  # samples of a batch of five that each of two processes takes

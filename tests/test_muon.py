@@ -8,7 +8,7 @@ from detectron2.solver import LRMultiplier
 from fvcore.common.param_scheduler import LinearParamScheduler
 from torch import nn
 
-from engine.muon import MuonAdamW, orthogonalise
+from engine.training.muon import MuonAdamW, orthogonalise
 
 SHAPES = [(20, 30), (40, 12), (16, 16)]
 needs_torch_muon = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="PyTorch has no Muon before 2.9")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.optim import param_groups
+from engine.training.optim import param_groups
 from modeling.backbone import ViT
 from modeling.decoder import DetailCapture
 

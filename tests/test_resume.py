@@ -21,13 +21,13 @@ from forked_runs import ForkedRuns, forked_runs, wait_for
 from tiny import CONFIG, ROOT, overrides
 
 from data.errors import InputError
-from engine import validation
 from engine.checkpoint import MattingCheckpointer, read_checkpoint
 from engine.config import load_config
-from engine.interruption import SAME_REQUEST, Interruption, TrainingInterrupted
-from engine.resuming import rewind_log
-from engine.trainer import MattingTrainer
-from engine.training import train
+from engine.training import validation
+from engine.training.interruption import SAME_REQUEST, Interruption, TrainingInterrupted
+from engine.training.resuming import rewind_log
+from engine.training.run import train
+from engine.training.trainer import MattingTrainer
 
 # these differ from run to run
 MEASURED = ("time", "eta_seconds", "data_time", "samples_per_second", "data_wait_share", "memory/")
@@ -149,10 +149,10 @@ def test_each_evaluation_of_a_checkpoints_iteration_is_done_once(tmp_path, monke
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
     whole = logged(tmp_path)
     evaluated = []
-    from engine import training
+    from engine.training import run as training_run
 
-    validate = training.validate
-    monkeypatch.setattr(training, "validate", lambda *a, **k: evaluated.append(1) or validate(*a, **k))
+    validate = training_run.validate
+    monkeypatch.setattr(training_run, "validate", lambda *a, **k: evaluated.append(1) or validate(*a, **k))
     run(tmp_path, 4, *periods, resume=True)
     assert len(evaluated) == 1  # at the end
     assert logged(tmp_path) == whole
@@ -284,7 +284,7 @@ def test_a_second_signal_leaves_at_once_and_an_ignored_one_is_ignored(tmp_path):
 STUCK = """
 import signal, sys, time
 from data.files import replacing
-from engine.interruption import Interruption
+from engine.training.interruption import Interruption
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 with Interruption(), replacing(sys.argv[1]) as temporary:
@@ -532,10 +532,10 @@ def test_the_best_checkpoint_is_that_of_the_smallest_score_over_all_starts(tmp_p
     def validate(model, dataset, num_panels, interruption):
         return {"mse": 0.0, "grad": 0.0, "conn": 0.0, "sad": next(scores)}, []
 
-    monkeypatch.setattr("engine.training.validate", validate)
+    monkeypatch.setattr("engine.training.run.validate", validate)
     settings = ["train.eval_period=2", "train.checkpointer.period=2"]
     with monkeypatch.context() as patch:
-        patch.setattr("engine.trainer.MattingTrainer.run_step", stop_at(6))
+        patch.setattr("engine.training.trainer.MattingTrainer.run_step", stop_at(6))
         with pytest.raises(TrainingInterrupted):
             run(tmp_path, 10, *settings)
     best = read_checkpoint(tmp_path / "model_best.pth")
@@ -573,7 +573,7 @@ def test_a_due_checkpoint_is_saved_before_evaluation_fails(tmp_path, monkeypatch
     def fail(*arguments, **settings):
         raise RuntimeError("evaluation failed")
 
-    monkeypatch.setattr("engine.training.validate", fail)
+    monkeypatch.setattr("engine.training.run.validate", fail)
     with pytest.raises(RuntimeError, match="evaluation failed"):
         run(tmp_path, 4, "train.eval_period=2")
     assert (tmp_path / "model_0000001.pth").is_file()

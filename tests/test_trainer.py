@@ -14,11 +14,11 @@ from data.errors import InputError
 from data.loader import build_train_loader
 from data.mixture import Mixture
 from data.synthetic import SyntheticMatting
-from engine.averaging import WeightAverage
 from engine.checkpoint import read_checkpoint
 from engine.config import load_config
-from engine.trainer import NonFiniteLossError
-from engine.training import train
+from engine.training.averaging import WeightAverage
+from engine.training.run import train
+from engine.training.trainer import NonFiniteLossError
 from modeling.decoder.detail_capture import conv_norm
 
 WITHOUT_DRAWS = [

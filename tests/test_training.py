@@ -17,10 +17,10 @@ from data.synthetic import write_dim_layout
 from engine import cli
 from engine.checkpoint import read_checkpoint
 from engine.config import load_config
-from engine.distributed import launch
 from engine.precision import Precision
-from engine.trainer import NonFiniteLossError
-from engine.training import evaluate, train
+from engine.processes.launch import launch
+from engine.training.run import evaluate, train
+from engine.training.trainer import NonFiniteLossError
 
 
 def run(output_dir, max_iter: int, *more: str) -> dict:

@@ -18,7 +18,7 @@ from torch import nn
 
 from engine.checkpoint import load_model
 from engine.config import build, load_config
-from engine.optim import param_groups
+from engine.training.optim import param_groups
 from modeling.backbone import ViT, partial_block, relative_positions
 from modeling.backbone.relative_positions import relative_attention, resize_table
 from modeling.backbone.windows import windowed_attention

@@ -31,7 +31,13 @@ BASELINE = "published"
 METRICS = ("sad", "mse", "grad", "conn")
 FOREGROUNDS, BACKGROUNDS, TRAIN_SIZE = 100, 600, 192
 TEST_IMAGES, TEST_SIZE = 32, 160
-PRELOADED = ["engine.training", "engine.validation", "data.dim_dataset", "data.composition1k", "skimage.measure"]
+PRELOADED = [
+    "engine.training.run",
+    "engine.training.validation",
+    "data.dim_dataset",
+    "data.composition1k",
+    "skimage.measure",
+]
 
 COSINE = [
     "lr_multiplier.scheduler=null",
@@ -108,7 +114,9 @@ CHANGES = {
     "head_lr_6": _change("head at 6 times the base rate", "optimizer.params.head_lr_mult=6.0"),
     "cosine": _change("cosine schedule", *COSINE),
     "muon": _change(
-        "Muon for the new layers", "optimizer._target_=engine.muon.MuonAdamW", "optimizer.params.muon_for_new=True"
+        "Muon for the new layers",
+        "optimizer._target_=engine.training.muon.MuonAdamW",
+        "optimizer.params.muon_for_new=True",
     ),
     "multi_layer": _change("features of all blocks into the decoder", "model.backbone.merge_block_indexes=[0,1,2]"),
     "colour_prior": _change(
@@ -177,8 +185,8 @@ def train_one(folder: Path, name: str, seed: int, overrides: list[str]) -> dict[
     import torch
 
     from engine.config import build, load_config
-    from engine.training import train
-    from engine.validation import validate
+    from engine.training.run import train
+    from engine.training.validation import validate
 
     torch.set_num_threads(1)
     path = result_path(folder, name, seed)

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from data.files import replacing
 from engine.config import build, load_config
-from engine.optim import param_groups
+from engine.training.optim import param_groups
 from tools.public_losses import public_losses
 from tools.public_model import PublicMatting
 from tools.resident_memory import peak_gib, resident_gib
@@ -136,7 +136,7 @@ def our_step(backbone: bool = False, decoder: bool = False) -> Callable[[dict[st
     optimizer = torch.optim.AdamW(param_groups(model, 5e-4, 0.1, layer_decay=0.65, head_lr_mult=3.0))
 
     def step(samples: dict[str, Tensor]) -> None:
-        optimizer.zero_grad(set_to_none=True)  # before forward, as engine/trainer.py does
+        optimizer.zero_grad(set_to_none=True)  # before forward, as engine/training/trainer.py does
         sum(model(samples).values()).backward()
         optimizer.step()
 

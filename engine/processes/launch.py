@@ -1,7 +1,7 @@
 """Starting one or several training processes, on GPUs (nccl) or CPUs (gloo), by ourselves or under torchrun.
 
-The process that a user starts is no part of the job: on machine 0 it opens the job's store
-(engine/rendezvous.py); it starts this machine's processes, passes signals on to them, and leaves with their status.
+The process that a user starts is no part of the job: on machine 0 it opens the job's store (rendezvous.py); it starts
+this machine's processes, passes signals on to them, and leaves with their status.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ from detectron2.utils import comm
 
 from data.errors import InputError
 from engine.cli import MACHINE_ERRORS, one_line, tell
-from engine.rendezvous import JOB, Address, choose_gloo_interface, connect, meet, parse_address, serve
-from engine.watch import LIMIT, Failure, Watch, lost_the_others, mark_done, report_failure, wait_until_done
+from engine.processes.rendezvous import JOB, Address, choose_gloo_interface, connect, meet, parse_address, serve
+from engine.processes.watch import LIMIT, Failure, Watch, lost_the_others, mark_done, report_failure, wait_until_done
 
 TIMEOUT = timedelta(minutes=30)  # of one collective operation: a process may evaluate or save that long
 JOIN_TIMEOUT = 600.0  # seconds

@@ -22,9 +22,9 @@ def param_groups(
     Weight decay is 0 for norms, biases, LayerScale, tokens and position embeddings.
 
     Args:
-        muon_for_new: mark for `engine.muon.MuonAdamW` the matrices and kernels that do not come from pretrained
-            weights: the decoder's and what is new in a backbone. Not those of a single row, such as the decoder's last
-            convolution, which Muon would reduce to the direction of their gradient.
+        muon_for_new: mark for `engine.training.muon.MuonAdamW` the matrices and kernels that do not come from
+            pretrained weights: the decoder's and what is new in a backbone. Not those of a single row, such as the
+            decoder's last convolution, which Muon would reduce to the direction of their gradient.
 
     Returns:
         One dict for each distinct (lr, weight_decay), as torch optimizers take them, in order of first use; with

@@ -18,12 +18,12 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 
 from data.files import replacing
-from engine.agreement import from_main_process
 from engine.checkpoint import MattingCheckpointer
-from engine.interruption import Interruption
 from engine.monitoring.metrics_file import FILE_NAME as METRICS_FILE
 from engine.monitoring.periods import last_written
-from engine.saving import SaveCheckpoints
+from engine.processes.agreement import from_main_process
+from engine.training.interruption import Interruption
+from engine.training.saving import SaveCheckpoints
 
 logger = logging.getLogger("dinomatte.resuming")
 

@@ -17,11 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from data.errors import InputError
 from data.files import replacing
 from data.scan import require_none
-from engine.averaging import WeightAverage
 from engine.checkpoint import LAST_CHECKPOINT, MattingCheckpointer, run_checkpoints
 from engine.config import build
 from engine.device import resolve_device
-from engine.interruption import Interruption, TrainingInterrupted
 from engine.monitoring import (
     DrawCurves,
     ErrorByUnknownShare,
@@ -33,14 +31,16 @@ from engine.monitoring import (
     close_quietly_at_exit,
     record_environment,
 )
-from engine.muon import MuonAdamW
 from engine.precision import Precision
-from engine.resuming import LoggedScalars, continue_log, finish_run, resume_run
-from engine.saving import SaveBest, SaveCheckpoints
-from engine.sync_batch_norm import synchronise_batch_norms
-from engine.trainer import MattingTrainer
-from engine.validation import ValidationStopped, validate
-from engine.watch import lost_the_others
+from engine.processes.sync_batch_norm import synchronise_batch_norms
+from engine.processes.watch import lost_the_others
+from engine.training.averaging import WeightAverage
+from engine.training.interruption import Interruption, TrainingInterrupted
+from engine.training.muon import MuonAdamW
+from engine.training.resuming import LoggedScalars, continue_log, finish_run, resume_run
+from engine.training.saving import SaveBest, SaveCheckpoints
+from engine.training.trainer import MattingTrainer
+from engine.training.validation import ValidationStopped, validate
 from metrics import METRICS, PAPER_METRICS
 
 logger = logging.getLogger("dinomatte.training")
@@ -188,7 +188,7 @@ def _build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimi
     node.params.model = model
     optimizer = build(node)
     if any(group.get("muon") for group in optimizer.param_groups) and not isinstance(optimizer, MuonAdamW):
-        raise InputError("optimizer.params.muon_for_new: set optimizer._target_=engine.muon.MuonAdamW with it")
+        raise InputError("optimizer.params.muon_for_new: set optimizer._target_=engine.training.muon.MuonAdamW with it")
     return optimizer
 
 

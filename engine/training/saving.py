@@ -9,7 +9,7 @@ from detectron2.utils import comm
 
 from data.errors import InputError
 from engine.checkpoint import MattingCheckpointer, numbered_checkpoints, read_extra
-from engine.interruption import TrainingInterrupted
+from engine.training.interruption import TrainingInterrupted
 from metrics import METRICS, PAPER_METRICS
 
 logger = logging.getLogger("dinomatte.saving")

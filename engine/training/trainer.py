@@ -16,11 +16,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from data.errors import InputError
-from engine.averaging import WeightAverage
 from engine.precision import Precision
+from engine.training.averaging import WeightAverage
 
 if TYPE_CHECKING:
-    from engine.interruption import Interruption
+    from engine.training.interruption import Interruption
 
 Batch = dict[str, Any]
 

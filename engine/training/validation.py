@@ -8,7 +8,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from engine.inference import predict_alpha
-from engine.interruption import Interruption
+from engine.training.interruption import Interruption
 from metrics import mean_scores, score_image
 
 Panel = tuple[str, np.ndarray]
