@@ -127,6 +127,20 @@ CHANGES = {
 }
 
 
+def _together(title: str, *names: str) -> Change:
+    return Change(title, tuple(override for name in names for override in CHANGES[name].overrides))
+
+
+HELPFUL = ("registers", "window_rope", "masked_windows", "native_trimap", "multi_layer", "muon", "colour_prior")
+CHANGES |= {
+    "together": _together("what helped, together", *HELPFUL),
+    "together_without_prior": _together("the same without colour propagation", *HELPFUL[:-1]),
+    "together_cosine_ema": _together(
+        "what helped, with a cosine schedule and averaged weights", *HELPFUL, "cosine", "ema"
+    ),
+}
+
+
 def main() -> None:
     arguments = parse_arguments()
     if arguments.list:
