@@ -13,6 +13,7 @@ from engine.config import build, load_config
 
 def test_configs_build_the_sizes_they_name():
     expected = {"S_10ep": (384, 12), "S_100ep": (384, 12), "B_100ep": (768, 12), "L_100ep": (1024, 24)}
+    expected |= {"S_1024": (384, 12), "B_1024": (768, 12), "S_best": (384, 12)}
     for name, (width, depth) in expected.items():
         config = load_config(str(ROOT / f"configs/ViTMatte_{name}.py"))
         with torch.device("meta"):
@@ -26,6 +27,8 @@ def test_schedules_have_the_published_arithmetic():
         "S_10ep": (13_470, 2_694, {0: 0.001, 5_000: 1, 11_000: 0.5, 13_000: 0.2}),
         "S_100ep": (134_687, 6_734, {0: 0.001, 125: 0.125875, 40_000: 1, 41_000: 0.5, 95_000: 0.2}),
         "B_100ep": (215_500, 21_550, {0: 0.001, 250: 1, 64_000: 1, 65_000: 0.1, 194_000: 0.05}),
+        "S_1024": (269_375, 13_468, {80_000: 1, 81_000: 0.1, 149_000: 0.05, 230_000: 0.01}),
+        "B_1024": (269_375, 13_468, {80_000: 1, 81_000: 0.1, 149_000: 0.05, 230_000: 0.01}),
     }
     for name, (max_iter, period, factors) in settings.items():
         config = load_config(str(ROOT / f"configs/ViTMatte_{name}.py"))
