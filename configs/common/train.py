@@ -12,7 +12,7 @@ train = dict(
     ema_decay=None,  # of the running average of the weights, which is then what is evaluated and saved
     freeze_batch_norm=0.0,  # share of the iterations, at the end, in which BatchNorm keeps its running statistics
     sync_batch_norm=False,
-    compile=False,  # torch.compile: minutes at the start, faster iterations after
+    compile=False,  # torch.compile for the backbone: minutes at the start, faster iterations after
     checkpointer=dict(period=1000, max_to_keep=None, best_metric="sad"),
     scan_data="headers",  # before training, of image files: off, headers (seconds) or decode (finds truncation too)
     eval_period=0,  # iterations between evaluations on dataloader.test; 0 for none

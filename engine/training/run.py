@@ -65,33 +65,15 @@ def train(config: DictConfig, resume: bool = False) -> nn.Module:
     _start_logging(config)
     if comm.is_main_process():
         LazyConfig.save(config, str(Path(config.train.output_dir) / "config.yaml"))
-    device = resolve_device(config.train.device)
-    torch.manual_seed(config.train.seed)
-    model = build(config.model).to(device)
-    if config.train.compile:
-        model.compile()  # in place, so that the weights keep their names
-    average = None if config.train.ema_decay is None else WeightAverage(model, config.train.ema_decay)
-    scored = model if average is None else average.model  # what is evaluated and saved
-    trainer = MattingTrainer(
-        _distributed(model, config, device),
-        None,
-        _build_optimizer(config, model),
-        precision=Precision(config.train.amp.enabled, config.train.amp.get("dtype", "fp16"), device),
-        seed=config.train.seed,
-        clip_grad_norm=config.train.clip_grad_norm,
-        accumulate=config.train.accumulate,
-        average=average,
-        freeze_batch_norm_from=_freeze_batch_norm_from(config),
-    )
-    checkpointer = MattingCheckpointer(scored, config.train.output_dir, trainer=trainer)
+    trainer = _build_trainer(config)
+    checkpointer = MattingCheckpointer(trainer.scored, config.train.output_dir, trainer=trainer)
     saving = config.train.checkpointer
     saver = SaveCheckpoints(checkpointer, saving.period, saving.get("max_to_keep"))
-    trainer.register_hooks(_hooks(config, scored, saver))
+    trainer.register_hooks(_hooks(config, trainer.scored, saver))
     start = resume_run(checkpointer) if resume else 0
     if not start:
         checkpointer.load(config.train.init_checkpoint, checkpointables=[])
-    if average is not None and not start:  # what was loaded as the model went into the average
-        model.load_state_dict(average.model.state_dict())
+        trainer.unwrapped.load_state_dict(trainer.scored.state_dict())  # with an average, what was loaded went into it
     if resume and not start:
         logger.warning("--resume: no checkpoint in %s, the run starts anew", config.train.output_dir)
     if start >= config.train.max_iter:
@@ -99,7 +81,29 @@ def train(config: DictConfig, resume: bool = False) -> nn.Module:
     else:
         _train_from(start, trainer, config)
     saver.raise_if_stopped()
-    return scored
+    return trainer.scored
+
+
+def _build_trainer(config: DictConfig) -> MattingTrainer:
+    """Model, optimizer and trainer; without hooks and batches, as where these start is not known yet."""
+    settings = config.train
+    device = resolve_device(settings.device)
+    torch.manual_seed(settings.seed)
+    model = build(config.model).to(device)
+    if settings.compile:
+        model.backbone.compile()  # in place, so that the weights keep their names
+    average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
+    return MattingTrainer(
+        _distributed(model, config, device),
+        None,
+        _build_optimizer(config, model),
+        precision=Precision(settings.amp.enabled, settings.amp.get("dtype", "fp16"), device),
+        seed=settings.seed,
+        clip_grad_norm=settings.clip_grad_norm,
+        accumulate=settings.accumulate,
+        average=average,
+        freeze_batch_norm_from=_freeze_batch_norm_from(config),
+    )
 
 
 def _train_from(start: int, trainer: MattingTrainer, config: DictConfig) -> None:
@@ -210,7 +214,8 @@ def _scan(dataset: Any, mode: str) -> None:
         return
     problems = dataset.problems(decode=mode == "decode")
     if dataset.on_bad == "error":
-        require_none(problems, "mend or remove them, or set dataloader.train.dataset.on_bad=skip")
+        setting = "on_bad=skip for each part" if hasattr(dataset, "datasets") else "dataloader.train.dataset.on_bad=skip"
+        require_none(problems, f"mend or remove them, or set {setting}")
     for problem in problems:
         logger.warning("will be skipped: %s", problem)
 

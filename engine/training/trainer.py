@@ -88,6 +88,11 @@ class MattingTrainer(TrainerBase):
         """The model without DDP."""
         return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
 
+    @property
+    def scored(self) -> nn.Module:
+        """What is evaluated and saved as the model: the average of the weights where there is one."""
+        return self.unwrapped if self.average is None else self.average.model
+
     def before_train(self) -> None:
         self.model.train()
         self._iterator = iter(self.batches)
