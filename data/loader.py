@@ -47,35 +47,25 @@ class StagedLoader:
     """Batches of one loader up to an iteration, then of another: the same samples in order, cut otherwise.
 
     Args:
-        early, late: endless loaders over an EpochSampler, which starts at 0.
-        change: how many batches come from `early`.
-        start: how many batches are left out at the start.
+        early: endless loader over an EpochSampler.
+        late: the same, to go on where `early` ends.
+        num_early: how many batches come from `early`.
         world_size: processes of the job.
     """
 
-    def __init__(self, early: DataLoader, late: DataLoader, change: int, start: int, world_size: int) -> None:
-        self.early, self.late, self.change, self.start, self.world_size = early, late, change, start, world_size
+    def __init__(self, early: DataLoader, late: DataLoader, num_early: int, world_size: int) -> None:
+        self.early, self.late, self.num_early, self.world_size = early, late, num_early, world_size
 
     @property
     def dataset(self) -> Dataset:
-        return self.early.dataset
+        return self.late.dataset
 
     def __iter__(self) -> Iterator[dict]:
-        from_early = max(self.change - self.start, 0)
-        if from_early:
-            self._begin(self.early, self.start * self._samples(self.early))
-            yield from itertools.islice(self.early, from_early)
-        late_batches = max(self.start - self.change, 0)
-        self._begin(self.late, self.change * self._samples(self.early) + late_batches * self._samples(self.late))
+        samplers = [loader.batch_sampler.sampler for loader in (self.early, self.late)]
+        samplers[1].start = samplers[0].start + self.num_early * self.early.batch_sampler.batch_size * self.world_size
+        if self.num_early:
+            yield from itertools.islice(self.early, self.num_early)  # whose processes end with it
         yield from self.late
-
-    def _samples(self, loader: DataLoader) -> int:
-        """Samples that the whole job takes with one batch."""
-        return loader.batch_sampler.batch_size * self.world_size
-
-    @staticmethod
-    def _begin(loader: DataLoader, sample: int) -> None:
-        loader.batch_sampler.sampler.start = sample
 
 
 def build_train_loader(
@@ -84,6 +74,7 @@ def build_train_loader(
     num_workers: int = 4,
     seed: int = 0,
     start_iteration: int = 0,
+    start_sample: int | None = None,
     accumulate: int = 1,
     late_start: int | None = None,
     late_crop_size: int | None = None,
@@ -98,6 +89,7 @@ def build_train_loader(
         num_workers: loading processes, at most one for each processor; 0 loads in the training process.
         seed: of the sample order.
         start_iteration: iterations already done, when resuming.
+        start_sample: samples that all processes together have seen in them; None for what these settings give.
         accumulate: batches to an iteration.
         late_start: iteration from which crops and batches have another size; None for never. The data set then has a
             method `with_crop_size`.
@@ -105,30 +97,59 @@ def build_train_loader(
         pin_memory: for faster copies to a GPU; by default where there is one.
 
     Raises:
-        InputError: a late size without `late_start`, or `late_start` without any.
+        InputError: a size below 1, a late size without `late_start`, or `late_start` without any.
     """
+    _check_sizes(batch_size, num_workers, late_start, late_crop_size, late_batch_size)
     num_workers = min(num_workers, os.cpu_count() or 1)
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    late_batch_size = late_batch_size or batch_size
+    early_done = start_iteration if late_start is None else min(start_iteration, late_start)
+    if start_sample is None:
+        per_process = early_done * batch_size + (start_iteration - early_done) * late_batch_size
+        start_sample = per_process * accumulate * world_size
 
-    def loader(dataset: Dataset, batch_size: int, start: int) -> DataLoader:
-        sampler = EpochSampler(len(dataset), seed, start, rank, world_size)
+    def loader(dataset: Dataset, batch_size: int) -> DataLoader:
+        sampler = EpochSampler(len(dataset), seed, start_sample, rank, world_size)
         return DataLoader(
             dataset,
             batch_sampler=BatchSampler(sampler, batch_size, drop_last=True),
             num_workers=num_workers,
             worker_init_fn=init_worker,
-            persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
         )
 
-    start = start_iteration * accumulate
+    early = loader(dataset, batch_size)
+    if late_start is None:
+        return early
+    late = loader(dataset if late_crop_size is None else _with_crop_size(dataset, late_crop_size), late_batch_size)
+    return StagedLoader(early, late, (late_start - early_done) * accumulate, world_size)
+
+
+def _check_sizes(
+    batch_size: int,
+    num_workers: int,
+    late_start: int | None,
+    late_crop_size: int | None,
+    late_batch_size: int | None,
+) -> None:
+    sizes = {"batch_size": batch_size, "late_crop_size": late_crop_size, "late_batch_size": late_batch_size}
+    for name, size in sizes.items():
+        if size is not None and (not isinstance(size, int) or size < 1):
+            raise InputError(f"dataloader.train.{name}: expected a whole number of at least 1, got {size!r}")
+    for name, number in {"num_workers": num_workers, "late_start": late_start}.items():
+        if number is not None and (not isinstance(number, int) or number < 0):
+            raise InputError(f"dataloader.train.{name}: expected a whole number of at least 0, got {number!r}")
     if (late_start is None) != (late_crop_size is None and late_batch_size is None):
         raise InputError(
             "dataloader.train: late_start and a late size belong together, got late_start "
             f"{late_start}, late_crop_size {late_crop_size} and late_batch_size {late_batch_size}"
         )
-    if late_start is None:
-        return loader(dataset, batch_size, start * batch_size * world_size)
-    late_dataset = dataset if late_crop_size is None else dataset.with_crop_size(late_crop_size)
-    early, late = loader(dataset, batch_size, 0), loader(late_dataset, late_batch_size or batch_size, 0)
-    return StagedLoader(early, late, late_start * accumulate, start, world_size)
+
+
+def _with_crop_size(dataset: Dataset, crop_size: int) -> Dataset:
+    if not hasattr(dataset, "with_crop_size"):
+        raise InputError(
+            f"dataloader.train.late_crop_size: a {type(dataset).__name__} has crops of one size only; leave it out, or "
+            "train on files"
+        )
+    return dataset.with_crop_size(crop_size)

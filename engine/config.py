@@ -4,9 +4,10 @@ Config files are Python and run when loaded: they are trusted, unlike weights an
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -17,27 +18,48 @@ from data.errors import InputError
 logging.getLogger("detectron2.config.instantiate").disabled = True
 
 NUMBER = (int, float)
+
+
+class Kind(NamedTuple):
+    """What a setting may be: instances of `types`, described for a message, and numbers not below `least`."""
+
+    types: type | tuple
+    expected: str
+    least: float = -math.inf
+
+    def allows(self, value: Any) -> bool:
+        if not isinstance(value, self.types) or (isinstance(value, bool) and self.types is not bool):
+            return False
+        return not isinstance(value, NUMBER) or value >= self.least  # false for NaN
+
+
+TEXT_OR_NULL = (str, type(None))
+COUNT = Kind(int, "a whole number of at least 1", 1)
+COUNT_OR_ZERO = Kind(int, "a whole number of at least 0", 0)
+FLAG = Kind(bool, "true or false")
 RUN_SETTINGS = {
-    "train.output_dir": (str, "a folder"),
-    "train.init_checkpoint": (str, "a file, or empty"),
-    "train.max_iter": (int, "a whole number"),
-    "train.seed": (int, "a whole number"),
-    "train.device": ((str, type(None)), "cpu, cuda, mps or null"),
-    "train.amp.enabled": (bool, "true or false"),
-    "train.clip_grad_norm": ((*NUMBER, type(None)), "a number or null"),
-    "train.accumulate": (int, "a whole number"),
-    "train.ema_decay": ((*NUMBER, type(None)), "a number or null"),
-    "train.freeze_batch_norm": (NUMBER, "a number"),
-    "train.sync_batch_norm": (bool, "true or false"),
-    "train.compile": (bool, "true or false"),
-    "train.checkpointer.period": (int, "a whole number"),
-    "train.eval_period": (int, "a whole number"),
-    "train.num_train_panels": (int, "a whole number"),
-    "train.log_period": (int, "a whole number"),
-    "train.wandb.enabled": (bool, "true or false"),
-    "train.num_panels": (int, "a whole number"),
-    "optimizer.lr": (NUMBER, "a number"),
-    "optimizer.weight_decay": (NUMBER, "a number"),
+    "train.output_dir": Kind(str, "a folder"),
+    "train.init_checkpoint": Kind(str, "a file, or empty"),
+    "train.max_iter": COUNT,
+    "train.seed": COUNT_OR_ZERO,
+    "train.device": Kind(TEXT_OR_NULL, "cpu, cuda, mps or null"),
+    "train.amp.enabled": FLAG,
+    "train.clip_grad_norm": Kind((*NUMBER, type(None)), "a positive number or null", 1e-12),
+    "train.accumulate": COUNT,
+    "train.ema_decay": Kind((*NUMBER, type(None)), "a number from 0 to 1 or null", 0),
+    "train.freeze_batch_norm": Kind(NUMBER, "a number from 0 to 1", 0),
+    "train.sync_batch_norm": FLAG,
+    "train.compile": FLAG,
+    "train.checkpointer.period": COUNT,
+    "train.checkpointer.max_to_keep": Kind((int, type(None)), "a whole number of at least 1 or null", 1),
+    "train.checkpointer.best_metric": Kind(TEXT_OR_NULL, "a metric or null"),
+    "train.eval_period": COUNT_OR_ZERO,
+    "train.num_panels": COUNT_OR_ZERO,
+    "train.num_train_panels": COUNT_OR_ZERO,
+    "train.log_period": COUNT,
+    "train.wandb.enabled": FLAG,
+    "optimizer.lr": Kind(NUMBER, "a number of at least 0", 0),
+    "optimizer.weight_decay": Kind(NUMBER, "a number of at least 0", 0),
 }
 
 
@@ -81,12 +103,12 @@ def build(node: DictConfig) -> Any:
 
 def _check_run_settings(config: DictConfig, path: str) -> None:
     """Refuse a setting of the run that is missing or of the wrong kind, before anything depends on it."""
-    for key, (kind, expected) in RUN_SETTINGS.items():
+    for key, kind in RUN_SETTINGS.items():
         if config.get("train") is None:  # a config for inference alone
             return
         value = OmegaConf.select(config, key)
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise InputError(f"{path}: {key} must be {expected}, got {value!r}")
+        if not kind.allows(value):
+            raise InputError(f"{path}: {key} must be {kind.expected}, got {value!r}")
 
 
 def _check_override(config: DictConfig, override: str, path: str) -> None:

@@ -16,9 +16,10 @@ from data.mixture import Mixture
 from data.synthetic import SyntheticMatting
 from engine.checkpoint import read_checkpoint
 from engine.config import load_config
+from engine.precision import Precision
 from engine.training.averaging import WeightAverage
 from engine.training.run import train
-from engine.training.trainer import NonFiniteLossError
+from engine.training.trainer import MattingTrainer, NonFiniteLossError
 from modeling.decoder.detail_capture import conv_norm
 
 WITHOUT_DRAWS = [
@@ -107,8 +108,12 @@ def test_frozen_statistics_stay_and_are_what_normalises(tmp_path):
     frozen = run(tmp_path / "frozen", 4, "train.freeze_batch_norm=0.5")["model"]
     name = "decoder.convstream.convs.0.bn"
     assert frozen[f"{name}.num_batches_tracked"] == 2
+    half = read_checkpoint(tmp_path / "frozen" / "model_0000001.pth")["model"]
+    assert torch.equal(frozen[f"{name}.running_mean"], half[f"{name}.running_mean"])
+    assert not torch.equal(frozen[f"{name}.weight"], half[f"{name}.weight"])  # the rest goes on learning
     free = run(tmp_path / "free", 4)["model"]
     assert free[f"{name}.num_batches_tracked"] == 4
+    assert not torch.equal(free[f"{name}.running_mean"], half[f"{name}.running_mean"])
 
 
 def test_a_frozen_norm_has_the_gradients_of_torchs_batch_norm_in_eval_mode():
@@ -161,7 +166,35 @@ class WithNotANumber(SyntheticMatting):
         return sample
 
 
-def test_a_sample_that_is_not_finite_is_named(tmp_path, monkeypatch):
+def test_a_gradient_that_is_not_finite_stops_the_run_before_it_reaches_the_weights(tmp_path, monkeypatch):
+    original = torch.nn.utils.clip_grad_norm_
+
+    def spoil(parameters, *arguments):
+        parameters = list(parameters)
+        parameters[3].grad.view(-1)[0] = float("nan")
+        return original(parameters, *arguments)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", spoil)
+    with pytest.raises(NonFiniteLossError, match=r"gradient is not finite at iteration 0: unknown_l1_loss=0\.\d+"):
+        run(tmp_path, 4, "train.checkpointer.period=1")
+    assert not list(tmp_path.glob("model_*.pth"))
+
+
+def test_a_trimap_of_other_values_is_counted_as_the_model_sees_it():
+    net = nn.Linear(1, 1)
+    trainer = MattingTrainer(net, None, None, precision=Precision(False, "bf16", torch.device("cpu")))
+    trimap = torch.tensor([0, 128 / 255, 0.5, 1]).view(1, 1, 2, 2)
+    assert trainer._mean_unknown_pixels([{"trimap": trimap}, {"trimap": torch.zeros(1, 1, 2, 2)}]).item() == 1.0
+
+
+@pytest.mark.slow
+def test_a_compiled_model_is_not_compiled_anew_at_each_iteration(tmp_path):
+    torch._dynamo.utils.counters.clear()
+    run(tmp_path, 10, "train.compile=True", *WITHOUT_DRAWS, "dataloader.train.dataset.size=32")
+    assert 0 < torch._dynamo.utils.counters["frames"]["total"] <= 6
+
+
+def test_a_sample_that_is_not_finite_is_named(tmp_path):
     from detectron2.config import LazyCall
 
     config = load_config(CONFIG, overrides(tmp_path, 6))

@@ -49,13 +49,17 @@ def resume_run(checkpointer: MattingCheckpointer) -> int:
 def continue_log(trainer: TrainerBase, config: DictConfig, start: int) -> None:
     """Cut the run's log back to what its checkpoint has seen, and let `trainer` first do what that has not.
 
+    Without a checkpoint, that is everything: the log of a run that was killed before its first begins anew.
+
     To be called by all processes when all hooks are registered and the checkpoint is loaded.
 
     Args:
-        start: iterations that are done, at least 1.
+        start: iterations that are done.
     """
     path, period = Path(config.train.output_dir) / METRICS_FILE, config.train.log_period
     scores = from_main_process(lambda: rewind_log(path, start, period))
+    if not start:
+        return
     registered = trainer._hooks
     scalars = next(hook for hook in registered if isinstance(hook, LoggedScalars)).loaded
     saving = next(index for index, hook in enumerate(registered) if isinstance(hook, SaveCheckpoints))

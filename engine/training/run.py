@@ -39,6 +39,7 @@ from engine.training.interruption import Interruption, TrainingInterrupted
 from engine.training.muon import MuonAdamW
 from engine.training.resuming import LoggedScalars, continue_log, finish_run, resume_run
 from engine.training.saving import SaveBest, SaveCheckpoints
+from engine.training.settings import RunSettings
 from engine.training.trainer import MattingTrainer
 from engine.training.validation import ValidationStopped, validate
 from metrics import METRICS, PAPER_METRICS
@@ -59,14 +60,14 @@ def train(config: DictConfig, resume: bool = False) -> nn.Module:
         NonFiniteLossError: training diverged.
         TrainingInterrupted: a signal asked to stop; what was done is saved.
     """
-    if config.train.max_iter < 1:
-        raise InputError(f"train.max_iter must be at least 1, got {config.train.max_iter}")
     _check_run_folder(Path(config.train.output_dir), resume)
     _start_logging(config)
     if comm.is_main_process():
         LazyConfig.save(config, str(Path(config.train.output_dir) / "config.yaml"))
     trainer = _build_trainer(config)
-    checkpointer = MattingCheckpointer(trainer.scored, config.train.output_dir, trainer=trainer)
+    checkpointer = MattingCheckpointer(
+        trainer.scored, config.train.output_dir, trainer=trainer, settings=RunSettings(config)
+    )
     saving = config.train.checkpointer
     saver = SaveCheckpoints(checkpointer, saving.period, saving.get("max_to_keep"))
     trainer.register_hooks(_hooks(config, trainer.scored, saver))
@@ -107,9 +108,8 @@ def _build_trainer(config: DictConfig) -> MattingTrainer:
 
 
 def _train_from(start: int, trainer: MattingTrainer, config: DictConfig) -> None:
-    if start:
-        continue_log(trainer, config, start)
-    trainer.batches = ObservedBatches(_build_batches(config, start))
+    continue_log(trainer, config, start)
+    trainer.batches = ObservedBatches(_build_batches(config, start, trainer.num_samples))
     if comm.is_main_process():
         record_environment(config.train.output_dir, start)
     device = next(trainer.model.parameters()).device
@@ -196,8 +196,9 @@ def _build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimi
     return optimizer
 
 
-def _build_batches(config: DictConfig, start_iteration: int) -> Iterable[dict[str, Any]]:
+def _build_batches(config: DictConfig, start_iteration: int, start_sample: int) -> Iterable[dict[str, Any]]:
     config.dataloader.train.start_iteration = start_iteration
+    config.dataloader.train.start_sample = start_sample
     loader = build(config.dataloader.train)
     _scan(loader.dataset, config.train.scan_data)
     return loader
@@ -214,7 +215,9 @@ def _scan(dataset: Any, mode: str) -> None:
         return
     problems = dataset.problems(decode=mode == "decode")
     if dataset.on_bad == "error":
-        setting = "on_bad=skip for each part" if hasattr(dataset, "datasets") else "dataloader.train.dataset.on_bad=skip"
+        setting = (
+            "on_bad=skip for each part" if hasattr(dataset, "datasets") else "dataloader.train.dataset.on_bad=skip"
+        )
         require_none(problems, f"mend or remove them, or set {setting}")
     for problem in problems:
         logger.warning("will be skipped: %s", problem)

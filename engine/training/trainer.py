@@ -1,9 +1,10 @@
 """The training step, on Detectron2's loop and hooks."""
 
 import contextlib
+import math
 import time
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from data.errors import InputError
+from data.trimap_tensors import quantise_trimap_tensor
 from engine.precision import Precision
 from engine.training.averaging import WeightAverage
 
@@ -26,7 +28,7 @@ Batch = dict[str, Any]
 
 
 class NonFiniteLossError(InputError):
-    """A loss became NaN or infinite; the message names the iteration, the losses and what in the data was at fault."""
+    """A loss or gradient became NaN or infinite; the message names the iteration, the losses and samples at fault."""
 
 
 class MattingTrainer(TrainerBase):
@@ -53,6 +55,8 @@ class MattingTrainer(TrainerBase):
 
     Attributes:
         stop_signal: number of the signal that asked any process to stop, 0 for none; the same in all processes.
+        num_samples: how many samples the job has trained on.
+        num_redrawn: how many were drawn anew because files of theirs could not be used.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class MattingTrainer(TrainerBase):
         self.freeze_batch_norm_from = freeze_batch_norm_from
         self.interruption = interruption
         self.stop_signal = 0
+        self.num_samples = self.num_redrawn = 0
         self._iterator: Iterator[Batch] | None = None
 
     @property
@@ -117,17 +122,20 @@ class MattingTrainer(TrainerBase):
 
         scaler = self.precision.scaler
         scaler.unscale_(self.optimizer)
-        norm = self._clip_gradients()
+        norm = float(self._clip_gradients())
+        if not scaler.is_enabled() and not math.isfinite(norm):  # a scaler leaves such a step out and scales down
+            self._raise_non_finite(f"gradient is not finite at iteration {self.iter}", losses, batches)
         scaler.step(self.optimizer)
         scaler.update()
         if self.average is not None:
             self.average.update(self.unwrapped)
-        get_event_storage().put_scalar("grad_norm", float(norm))
+        get_event_storage().put_scalar("grad_norm", norm)
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
         state["optimizer"] = self.optimizer.state_dict()
         state["scaler"] = self.precision.scaler.state_dict()
+        state |= {"num_samples": self.num_samples, "num_redrawn": self.num_redrawn}
         if self.average is not None:  # what is saved as the model is then the average
             state["weights"] = self.unwrapped.state_dict()
             state["average_updates"] = self.average.updates
@@ -141,6 +149,7 @@ class MattingTrainer(TrainerBase):
         super().load_state_dict(state)
         self.optimizer.load_state_dict(state["optimizer"])
         self.precision.scaler.load_state_dict(state["scaler"])
+        self.num_samples, self.num_redrawn = state["num_samples"], state["num_redrawn"]
         if self.average is not None:
             self.unwrapped.load_state_dict(state["weights"])
             self.average.updates = state["average_updates"]
@@ -166,14 +175,16 @@ class MattingTrainer(TrainerBase):
         values = torch.stack(list(sums.values())).cpu().tolist()
         return dict(zip(sums, values, strict=True))
 
-    def _mean_unknown_pixels(self, batches: list[Batch]) -> float:
-        """Unknown pixels of a micro-batch, on average over all micro-batches and processes of this iteration."""
-        count = float(sum(int((batch["trimap"] == 0.5).sum()) for batch in batches))
+    def _mean_unknown_pixels(self, batches: list[Batch]) -> Tensor:
+        """Unknown pixels of a micro-batch, on average over all micro-batches and processes: a scalar on the device.
+
+        No plain number: a compiled model would be compiled anew for each value.
+        """
+        count = sum(int((quantise_trimap_tensor(batch["trimap"]) == 0.5).sum()) for batch in batches)
+        total = torch.tensor(float(count), device=next(self.model.parameters()).device)
         if comm.get_world_size() > 1:
-            total = torch.tensor(count, device=next(self.model.parameters()).device, dtype=torch.float64)
             dist.all_reduce(total)
-            count = total.item() / comm.get_world_size()
-        return count / len(batches)
+        return total / (comm.get_world_size() * len(batches))
 
     def _gradients_shared(self, shared: bool) -> contextlib.AbstractContextManager:
         """DDP averages gradients over the processes once, at the last micro-batch."""
@@ -183,31 +194,35 @@ class MattingTrainer(TrainerBase):
 
     def _agree(self, losses: dict[str, float], data_time: float, batches: list[Batch]) -> None:
         """Exchange what the processes saw: log mean losses and the longest wait for data, stop together."""
-        own = [data_time, float(self.interruption.signal if self.interruption else 0), *losses.values()]
-        everyone = _gathered(own, next(self.model.parameters()).device)  # (processes, 2 + losses)
-        self.stop_signal = int(everyone[:, 1].max())
-        if not np.isfinite(everyone).all():
-            self._raise_non_finite(everyone[:, 2:], list(losses), batches)
-        storage = get_event_storage()
-        means = everyone[:, 2:].mean(axis=0).tolist()
+        signal = self.interruption.signal if self.interruption else 0
+        samples = sum(len(batch["image"]) for batch in batches)
         redrawn = sum(int(torch.as_tensor(batch.get("redrawn", 0)).sum()) for batch in batches)
-        storage.put_scalars(data_time=everyone[:, 0].max(), redrawn_samples=redrawn)
+        own = [data_time, signal, samples, redrawn, *losses.values()]
+        everyone = _gathered(own, next(self.model.parameters()).device)  # (processes, 4 + losses)
+        waited, signals, samples, redrawn, *values = everyone.T
+        self.stop_signal = int(signals.max())
+        if not np.isfinite(values).all():
+            rank = int(np.argmin(np.isfinite(values).all(axis=0)))
+            of_rank = dict(zip(losses, everyone[rank, 4:].tolist(), strict=True))
+            self._raise_non_finite(f"loss is not finite at iteration {self.iter} (process {rank})", of_rank, batches)
+        self.num_samples += int(samples.sum())
+        self.num_redrawn += int(redrawn.sum())
+        means = np.mean(values, axis=1).tolist()
+        storage = get_event_storage()
+        storage.put_scalar("data_time", waited.max())
+        storage.put_scalar("redrawn_samples", self.num_redrawn, smoothing_hint=False)
         storage.put_scalars(**dict(zip(losses, means, strict=True)), total_loss=sum(means))
 
-    def _raise_non_finite(self, losses: np.ndarray, names: list[str], batches: list[Batch]) -> None:
-        rank = int(np.argmin(np.isfinite(losses).all(axis=1)))
-        listed = ", ".join(f"{name}={value:g}" for name, value in zip(names, losses[rank], strict=True))
-        faults = comm.gather(_faulty_samples(batches))
-        faulty = "; ".join(fault for faults_of_one in faults for fault in faults_of_one)
+    def _raise_non_finite(self, what: str, losses: dict[str, float], batches: list[Batch]) -> NoReturn:
+        """To be called by all processes, which learn of each other's data."""
+        listed = ", ".join(f"{name}={value:g}" for name, value in losses.items())
+        faulty = "; ".join(fault for faults in comm.all_gather(_faulty_samples(batches)) for fault in faults)
         cause = (
             f"samples that are not finite: {faulty}; mend or remove these files"
             if faulty
             else "the data is finite: lower the learning rate, clip gradients, or use bf16 instead of fp16"
         )
-        raise NonFiniteLossError(
-            f"loss is not finite at iteration {self.iter} (process {rank}): {listed}; {cause}; "
-            "earlier checkpoints are kept"
-        )
+        raise NonFiniteLossError(f"{what}: {listed}; {cause}; earlier checkpoints are kept")
 
 
 def _gathered(own: list[float], device: torch.device) -> np.ndarray:

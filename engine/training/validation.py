@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch.distributed as dist
 from detectron2.utils import comm
 from torch import nn
 
@@ -41,6 +42,7 @@ def validate(
     """
     was_training = model.training
     model.eval()
+    _share_buffers(model)
     scores, panels = {}, []
     try:
         for index in range(comm.get_rank(), len(dataset), comm.get_world_size()):
@@ -57,6 +59,13 @@ def validate(
     if len(merged) < len(dataset):
         raise ValidationStopped(max(comm.all_gather(interruption.signal)))
     return mean_scores(merged.values()), [panel for part in comm.all_gather(panels) for panel in part]
+
+
+def _share_buffers(model: nn.Module) -> None:
+    """Give every process the buffers of the main one, whose model is saved: each has its own batch statistics."""
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def _panel(sample: dict[str, Any], pred_alpha: np.ndarray) -> np.ndarray:
