@@ -25,6 +25,7 @@ bench: set-up-test
 	.venv/bin/python tools/benchmark_inference.py
 	.venv/bin/python tools/benchmark_public.py
 	.venv/bin/python tools/benchmark_loader.py
+	.venv/bin/python tools/benchmark_training.py
 	.venv/bin/python tools/benchmark_metrics.py
 
 clean:

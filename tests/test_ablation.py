@@ -43,7 +43,7 @@ def test_the_table_compares_seed_by_seed_and_leaves_out_what_is_not_done(tmp_pat
     for (name, seed), sad in sads.items():
         path = ablation.result_path(tmp_path, name, seed)
         path.parent.mkdir(parents=True)
-        path.write_text(json.dumps({"sad": sad}))
+        path.write_text(json.dumps({"settings": "", "scores": {"sad": sad}}))
     lines = ablation.table(tmp_path, [0, 1]).splitlines()
     assert lines[2:] == [
         "| the published recipe | 3.0000 | 1.4142 |  |",

@@ -13,16 +13,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import pytest
 import torch
+from detectron2.config import LazyCall
 from forked_runs import ForkedRuns, forked_runs, wait_for
 from tiny import CONFIG, ROOT, overrides
 
 from data.errors import InputError
+from data.synthetic import SyntheticMatting
 from engine.checkpoint import MattingCheckpointer, read_checkpoint
-from engine.config import load_config
+from engine.config import build, load_config
 from engine.training import validation
 from engine.training.interruption import SAME_REQUEST, Interruption, TrainingInterrupted
 from engine.training.resuming import rewind_log
@@ -333,7 +335,8 @@ def test_two_processes_stop_together_and_resume_to_the_same_bits(tmp_path):
 
     def start(name: str, *more: str) -> subprocess.Popen:
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
-        arguments = main_arguments(tmp_path / name, 30, "train.checkpointer.period=7", *more)
+        settings = ["train.checkpointer.period=7", "train.eval_period=5", "train.ema_decay=0.5"]
+        arguments = main_arguments(tmp_path / name, 30, *settings, *more)
         return subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
     assert start("whole").wait() == 0
@@ -346,6 +349,58 @@ def test_two_processes_stop_together_and_resume_to_the_same_bits(tmp_path):
     assert "Traceback" not in errors
     assert start("run", "--resume").wait() == 0
     assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_its_log_anew(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").write_text('{"iteration": 0, "total_loss": 9}\n{"iteration": 1, "tot')
+    run(tmp_path / "run", 2, resume=True)
+    run(tmp_path / "whole", 2)
+    assert logged(tmp_path / "run") == logged(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("optimizer.lr=1e-5", None),
+        ("train.seed=7", "train.seed 0 -> 7"),
+        ("dataloader.train.dataset.size=96", "dataloader.train.dataset.size 64 -> 96"),
+    ],
+)
+def test_continuing_with_other_settings_is_refused_or_told(tmp_path, caplog, setting, told):
+    run(tmp_path, 2)
+    if told is None:
+        with pytest.raises(InputError, match=r"optimizer\.lr 0\.003 -> 1e-05.*start a new run from it"):
+            run(tmp_path, 3, setting, resume=True)
+        return
+    caplog.set_level("WARNING")
+    run(tmp_path, 3, setting, resume=True)
+    assert told in caplog.text
+    assert "train.max_iter 2 -> 3" in caplog.text
+
+
+def test_another_batch_size_goes_on_with_the_samples_not_seen_yet(tmp_path):
+    run(tmp_path, 3)  # batches of 2
+    assert read_checkpoint(tmp_path / "model_final.pth")["trainer"]["num_samples"] == 6
+    whole = iter(build(load_config(CONFIG, overrides(tmp_path, 3)).dataloader.train))
+    expected = [name for _ in range(6) for name in next(whole)["name"]][6:]
+    config = load_config(CONFIG, overrides(tmp_path, 5, "dataloader.train.batch_size=3"))
+    seen = []
+    config.dataloader.train.dataset = LazyCall(Recording)(size=64, samples_per_epoch=100_000, seed=0)
+    Recording.seen = seen
+    train(config, resume=True)
+    assert seen == expected
+
+
+class Recording(SyntheticMatting):
+    """Notes the names of its samples in order."""
+
+    seen: ClassVar[list[str]] = []
+
+    def __getitem__(self, key):
+        sample = super().__getitem__(key)
+        self.seen.append(sample["name"])
+        return sample
 
 
 # ---- damage

@@ -3,10 +3,12 @@
     python tools/ablation.py --output-dir output/ablation [--only NAME ...] [--seeds 0 1 2] [--jobs 2] [--list]
 
 Every run trains configs/ablation_published.py with the same procedural images, seeds and number of iterations, and is
-scored on the same held-out images. Runs that are done are kept: the command goes on where it was stopped.
+scored on the same held-out images. Runs that are done with the same settings are kept: the command goes on where it was
+stopped. After a change of the code, name another folder.
 """
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import sys
@@ -169,19 +171,24 @@ def parse_arguments() -> argparse.Namespace:
 
 def write_data(folder: Path) -> None:
     """Draw the training and the held-out images, unless they are there."""
-    if (folder / "data" / "complete").exists():
+    complete = folder / "data" / "complete"
+    sizes = f"{FOREGROUNDS} {BACKGROUNDS} {TRAIN_SIZE} {TEST_IMAGES} {TEST_SIZE}\n"
+    if complete.exists():
+        if complete.read_text() != sizes:
+            raise InputError(f"{folder}: holds images of other sizes or numbers; name another folder")
         return
     write_dim_layout(folder / "data" / "foregrounds", FOREGROUNDS, size=TRAIN_SIZE, seed=11)
     write_dim_layout(folder / "data" / "backgrounds", BACKGROUNDS, size=TRAIN_SIZE, seed=12)
     write_composition1k_layout(folder / "data" / "test", TEST_IMAGES, size=TEST_SIZE, seed=13)
-    (folder / "data" / "complete").touch()
+    complete.write_text(sizes)
 
 
 def train_all(folder: Path, names: Iterable[str], seeds: Iterable[int], jobs: int, overrides: list[str]) -> None:
     """Train and score what is not done yet, seed by seed, each run in a process of its own."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    todo = [(name, seed) for seed in seeds for name in names if not result_path(folder, name, seed).exists()]
+    runs = [(name, seed) for seed in seeds for name in names]
+    todo = [(name, seed) for name, seed in runs if not is_done(folder, name, seed, overrides)]
     with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
         futures = {pool.submit(train_one, folder, name, seed, overrides): (name, seed) for name, seed in todo}
         for future in as_completed(futures):
@@ -190,6 +197,36 @@ def train_all(folder: Path, names: Iterable[str], seeds: Iterable[int], jobs: in
 
 def result_path(folder: Path, name: str, seed: int) -> Path:
     return folder / "runs" / f"{name}_{seed}" / "scores.json"
+
+
+def is_done(folder: Path, name: str, seed: int, overrides: list[str]) -> bool:
+    """Whether a run has scores, and they are of these settings."""
+    path = result_path(folder, name, seed)
+    return path.exists() and json.loads(path.read_text())["settings"] == fingerprint(
+        settings(folder, name, seed, overrides)
+    )
+
+
+def settings(folder: Path, name: str, seed: int, overrides: list[str]) -> list[str]:
+    """The overrides of one run."""
+    data = folder / "data"
+    return [
+        "train.device=cpu",
+        f"train.seed={seed}",
+        f"train.output_dir={result_path(folder, name, seed).parent}",
+        f"dataloader.train.dataset.root={data / 'foregrounds'}",
+        f"dataloader.train.dataset.bg_dir={data / 'backgrounds' / 'bg'}",
+        f"dataloader.test.root={data / 'test'}",
+        *CHANGES[name].overrides,
+        *overrides,
+    ]
+
+
+def fingerprint(overrides: list[str]) -> str:
+    """SHA-256 of the whole config with these overrides."""
+    from engine.config import load_config
+
+    return hashlib.sha256(str(load_config(CONFIG, overrides)).encode()).hexdigest()
 
 
 def train_one(folder: Path, name: str, seed: int, overrides: list[str]) -> dict[str, float]:
@@ -205,22 +242,12 @@ def train_one(folder: Path, name: str, seed: int, overrides: list[str]) -> dict[
     torch.set_num_threads(1)
     path = result_path(folder, name, seed)
     shutil.rmtree(path.parent, ignore_errors=True)  # of a run that did not end
-    data = folder / "data"
-    settings = [
-        "train.device=cpu",
-        f"train.seed={seed}",
-        f"train.output_dir={path.parent}",
-        f"dataloader.train.dataset.root={data / 'foregrounds'}",
-        f"dataloader.train.dataset.bg_dir={data / 'backgrounds' / 'bg'}",
-        f"dataloader.test.root={data / 'test'}",
-        *CHANGES[name].overrides,
-        *overrides,
-    ]
-    config = load_config(CONFIG, settings)
+    changed = settings(folder, name, seed, overrides)
+    config = load_config(CONFIG, changed)
     model = train(config)
     scores, _ = validate(model, build(config.dataloader.test))
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(scores) + "\n")
+        temporary.write_text(json.dumps({"settings": fingerprint(changed), "scores": scores}) + "\n")
     for checkpoint in path.parent.glob("model_*.pth"):
         checkpoint.unlink()
     return scores
@@ -229,7 +256,7 @@ def train_one(folder: Path, name: str, seed: int, overrides: list[str]) -> dict[
 def table(folder: Path, seeds: list[int]) -> str:
     """A Markdown table: mean SAD and its standard deviation over the seeds, and the change against the baseline."""
     scores = {
-        name: np.array([json.loads(result_path(folder, name, seed).read_text())["sad"] for seed in seeds])
+        name: np.array([json.loads(result_path(folder, name, seed).read_text())["scores"]["sad"] for seed in seeds])
         for name in CHANGES
         if all(result_path(folder, name, seed).exists() for seed in seeds)
     }
