@@ -3,7 +3,7 @@
     python main.py --config-file configs/ViTMatte_S_best.py --num-gpus 2 \\
         train.init_checkpoint=weights/dinov3_vits16.pth
 
-Each change was worth something on procedural images with a small network; at this size its result is not known yet.
+The gains were measured on procedural images with a small network; at this size the result is not known yet.
 """
 
 from detectron2.config import LazyCall as L
@@ -17,24 +17,19 @@ from .common.optimizer import optimizer
 from .common.scheduler import lr_multiplier
 from .common.train import train
 
-# Prefix tokens kept, windows with their part of the image's coordinates and without padding: as in every DINOv3 config.
+# Register tokens kept, as in every DINOv3 config here.
 
-# Colours carried from the known regions: the largest gain of all. A network without them first learns to interpolate
-# the trimap, and only slowly to fetch colours from afar.
+# Colours carried from the known regions, the largest gain of all: a network without them first learns to interpolate
+# the trimap, and only slowly to fetch colours from afar. They enter the decoder; the pretrained backbone is as it was.
 model.colour_prior = L(ColourPrior)(sigmas=[4, 12, 36])
 model.decoder.img_chans = 4 + 3 * 4  # RGB, trimap, and three channels for each scale of the prior
 
-# Features of earlier blocks hold detail that the last has given up. Their projections start at zero.
-model.backbone.merge_block_indexes = [2, 5, 8]
-
-# A background meets another foreground each time, and trimaps are made where the foreground has its own resolution.
-dataloader.train.dataset.pairing = "random"
-dataloader.train.dataset.trimap_size = None
-dataloader.train.dataset.trimap_erosion = [1, 59]  # 29 pixels on 640 are as wide on a foreground of 1300
-
-# Muon for decoder, residual convolutions and projections; pretrained weights keep AdamW, which they were trained with.
+# Muon for decoder, residual convolutions and projections. Pretrained weights keep AdamW, which they were trained with.
 optimizer._target_ = MuonAdamW
 optimizer.params.muon_for_new = True
+
+# Features after the other global blocks hold detail that the last has given up. Their projections start at zero.
+model.backbone.merge_block_indexes = [2, 5, 8]
 
 train.output_dir = "./output/ViTMatte_S_best"
 train.max_iter = int(43100 / 16 / 2 * 100)

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import logging
 import mmap
+import multiprocessing
 import multiprocessing.util
 import os
 import re
@@ -18,6 +19,7 @@ import numpy as np
 import PIL
 
 from data.errors import InputError
+from data.system_memory import memories, total_memory
 
 try:
     import fcntl
@@ -32,10 +34,13 @@ SETTLED_AFTER = 2.0  # seconds: a file changed twice within one tick of its cloc
 MAGIC = b"DINOMC01"
 HEADER = struct.Struct("<8s3Q32x")  # magic, height, width, channels (0: none); 64 bytes keep the pixels aligned
 CLEAN_UP_LAST = -10  # priority: after the worker processes have ended
+OWN_NAME = re.compile(r"[0-9a-f]{64}(\.part)?")  # of an entry, whole or not; a user's folder may hold other files
+USERS, WRITER = "users.lock", "writer.lock"
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 logger = logging.getLogger(__name__)
 _held: dict[Path, int] = {}  # folder -> descriptor of its lock, which says that this process uses it
+_made: dict[Path, int] = {}  # folder -> process that made a cache there; a fork inherits the entry, not the task
 
 
 class DecodedCache:
@@ -47,12 +52,14 @@ class DecodedCache:
     decoded each time.
 
     The folder lies in /dev/shm (in the folder for temporary files where there is none). The last process that made a
-    cache removes it at its end; what a killed one left is removed by the next one that starts.
+    cache removes it at its end, or where that was killed the last of its loading processes, which then end; what is
+    left even so is removed by the next process that starts.
 
     Args:
         limit: bytes of all entries together, a number or text such as "4GB"; "auto" for a quarter of the memory; None
-            or "off" keeps nothing. A quarter of the shared memory and a tenth of all memory always stay free.
-        folder: another place for the entries; it must be the user's own.
+            or "off" keeps nothing. A quarter of the shared memory and a tenth of all memory always stay free, also a
+            tenth of what a control group allows.
+        folder: another place for the entries; it must be the user's own. Other files in it, and the folder, stay.
 
     Raises:
         InputError: a limit that is none of these.
@@ -64,6 +71,7 @@ class DecodedCache:
         self.storing = self.limit > 0
         self.opened: bool | None = None
         if self.limit:
+            _made[self.folder] = os.getpid()
             multiprocessing.util.Finalize(None, remove_if_unused, (self.folder,), exitpriority=CLEAN_UP_LAST)
 
     def __getstate__(self) -> dict:
@@ -148,42 +156,44 @@ def default_folder() -> Path:
     return base / f"dinomatte-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
 
 
-def total_memory() -> int:
-    """Bytes of memory this process may use: the machine's, or its control group's where that is less."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
-            total = min(total, int(Path(file).read_text()))
-    return total
-
-
-def available_memory() -> int:
-    """Bytes that can still be used without swapping, where the system says so."""
-    with contextlib.suppress(OSError, AttributeError):
-        return 1024 * int(re.search(r"MemAvailable:\s+(\d+)", Path("/proc/meminfo").read_text())[1])
-    return total_memory()
-
-
 def has_room(folder: Path, used: int, size: int) -> bool:
     """Whether `size` bytes more leave enough of the file system, of which entries hold `used`, and of the memory."""
     system = os.statvfs(folder)
     free = system.f_bavail * system.f_frsize
-    return free - size >= SPARE_SPACE * (free + used) and available_memory() - size >= SPARE_MEMORY * total_memory()
+    if free - size < SPARE_SPACE * (free + used):
+        return False
+    return all(available - size >= SPARE_MEMORY * total for total, available in memories())
+
+
+def close_caches() -> None:
+    """Do now what this process would do at its end: for a process that ends by `os._exit`."""
+    for folder, process in list(_made.items()):
+        if process == os.getpid():
+            remove_if_unused(folder)
 
 
 def remove_if_unused(folder: Path) -> None:
-    """Remove all entries and the folder, unless another process uses them."""
+    """Remove all entries, and the folder if it is not one that a user has named, unless another process uses them."""
     if folder in _held:
         os.close(_held.pop(folder))
     with contextlib.suppress(OSError):
-        descriptor = os.open(folder / "users.lock", os.O_RDWR)
+        descriptor = os.open(folder / USERS, os.O_RDWR)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _empty(folder)
-            os.unlink(folder / "users.lock")
-            folder.rmdir()
+            os.unlink(folder / USERS)
+            if folder == default_folder():
+                folder.rmdir()
         finally:
             os.close(descriptor)
+
+
+def _remove_if_orphaned(folder: Path, parent_id: int) -> None:
+    """At the end of a process that was given its cache: clean up for one that was killed and no longer can."""
+    parent = multiprocessing.parent_process()
+    # forked siblings keep each other's sign that the parent lives; under forkserver the system's parent is another
+    if parent is not None and (os.getppid() != parent_id or not parent.is_alive()):
+        remove_if_unused(folder)
 
 
 def _take_part(folder: Path) -> None:
@@ -195,15 +205,17 @@ def _take_part(folder: Path) -> None:
     while folder not in _held:
         folder.mkdir(mode=0o700, exist_ok=True)
         _require_own(folder)
-        descriptor = os.open(folder / "users.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(folder / USERS, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
         try:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _empty(folder)
             fcntl.flock(descriptor, fcntl.LOCK_SH)
             with contextlib.suppress(FileNotFoundError):  # removed before we had the lock: once more
-                if os.path.samestat(os.fstat(descriptor), os.stat(folder / "users.lock")):
+                if os.path.samestat(os.fstat(descriptor), os.stat(folder / USERS)):
                     _held[folder] = descriptor
+                    arguments = (folder, os.getppid())
+                    multiprocessing.util.Finalize(None, _remove_if_orphaned, arguments, exitpriority=CLEAN_UP_LAST)
         finally:
             if _held.get(folder) != descriptor:
                 os.close(descriptor)
@@ -217,14 +229,14 @@ def _require_own(folder: Path) -> None:
 
 def _empty(folder: Path) -> None:
     for path in folder.iterdir():
-        if path.name != "users.lock":
+        if OWN_NAME.fullmatch(path.name) or path.name == WRITER:
             path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def _sole_writer(folder: Path) -> Iterator[bool]:
     """Yield whether this is the only process that writes; a killed one's lock ends with it."""
-    descriptor = os.open(folder / "writer.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    descriptor = os.open(folder / WRITER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -241,6 +253,8 @@ def _remove_unfinished_and_measure(folder: Path) -> int:
     used = 0
     with os.scandir(folder) as listed:
         for found in listed:
+            if not OWN_NAME.fullmatch(found.name):
+                continue
             if found.name.endswith(".part"):
                 os.unlink(found)
             else:

@@ -65,6 +65,12 @@ class Mixture(Dataset):
         self._require_same_form(sample, member)
         return sample
 
+    def list_files(self) -> None:
+        """Let every data set that reads files look which there are; see RepeatableDataset."""
+        for dataset, count in zip(self.datasets, self.counts, strict=True):
+            if count and hasattr(dataset, "list_files"):
+                dataset.list_files()
+
     def with_crop_size(self, crop_size: int) -> "Mixture":
         """The same samples in crops of another size, of every data set."""
         other = copy.copy(self)

@@ -60,8 +60,7 @@ class RepeatableDataset(Dataset):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
-        if self.files is None:
-            self.files = self._list_files()
+        self.list_files()
         if self.on_bad == "error":
             return self._sample(self.files, epoch, index, attempt=0)
         for attempt in range(MAX_ATTEMPTS):
@@ -71,6 +70,15 @@ class RepeatableDataset(Dataset):
         raise InputError(
             f"{self.files.folders}: {MAX_ATTEMPTS} draws in a row met unusable files; scan the folders and mend them"
         )
+
+    def list_files(self) -> None:
+        """Look which files there are, unless that is known; otherwise the first sample does it, in each process.
+
+        Raises:
+            InputError: no usable folders, or nothing in them.
+        """
+        if self.files is None:
+            self.files = self._list_files()
 
     def with_crop_size(self, crop_size: int) -> "RepeatableDataset":
         """The same samples, drawn with the same random numbers, in crops of another size."""

@@ -1,5 +1,6 @@
 """What a data-loading process sets before its first sample."""
 
+import multiprocessing
 import os
 import signal
 import threading
@@ -43,10 +44,12 @@ def leave_stopping_to_parent() -> None:
     The training process finishes its iteration, for which it needs its loaders, and ends them then, by a SIGTERM of its
     own. Where the system does not tell who sent a signal (macOS), SIGTERM ends the process at once.
     """
+    training = multiprocessing.parent_process()  # under forkserver another process than the system's parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # threads started later inherit it
-        threading.Thread(target=_end_when_parent_asks, args=(os.getppid(),), daemon=True).start()
+        parent = os.getppid() if training is None else training.pid
+        threading.Thread(target=_end_when_parent_asks, args=(parent,), daemon=True).start()
 
 
 def _end_when_parent_asks(parent: int) -> None:

@@ -21,14 +21,17 @@ NUMBER = (int, float)
 
 
 class Kind(NamedTuple):
-    """What a setting may be: instances of `types`, described for a message, and numbers not below `least`."""
+    """What a setting may be: instances of `types`, described for a message, numbers not below `least`."""
 
     types: type | tuple
     expected: str
     least: float = -math.inf
+    not_empty: bool = False
 
     def allows(self, value: Any) -> bool:
         if not isinstance(value, self.types) or (isinstance(value, bool) and self.types is not bool):
+            return False
+        if self.not_empty and not value:
             return False
         return not isinstance(value, NUMBER) or value >= self.least  # false for NaN
 
@@ -38,7 +41,7 @@ COUNT = Kind(int, "a whole number of at least 1", 1)
 COUNT_OR_ZERO = Kind(int, "a whole number of at least 0", 0)
 FLAG = Kind(bool, "true or false")
 RUN_SETTINGS = {
-    "train.output_dir": Kind(str, "a folder"),
+    "train.output_dir": Kind(str, "a folder", not_empty=True),
     "train.init_checkpoint": Kind(str, "a file, or empty"),
     "train.max_iter": COUNT,
     "train.seed": COUNT_OR_ZERO,

@@ -14,6 +14,7 @@ import pytest
 from data import decoded_cache
 from data.decoded_cache import DecodedCache, has_room, parse_limit, remove_if_unused
 from data.errors import InputError
+from data.system_memory import Memory
 
 ROOT = Path(__file__).resolve().parents[1]
 HEADER = 64  # bytes
@@ -177,7 +178,7 @@ def test_entries_never_exceed_the_limit(tmp_path, folder):
 
 
 def test_nothing_is_kept_without_room(monkeypatch, tmp_path, folder):
-    monkeypatch.setattr(decoded_cache, "available_memory", lambda: 1000)
+    monkeypatch.setattr(decoded_cache, "memories", lambda: [Memory(10**12, 1000)])
     path, cache = files(tmp_path, 1)[0], DecodedCache("1MB", folder)
     np.testing.assert_array_equal(cache.read(path, decode), decode(path))
     assert entries(folder) == []
@@ -189,6 +190,17 @@ def test_a_quarter_of_the_file_system_stays_free(monkeypatch, free, used, size, 
     system = os.statvfs_result((1, 1, 100, free, free, 1, 1, 1, 0, 255))
     monkeypatch.setattr(os, "statvfs", lambda _: system)
     assert has_room(Path(), used, size) is room
+
+
+@pytest.mark.parametrize(
+    ("machine", "group", "room"),
+    [((100, 30), (40, 24), True), ((100, 30), (40, 23), False), ((100, 29), (40, 40), False)],
+)
+def test_a_tenth_of_the_machine_and_of_the_control_group_stay_free(monkeypatch, machine, group, room):
+    """20 more leave 10 of the machine's 100 and 4 of the group's 40, or less of either."""
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((1, 1, 999, 999, 999, 1, 1, 1, 0, 255)))
+    monkeypatch.setattr(decoded_cache, "memories", lambda: [Memory(*machine), Memory(*group)])
+    assert has_room(Path(), 0, 20) is room
 
 
 def test_a_full_file_system_ends_the_keeping_not_the_reading(monkeypatch, tmp_path, folder, caplog):
@@ -299,7 +311,38 @@ def test_the_last_process_removes_the_folder(tmp_path, folder):
     started[0].communicate("\n", timeout=60)
     assert len(entries(folder)) == 1
     started[1].communicate("\n", timeout=60)
-    assert not folder.exists()
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_nobody_named_is_removed_itself(tmp_path):
+    code = (
+        "decoded_cache.SHARED_MEMORY = folder\n"
+        "cache = decoded_cache.DecodedCache('1MB')\n"
+        "cache.read(arguments[0], decode)\n"
+        "print(len(list(folder.glob('dinomatte-*/' + '?' * 64))))"
+    )
+    (tmp_path / "shm").mkdir()
+    assert finished(process(code, tmp_path / "shm", files(tmp_path, 1)[0])) == "1\n"
+    assert list((tmp_path / "shm").iterdir()) == []
+
+
+def test_files_that_are_not_the_caches_stay_and_do_not_count(tmp_path, folder):
+    folder.mkdir(mode=0o700)
+    names = ["notes.txt", "download.part", "a" * 63, "g" * 64, "A" * 64, f"{'a' * 64}.png"]
+    for name in names:
+        (folder / name).write_bytes(bytes(9000))
+    (folder / "pictures.part").mkdir()
+    own = ["a" * 64, f"{'b' * 64}.part"]  # what a killed process has left
+    for name in own:
+        (folder / name).write_bytes(b"")
+    cache = DecodedCache(HEADER + 6000, folder)
+    cache.read(files(tmp_path, 1)[0], decode)
+    left = {path.name for path in folder.iterdir()}
+    assert left.isdisjoint(own)
+    assert left > {*names, "pictures.part"}
+    assert len(left) == len(names) + 1 + 3  # two locks and the entry
+    remove_if_unused(folder)
+    assert {path.name for path in folder.iterdir()} == {*names, "pictures.part"}
 
 
 def test_loading_processes_that_end_with_their_parent_leave_nothing(tmp_path, folder):
@@ -319,7 +362,30 @@ def test_loading_processes_that_end_with_their_parent_leave_nothing(tmp_path, fo
         "assert len([p for p in folder.iterdir() if not p.suffix]) == 1\n"
     )
     finished(process(code, folder, path))
-    assert not folder.exists()
+    assert list(folder.iterdir()) == []
+
+
+def test_loading_processes_clean_up_for_a_parent_that_was_killed(tmp_path, folder):
+    paths = files(tmp_path, 8)
+    code = (
+        "from torch.utils.data import DataLoader\n"
+        "from data.workers import init_worker\n"
+        "class Pictures:\n"
+        "    cache = decoded_cache.DecodedCache('1MB', folder)\n"
+        "    def __len__(self): return len(arguments)\n"
+        "    def __getitem__(self, index): return self.cache.read(arguments[index], decode).copy()\n"
+        "loader = DataLoader(Pictures(), num_workers=2, worker_init_fn=init_worker, persistent_workers=True)\n"
+        "for batch in loader: pass\n"
+        "print(len([p for p in folder.iterdir() if not p.suffix]), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = process(code, folder, *paths)
+    assert 2 <= int(killed.stdout.readline()) <= 8
+    deadline = time.monotonic() + 30  # the loaders look every 5 s
+    while list(folder.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    killed.communicate(timeout=60)
 
 
 def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path, folder):

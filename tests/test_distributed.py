@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -10,11 +12,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from detectron2.config import LazyCall
 from jobs import LIMIT
 from tiny import CONFIG, ROOT, overrides
 from torch import nn
 
 from data.errors import InputError
+from data.synthetic import SyntheticMatting
 from engine.checkpoint import read_checkpoint
 from engine.config import build, load_config
 from engine.processes.launch import launch
@@ -29,7 +33,7 @@ NO_GRADIENT = ("decoder.matting_head.matting_convs.0.bias", "decoder.matting_hea
 NORMS = {"usual": {}, "cumulative": {"momentum": None}, "bare": {"affine": False, "eps": 0.1}}
 
 
-def settings(output_dir, batch_size: int) -> list[str]:
+def settings(output_dir, batch_size: int, *more: str) -> list[str]:
     """Five iterations whose model draws nothing, since the draws of each process are its own."""
     return overrides(
         output_dir,
@@ -38,6 +42,7 @@ def settings(output_dir, batch_size: int) -> list[str]:
         "model.backbone.drop_path_rate=0",
         "model.backbone.rope_rescale=null",
         "train.sync_batch_norm=True",
+        *more,
     )
 
 
@@ -84,6 +89,23 @@ def in_each_of_two_processes(folder: str) -> None:
     batches = iter(build(config.dataloader.train))
     torch.save([next(batches)["image"] for _ in range(3)], f"{folder}/batches{rank}.pth")
     train(config)
+    train(load_config(CONFIG, settings(f"{folder}/micro", 1, "train.accumulate=2", "train.freeze_batch_norm=1.0")))
+    config = load_config(CONFIG, settings(f"{folder}/spoiled", 1))
+    config.dataloader.train.dataset = LazyCall(SpoiledOnRank0)(size=64, samples_per_epoch=100)
+    try:
+        train(config)
+    except InputError as error:
+        Path(folder, f"error{rank}").write_text(str(error))
+
+
+class SpoiledOnRank0(SyntheticMatting):
+    """The first process gets a NaN in its alphas."""
+
+    def __getitem__(self, key):
+        sample = super().__getitem__(key)
+        if torch.distributed.get_rank() == 0:
+            sample["alpha"][0, 3, 4] = float("nan")
+        return sample
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +152,18 @@ def test_two_processes_see_the_batches_of_one_and_log_the_same_losses(two_proces
         if key.startswith(NO_GRADIENT):
             continue
         torch.testing.assert_close(others[key], value, rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_micro_batches_of_two_processes_make_the_steps_of_one_batch(two_processes, tmp_path):
+    train(load_config(CONFIG, settings(tmp_path, 4, "train.freeze_batch_norm=1.0")))
+    for ours, theirs in zip(logged(tmp_path), logged(two_processes / "micro"), strict=True):
+        assert theirs == pytest.approx(ours, rel=1e-5)
+
+
+def test_every_process_names_the_sample_of_one_that_is_not_finite(two_processes):
+    for rank in range(2):
+        message = (two_processes / f"error{rank}").read_text()
+        assert re.match(r"loss is not finite at iteration 0 \(process 0\): .*=nan.*not finite: alpha of \w+;", message)
 
 
 def logged(output_dir) -> list[dict[str, float]]:
@@ -203,6 +237,25 @@ def test_a_long_save_on_one_process_and_a_normal_end_alarm_nobody(ended):
 
 def test_a_stop_all_agree_on_waits_for_the_one_that_saves(ended):
     assert [ended["is_interrupted"][rank][:2] for rank in range(2)] == [(143, "saved by 0\n"), (143, "saved by 1\n")]
+
+
+def test_all_wait_for_what_takes_the_main_process_longer_than_one_operation_may(ended):
+    assert [ended["waits_for_a_long_search"][rank][:2] for rank in range(2)] == [(0, "found\n")] * 2
+    mistake = (2, "error: train.colour: expected blue\n")
+    assert [ended["waits_for_a_search_that_fails"][rank][:2] for rank in range(2)] == [mistake] * 2
+
+
+@pytest.mark.parametrize(("case", "status"), [("loads_pictures", 0), ("loads_pictures_and_fails", 2)])
+def test_a_job_leaves_no_decoded_pictures_in_shared_memory(ended, case, status):
+    processes = ended[case]
+    assert [processes[rank][0] for rank in range(2)] == [status] * 2
+    kept, folder = processes[0][1].splitlines()[0].split(" in ")
+    assert 1 <= int(kept) <= 8
+    deadline = time.monotonic() + (20 if status else 0)  # loading processes notice within 5 s that theirs is gone
+    while os.path.exists(folder):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert os.path.exists(os.path.dirname(folder))
 
 
 def test_machines_that_do_not_meet_say_so_in_one_line(ended):
@@ -335,6 +388,34 @@ def test_a_port_that_is_taken_and_one_where_nobody_answers_are_named():
         connect(Address("127.0.0.1", 1), seconds=0.2)
     with pytest.raises(InputError, match=r"unknown host 'no\.such\.host\.invalid'"):
         connect(Address("no.such.host.invalid", 80), seconds=0.2)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_a_store_at_a_loopback_address_is_for_this_machine_alone(host):
+    store = serve(Address(host, 0))
+    connect(Address(host, store.port), seconds=10).set("key", "value")
+    assert store.get("key") == b"value"
+    listening = sockets_listening_at(store.port)
+    assert len(listening) == 1
+    assert listening <= {"127.0.0.1", "::1"}
+
+
+def test_a_store_at_another_address_is_for_other_machines_too():
+    store = serve(Address(os.uname().nodename, 0))
+    assert sockets_listening_at(store.port) <= {"::", "0.0.0.0"}
+    assert sockets_listening_at(store.port)
+
+
+def sockets_listening_at(port: int) -> set[str]:
+    """Their addresses, from /proc/net (proc(5): hexadecimal, in words of the machine's byte order; 0A is LISTEN)."""
+    found = set()
+    for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            (address, at), state = line.split()[1].split(":"), line.split()[3]
+            if int(at, 16) == port and state == "0A":
+                words = [int(address[i : i + 8], 16) for i in range(0, len(address), 8)]
+                found.add(socket.inet_ntop(family, b"".join(word.to_bytes(4, sys.byteorder) for word in words)))
+    return found
 
 
 def test_gloo_listens_on_the_interface_that_reaches_the_address(monkeypatch):

@@ -19,10 +19,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import CONFIG, ROOT, overrides
 
 from data.errors import InputError
+from data.resident_memory import peak_gib
 from engine.config import build, load_config
 from engine.monitoring import ErrorByUnknownShare, FirstBatchPanel, ObservedBatches, RunScalars, curves, environment
 from engine.monitoring.error_by_share import errors_by_share
-from engine.monitoring.memory import peak_resident_gib
 from engine.monitoring.metrics_file import MetricsFile, read_metrics
 from engine.monitoring.panels import batch_panel
 from engine.monitoring.run_scalars import learning_rates
@@ -168,16 +168,16 @@ def test_speed_and_waiting_are_measured_over_the_steps():
 def test_peak_memory_is_that_of_this_process():
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from memory import peak_resident_gib\n"
-        "before = peak_resident_gib(); held = bytearray(2**29); after = peak_resident_gib()\n"
+        "from resident_memory import peak_gib\n"
+        "before = peak_gib(); held = bytearray(2**29); after = peak_gib()\n"
         "print(after - before)"
     )
-    folder = ROOT / "engine" / "monitoring"  # its module alone: importing all takes seconds
+    folder = ROOT / "data"  # its module alone: importing all takes seconds
     ballast = bytearray(2**30)  # of this process: a child's own peak must not begin with it
     ballast[::4096] = b"x" * len(ballast[::4096])
     grown = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True).stdout
     assert float(grown) == pytest.approx(0.5, abs=0.02)
-    assert peak_resident_gib() > 1
+    assert peak_gib() > 1
 
 
 def test_the_criterion_keeps_share_and_error_of_each_sample():

@@ -12,9 +12,10 @@ from PIL import Image
 from tiny import CONFIG, OVERRIDES
 from torch import nn
 
+from data import system_memory
 from data.errors import InputError
 from engine.config import build, load_config
-from engine.inference import Job, Predictor, memory, run_jobs
+from engine.inference import Job, Predictor, run_jobs
 from engine.inference.memory import amount_text, free_bytes, parse_bytes
 from engine.inference.tiles import predict_in_tiles, tiles_of
 from engine.inference.views import VIEWS, View, predict_views
@@ -123,8 +124,10 @@ def test_free_memory_is_less_than_the_machine_has():
 
 
 def test_files_in_the_page_cache_are_not_taken_memory(monkeypatch, tmp_path):
-    monkeypatch.setattr(memory, "CGROUP", tmp_path)
-    monkeypatch.setattr(memory, "system_available", lambda: 2**50)
+    (tmp_path / "self").mkdir()
+    (tmp_path / "meminfo").write_text(f"MemAvailable: {2**40} kB\n")
+    (tmp_path / "self/mountinfo").write_text(f"31 24 0:27 / {tmp_path} rw - cgroup2 cgroup2 rw\n")
+    monkeypatch.setattr(system_memory, "PROC", tmp_path)
     for name, text in {"max": 8 * GB, "current": 7 * GB, "stat": f"anon 1\ninactive_file {5 * GB}\n"}.items():
         (tmp_path / f"memory.{name}").write_text(f"{text}\n")
     assert free_bytes(torch.device("cpu")) == int(0.8 * 6 * GB)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ from engine.config import load_config
 from engine.precision import Precision
 from engine.processes.launch import launch
 from engine.training.run import evaluate, train
+from engine.training.run_folder import claimed
 from engine.training.trainer import NonFiniteLossError
 
 
@@ -150,7 +152,10 @@ def test_torchrun_starts_the_same_script(tmp_path):
             ["dataloader.train.late_start=2", "dataloader.train.late_crop_size=128", "train.device=cpu"],
             "late_crop_size: a SyntheticMatting has crops of one size only",
         ),
-        (["optimizer.params.muon_for_new=True", "train.device=cpu"], "set optimizer._target_=engine.training.muon"),
+        (
+            ["optimizer.params.muon_for_new=True", "train.device=cpu"],
+            "expected both or neither of optimizer.params.muon_for_new=True",
+        ),
         (["--num-gpus", "0"], "--num-gpus and --num-machines: expected 1 or more"),
         (["optimizer.lr=abc"], "optimizer.lr must be a number of at least 0, got 'abc'"),
         (["train.amp=False"], "train.amp.enabled must be true or false"),
@@ -225,3 +230,59 @@ def _train_and_compare(output_dir: str) -> None:
     others = [torch.empty_like(weights) for _ in range(2)]
     torch.distributed.all_gather(others, weights)
     assert torch.equal(others[0], others[1])
+
+
+def test_an_empty_run_folder_setting_is_refused():
+    with pytest.raises(InputError, match=r"train\.output_dir must be a folder, got ''"):
+        load_config(CONFIG, ["train.output_dir="])
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path):
+    with claimed(tmp_path / "run", resume=False):
+        second = main_py(*overrides(tmp_path / "run", 2, "lr_multiplier.warmup_length=0.6"))
+    assert second.returncode == 2
+    assert "another run is writing into it" in second.stderr
+    assert run(tmp_path / "run", 2, "lr_multiplier.warmup_length=0.6")["iteration"] == 1
+
+
+def test_a_file_in_the_place_of_the_run_folder_is_named(tmp_path):
+    (tmp_path / "run").write_text("notes")
+    with pytest.raises(InputError, match=r"run: expected a folder, found a file"):
+        run(tmp_path / "run", 2)
+
+
+def on_files(tmp_path, max_iter: int):
+    settings = [o for o in overrides(tmp_path / "run", max_iter) if "dataloader.train.dataset" not in o]
+    config = load_config(CONFIG, settings)
+    config.dataloader.train.dataset = L(CompositionDataset)(root=str(tmp_path / "dim"), crop_size=64)
+    return config
+
+
+def test_a_file_that_breaks_in_the_middle_of_a_run_costs_no_iteration(tmp_path, monkeypatch):
+    write_dim_layout(tmp_path / "dim", 3, size=64)
+    breaks = iter(range(100))
+    sample = CompositionDataset._sample
+
+    def broken_later(self, *arguments, **named):
+        if next(breaks) == 2 * 3:  # batches of two: the first sample of iteration 3
+            raise InputError("hair_1.png: not a readable image")
+        return sample(self, *arguments, **named)
+
+    monkeypatch.setattr(CompositionDataset, "_sample", broken_later)
+    with pytest.raises(InputError, match=r"hair_1\.png.*\(iteration 3\); what was done is saved in .*model_0000002"):
+        train(on_files(tmp_path, 6))
+    assert "hair_1.png: not a readable image" in (tmp_path / "run" / "log.txt").read_text()
+    train(on_files(tmp_path, 6), resume=True)
+    resumed = read_checkpoint(tmp_path / "run" / "model_final.pth")
+    shutil.rmtree(tmp_path / "run")
+    train(on_files(tmp_path, 6))
+    whole = read_checkpoint(tmp_path / "run" / "model_final.pth")
+    assert all(torch.equal(resumed["model"][key], value) for key, value in whole["model"].items())
+
+
+def test_empty_data_folders_are_told_before_the_first_iteration(tmp_path):
+    for name in ("fg", "alpha", "bg"):
+        (tmp_path / "dim" / name).mkdir(parents=True)
+    with pytest.raises(InputError, match="expected foregrounds and alphas of the same names, found none"):
+        train(on_files(tmp_path, 2))
+    assert "lr" not in (tmp_path / "run" / "log.txt").read_text()

@@ -133,7 +133,8 @@ def _together(title: str, *names: str) -> Change:
     return Change(title, tuple(override for name in names for override in CHANGES[name].overrides))
 
 
-HELPFUL = ("registers", "window_rope", "masked_windows", "native_trimap", "multi_layer", "muon", "colour_prior")
+# what helped, on windows as every DINOv3 config of the project has them
+HELPFUL = ("registers", "window_rope", "masked_windows", "multi_layer", "muon", "colour_prior")
 CHANGES |= {
     "together": _together("what helped, together", *HELPFUL),
     "together_without_prior": _together("the same without colour propagation", *HELPFUL[:-1]),

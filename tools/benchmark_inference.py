@@ -31,13 +31,13 @@ from transformers import VitDetConfig, VitMatteConfig, VitMatteForImageMatting
 from transformers import __version__ as transformers_version
 
 from data.allocator import keep_freed_memory
-from engine.inference.memory import system_available
+from data.resident_memory import peak_gib
+from data.system_memory import available_memory
 from modeling.backbone import ViT
 from modeling.criterion import MattingCriterion
 from modeling.decoder import DetailCapture
 from modeling.meta_arch import ViTMatte
 from modeling.pretrained import MattingArchitecture, convert
-from tools.resident_memory import peak_gib
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESERVE = 0.5 * 2**30  # bytes of the machine's memory that a model may not take
@@ -97,7 +97,7 @@ def run(name: str, side: int, share: int, file: str, precision: str) -> dict[str
     command = [sys.executable, __file__, "--precision", precision, "--measure", name, str(side), str(share), file]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
-            if system_available() < RESERVE:
+            if available_memory() < RESERVE:
                 process.kill()
                 return None
             time.sleep(0.05)

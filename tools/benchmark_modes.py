@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
+from data.resident_memory import peak_gib
 from data.synthetic import SyntheticMatting
 from data.trimap_tensors import tensor_to_trimap
 from engine.checkpoint import load_model, read_checkpoint
@@ -26,7 +27,6 @@ from engine.config import build, load_config
 from engine.inference import Predictor
 from engine.inference.predict import Plan
 from metrics import mean_scores, score_image
-from tools.resident_memory import peak_gib
 
 SEED = 3_000_003  # no training and no demo draws it
 MODES = {

@@ -26,11 +26,11 @@ import torch
 from torch import Tensor
 
 from data.files import replacing
+from data.resident_memory import peak_gib, resident_gib
 from engine.config import build, load_config
 from engine.training.optim import param_groups
 from tools.public_losses import public_losses
 from tools.public_model import PublicMatting
-from tools.resident_memory import peak_gib, resident_gib
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = str(ROOT / "configs" / "ViTMatte_S_100ep.py")

@@ -1,17 +1,15 @@
 """How much memory there is, and how users write amounts of it."""
 
 import math
-import os
 import re
-from pathlib import Path
 
 import torch
 
 from data.errors import InputError
+from data.system_memory import available_memory
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 SHARE_OF_FREE = 0.8  # of what is free now; other programs live on the rest
-CGROUP = Path("/sys/fs/cgroup")
 
 
 def parse_bytes(text: str) -> int:
@@ -36,7 +34,7 @@ def amount_text(nbytes: int) -> str:
 def free_bytes(device: torch.device) -> int:
     """What may be allocated on the device now, with a reserve for others.
 
-    On a CPU that is what the system calls available, or what the control group leaves of its limit if that is less
+    On a CPU that is what the system calls available, or what a control group leaves of its limit if that is less
     (a container's limit is not seen in the system's own figure).
     """
     if device.type == "cuda":
@@ -45,34 +43,4 @@ def free_bytes(device: torch.device) -> int:
         return int(SHARE_OF_FREE * (free + reusable))
     if device.type == "mps":
         return int(SHARE_OF_FREE * (torch.mps.recommended_max_memory() - torch.mps.driver_allocated_memory()))
-    return int(SHARE_OF_FREE * min(system_available(), _control_group_left()))
-
-
-def system_available() -> int:
-    """Bytes of main memory that a program may take now without another being swapped out."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2  # half of what is built in
-    except (AttributeError, ValueError, OSError):  # Windows
-        return 4 * 2**30
-
-
-def _control_group_left() -> int:
-    for limit_name, used_name, statistics_name, cache in (
-        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_inactive_file"),
-    ):
-        try:
-            limit, used, statistics = (
-                (CGROUP / name).read_text().strip() for name in (limit_name, used_name, statistics_name)
-            )
-        except OSError:
-            continue
-        if limit.isdigit():
-            reclaimable = dict(line.split() for line in statistics.splitlines()).get(cache, "0")  # files read before
-            return max(int(limit) - int(used) + int(reclaimable), 0)
-    return 2**63
+    return int(SHARE_OF_FREE * available_memory())

@@ -8,7 +8,8 @@ from detectron2.utils import comm
 from torch import nn
 from torch.optim import Optimizer
 
-from engine.monitoring.memory import peak_gpu_gib, peak_resident_gib
+from data.resident_memory import peak_gib
+from engine.monitoring.memory import peak_gpu_gib
 from engine.monitoring.periods import is_due
 
 
@@ -41,7 +42,7 @@ class RunScalars(HookBase):
             return
         batches = self.trainer.batches
         samples, waited = batches.num_samples - self._samples, batches.waited - self._waited
-        everyone = comm.gather((self._seconds, samples, waited, peak_resident_gib(), peak_gpu_gib()))
+        everyone = comm.gather((self._seconds, samples, waited, peak_gib(), peak_gpu_gib()))
         self._seconds, self._samples, self._waited = 0.0, batches.num_samples, batches.waited
         if comm.is_main_process():
             self._log(*zip(*everyone, strict=True))

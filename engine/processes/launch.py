@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -29,6 +30,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from detectron2.utils import comm
 
+from data.decoded_cache import close_caches
 from data.errors import InputError
 from engine.cli import MACHINE_ERRORS, one_line, tell
 from engine.processes.rendezvous import JOB, Address, choose_gloo_interface, connect, meet, parse_address, serve
@@ -39,6 +41,7 @@ JOIN_TIMEOUT = 600.0  # seconds
 CAUSE = LIMIT + 5  # seconds in which the watch learns who broke a connection
 GRACE = 15.0  # seconds the processes of a machine get to end by themselves after one has failed
 FAREWELL = 10.0  # seconds the store is kept for those still reading it
+LOADERS_END = 5.0  # seconds that data-loading processes get to end when told to
 
 
 @dataclass(frozen=True)
@@ -100,10 +103,12 @@ def launch(
         address = parse_address(dist_url)
     elif num_machines > 1:
         raise InputError("--num-machines > 1 needs --dist-url tcp://HOST:PORT of machine 0, the same on every machine")
+    if num_machines == 1:
+        address = Address("127.0.0.1", address.port)
     store = None
     if machine_rank == 0:
         store = serve(address)
-        address = Address("127.0.0.1" if num_machines == 1 else address.host, store.port)
+        address = Address(address.host, store.port)
     first = machine_rank * num_processes
     places = [
         _Place(first + local_rank, world_size, local_rank, num_processes, address, join_timeout)
@@ -351,10 +356,23 @@ def _end_process(status: int) -> NoReturn:
     (the cause is described in pytorch/pytorch pull request 179291).
     """
     gc.collect()  # ends the loaders' processes
+    _end_loaders()
+    close_caches()
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def _end_loaders() -> None:
+    """End the data-loading processes that a failure's traceback still holds: they use the cache of decoded pictures."""
+    deadline = time.monotonic() + LOADERS_END
+    with contextlib.suppress(RuntimeError):  # torch's, when one ends by the signal: it had only just started
+        loaders = multiprocessing.active_children()
+        for loader in loaders:
+            loader.terminate()
+        for loader in loaders:
+            loader.join(max(0.0, deadline - time.monotonic()))
 
 
 def _join(place: _Place, device_type: str) -> tuple[Watch, dist.Store]:

@@ -55,12 +55,23 @@ def parse_address(url: str) -> Address:
 def serve(address: Address) -> dist.TCPStore:
     """Open the store of a job on this machine; with port 0 on any free one (see its `port`).
 
+    At a loopback address only this machine can reach it: whoever reaches a store can write to it. At others it listens
+    on all interfaces, since a name may have one address here and another elsewhere.
+
     Raises:
         InputError: the port is taken.
     """
     try:
-        return dist.TCPStore(address.host, address.port, is_master=True, timeout=STORE_TIMEOUT, wait_for_workers=False)
-    except dist.DistNetworkError as error:
+        port, descriptor = _listen_on_loopback(address) if _is_loopback(address.host) else (address.port, None)
+        return dist.TCPStore(
+            address.host,
+            port,
+            is_master=True,
+            timeout=STORE_TIMEOUT,
+            wait_for_workers=False,
+            master_listen_fd=descriptor,  # the store closes it
+        )
+    except (OSError, dist.DistNetworkError) as error:
         raise InputError(
             f"cannot open port {address.port} on this machine for the job: {_first_line(error)}; does an earlier run "
             "still hold it? End that, or choose another port"
@@ -186,7 +197,23 @@ def _reach(address: Address) -> str | None:
     return None
 
 
+def _listen_on_loopback(address: Address) -> tuple[int, int]:
+    """Open a socket that listens at `address`; its port and descriptor. Torch itself would listen on all interfaces.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    family, kind, protocol, _, where = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port whose last connections still time out
+        listening.bind(where)
+        listening.listen(socket.SOMAXCONN)
+        return listening.getsockname()[1], listening.detach()
+
+
 def _first_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     text = str(error).splitlines()[0]
     return os.strerror(errno.EADDRINUSE) if "EADDRINUSE" in text else text[:200]
 

@@ -16,6 +16,7 @@ from typing import NamedTuple, NoReturn
 
 import torch.distributed as dist
 
+from data.decoded_cache import close_caches
 from data.files import discard_unfinished
 from engine.cli import tell
 
@@ -197,6 +198,7 @@ class Watch:
         self._leaving.set()
         self._talker.join(FAREWELL if self._store_error is None else 0)
         discard_unfinished()
+        close_caches()
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         os._exit(failure.status)

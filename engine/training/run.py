@@ -9,15 +9,13 @@ import torch
 from detectron2.config import LazyConfig
 from detectron2.engine import hooks
 from detectron2.utils import comm
-from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from data.errors import InputError
-from data.files import replacing
 from data.scan import require_none
-from engine.checkpoint import LAST_CHECKPOINT, MattingCheckpointer, run_checkpoints
+from engine.checkpoint import MattingCheckpointer
 from engine.config import build
 from engine.device import resolve_device
 from engine.monitoring import (
@@ -28,19 +26,19 @@ from engine.monitoring import (
     RunScalars,
     RunWriters,
     build_writers,
-    close_quietly_at_exit,
     record_environment,
 )
 from engine.precision import Precision
+from engine.processes.agreement import from_main_process
 from engine.processes.sync_batch_norm import synchronise_batch_norms
-from engine.processes.watch import lost_the_others
 from engine.training.averaging import WeightAverage
-from engine.training.interruption import Interruption, TrainingInterrupted
+from engine.training.interruption import Interruption
 from engine.training.muon import MuonAdamW
 from engine.training.resuming import LoggedScalars, continue_log, finish_run, resume_run
+from engine.training.run_folder import claimed, start_logging
 from engine.training.saving import SaveBest, SaveCheckpoints
 from engine.training.settings import RunSettings
-from engine.training.trainer import MattingTrainer
+from engine.training.trainer import BadBatchError, MattingTrainer
 from engine.training.validation import ValidationStopped, validate
 from metrics import METRICS, PAPER_METRICS
 
@@ -60,10 +58,14 @@ def train(config: DictConfig, resume: bool = False) -> nn.Module:
         NonFiniteLossError: training diverged.
         TrainingInterrupted: a signal asked to stop; what was done is saved.
     """
-    _check_run_folder(Path(config.train.output_dir), resume)
-    _start_logging(config)
-    if comm.is_main_process():
-        LazyConfig.save(config, str(Path(config.train.output_dir) / "config.yaml"))
+    output_dir = Path(config.train.output_dir)
+    with claimed(output_dir, resume):
+        if comm.is_main_process():
+            LazyConfig.save(config, str(output_dir / "config.yaml"))
+        return _train(config, resume)
+
+
+def _train(config: DictConfig, resume: bool) -> nn.Module:
     trainer = _build_trainer(config)
     checkpointer = MattingCheckpointer(
         trainer.scored, config.train.output_dir, trainer=trainer, settings=RunSettings(config)
@@ -80,7 +82,7 @@ def train(config: DictConfig, resume: bool = False) -> nn.Module:
     if start >= config.train.max_iter:
         finish_run(trainer, checkpointer, config, start)
     else:
-        _train_from(start, trainer, config)
+        _train_from(start, trainer, saver, config)
     saver.raise_if_stopped()
     return trainer.scored
 
@@ -107,7 +109,7 @@ def _build_trainer(config: DictConfig) -> MattingTrainer:
     )
 
 
-def _train_from(start: int, trainer: MattingTrainer, config: DictConfig) -> None:
+def _train_from(start: int, trainer: MattingTrainer, saver: SaveCheckpoints, config: DictConfig) -> None:
     continue_log(trainer, config, start)
     trainer.batches = ObservedBatches(_build_batches(config, start, trainer.num_samples))
     if comm.is_main_process():
@@ -115,12 +117,17 @@ def _train_from(start: int, trainer: MattingTrainer, config: DictConfig) -> None
     device = next(trainer.model.parameters()).device
     logger.info("training from iteration %d to %d on %s", start, config.train.max_iter, device)
     with Interruption() as trainer.interruption:
-        trainer.train(start, config.train.max_iter)
+        try:
+            trainer.train(start, config.train.max_iter)
+        except BadBatchError as error:
+            path = saver.save_finished()
+            hint = f"; what was done is saved in {path}: mend the file and continue with --resume" if path else ""
+            raise InputError(f"{error} (iteration {trainer.iter}){hint}") from error
 
 
 def evaluate(config: DictConfig) -> dict[str, float]:
     """Score the checkpoint `train.init_checkpoint`, or the run folder's last one, on the config's validation set."""
-    _start_logging(config)
+    start_logging(Path(config.train.output_dir))
     model = build(config.model).to(resolve_device(config.train.device))
     checkpointer = MattingCheckpointer(model, config.train.output_dir)
     path = config.train.init_checkpoint or checkpointer.get_checkpoint_file()
@@ -136,38 +143,6 @@ def evaluate(config: DictConfig) -> dict[str, float]:
 def format_scores(scores: dict[str, float]) -> str:
     """One line of all metrics, in the units papers print (MSE in thousandths)."""
     return "  ".join(f"{METRICS[name].title} {scores[name] * METRICS[name].scale:.3f}" for name in PAPER_METRICS)
-
-
-def _check_run_folder(output_dir: Path, resume: bool) -> None:
-    """Refuse a folder that holds another run, or that cannot take this one's files."""
-    if not resume and ((output_dir / LAST_CHECKPOINT).exists() or run_checkpoints(output_dir)):
-        raise InputError(
-            f"train.output_dir={output_dir}: holds a run already; continue it with --resume, or name another folder"
-        )
-    if comm.is_main_process():
-        probe = output_dir / "probe"
-        with replacing(probe) as temporary:
-            temporary.write_bytes(bytes(SMALLEST_FREE_SPACE))
-        probe.unlink()
-    comm.synchronize()  # the other processes must not see the probe, nor start where it failed
-
-
-def _start_logging(config: DictConfig) -> None:
-    output_dir = Path(config.train.output_dir)
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"train.output_dir={output_dir}: cannot make the folder: {error.strerror}") from error
-    for name in ("detectron2", "fvcore", "dinomatte"):
-        setup_logger(str(output_dir), distributed_rank=comm.get_rank(), name=name)
-    close_quietly_at_exit(("detectron2", "fvcore", "dinomatte"), output_dir)
-    logging.getLogger("detectron2.engine.train_loop").addFilter(_needs_a_traceback)
-
-
-def _needs_a_traceback(record: logging.LogRecord) -> bool:
-    """False for Detectron2's report of errors whose message says everything; the script prints that."""
-    error = record.exc_info[1] if record.exc_info else None
-    return not lost_the_others(error) and not isinstance(error, InputError | TrainingInterrupted)
 
 
 def _distributed(model: nn.Module, config: DictConfig, device: torch.device) -> nn.Module:
@@ -191,8 +166,11 @@ def _build_optimizer(config: DictConfig, model: nn.Module) -> torch.optim.Optimi
     node._set_flag("allow_objects", True)
     node.params.model = model
     optimizer = build(node)
-    if any(group.get("muon") for group in optimizer.param_groups) and not isinstance(optimizer, MuonAdamW):
-        raise InputError("optimizer.params.muon_for_new: set optimizer._target_=engine.training.muon.MuonAdamW with it")
+    if any(group.get("muon") for group in optimizer.param_groups) != isinstance(optimizer, MuonAdamW):
+        raise InputError(
+            "expected both or neither of optimizer.params.muon_for_new=True and "
+            "optimizer._target_=engine.training.muon.MuonAdamW, got one"
+        )
     return optimizer
 
 
@@ -200,6 +178,8 @@ def _build_batches(config: DictConfig, start_iteration: int, start_sample: int) 
     config.dataloader.train.start_iteration = start_iteration
     config.dataloader.train.start_sample = start_sample
     loader = build(config.dataloader.train)
+    if hasattr(loader.dataset, "list_files"):
+        loader.dataset.list_files()
     _scan(loader.dataset, config.train.scan_data)
     return loader
 
@@ -211,9 +191,12 @@ def _scan(dataset: Any, mode: str) -> None:
     """
     if mode not in ("off", "headers", "decode"):
         raise InputError(f"train.scan_data: expected off, headers or decode, got {mode!r}")
-    if mode == "off" or not hasattr(dataset, "problems") or not comm.is_main_process():
-        return
-    problems = dataset.problems(decode=mode == "decode")
+    if mode != "off" and hasattr(dataset, "problems"):
+        from_main_process(lambda: _name_unusable_files(dataset, decode=mode == "decode"))
+
+
+def _name_unusable_files(dataset: Any, decode: bool) -> None:
+    problems = dataset.problems(decode=decode)
     if dataset.on_bad == "error":
         setting = (
             "on_bad=skip for each part" if hasattr(dataset, "datasets") else "dataloader.train.dataset.on_bad=skip"
@@ -227,8 +210,8 @@ def _build_validation(config: DictConfig) -> Any:
     if config.dataloader.get("test") is None:
         raise InputError("train.eval_period: the config has no dataloader.test to evaluate on")
     dataset = build(config.dataloader.test)
-    if hasattr(dataset, "problems") and comm.is_main_process():
-        require_none(dataset.problems(), "mend or remove them")
+    if hasattr(dataset, "problems"):
+        from_main_process(lambda: require_none(dataset.problems(), "mend or remove them"))
     return dataset
 
 

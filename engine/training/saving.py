@@ -74,6 +74,20 @@ class SaveCheckpoints(HookBase):
         comm.synchronize()  # where one process has ended, the others may be ended too: not before this is written
         raise TrainingInterrupted(number, iteration, path)
 
+    def save_finished(self) -> Path | None:
+        """Save what the last whole iteration left, when the one after it could not begin; None where nothing is new.
+
+        For a job of one process: of several, the others are in the midst of that iteration.
+        """
+        done = self.trainer.iter - 1
+        if comm.get_world_size() > 1 or done < self.trainer.start_iter:
+            return None
+        if (done + 1) % self.period:
+            self.trainer.iter = done
+            self._save_numbered(done)
+            self.trainer.iter = done + 1
+        return self.checkpointer.path_of(_name(done))
+
     def raise_if_stopped(self) -> None:
         """To be called when training is over."""
         if self._stopped is not None:

@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from data.errors import InputError
 from data.trimap_tensors import quantise_trimap_tensor
+from engine.cli import one_line
 from engine.precision import Precision
 from engine.training.averaging import WeightAverage
 
@@ -29,6 +30,10 @@ Batch = dict[str, Any]
 
 class NonFiniteLossError(InputError):
     """A loss or gradient became NaN or infinite; the message names the iteration, the losses and samples at fault."""
+
+
+class BadBatchError(InputError):
+    """A sample of this iteration cannot be made, as its files cannot be read; nothing of the iteration is done."""
 
 
 class MattingTrainer(TrainerBase):
@@ -108,9 +113,13 @@ class MattingTrainer(TrainerBase):
 
         Raises:
             NonFiniteLossError: in every process, before the weights are touched.
+            BadBatchError: in the process that met the file.
         """
         started = time.perf_counter()
-        batches = [next(self._iterator) for _ in range(self.accumulate)]
+        try:
+            batches = [next(self._iterator) for _ in range(self.accumulate)]
+        except InputError as error:
+            raise BadBatchError(one_line(error)) from error
         data_time = time.perf_counter() - started
 
         torch.manual_seed(_step_seed(self.seed, comm.get_rank(), self.iter))
