@@ -431,6 +431,19 @@ def test_continuing_with_other_settings_is_refused_or_told(tmp_path, caplog, set
     assert "train.max_iter 2 -> 3" in caplog.text
 
 
+def test_the_run_folders_own_config_stands_for_config_and_overrides(tmp_path, caplog):
+    run(tmp_path / "run", 4, "train.eval_period=0")
+    whole = (tmp_path / "run" / "metrics.json").read_text()
+    for name in ("model_final.pth", "model_0000003.pth"):
+        (tmp_path / "run" / name).unlink()
+    (tmp_path / "run" / "last_checkpoint").write_text("model_0000001.pth")
+    train(load_config(str(tmp_path / "run" / "config.yaml")), resume=True)
+    assert "other settings" not in caplog.text
+    ours, theirs = ([json.loads(line)["total_loss"] for line in text.splitlines()] for text in
+                    ((tmp_path / "run" / "metrics.json").read_text(), whole))  # fmt: skip
+    assert ours == theirs
+
+
 def test_another_batch_size_goes_on_with_the_samples_not_seen_yet(tmp_path):
     run(tmp_path, 3)  # batches of 2
     assert read_checkpoint(tmp_path / "model_final.pth")["trainer"]["num_samples"] == 6

@@ -58,13 +58,18 @@ class RunSettings:
 
 
 def _leaves(key: str, node: Any) -> Iterator[tuple[str, Any]]:
-    """The numbers, texts and nulls below a node by their full keys; anything else as text."""
+    """The numbers, texts and nulls below a node by their full keys; anything else by its name.
+
+    Classes by their own name alone: a config holds torch.optim.AdamW itself, the run folder's config.yaml its path.
+    """
     if isinstance(node, DictConfig):
         for name in node:
             yield from _leaves(f"{key}.{name}", node[name])
     elif isinstance(node, ListConfig):
         for index, item in enumerate(node):
             yield from _leaves(f"{key}[{index}]", item)
+    elif key.endswith("_target_"):
+        yield key, str(getattr(node, "__qualname__", node)).rpartition(".")[2]
     else:
         plain = node is None or type(node) in (bool, int, float, str)
         yield key, node if plain else getattr(node, "__qualname__", str(type(node)))
