@@ -1,4 +1,4 @@
-"""DINOv3 ViT-S/16 with what helped in the ablation of docs/recipe.md: 100 epochs, 16 images on each of 2 GPUs.
+"""ViTMatte_S_100ep with what helped in the ablation of docs/recipe.md: 100 epochs, 16 images on each of 2 GPUs.
 
     python main.py --config-file configs/ViTMatte_S_best.py --num-gpus 2 \\
         train.init_checkpoint=weights/dinov3_vits16.pth
@@ -11,11 +11,7 @@ from detectron2.config import LazyCall as L
 from engine.training.muon import MuonAdamW
 from modeling.colour_prior import ColourPrior
 
-from .common.dataloader import dataloader
-from .common.model import model
-from .common.optimizer import optimizer
-from .common.scheduler import lr_multiplier
-from .common.train import train
+from .ViTMatte_S_100ep import dataloader, lr_multiplier, model, optimizer, train
 
 # Register tokens kept, as in every DINOv3 config here.
 
@@ -32,14 +28,3 @@ optimizer.params.muon_for_new = True
 model.backbone.merge_block_indexes = [2, 5, 8]
 
 train.output_dir = "./output/ViTMatte_S_best"
-train.max_iter = int(43100 / 16 / 2 * 100)
-train.checkpointer.period = int(43100 / 16 / 2 * 5)
-
-optimizer.lr = 5e-4
-optimizer.params.layer_decay = 0.65
-optimizer.params.head_lr_mult = 3.0
-
-lr_multiplier.scheduler.values = [1.0, 0.5, 0.2]
-lr_multiplier.scheduler.milestones = [int(43100 / 16 / 2 * 30), int(43100 / 16 / 2 * 70)]
-lr_multiplier.scheduler.num_updates = train.max_iter
-lr_multiplier.warmup_length = 1000 / train.max_iter
