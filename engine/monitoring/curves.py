@@ -188,7 +188,7 @@ def _panels(series: dict[str, Series]) -> list[Panel | SharePanel]:
         Panel("losses", losses, log=True, smooth=True),
         Panel("learning rates", rates, log=True, legend="lower left"),
         Panel("gradient norm", present("grad_norm"), log=True, smooth=True),
-        SharePanel("alpha error by unknown share, mean of the latest lines", shares),
+        SharePanel("alpha error by unknown share, recent mean", shares),
         *scores,
         Panel("samples per second", present("samples_per_second"), smooth=True, from_zero=True),
         Panel("share of time waiting for data", present("data_wait_share"), smooth=True, from_zero=True),

@@ -115,6 +115,8 @@ def _train_from(start: int, trainer: MattingTrainer, saver: SaveCheckpoints, con
     if comm.is_main_process():
         record_environment(config.train.output_dir, start)
     device = next(trainer.model.parameters()).device
+    millions = sum(parameter.numel() for parameter in trainer.model.parameters()) / 1e6
+    logger.info("%.2f million parameters", millions)
     logger.info("training from iteration %d to %d on %s", start, config.train.max_iter, device)
     with Interruption() as trainer.interruption:
         try:
