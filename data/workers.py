@@ -42,14 +42,24 @@ def leave_stopping_to_parent() -> None:
     """Outlast the signal that asks a run to stop, which a terminal or a batch system sends to all its processes.
 
     The training process finishes its iteration, for which it needs its loaders, and ends them then, by a SIGTERM of its
-    own. Where the system does not tell who sent a signal (macOS), SIGTERM ends the process at once.
+    own. Where that cannot be told from another's, SIGTERM ends the process at once: on systems that do not say who sent
+    a signal (macOS), and where other threads run already, one of which would get it (a process that is not forked has
+    those of numerical libraries).
     """
     training = multiprocessing.parent_process()  # under forkserver another process than the system's parent
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):
+    if hasattr(signal, "sigwaitinfo") and _is_only_thread():
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # threads started later inherit it
         parent = os.getppid() if training is None else training.pid
         threading.Thread(target=_end_when_parent_asks, args=(parent,), daemon=True).start()
+
+
+def _is_only_thread() -> bool:
+    """Whether this is the process's one thread, native ones counted; False where the system does not tell."""
+    try:
+        return len(os.listdir("/proc/self/task")) == 1
+    except OSError:
+        return False
 
 
 def _end_when_parent_asks(parent: int) -> None:

@@ -1,8 +1,16 @@
 """What every test starts from."""
 
 import logging
+import signal
 
 import pytest
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c_as_in_a_terminal():
+    """A shell lets what it starts in the background ignore SIGINT, and so would what the tests start and interrupt."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -680,8 +680,8 @@ def stop_at(iteration: int):
     ("setting", "message"),
     [
         ("best_metric=psnr", "best_metric: expected one of sad, mse, grad, conn, or null, got 'psnr'"),
-        ("period=0", "period: expected at least 1, got 0"),
-        ("max_to_keep=0", "max_to_keep: expected at least 1, got 0"),
+        ("period=0", "period must be a whole number of at least 1, got 0"),
+        ("max_to_keep=0", "max_to_keep must be a whole number of at least 1 or null, got 0"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(tmp_path, setting, message):

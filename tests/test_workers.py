@@ -34,15 +34,25 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-def test_a_loader_ends_when_its_parent_asks_and_for_nobody_else(tmp_path, method):
+def signalled(tmp_path, method: str, threads: str) -> list[str]:
+    """How a loader that got Ctrl-C and SIGTERM from outside has ended, before and after its parent asks it to."""
     (tmp_path / "program.py").write_text(PROGRAM)
     program = subprocess.Popen(
         [sys.executable, str(tmp_path / "program.py"), method],
-        env=os.environ | {"PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     loader = int(program.stdout.readline())
     os.kill(loader, signal.SIGINT)
     os.kill(loader, signal.SIGTERM)
     out, _ = program.communicate("\n", timeout=60)
-    assert out.split() == ["None", "0"]
+    return out.split()
+
+
+@pytest.mark.parametrize(("method", "threads"), [("fork", "2"), ("forkserver", "1"), ("spawn", "1")])
+def test_a_loader_ends_when_its_parent_asks_and_for_nobody_else(tmp_path, method, threads):
+    assert signalled(tmp_path, method, threads) == ["None", "0"]
+
+
+def test_a_loader_with_other_threads_ends_at_once_rather_than_never(tmp_path):
+    assert signalled(tmp_path, "spawn", "2") == [str(-signal.SIGTERM)] * 2
