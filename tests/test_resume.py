@@ -214,7 +214,9 @@ def kill_and_resume(runs: ForkedRuns, folder: Path, max_iter: int, kills: list[K
             wait_for(lambda before=starts: number_of_starts(log) > before)
         time.sleep(kill.seconds)
         (os.killpg if kill.everyone else os.kill)(process, kill.signal)
-        assert runs.wait() in STATUSES[kill.signal], log.read_text()[-3000:]
+        status = runs.wait()
+        has_ended = status == 0 and (output_dir / "model_final.pth").exists()  # before the signal, on a fast machine
+        assert status in STATUSES[kill.signal] or has_ended, log.read_text()[-3000:]
     runs.start([*main_arguments(output_dir, max_iter, *settings), "--resume"], log)
     assert runs.wait() == 0, log.read_text()[-3000:]
     assert "Traceback" not in log.read_text()
@@ -243,9 +245,9 @@ def test_kills_by_each_signal_change_no_bit(runs, tmp_path):
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments_change_no_bit(runs, tmp_path):
     settings = [*PERIODS, "train.ema_decay=0.9", "train.checkpointer.max_to_keep=3"]
-    runs.start(main_arguments(tmp_path / "whole", 150, *settings), tmp_path / "whole.log")
+    runs.start(main_arguments(tmp_path / "whole", 500, *settings), tmp_path / "whole.log")
     assert runs.wait() == 0
-    starts = kill_and_resume(runs, tmp_path, 150, random_kills(0, 20), settings)
+    starts = kill_and_resume(runs, tmp_path, 500, random_kills(0, 20), settings)
     assert len(set(starts)) > 10, starts  # the kills did come at different iterations
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
