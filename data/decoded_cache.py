@@ -19,7 +19,7 @@ import numpy as np
 import PIL
 
 from data.errors import InputError
-from data.system_memory import memories, total_memory
+from data.system_memory import amount_of, memories, total_memory
 
 try:
     import fcntl
@@ -30,13 +30,13 @@ SHARED_MEMORY = Path("/dev/shm")
 AUTO_SHARE = 0.25  # of the memory, for cache="auto"
 SPARE_SPACE = 0.25  # of shared memory: batches on their way from worker to trainer lie there too
 SPARE_MEMORY = 0.1
+IMPLAUSIBLE = 10**12  # bytes, from here on a slip of the unit
 SETTLED_AFTER = 2.0  # seconds: a file changed twice within one tick of its clock would look the same
 MAGIC = b"DINOMC01"
 HEADER = struct.Struct("<8s3Q32x")  # magic, height, width, channels (0: none); 64 bytes keep the pixels aligned
 CLEAN_UP_LAST = -10  # priority: after the worker processes have ended
 OWN_NAME = re.compile(r"[0-9a-f]{64}(\.part)?")  # of an entry, whole or not; a user's folder may hold other files
 USERS, WRITER = "users.lock", "writer.lock"
-UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 
 logger = logging.getLogger(__name__)
 _held: dict[Path, int] = {}  # folder -> descriptor of its lock, which says that this process uses it
@@ -144,10 +144,10 @@ def parse_limit(limit: str | int | None) -> int:
         return 0
     if limit == "auto":
         return int(AUTO_SHARE * total_memory())
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?I?B|)", str(limit).strip().upper())
-    if isinstance(limit, bool) or match is None or match[2] not in UNITS:
+    amount = amount_of(str(limit))
+    if amount is None or amount >= IMPLAUSIBLE:
         raise InputError(f'cache: expected a size such as "4GB", "auto", "off" or none, got {limit!r}')
-    return int(float(match[1]) * UNITS[match[2]])
+    return amount
 
 
 def default_folder() -> Path:

@@ -1,5 +1,9 @@
-"""How much main memory this process may use: the machine's, and what its control groups leave of their limits."""
+"""How much main memory this process may use, and how users write amounts of it.
 
+The machine's, and what its control groups leave of their limits.
+"""
+
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -8,6 +12,7 @@ from typing import NamedTuple
 
 PROC = Path("/proc")
 UNKNOWN = 8 * 2**30  # bytes, where the system does not say (Windows)
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 UNLIMITED = 2**62  # from here on: version 1 writes the largest number of pages instead of "max"
 
 
@@ -31,6 +36,13 @@ VERSIONS = (
     _Names("cgroup2", "memory.max", "memory.current", "inactive_file"),
     _Names("cgroup", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+
+
+def amount_of(text: str) -> int | None:
+    """Bytes of "6GB", "512 MiB", "1.5g" or a plain number; None for anything else."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]I?)?B?\s*", text, re.IGNORECASE)
+    amount = float(match[1]) * UNITS[(match[2] or "").upper()] if match else math.inf
+    return int(amount) if math.isfinite(amount) else None
 
 
 def total_memory() -> int:

@@ -1,14 +1,12 @@
 """How much memory there is, and how users write amounts of it."""
 
 import math
-import re
 
 import torch
 
 from data.errors import InputError
-from data.system_memory import available_memory
+from data.system_memory import amount_of, available_memory
 
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 SHARE_OF_FREE = 0.8  # of what is free now; other programs live on the rest
 
 
@@ -18,11 +16,10 @@ def parse_bytes(text: str) -> int:
     Raises:
         InputError: anything else, or nothing left to work in.
     """
-    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]I?)?B?\s*", text, re.IGNORECASE)
-    amount = float(match[1]) * UNITS[(match[2] or "").upper()] if match else 0
-    if not 2**20 <= amount < 2**63:
+    amount = amount_of(text)
+    if amount is None or not 2**20 <= amount < 2**63:
         raise InputError(f"--max-memory: expected an amount such as 6GB or 900MiB, got {text!r}")
-    return int(amount)
+    return amount
 
 
 def amount_text(nbytes: int) -> str:
