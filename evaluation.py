@@ -12,9 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from data.errors import InputError
-from data.files import check_outputs, images_by_stem
-from engine.cli import run
+from data.images.files import check_outputs, images_by_stem
 from metrics import (
     METRICS,
     PAPER_METRICS,
@@ -25,8 +23,10 @@ from metrics import (
     write_html,
     write_json,
 )
-from metrics.dataset import REGIONS
-from metrics.names import NAMED_AT_MOST, name_some, printable
+from metrics.folders import REGIONS
+from runtime.command_line import run
+from runtime.errors import InputError
+from runtime.text import NAMED_AT_MOST, name_some, printable
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -16,8 +16,8 @@ from contextlib import closing
 
 from tqdm import tqdm
 
-from data.errors import InputError
-from engine.cli import printable, run, tell, unwinding
+from runtime.command_line import printable, run, tell, unwinding
+from runtime.errors import InputError
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -70,7 +70,7 @@ def check_source(arguments: argparse.Namespace) -> None:
 
 def model_of_file(arguments: argparse.Namespace):
     """The model of an ONNX file, and what it runs on; needs neither Detectron2 nor this project's networks."""
-    from engine.inference.onnx_model import OnnxModel
+    from engine.onnx.model import OnnxModel
 
     model = OnnxModel(arguments.onnx, device=arguments.device)
     return model, f"onnxruntime, {model.device}"
@@ -78,9 +78,10 @@ def model_of_file(arguments: argparse.Namespace):
 
 def model_of_config(arguments: argparse.Namespace):
     """The model of a config with a checkpoint's weights, and the device it is on."""
-    from engine.checkpoint import load_model, read_checkpoint
     from engine.config import build, load_config
-    from engine.device import resolve_device
+    from modeling.weights.checkpoint_file import read_checkpoint
+    from modeling.weights.loading import load_model
+    from runtime.device import resolve_device
 
     config = load_config(arguments.config_file, arguments.overrides)
     device = resolve_device(arguments.device or config.get("train", {}).get("device"))
@@ -101,9 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
     check_source(arguments)
     jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
 
-    from data.allocator import keep_freed_memory
     from engine.inference import Predictor, run_jobs
-    from engine.inference.memory import parse_bytes
+    from runtime.memory import keep_freed_memory, parse_bytes
 
     keep_freed_memory()
     model, device = model_of_file(arguments) if arguments.onnx is not None else model_of_config(arguments)

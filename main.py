@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 
-from engine.cli import run
+from runtime.command_line import run
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -59,8 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
     arguments = parse_arguments(arguments)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # where a peer is gone, its warnings are pages of C++ frames
     from engine.config import load_config
-    from engine.device import resolve_device
     from engine.processes.launch import launch
+    from runtime.device import resolve_device
 
     config = load_config(arguments.config_file, arguments.overrides)
     launch(

@@ -8,8 +8,8 @@ docs/weights.md says where weights come from, what is accepted and what the conv
 
 import argparse
 
-from engine.cli import run
 from modeling.pretrained import ARCHITECTURES, DATASETS, convert_file
+from runtime.command_line import run
 
 
 def parse_arguments() -> argparse.Namespace:

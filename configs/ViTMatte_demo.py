@@ -14,9 +14,9 @@ from fvcore.common.param_scheduler import CosineParamScheduler
 from omegaconf import OmegaConf
 from torch import nn
 
-from data.eight_bit import EightBit
-from data.loader import build_train_loader
 from data.synthetic import SyntheticMatting
+from data.testing.eight_bit import EightBit
+from data.training.loader import build_train_loader
 from modeling.backbone import ViT
 from modeling.colour_prior import ColourPrior
 

@@ -15,9 +15,9 @@ from detectron2.config import LazyCall as L
 from omegaconf import OmegaConf
 from torch import nn
 
-from data.composition1k import Composition1k
-from data.dim_dataset import CompositionDataset
-from data.loader import build_train_loader
+from data.testing.composition1k import Composition1k
+from data.training.dim_dataset import CompositionDataset
+from data.training.loader import build_train_loader
 from data.transforms import AffineRange
 from modeling.backbone import ViT
 

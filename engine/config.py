@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from data.errors import InputError
+from engine.moved import use_current_names
+from runtime.errors import InputError
 
 # it logs a traceback of what `build` reports in a line
 logging.getLogger("detectron2.config.instantiate").disabled = True
@@ -78,6 +79,8 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
         config = LazyConfig.load(path)
     except Exception as error:  # a config is a program, and may fail in any way
         raise InputError(f"{path}: not a usable config: {type(error).__name__}: {_one_line(error)}") from error
+    if isinstance(config, DictConfig):
+        use_current_names(config)
     if not isinstance(config, DictConfig) or "model" not in config:
         raise InputError(f"{path}: expected a LazyConfig that defines `model`, found none")
     for override in overrides:

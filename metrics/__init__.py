@@ -11,7 +11,7 @@ Definitions, units and decisions are in docs/metrics.md.
 
 from metrics.comparison import compare
 from metrics.connectivity import conn
-from metrics.dataset import Evaluation, score_folders
+from metrics.folders import Evaluation, score_folders
 from metrics.gradient import grad
 from metrics.image_scores import METRICS, PAPER_METRICS, Metric, mean_scores, score_image
 from metrics.reports.page import write_html

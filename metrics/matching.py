@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from data.errors import InputError
-from data.files import images_by_stem
-from metrics.names import name_some
+from data.images.files import images_by_stem
+from runtime.errors import InputError
+from runtime.text import name_some
 
 NUMBERED = re.compile(r"(.+)_\d+", re.DOTALL)  # NAME_k: the k-th composite of foreground NAME
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from data.trimap import UNKNOWN
+from data.images.trimap import UNKNOWN
 
 
 class MattePair(NamedTuple):

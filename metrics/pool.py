@@ -2,11 +2,11 @@
 
 from functools import partial
 
-from data import pool
+from runtime import pool
 
 IMAGES_PER_WORKER = 32  # below this, starting another process costs more than it saves
 
-outcomes = partial(pool.outcomes, preload=("metrics.dataset",))
+outcomes = partial(pool.outcomes, preload=("metrics.folders",))
 
 
 def workers_worth_it(num_images: int) -> int:

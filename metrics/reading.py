@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from data.errors import InputError
-from data.files import read_gray_exact
-from data.trimap import BACKGROUND, FOREGROUND, UNKNOWN, quantise_trimap
+from data.images.files import read_gray_exact
+from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN, quantise_trimap
 from metrics.matching import Case
+from runtime.errors import InputError
 
 
 def read_case(case: Case, quantise_trimaps: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

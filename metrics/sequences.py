@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.errors import InputError
 from metrics.matching import Case
-from metrics.names import natural_order
 from metrics.pool import outcomes
 from metrics.reading import read_case
 from metrics.temporal import score_sequence
+from runtime.errors import InputError
+from runtime.text import natural_order
 
 SEQUENCE_METRICS = ("dtssd", "messddt")
 PAIRS_PER_TASK = 32  # a long clip is shared among the processes in parts of so many frames, plus the one they share

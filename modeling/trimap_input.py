@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.trimap_tensors import resize_trimap_tensor
+from data.images.trimap_tensors import resize_trimap_tensor
 
 TRIMAP_CHANS = {"value": 1, "one_hot": 3}
 LEVELS = (0, 0.5, 1)  # background, unknown, foreground: the order of the one-hot channels

@@ -57,8 +57,8 @@ def _serve() -> None:
     import matplotlib.figure  # noqa: F401  (like the next, for the forked processes)
 
     import main
-    from engine import cli
     from engine.training import run  # noqa: F401
+    from runtime import command_line as cli
 
     for line in sys.stdin:
         request = json.loads(line)

@@ -28,12 +28,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import engine.processes.agreement
 import engine.processes.launch
 import engine.processes.watch
-from data import decoded_cache
-from data.errors import InputError
-from data.workers import init_worker
-from engine.cli import run
+from data.training import decoded_cache
+from data.training.workers import init_worker
 from engine.processes.agreement import from_main_process
 from engine.processes.launch import launch
+from runtime.command_line import run
+from runtime.errors import InputError
 
 SHORT = 2.0  # seconds of one collective operation where a case waits longer than that
 LIMIT = 3.0  # seconds without a sign of life, in place of the real 30

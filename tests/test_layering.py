@@ -7,8 +7,9 @@ import pytest
 from tiny import ROOT
 
 LIBRARY = [
-    "modeling.meta_arch", "modeling.pretrained", "modeling.colour_prior", "data.loader", "data.dim_dataset",
-    "data.composition1k", "data.synthetic", "data.eight_bit", "metrics", "engine.inference", "engine.device",
+    "modeling.meta_arch", "modeling.pretrained", "modeling.colour_prior", "modeling.weights.loading",
+    "data.training.loader", "data.training.dim_dataset", "data.testing.composition1k", "data.testing.eight_bit",
+    "data.synthetic", "metrics", "engine.inference", "runtime.device",
 ]  # fmt: skip
 
 
@@ -23,9 +24,9 @@ def test_the_library_imports_without_detectron2():
 @pytest.mark.parametrize("name", ["ViTMatte_S_10ep", "ViTMatte_S_100ep", "ViTMatte_B_100ep", "ViTMatte_L_100ep"])
 def test_loading_a_config_and_building_its_data_opens_no_file(name):
     run(
-        "import engine.config, data.files\n"
+        "import engine.config, data.images.files\n"
         "def refuse(*a): raise AssertionError('a config touched the disk')\n"
-        "data.files.images_by_stem = data.files.opened_image = refuse\n"
+        "data.images.files.images_by_stem = data.images.files.opened_image = refuse\n"
         f"config = engine.config.load_config('configs/{name}.py')\n"
         "config.dataloader.train.num_workers = 0\n"
         "engine.config.build(config.dataloader.train)\n"

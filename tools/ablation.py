@@ -22,11 +22,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from torch import Tensor
 
-from data.errors import InputError
-from data.files import replacing
 from data.synthetic import write_composition1k_layout, write_dim_layout
-from engine.cli import run
 from modeling.criterion import MattingCriterion
+from runtime.command_line import run
+from runtime.errors import InputError
+from runtime.files import replacing
 
 CONFIG = "configs/ablation_published.py"
 BASELINE = "published"
@@ -35,9 +35,9 @@ FOREGROUNDS, BACKGROUNDS, TRAIN_SIZE = 100, 600, 192
 TEST_IMAGES, TEST_SIZE = 32, 160
 PRELOADED = [
     "engine.training.run",
-    "engine.training.validation",
-    "data.dim_dataset",
-    "data.composition1k",
+    "engine.evaluation.validation",
+    "data.training.dim_dataset",
+    "data.testing.composition1k",
     "skimage.measure",
 ]
 
@@ -237,8 +237,8 @@ def train_one(folder: Path, name: str, seed: int, overrides: list[str]) -> dict[
     import torch
 
     from engine.config import build, load_config
+    from engine.evaluation.validation import validate
     from engine.training.run import train
-    from engine.training.validation import validate
 
     torch.set_num_threads(1)
     path = result_path(folder, name, seed)

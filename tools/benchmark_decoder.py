@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.resident_memory import peak_gib, resident_gib
 from modeling.decoder import DetailCapture
+from runtime.memory import peak_gib, resident_gib
 
 SHARES = (0.1, 0.2, 0.4, 1.0)
 DENSE = None

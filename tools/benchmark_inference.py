@@ -30,14 +30,12 @@ from torch import Tensor, nn
 from transformers import VitDetConfig, VitMatteConfig, VitMatteForImageMatting
 from transformers import __version__ as transformers_version
 
-from data.allocator import keep_freed_memory
-from data.resident_memory import peak_gib
-from data.system_memory import available_memory
 from modeling.backbone import ViT
 from modeling.criterion import MattingCriterion
 from modeling.decoder import DetailCapture
 from modeling.meta_arch import ViTMatte
 from modeling.pretrained import MattingArchitecture, convert
+from runtime.memory import available_memory, keep_freed_memory, peak_gib
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 RESERVE = 0.5 * 2**30  # bytes of the machine's memory that a model may not take

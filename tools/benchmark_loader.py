@@ -28,13 +28,14 @@ import numpy as np
 import PIL.Image
 import torch
 
-from data.decoded_cache import SETTLED_AFTER
-from data.dim_dataset import CompositionDataset
-from data.dim_recipe import DimRecipe, draw_sample
-from data.files import images_by_stem, replacing
-from data.workers import init_worker
-from engine.cli import run
-from tools.public_recipe import public_sample
+from data.images.files import images_by_stem
+from data.training.decoded_cache import SETTLED_AFTER
+from data.training.dim_dataset import CompositionDataset
+from data.training.dim_recipe import DimRecipe, draw_sample
+from data.training.workers import init_worker
+from runtime.command_line import run
+from runtime.files import replacing
+from tests.references.public_recipe import public_sample
 
 WARM_UP = 3  # samples
 CACHE_PASSES = 2  # over the foregrounds, of another epoch

@@ -95,7 +95,7 @@ def evaluate_in_a_process(folder: str, workers: int) -> tuple[float, float]:
     The peak is of the process that is started (on Linux): with one worker, of what every worker takes.
     """
     script = (
-        "import sys; from metrics import score_folders; from data.resident_memory import peak_gib; f = sys.argv[1]; "
+        "import sys; from metrics import score_folders; from runtime.memory import peak_gib; f = sys.argv[1]; "
         "result = score_folders(f + '/pred', f + '/alpha', f + '/trimap', num_workers=int(sys.argv[2])); "
         "assert not result.failed; "
         "print(peak_gib())"

@@ -19,14 +19,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from data.resident_memory import peak_gib
+from data.images.trimap_tensors import tensor_to_trimap
 from data.synthetic import SyntheticMatting
-from data.trimap_tensors import tensor_to_trimap
-from engine.checkpoint import load_model, read_checkpoint
 from engine.config import build, load_config
 from engine.inference import Predictor
 from engine.inference.predict import Plan
 from metrics import mean_scores, score_image
+from modeling.weights.checkpoint_file import read_checkpoint
+from modeling.weights.loading import load_model
+from runtime.memory import peak_gib
 
 SEED = 3_000_003  # no training and no demo draws it
 MODES = {

@@ -22,8 +22,8 @@ import torch
 from torch import nn
 
 from engine.config import build, load_config
-from engine.inference.onnx_model import OnnxModel
-from engine.onnx_export import PRECISIONS, export_onnx
+from engine.onnx.export import PRECISIONS, export_onnx
+from engine.onnx.model import OnnxModel
 from tools.benchmark_inference import random_image, randomise, trimap_of
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"

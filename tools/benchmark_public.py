@@ -18,12 +18,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from data.resident_memory import peak_gib
 from modeling.backbone import ViT
 from modeling.criterion import MattingCriterion
 from modeling.decoder import DetailCapture
 from modeling.meta_arch import ViTMatte
-from tools.public_model import PublicMatting
+from runtime.memory import peak_gib
+from tests.references.public_model import PublicMatting
 
 HYBRID = {"windowed": [0, 1, 3, 4, 6, 7, 9, 10], "residual": [2, 5, 8, 11]}
 AS_PUBLISHED = {"windowed": [1, 4, 7, 10], "residual": [1, 4, 7, 10]}

@@ -4,10 +4,10 @@
 
 A step is forward, the four losses, backward and AdamW, in float32, on random tensors. Ours is the model of
 configs/ViTMatte_S_100ep.py as it is, with activation checkpointing in the backbone, and in the decoder too; the public
-network is written literally (tools/public_model.py), with its losses (tools/public_losses.py). Every measurement is a
-process of its own, the variants in turn; its time is the median of its steps after one as a warm-up, and the ratio
-the median over the turns of theirs to ours. Memory is the process's highest resident memory: libraries, weights,
-gradients and AdamW's two moments included.
+network is written literally, with its losses (tests/references/public_model.py and public_losses.py). Every
+measurement is a process of its own, the variants in turn; its time is the median of its steps after one as a warm-up,
+and the ratio is the median over the turns of theirs to ours. Memory is the process's highest resident memory:
+libraries, weights, gradients and AdamW's two moments included.
 """
 
 import argparse
@@ -25,12 +25,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch import Tensor
 
-from data.files import replacing
-from data.resident_memory import peak_gib, resident_gib
 from engine.config import build, load_config
 from engine.training.optim import param_groups
-from tools.public_losses import public_losses
-from tools.public_model import PublicMatting
+from runtime.files import replacing
+from runtime.memory import peak_gib, resident_gib
+from tests.references.public_losses import public_losses
+from tests.references.public_model import PublicMatting
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = str(ROOT / "configs" / "ViTMatte_S_100ep.py")

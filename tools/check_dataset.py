@@ -14,14 +14,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.alpha_layouts import LAYOUTS, find_folders
-from data.dataset_check import Lists, Report, TrainingSet, check_dataset, write_report
-from data.errors import InputError
-from data.files import check_outputs
-from data.findings import KINDS, NOTE, PROBLEM
-from data.pool import usable_cpus
-from engine.cli import run
-from metrics.names import printable
+from data.images.files import check_outputs
+from data.preparation.dataset_check import Lists, Report, TrainingSet, check_dataset, write_report
+from data.preparation.findings import KINDS, NOTE, PROBLEM
+from data.training.alpha_layouts import LAYOUTS, find_folders
+from runtime.command_line import run
+from runtime.errors import InputError
+from runtime.pool import usable_cpus
+from runtime.text import printable
 
 NOTES_SHOWN = 3  # of each kind; all are in the JSON
 

@@ -15,11 +15,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from tqdm import tqdm
 
-from data.errors import InputError
-from data.files import write_png
-from data.trimap import UNKNOWN, fuse_with_trimap
-from engine.cli import run
+from data.images.files import write_png
+from data.images.trimap import UNKNOWN, fuse_with_trimap
 from engine.inference import plan_files, read_pair
+from runtime.command_line import run
+from runtime.errors import InputError
 
 TRIMAP_LEVELS = {0: 0.0, UNKNOWN: 0.5, 255: 1.0}
 

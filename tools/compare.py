@@ -13,15 +13,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.errors import InputError
-from data.files import check_outputs, replacing
-from engine.cli import run
+from data.images.files import check_outputs
 from metrics.comparison import Comparison, compare
 from metrics.image_scores import METRICS
-from metrics.names import name_some, printable
 from metrics.reports.comparison import MethodComparison, format_comparison, write_comparison_json
 from metrics.reports.results_table import latex_table, markdown_table
 from metrics.reports.saved import SavedReport, read_report, require_same_set
+from runtime.command_line import run
+from runtime.errors import InputError
+from runtime.files import replacing
+from runtime.text import name_some, printable
 
 FEW = 20  # below, a percentile interval is visibly too narrow: docs/comparing.md has the figures
 RESAMPLES = (100, 1_000_000)  # fewer tell nothing about the tails; the means of more are kept for no gain

@@ -19,13 +19,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
-from data.composition1k import Composition1k
-from data.files import images_by_stem, read_gray, read_rgb, read_trimap, write_png
+from data.images.files import images_by_stem, read_gray, read_rgb, read_trimap, write_png
+from data.images.trimap import UNKNOWN, fuse_with_trimap
 from data.synthetic import write_composition1k_layout
-from data.trimap import UNKNOWN, fuse_with_trimap
-from engine.cli import run
+from data.testing.composition1k import Composition1k
 from metrics import mean_scores, score_image
 from modeling.backbone import ViT
+from runtime.command_line import run
 
 CONFIG = "configs/ViTMatte_demo.py"
 TEST_SIZE = 384  # whole scenes, see SyntheticMatting

@@ -12,10 +12,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.checkpoint import load_model, read_checkpoint
-from engine.cli import run
 from engine.config import build, load_config
 from modeling.pretrained import export_huggingface
+from modeling.weights.checkpoint_file import read_checkpoint
+from modeling.weights.loading import load_model
+from runtime.command_line import run
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -12,12 +12,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.errors import InputError
-from data.files import check_outputs
-from engine.checkpoint import load_model, read_checkpoint
-from engine.cli import run
+from data.images.files import check_outputs
 from engine.config import build, load_config
-from engine.onnx_export import LOWEST_OPSET, PRECISIONS, export_onnx
+from engine.onnx.export import LOWEST_OPSET, PRECISIONS, export_onnx
+from modeling.weights.checkpoint_file import read_checkpoint
+from modeling.weights.loading import load_model
+from runtime.command_line import run
+from runtime.errors import InputError
 
 
 def main(arguments: list[str] | None = None) -> None:

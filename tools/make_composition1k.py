@@ -13,17 +13,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.composition1k_builder import (
+from data.preparation.composition1k_builder import (
     BACKGROUNDS_PER_FOREGROUND,
     MANIFEST,
     build_composition1k,
     plan_composition1k,
 )
-from data.errors import InputError
-from data.manifest import read_manifest, verify
-from data.pool import usable_cpus
-from engine.cli import run
-from metrics.names import printable
+from data.preparation.manifest import read_manifest, verify
+from runtime.command_line import run
+from runtime.errors import InputError
+from runtime.pool import usable_cpus
+from runtime.text import printable
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.errors import InputError
 from data.synthetic import write_composition1k_layout, write_dim_layout
-from engine.cli import run
+from runtime.command_line import run
+from runtime.errors import InputError
 
 WRITERS = {"dim": write_dim_layout, "composition1k": write_composition1k_layout}
 

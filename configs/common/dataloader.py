@@ -7,9 +7,9 @@ DINOMATTE_DIM_ROOT and DINOMATTE_COMPOSITION1K_ROOT.
 from detectron2.config import LazyCall as L
 from omegaconf import OmegaConf
 
-from data.composition1k import Composition1k
-from data.dim_dataset import CompositionDataset
-from data.loader import build_train_loader
+from data.testing.composition1k import Composition1k
+from data.training.dim_dataset import CompositionDataset
+from data.training.loader import build_train_loader
 
 dataloader = OmegaConf.create()
 dataloader.train = L(build_train_loader)(

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from data.errors import InputError
+from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN, trimap_from_alpha
+from data.images.trimap_tensors import trimap_to_tensor
 from data.synthetic.photographs import shipped_photographs
 from data.synthetic.scene import Scene, draw_scene, pick_family
-from data.trimap import BACKGROUND, FOREGROUND, UNKNOWN, trimap_from_alpha
-from data.trimap_tensors import trimap_to_tensor
+from runtime.errors import InputError
 
 PHOTOGRAPH_SHARE = {"mixed": 0.5, "textures": 0.0, "photographs": 1.0}
 WHOLE_SCENE_FROM = 384  # pixels; smaller samples are crops of larger scenes

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data.files import write_png
-from data.output_folders import empty_or_own
+from data.images.files import write_png
 from data.synthetic.dataset import SyntheticMatting
+from runtime.output_folders import empty_or_own
 
 DIM_FOLDERS = ("fg", "alpha", "bg")
 COMPOSITION1K_FOLDERS = ("merged", "trimaps", "alpha_copy")

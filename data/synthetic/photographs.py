@@ -13,8 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data.errors import InputError
-from data.files import read_rgb
+from data.images.files import read_rgb
+from runtime.errors import InputError
 
 COLOUR_FILES = (
     "astronaut.png",

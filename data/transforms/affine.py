@@ -5,8 +5,8 @@ from math import cos, radians, sin
 
 import numpy as np
 
-from data.errors import InputError
 from data.transforms.geometry import Size
+from runtime.errors import InputError
 
 
 @dataclass(frozen=True)

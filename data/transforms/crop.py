@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from data.images.trimap import UNKNOWN
 from data.transforms.geometry import Size, nearest_indices
-from data.trimap import UNKNOWN
 
 CANDIDATE_STEP = 4  # crop centres are looked for on every 4th row and column
 MIN_CANDIDATES = 10  # with fewer the crop is anywhere

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.composition1k import Composition1k, MattingFolder
-from data.errors import InputError
-from data.files import IMAGE_SUFFIXES, kind_of, read_rgb, read_trimap
+from data.images.files import IMAGE_SUFFIXES, read_rgb, read_trimap
+from data.testing.composition1k import Composition1k
+from data.testing.matting_folder import MattingFolder
+from runtime.errors import InputError
+from runtime.files import kind_of
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from data.errors import InputError
-from data.files import read_size, write_png
-from data.trimap import UNKNOWN
+from data.images.files import read_size, write_png
+from data.images.trimap import UNKNOWN
 from engine.inference.jobs import Job, Outcome, read_pair
 from engine.inference.predict import Plan, Predictor
+from runtime.errors import InputError
 
 READ_AHEAD = 1  # batches decoded before their turn; each holds image and trimap, 4 bytes a pixel
 WRITE_BEHIND = 1  # batches whose mattes are on their way to the disk

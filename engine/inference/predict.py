@@ -7,15 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from data.allocator import return_freed_memory
-from data.errors import InputError
-from data.trimap import UNKNOWN, fuse_with_trimap
-from data.trimap_tensors import trimap_to_tensor
+from data.images.trimap import UNKNOWN, fuse_with_trimap
+from data.images.trimap_tensors import trimap_to_tensor
 from engine.inference.footprint import Footprint
-from engine.inference.memory import amount_text, free_bytes
 from engine.inference.tiles import predict_in_tiles
 from engine.inference.views import VIEWS, predict_views
-from engine.precision import DTYPES
+from runtime.errors import InputError
+from runtime.memory import amount_text, free_bytes, return_freed_memory
+from runtime.precision import DTYPES
 
 MODES = ("auto", "whole", "reduced", "tiles")
 SCALES = (2, 3, 4, 6, 8)  # of a reduced encoder, the first that fits is taken

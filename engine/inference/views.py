@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from data.trimap_tensors import resize_trimap_tensor
+from data.images.trimap_tensors import resize_trimap_tensor
 
 Predict = Callable[[Tensor, Tensor], Tensor]
 

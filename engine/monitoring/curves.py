@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from detectron2.engine import HookBase
 
-from data.files import replacing
 from engine.monitoring.error_by_share import BINS
 from engine.monitoring.metrics_file import FILE_NAME as METRICS_FILE
 from engine.monitoring.metrics_file import read_metrics
 from engine.monitoring.periods import is_due
 from metrics import METRICS, PAPER_METRICS
+from runtime.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from detectron2.engine import HookBase
 from torch import Tensor
 
-from data.trimap_tensors import quantise_trimap_tensor
+from data.images.trimap_tensors import quantise_trimap_tensor
 
 LARGEST_TILE = 512  # pixels a side; larger crops are shown smaller
 

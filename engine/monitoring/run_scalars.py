@@ -8,9 +8,8 @@ from detectron2.utils import comm
 from torch import nn
 from torch.optim import Optimizer
 
-from data.resident_memory import peak_gib
-from engine.monitoring.memory import peak_gpu_gib
 from engine.monitoring.periods import is_due
+from runtime.memory import peak_gib, peak_gpu_gib
 
 
 class RunScalars(HookBase):

@@ -11,9 +11,9 @@ import torch
 from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
 from omegaconf import DictConfig, ListConfig
 
-from data.errors import InputError
-from data.files import replacing
 from engine.monitoring.metrics_file import new_scalars
+from runtime.errors import InputError
+from runtime.files import replacing
 
 logger = logging.getLogger("dinomatte.monitoring")
 

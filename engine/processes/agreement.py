@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from detectron2.utils import comm
 
-from data.errors import InputError
+from runtime.errors import InputError
 
 Result = TypeVar("Result")
 

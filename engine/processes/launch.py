@@ -30,11 +30,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from detectron2.utils import comm
 
-from data.decoded_cache import close_caches
-from data.errors import InputError
-from engine.cli import MACHINE_ERRORS, one_line, tell
+from data.training.decoded_cache import close_caches
 from engine.processes.rendezvous import JOB, Address, choose_gloo_interface, connect, meet, parse_address, serve
 from engine.processes.watch import LIMIT, Failure, Watch, lost_the_others, mark_done, report_failure, wait_until_done
+from runtime.command_line import MACHINE_ERRORS, one_line, tell
+from runtime.errors import InputError
 
 TIMEOUT = timedelta(minutes=30)  # of one collective operation: a process may evaluate or save that long
 JOIN_TIMEOUT = 600.0  # seconds

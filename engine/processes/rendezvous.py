@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import torch.distributed as dist
 
-from data.errors import InputError
+from runtime.errors import InputError
 
 JOB = "job"  # the session of a job that is started once
 STORE_TIMEOUT = timedelta(seconds=60)

@@ -16,9 +16,9 @@ from typing import NamedTuple, NoReturn
 
 import torch.distributed as dist
 
-from data.decoded_cache import close_caches
-from data.files import discard_unfinished
-from engine.cli import tell
+from data.training.decoded_cache import close_caches
+from runtime.command_line import tell
+from runtime.files import discard_unfinished
 
 INTERVAL = 1.0  # seconds between signs of life
 LIMIT = 30.0  # seconds without one, after which a process counts as lost

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from data.errors import InputError
+from runtime.errors import InputError
 
 WARM_UP = 10  # updates that the average lags behind at first: the first weights must not linger
 

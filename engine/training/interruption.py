@@ -13,8 +13,8 @@ from types import FrameType, TracebackType
 
 from detectron2.utils import comm
 
-from data.decoded_cache import close_caches
-from data.files import discard_unfinished
+from data.training.decoded_cache import close_caches
+from runtime.files import discard_unfinished
 
 SAME_REQUEST = 1.0  # seconds: one Ctrl-C or `kill` of a group reaches a process directly and through its parent
 SO_TIMESTAMPNS = 35  # from linux asm-generic/socket.h; Python has no name for it

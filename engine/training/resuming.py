@@ -17,13 +17,13 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 
-from data.files import replacing
-from engine.checkpoint import MattingCheckpointer
 from engine.monitoring.metrics_file import FILE_NAME as METRICS_FILE
 from engine.monitoring.periods import last_written
 from engine.processes.agreement import from_main_process
+from engine.training.checkpoints import MattingCheckpointer
 from engine.training.interruption import Interruption
 from engine.training.saving import SaveCheckpoints
+from runtime.files import replacing
 
 logger = logging.getLogger("dinomatte.resuming")
 

@@ -13,11 +13,9 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from data.errors import InputError
-from data.scan import require_none
-from engine.checkpoint import MattingCheckpointer
+from data.images.scan import require_none
 from engine.config import build
-from engine.device import resolve_device
+from engine.evaluation.validation import ValidationStopped, validate
 from engine.monitoring import (
     DrawCurves,
     ErrorByUnknownShare,
@@ -28,10 +26,10 @@ from engine.monitoring import (
     build_writers,
     record_environment,
 )
-from engine.precision import Precision
 from engine.processes.agreement import from_main_process
 from engine.processes.sync_batch_norm import synchronise_batch_norms
 from engine.training.averaging import WeightAverage
+from engine.training.checkpoints import MattingCheckpointer
 from engine.training.interruption import Interruption
 from engine.training.muon import MuonAdamW
 from engine.training.resuming import LoggedScalars, continue_log, finish_run, resume_run
@@ -39,8 +37,10 @@ from engine.training.run_folder import claimed, start_logging
 from engine.training.saving import SaveBest, SaveCheckpoints
 from engine.training.settings import RunSettings
 from engine.training.trainer import BadBatchError, MattingTrainer
-from engine.training.validation import ValidationStopped, validate
 from metrics import METRICS, PAPER_METRICS
+from runtime.device import resolve_device
+from runtime.errors import InputError
+from runtime.precision import Precision
 
 logger = logging.getLogger("dinomatte.training")
 

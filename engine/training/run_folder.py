@@ -9,12 +9,12 @@ from pathlib import Path
 from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
-from data.errors import InputError
-from data.files import replacing
-from engine.checkpoint import LAST_CHECKPOINT, run_checkpoints
 from engine.monitoring import close_quietly_at_exit
 from engine.processes.watch import lost_the_others
+from engine.training.checkpoints import LAST_CHECKPOINT, run_checkpoints
 from engine.training.interruption import TrainingInterrupted
+from runtime.errors import InputError
+from runtime.files import replacing
 
 try:
     import fcntl

@@ -7,10 +7,11 @@ from pathlib import Path
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from data.errors import InputError
-from engine.checkpoint import MattingCheckpointer, numbered_checkpoints, read_extra
+from engine.training.checkpoints import MattingCheckpointer, numbered_checkpoints
 from engine.training.interruption import TrainingInterrupted
 from metrics import METRICS, PAPER_METRICS
+from modeling.weights.checkpoint_file import read_extra
+from runtime.errors import InputError
 
 logger = logging.getLogger("dinomatte.saving")
 

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from data.errors import InputError
-from data.trimap_tensors import quantise_trimap_tensor
-from engine.cli import one_line
-from engine.precision import Precision
+from data.images.trimap_tensors import quantise_trimap_tensor
 from engine.training.averaging import WeightAverage
+from runtime.command_line import one_line
+from runtime.errors import InputError
+from runtime.precision import Precision
 
 if TYPE_CHECKING:
     from engine.training.interruption import Interruption

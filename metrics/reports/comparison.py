@@ -6,12 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from data.files import replacing
 from metrics.comparison import Change, Comparison, PairedDifference
 from metrics.image_scores import METRICS, mean_scores
-from metrics.names import printable
 from metrics.reports.saved import SavedReport
 from metrics.reports.scores import format_value, nulled
+from runtime.files import replacing
+from runtime.text import printable
 
 FORMAT_VERSION = 1
 

@@ -13,14 +13,15 @@ from html import escape
 from pathlib import Path, PurePosixPath
 from string import Template
 
-from data.files import images_by_stem, replacing
-from metrics.dataset import Evaluation
+from data.images.files import images_by_stem
+from metrics.folders import Evaluation
 from metrics.image_scores import METRICS
-from metrics.names import natural_order, printable, superscripts
 from metrics.reports.distribution import Distribution, distribution
 from metrics.reports.histogram_svg import histogram_svg
 from metrics.reports.pictures import CasePictures, Picture, Window, error_map, picture_case, png_uri, signed_ramp
 from metrics.reports.scores import SEQUENCE_COLUMNS, format_number, format_value
+from runtime.files import replacing
+from runtime.text import natural_order, printable, superscripts
 
 TEMPLATE_FILE = Path(__file__).with_suffix(".html")
 REGION_WORDS = {"unknown": "unknown: the pixels where the trimap is 128", "whole": "whole: every pixel"}

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from data.errors import InputError
-from data.files import read_gray_exact, read_rgb
-from data.trimap import UNKNOWN, quantise_trimap
+from data.images.files import read_gray_exact, read_rgb
+from data.images.trimap import UNKNOWN, quantise_trimap
 from metrics.matching import Case
+from runtime.errors import InputError
 
 LONG_SIDE = 320  # pixels of an overview
 WINDOW = 128  # side of the crop shown at the file's own resolution

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from metrics.image_scores import METRICS
-from metrics.names import printable, superscripts
+from runtime.text import printable, superscripts
 
 DECIMALS = {"ssim": 4}  # of the printed number; the others have two, as in papers on Composition-1k
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from data.errors import InputError
-from metrics.dataset import REGIONS, Item
+from metrics.folders import REGIONS, Item
 from metrics.image_scores import METRICS
-from metrics.names import name_some, printable
 from metrics.reports.scores import FORMAT_VERSION
+from runtime.errors import InputError
+from runtime.text import name_some, printable
 
 MAX_BYTES = 256 * 1024 * 1024  # some 700,000 images; beyond it a file is no report
 LARGEST = 1e12  # no metric of an image of 4e8 pixels comes near

@@ -7,10 +7,10 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from data.files import replacing
-from metrics.dataset import Evaluation
+from metrics.folders import Evaluation
 from metrics.image_scores import METRICS
-from metrics.names import printable
+from runtime.files import replacing
+from runtime.text import printable
 
 FORMAT_VERSION = 2
 SEQUENCE_COLUMNS = {"dtssd": ("dtSSD (10^-2)", 1), "messddt": ("MESSDdt (10^-3)", 1e3)}

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modeling.checkpointing import checkpointed
-from modeling.decoder import sparse
-from modeling.decoder.bands import decode_in_bands
-from modeling.decoder.folding import fold_norm
-from modeling.decoder.receptive_field import ReceptiveField
+from modeling.activation_checkpointing import checkpointed
+from modeling.decoder.sparse import decode as sparse
+from modeling.decoder.sparse.bands import decode_in_bands
+from modeling.decoder.sparse.folding import fold_norm
+from modeling.decoder.sparse.receptive_field import ReceptiveField
 
 
 class ConvNormReLU(nn.Module):

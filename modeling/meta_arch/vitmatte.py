@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.trimap_tensors import quantise_trimap_tensor
+from data.images.trimap_tensors import quantise_trimap_tensor
 from modeling.colour_prior import ColourPrior
 from modeling.trimap_input import TRIMAP_CHANS, encode_trimap, resize_trimap_channels
 

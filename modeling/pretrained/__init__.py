@@ -3,10 +3,10 @@
 from modeling.pretrained.architecture import ARCHITECTURES, Architecture
 from modeling.pretrained.convert import Conversion, convert
 from modeling.pretrained.convert_file import convert_file
-from modeling.pretrained.dataset import DATASETS
-from modeling.pretrained.export import export_huggingface
-from modeling.pretrained.input_channels import fit_input_channels
+from modeling.pretrained.huggingface_writer import export_huggingface
 from modeling.pretrained.matting_architecture import MattingArchitecture
+from modeling.pretrained.pixel_statistics import DATASETS
+from modeling.weights.input_channels import fit_input_channels
 
 __all__ = [
     "ARCHITECTURES",

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from data.errors import InputError
 from modeling.backbone import DINOV3_VARIANTS, ViT
+from runtime.errors import InputError
 
 PATCH_SIZE = 16
 MAX_DEPTH = 64  # ViT-7B has 40; bounds what a hostile file can ask for

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from data.errors import InputError
 from modeling.backbone.rope import RotaryPositions
 from modeling.pretrained.architecture import Architecture
 from modeling.pretrained.qkv import fold_bias_mask, join_bias, join_weight, read_bias_mask
 from modeling.pretrained.select import describe_keys, is_batch_counter
+from runtime.errors import InputError
 
 _JOINED = re.compile(r"\.attn\.(?:qkv|q|k|v)\.")
 _PERIOD_TOLERANCE = 0.01  # rounding to bfloat16 moves a period by up to 0.4 %

@@ -6,13 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
-from data.errors import InputError
 from modeling.pretrained.architecture import check_requested, read_architecture
 from modeling.pretrained.assemble import assemble
-from modeling.pretrained.dataset import read_pixel_statistics
 from modeling.pretrained.matting_architecture import read_matting_architecture
+from modeling.pretrained.pixel_statistics import read_pixel_statistics
 from modeling.pretrained.report import Report
 from modeling.pretrained.select import select
+from runtime.errors import InputError
 
 FORMAT_VERSION = 1
 TARGET_PREFIX = "backbone."

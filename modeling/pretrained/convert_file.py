@@ -4,10 +4,10 @@ import os
 import re
 from pathlib import Path
 
-from data.errors import InputError
-from modeling.checkpoint_file import write_checkpoint
 from modeling.pretrained.convert import Conversion, convert
-from modeling.pretrained.files import WeightFile, read_weights
+from modeling.pretrained.weight_files import WeightFile, read_weights
+from modeling.weights.checkpoint_file import write_checkpoint
+from runtime.errors import InputError
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth")  # torch.hub's convention: the start of the file's SHA-256
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 
-from data.errors import InputError
+from runtime.errors import InputError
 
 _FIELDS = {
     "i": "(?P<i>0|[1-9][0-9]{0,3})",  # index of a block or layer

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.errors import InputError
 from modeling.decoder import DetailCapture
 from modeling.pretrained.architecture import (
     PATCH_SIZE,
@@ -22,6 +21,7 @@ from modeling.pretrained.architecture import (
     read_position_size,
     tensor_shape,
 )
+from runtime.errors import InputError
 
 MAX_STAGES = 16  # of the decoder; ViTMatte has 3 and 4
 

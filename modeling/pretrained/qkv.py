@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from data.errors import InputError
+from runtime.errors import InputError
 
 
 def join_weight(tensors: Mapping[str, Tensor], block: str, dim: int) -> Tensor:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.errors import InputError
 from modeling.pretrained.layouts import Layout, detect_layout, find_prefix, ignore_reason_outside
+from runtime.errors import InputError
 
 _WRAPPERS = ("teacher", "model", "model_state_dict", "state_dict", "module", "student")  # the first present is taken
 _MAX_NESTING = 3

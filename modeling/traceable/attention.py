@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.errors import InputError
 from modeling.backbone.blocks import Attention
+from runtime.errors import InputError
 
 MASKED = -1e4  # added to a logit: zero weight after the softmax, in float16 too, where -inf would make NaN of 0 * inf
 

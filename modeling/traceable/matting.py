@@ -4,13 +4,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.errors import InputError
-from data.trimap import FOREGROUND_FROM, UNKNOWN_FROM
+from data.images.trimap import FOREGROUND_FROM, UNKNOWN_FROM
 from modeling.backbone import ViT
 from modeling.decoder import DetailCapture
 from modeling.meta_arch import ViTMatte
 from modeling.traceable.backbone import TraceableViT
 from modeling.trimap_input import encode_trimap
+from runtime.errors import InputError
 
 
 class TraceableViTMatte(nn.Module):

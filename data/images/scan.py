@@ -1,0 +1,91 @@
+"""One scan of a training set that names every unusable file before hours are spent on the others."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from data.images.files import images_by_stem, read_rgb, read_size
+from runtime.errors import InputError
+
+SHOWN = 5  # names in a one-line message; the rest is counted
+
+
+def training_set_problems(
+    fg_dir: Path, alpha_dir: Path, bg_dir: Path, decode: bool = True, num_threads: int = 4
+) -> list[str]:
+    """Return one line for each file that training could not use; empty when all is well.
+
+    Reported: a foreground without alpha or the reverse, a file that is not an image or is truncated, and an alpha
+    whose size differs from its foreground's. With `decode=False` only headers are read: quick, but it does not see
+    truncation.
+
+    Raises:
+        InputError: one of the folders does not exist or two of its files share a stem.
+    """
+    backgrounds = images_by_stem(bg_dir, ignore_case=True).values()
+    return [
+        *pair_problems(fg_dir, alpha_dir, decode, num_threads),
+        *unreadable_images(backgrounds, decode, num_threads).values(),
+    ]
+
+
+def pair_problems(image_dir: Path, alpha_dir: Path, decode: bool = True, num_threads: int = 4) -> list[str]:
+    """The lines of `training_set_problems` for a folder of pictures and one of their alphas."""
+    images, alphas = (images_by_stem(folder, ignore_case=True) for folder in (image_dir, alpha_dir))
+    problems = unpaired(images, image_dir, alphas, alpha_dir)
+    unreadable = unreadable_images([*images.values(), *alphas.values()], decode, num_threads)
+    problems += unreadable.values()
+    sound_pairs = [
+        (images[stem], alphas[stem])
+        for stem in sorted(images.keys() & alphas.keys())
+        if images[stem] not in unreadable and alphas[stem] not in unreadable
+    ]
+    return problems + size_mismatches(sound_pairs)
+
+
+def unpaired(first: dict[str, Path], first_dir: Path, second: dict[str, Path], second_dir: Path) -> list[str]:
+    """One line for each stem that only one of two folders holds."""
+    return [f"{path}: {text}" for path, text in partnerless(first, first_dir, second, second_dir).items()]
+
+
+def partnerless(first: dict[str, Path], first_dir: Path, second: dict[str, Path], second_dir: Path) -> dict[Path, str]:
+    """Map each path whose stem only one of two folders holds to what is missing."""
+    alone = {path: f"no image of that name in {second_dir}" for stem, path in first.items() if stem not in second}
+    return alone | {path: f"no image of that name in {first_dir}" for stem, path in second.items() if stem not in first}
+
+
+def unreadable_images(paths: Iterable[Path], decode: bool = True, num_threads: int = 4) -> dict[Path, str]:
+    """Map each path that cannot be read as an image to what is wrong with it."""
+    read = read_rgb if decode else read_size
+
+    def problem(path: Path) -> str | None:
+        try:
+            read(path)
+        except InputError as error:
+            return str(error)
+        return None
+
+    paths = list(paths)
+    with ThreadPoolExecutor(num_threads) as pool:
+        found = zip(paths, pool.map(problem, paths), strict=True)
+        return {path: text for path, text in found if text is not None}
+
+
+def size_mismatches(groups: Iterable[tuple[Path, ...]]) -> list[str]:
+    """One line for each readable file whose size differs from the first of its group."""
+    lines = []
+    for first, *others in groups:
+        height, width = read_size(first)
+        lines += [
+            f"{other}: {other_size[1]} x {other_size[0]} pixels, but {first} has {width} x {height}"
+            for other in others
+            if (other_size := read_size(other)) != (height, width)
+        ]
+    return lines
+
+
+def require_none(problems: list[str], advice: str) -> None:
+    """Raise an InputError of one line naming the first few problems, how many there are, and `advice`."""
+    if problems:
+        more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        raise InputError(f"{'; '.join(problems[:SHOWN])}{more}: {advice}")

@@ -1,0 +1,177 @@
+"""A check of a whole training set: every file decoded, every problem named with its file and its cure."""
+
+import contextlib
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tqdm import tqdm
+
+from data.images.files import IMAGE_SUFFIXES
+from data.images.scan import partnerless
+from data.preparation.findings import (
+    KINDS,
+    NOTE,
+    PROBLEM,
+    Facts,
+    Finding,
+    file_findings,
+    pair_findings,
+    shared_findings,
+)
+from data.preparation.image_facts import inspect_files
+from data.preparation.name_lists import read_names
+from runtime.errors import InputError
+from runtime.files import replacing
+from runtime.pool import outcomes
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What to check: pictures and alphas of equal names, and, for sets that are composed, backgrounds."""
+
+    image_dir: Path
+    alpha_dir: Path
+    bg_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Lists:
+    """Files of names: of pictures and backgrounds that must be there, and of tests, whose files must not be."""
+
+    images: Sequence[Path] = ()
+    backgrounds: Sequence[Path] = ()
+    tests: Sequence[Path] = ()
+
+
+@dataclass
+class Report:
+    """`checked`: how many images, alphas and backgrounds there are; `findings` in the order of folders and names."""
+
+    checked: dict[str, int]
+    findings: list[Finding] = field(default_factory=list)
+
+    def of(self, severity: str) -> list[Finding]:
+        """The findings of one severity."""
+        return [finding for finding in self.findings if finding.severity == severity]
+
+    def counts(self) -> dict[str, int]:
+        """How many findings there are of each kind that occurs, in the order of `KINDS`."""
+        counted = Counter(finding.kind for finding in self.findings)
+        return {kind: counted[kind] for kind in KINDS if counted[kind]}
+
+
+def check_dataset(
+    training_set: TrainingSet,
+    lists: Lists | None = None,
+    crop_size: int = 512,
+    num_workers: int = 1,
+    progress: bool = True,
+) -> Report:
+    """Decode every file of a training set and compare them with each other and with lists.
+
+    Args:
+        crop_size: pixels; smaller pictures are noted. Backgrounds are stretched anyway.
+        num_workers: processes.
+
+    Raises:
+        InputError: a folder or list is missing, or a folder holds no image.
+    """
+    lists = lists or Lists()
+    folders = {"image": training_set.image_dir, "alpha": training_set.alpha_dir, "background": training_set.bg_dir}
+    listed = {role: list_images(folder) for role, folder in folders.items() if folder is not None}
+    files = {role: found for role, (found, _) in listed.items()}
+    findings = [finding for _, same_name in listed.values() for finding in same_name]
+    findings += _listed_findings(files, lists)
+    alone = partnerless(files["image"], folders["image"], files["alpha"], folders["alpha"])
+    findings += [Finding("no-partner", str(path), text) for path, text in alone.items()]
+    facts, unchecked = _inspect(files, num_workers, progress)
+    findings += unchecked
+    known = {role: {stem: path for stem, path in paths.items() if path in facts} for role, paths in files.items()}
+    for role, paths in known.items():
+        for path in paths.values():
+            findings += file_findings(role, path, facts[path], crop_size)
+    findings += pair_findings(known["image"], known["alpha"], facts)
+    findings += shared_findings(known, facts)
+    return Report({role: len(paths) for role, paths in files.items()}, findings)
+
+
+def list_images(folder: str | os.PathLike) -> tuple[dict[str, Path], list[Finding]]:
+    """Map name, lower case and without extension, -> path of every image, and name those that share one.
+
+    Raises:
+        InputError: no such folder, or no image in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder of images, found none")
+    files: dict[str, Path] = {}
+    findings = []
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or path.is_dir():
+            continue
+        first = files.setdefault(path.stem.casefold(), path)
+        if first != path:
+            findings.append(Finding("same-name", str(path), f"{first.name} has the same name"))
+    if not files:
+        raise InputError(f"{folder}: expected images, found none")
+    return files, findings
+
+
+def write_report(path: str | os.PathLike, report: Report) -> None:
+    """Write a report as JSON, whole or not at all."""
+    record = {
+        "checked": report.checked,
+        "problems": len(report.of(PROBLEM)),
+        "notes": len(report.of(NOTE)),
+        "counts": report.counts(),
+        "findings": [
+            {
+                "severity": finding.severity,
+                "kind": finding.kind,
+                "file": finding.file,
+                "text": finding.text,
+                "cure": finding.cure,
+            }
+            for finding in report.findings
+        ],
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+
+def _inspect(files: dict[str, dict[str, Path]], num_workers: int, progress: bool) -> tuple[Facts, list[Finding]]:
+    """The facts of every file, or why it cannot be read; and the files that memory did not suffice for."""
+    tasks = {f"background {stem}": {"background": path} for stem, path in files.get("background", {}).items()}
+    for role in ("image", "alpha"):
+        for stem, path in files[role].items():
+            tasks.setdefault(f"pair {stem}", {})[role] = path
+    facts: Facts = {}
+    unchecked = []
+    results = outcomes(tasks, inspect_files, num_workers, preload=("data.preparation.image_facts",))
+    bar = tqdm(results, "checking", len(tasks), unit="file", disable=None if progress else True)
+    with contextlib.closing(results), bar:
+        for name, result in bar:
+            if isinstance(result, str):
+                unchecked += [Finding("not-checked", str(path), result) for path in tasks[name].values()]
+            else:
+                facts.update((path, result[role]) for role, path in tasks[name].items())
+    return facts, unchecked
+
+
+def _listed_findings(files: dict[str, dict[str, Path]], lists: Lists) -> list[Finding]:
+    """Names on lists without a file, and files that a list of tests names."""
+    findings = []
+    for role, paths in (("image", lists.images), ("background", lists.backgrounds)):
+        for path in paths:
+            missing = [name for name in read_names(path) if Path(name).stem.casefold() not in files.get(role, {})]
+            findings += [Finding("listed-only", str(path), f"{name} is not among the {role}s") for name in missing]
+    for path in lists.tests:
+        tested = {Path(name).stem.casefold() for name in read_names(path)}
+        for role in ("image", "background"):
+            shared = [file for stem, file in files.get(role, {}).items() if stem in tested]
+            findings += [Finding("in-test-list", str(file), f"{path} names it for testing") for file in shared]
+    return findings

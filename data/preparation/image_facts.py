@@ -1,0 +1,142 @@
+"""What one file of a training set is like, from its header and from all of its pixels."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data.images.files import has_deep_channels, is_deep, opened_image, read_gray, read_rgb
+from runtime.errors import InputError
+
+ORIENTATION = 0x0112  # EXIF tag; 1 is upright
+GRAY_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's, of one channel
+SAMPLED = 50_000  # pixels in which the most frequent colours are looked for
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """Of any image.
+
+    Args:
+        size: (height, width), upright.
+        format: as Pillow calls it, "JPEG".
+        mode: as Pillow calls it, "CMYK".
+        orientation: EXIF, 1 for upright.
+        deep: more than 8 bits in a channel.
+        pixels: SHA-256 of what is read from it.
+    """
+
+    size: tuple[int, int]
+    format: str
+    mode: str
+    orientation: int
+    deep: bool
+    pixels: str
+
+
+@dataclass(frozen=True)
+class PhotographFacts(ImageFacts):
+    """`two_colours`: share of the visible pixels that have one of the two most frequent colours, 0..1."""
+
+    two_colours: float
+
+
+@dataclass(frozen=True)
+class AlphaFacts(ImageFacts):
+    """Of a matte.
+
+    Args:
+        lowest, highest: of its levels, 0..255.
+        soft: share of pixels between 0 and 255.
+        ringing: share of pixels one or two levels from 0 or 255, and not there.
+        gray: whether its colour channels are equal.
+        opaque: whether it has no transparency of its own.
+    """
+
+    lowest: int
+    highest: int
+    soft: float
+    ringing: float
+    gray: bool
+    opaque: bool
+
+
+def inspect_files(files: Mapping[str, Path]) -> dict[str, ImageFacts | str]:
+    """Decode the files that belong together: "alpha" and "image" (either may be missing), or others.
+
+    Returns:
+        For each key the facts, or why the file cannot be read.
+    """
+    facts: dict[str, ImageFacts | str] = {}
+    alpha = None
+    if "alpha" in files:
+        facts["alpha"], alpha = _attempt(_inspect_alpha, files["alpha"])
+    for key, path in files.items():
+        if key != "alpha":
+            facts[key], _ = _attempt(lambda path: _inspect_photograph(path, alpha), path)
+    return facts
+
+
+def _attempt(inspect, path: Path) -> tuple[ImageFacts | str, np.ndarray | None]:
+    try:
+        return inspect(path)
+    except InputError as error:
+        return str(error), None
+
+
+def _inspect_photograph(path: Path, alpha: np.ndarray | None) -> tuple[PhotographFacts, np.ndarray]:
+    image = read_rgb(path)
+    visible = image[alpha > 0] if alpha is not None and alpha.shape == image.shape[:2] else image.reshape(-1, 3)
+    return PhotographFacts(**_header(path, image), two_colours=_share_of_two_colours(visible)), image
+
+
+def _inspect_alpha(path: Path) -> tuple[AlphaFacts, np.ndarray]:
+    alpha = read_gray(path)
+    counts = np.bincount(alpha.ravel(), minlength=256) / alpha.size
+    header = _header(path, alpha)
+    gray, opaque = (True, True) if header["mode"] in GRAY_MODES else _channels_agree(path)
+    levels = np.flatnonzero(counts)
+    facts = AlphaFacts(
+        **header,
+        lowest=int(levels[0]),
+        highest=int(levels[-1]),
+        soft=float(counts[1:255].sum()),
+        ringing=float(counts[[1, 2, 253, 254]].sum()),
+        gray=gray,
+        opaque=opaque,
+    )
+    return facts, alpha
+
+
+def _header(path: Path, pixels: np.ndarray) -> dict:
+    with opened_image(path, decode=False) as image:
+        orientation = Image.Image.getexif(image).get(ORIENTATION, 1)
+        return {
+            "size": pixels.shape[:2],
+            "format": image.format or "",
+            "mode": image.mode,
+            "orientation": orientation if orientation in range(1, 9) else 1,
+            "deep": is_deep(image) or has_deep_channels(path),
+            "pixels": hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest(),
+        }
+
+
+def _channels_agree(path: Path) -> tuple[bool, bool]:
+    """Whether the colour channels of a file are equal, and whether it is opaque."""
+    with opened_image(path) as image:
+        channels = np.asarray(image.convert("RGBA"))
+    return bool((channels[..., :3] == channels[..., :1]).all()), bool((channels[..., 3] == 255).all())
+
+
+def _share_of_two_colours(colours: np.ndarray) -> float:
+    """The share of the two most frequent of (N, 3) uint8 colours, 0 for none; they are looked for in a sample."""
+    if not len(colours):
+        return 0.0
+    red, green, blue = colours.astype(np.uint32).T
+    packed = (red << 16) | (green << 8) | blue
+    values, counts = np.unique(packed[:: -(-len(packed) // SAMPLED)], return_counts=True)
+    first, second = values[np.argsort(counts)[[-1, -min(2, len(values))]]]
+    return float(((packed == first) | (packed == second)).mean())

@@ -1,0 +1,1 @@
+"""Test sets: folders of photographs with trimaps and mattes, Composition-1k."""

@@ -1,0 +1,92 @@
+"""Folders of photographs with trimaps and mattes of the same names."""
+
+import os
+from pathlib import Path
+
+from data.images.files import images_by_stem, read_gray, read_rgb, read_trimap
+from data.images.scan import require_none, size_mismatches, unpaired, unreadable_images
+from runtime.errors import InputError
+
+
+class MattingFolder:
+    """Photographs, their trimaps and, where known, their mattes, matched by name without extension.
+
+    Constructing it touches no disk; the folders are listed at first use, sorted by name.
+
+    Args:
+        image_dir, trimap_dir: folders of images in any format `data.images.files` reads.
+        alpha_dir: folder of true mattes, or None where there are none: `alpha` is then None.
+        allow_extra: whether trimaps and mattes of images that are not there are ignored or an error.
+    """
+
+    def __init__(
+        self,
+        image_dir: str | os.PathLike,
+        trimap_dir: str | os.PathLike,
+        alpha_dir: str | os.PathLike | None = None,
+        allow_extra: bool = True,
+    ):
+        self.image_dir, self.trimap_dir = Path(image_dir), Path(trimap_dir)
+        self.alpha_dir = None if alpha_dir is None else Path(alpha_dir)
+        self.allow_extra = allow_extra
+        self.listed: list[dict[str, Path]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.files())
+
+    def __getitem__(self, index: int) -> dict:
+        """Return item `index`, in the order of names.
+
+        Returns:
+            name: without extension.
+            image: (H, W, 3) uint8 RGB.
+            trimap: (H, W) uint8 of 0, 128 and 255.
+            alpha: (H, W) uint8, or None without `alpha_dir`.
+
+        Raises:
+            InputError: an unreadable file, or sizes that differ from the image's.
+        """
+        files = self.files()[index]
+        item = {
+            "name": files["image"].stem,
+            "image": read_rgb(files["image"]),
+            "trimap": read_trimap(files["trimap"]),
+            "alpha": read_gray(files["alpha"]) if "alpha" in files else None,
+        }
+        for part in list(files)[1:]:
+            if item[part].shape != item["image"].shape[:2]:
+                raise InputError(size_mismatches([(files["image"], files[part])])[0])
+        return item
+
+    def files(self) -> list[dict[str, Path]]:
+        """The paths of every item: image, trimap and, with `alpha_dir`, alpha.
+
+        Raises:
+            InputError: a folder is missing or holds no image, or partners are missing; the first few are named.
+        """
+        if self.listed is None:
+            self.listed = self._list_files()
+        return self.listed
+
+    def problems(self) -> list[str]:
+        """One line for each file that is not an image or differs in size, from the headers only."""
+        items = [tuple(files.values()) for files in self.files()]
+        unreadable = unreadable_images([path for item in items for path in item], decode=False)
+        return [*unreadable.values(), *size_mismatches(i for i in items if not unreadable.keys() & set(i))]
+
+    def _list_files(self) -> list[dict[str, Path]]:
+        folders = {"image": self.image_dir, "trimap": self.trimap_dir}
+        if self.alpha_dir is not None:
+            folders["alpha"] = self.alpha_dir
+        found = {part: images_by_stem(folder, ignore_case=True) for part, folder in folders.items()}
+        images = found["image"]
+        if not images:
+            raise InputError(f"{self.image_dir}: expected images, found none")
+        missing = []
+        for part in list(folders)[1:]:
+            partners = found[part]
+            if self.allow_extra:
+                partners = {stem: path for stem, path in partners.items() if stem in images}
+            missing += unpaired(images, self.image_dir, partners, folders[part])
+        require_none(missing, "names must agree but for the extension; add or remove files")
+        return [{part: paths[stem] for part, paths in found.items()} for stem in images]

@@ -1,0 +1,1 @@
+"""Training sets: the Deep Image Matting recipe, folders of photographs, mixtures, and the loader."""

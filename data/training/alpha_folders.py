@@ -1,0 +1,166 @@
+"""Training samples from photographs that lie beside their alphas: P3M-10k, AM-2k, AIM-500 and folders like them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.images.scan import pair_problems
+from data.images.trimap_tensors import trimap_to_tensor
+from data.training.alpha_layouts import LAYOUTS, find_folders
+from data.training.dim_dataset import read_layer, snapped_levels
+from data.training.dim_recipe import DIM_AFFINE, DimDraw, DimRecipe, Layer, draw_sample, place_crop
+from data.training.repeatable import LAYERS, RepeatableDataset
+from data.transforms import AffineRange, jitter_colour, read_through
+from data.transforms.geometry import Size
+from runtime.errors import InputError
+
+MIRRORED = cv2.BORDER_REFLECT_101  # image and alpha alike, so that what comes in from outside is a composite too
+
+
+class AlphaFolderDataset(RepeatableDataset):
+    """Crops of photographs with the alpha of what they show, their trimaps made on the fly.
+
+    A photograph is its own composite: nothing is laid behind it. The other steps are those of
+    `CompositionDataset`: squeeze, affine, trimap, crop centred on an unknown pixel, colour (here of the whole picture).
+    What the affine brings in from outside is the mirrored photograph, with its mirrored alpha.
+    Position epoch * samples_per_epoch + index walks through the photographs in order.
+
+    Args:
+        root: folder holding the folders that `layout` names.
+        layout: one of `data.training.alpha_layouts.LAYOUTS`; None where `image_dir` and `alpha_dir` are given.
+        image_dir, alpha_dir: the folders, of equal names without extension, instead of root and layout.
+        samples_per_epoch: nominal length.
+        alpha_snap: alpha this close to 0 or 1 becomes 0 or 1 on reading, e.g. 2 / 255 against JPEG noise.
+        seed: of all samples, 0 or more.
+        on_bad: "error" raises for a file that cannot be used; "skip" warns and draws other files instead.
+        return_layers: whether samples have `fg` and `bg`.
+        crop_size, trimap_erosion, trimap_size, resize640_prob, affine, interpolation, colour_jitter: see
+            `data.training.dim_recipe.DimRecipe`.
+
+    Raises:
+        InputError: a setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike | None = None,
+        layout: str | None = None,
+        image_dir: str | os.PathLike | None = None,
+        alpha_dir: str | os.PathLike | None = None,
+        samples_per_epoch: int = 10_000,
+        crop_size: int = 512,
+        trimap_erosion: tuple[int, int] = (1, 29),
+        trimap_size: int | None = 640,
+        resize640_prob: float = 0.25,
+        affine: AffineRange | None = DIM_AFFINE,
+        interpolation: str = "random",
+        colour_jitter: bool = True,
+        alpha_snap: float = 0.0,
+        seed: int = 0,
+        on_bad: str = "error",
+        return_layers: bool = False,
+    ):
+        super().__init__(samples_per_epoch, seed, on_bad)
+        self.recipe = DimRecipe(
+            crop_size=crop_size,
+            trimap_erosion=tuple(trimap_erosion),
+            trimap_size=trimap_size,
+            double_foreground_prob=0.0,
+            resize640_prob=resize640_prob,
+            affine=affine,
+            interpolation=interpolation,
+            colour_jitter=colour_jitter,
+        )
+        if layout is not None and layout not in LAYOUTS:
+            raise InputError(f"layout: expected one of {', '.join(LAYOUTS)}, or none, got {layout!r}")
+        self.root, self.layout, self.image_dir, self.alpha_dir = root, layout, image_dir, alpha_dir
+        self.alpha_levels = snapped_levels(alpha_snap)
+        self.return_layers = return_layers
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str]:
+        """Return sample `index` (epoch 0) or (epoch, index), with the keys of `CompositionDataset`'s.
+
+        Returns:
+            image: (3, S, S) float32 RGB in [0, 1], not normalised.
+            fg, bg: with `return_layers`, the image again: the true ones are not known, and image = alpha fg +
+                (1 - alpha) bg still holds.
+            alpha: (1, S, S) float32 in [0, 1].
+            trimap: (1, S, S) float32 of 0, 0.5 and 1.
+            name: the photograph's name without extension.
+
+        Raises:
+            IndexError: index outside 0 .. len - 1.
+            InputError: no usable folders, or a bad file (see `on_bad`).
+        """
+        return super().__getitem__(key)
+
+    def problems(self, decode: bool = True) -> list[str]:
+        """Scan both folders once and return one line per unusable file, as `data.images.scan.pair_problems`."""
+        return pair_problems(*self.folders(), decode=decode)
+
+    def folders(self) -> tuple[Path, Path]:
+        """The folders of images and of alphas.
+
+        Raises:
+            InputError: too little was given to tell them, or there are none.
+        """
+        return find_folders(self.root, self.layout, self.image_dir, self.alpha_dir)
+
+    def _list_files(self) -> "_Pairs":
+        image_dir, alpha_dir = self.folders()
+        pairs = self.pairs_by_name(image_dir, alpha_dir, "image")
+        if not pairs:
+            raise InputError(f"{image_dir}, {alpha_dir}: expected images and alphas of the same names, found none")
+        return _Pairs(pairs, f"{image_dir}, {alpha_dir}")
+
+    def _sample(self, files: "_Pairs", epoch: int, index: int, attempt: int) -> dict[str, Tensor | str]:
+        rng = self.generator(epoch, index, attempt)
+        drawn = draw_sample(self.recipe, rng)
+        random_pair = rng.integers(len(files.pairs))  # drawn whether needed or not
+        pair = files.pairs[random_pair if attempt else (epoch * len(self) + index) % len(files.pairs)]
+        image, alpha, trimap = crop_photograph(read_layer(*pair, self.alpha_levels), drawn, self.recipe)
+        colours = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return {
+            "image": colours,
+            **({name: colours.clone() for name in LAYERS} if self.return_layers else {}),
+            "alpha": torch.from_numpy(alpha[None]),
+            "trimap": trimap_to_tensor(trimap),
+            "name": pair[0].stem,
+        }
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """(image, alpha) paths, and where they lie."""
+
+    pairs: Sequence[tuple[Path, Path]]
+    folders: str
+
+
+def crop_photograph(photograph: Layer, drawn: DimDraw, recipe: DimRecipe) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Make the crop that `drawn` describes of a photograph and its alpha.
+
+    Args:
+        photograph: `fg` is the whole photograph.
+
+    Returns:
+        image (S, S, 3) float32 RGB and alpha (S, S) float32 in [0, 1]; trimap (S, S) uint8 of 0, 128 and 255.
+    """
+    whole_alpha = photograph.alpha.astype(np.float32)
+
+    def read_alpha(pixel_map: np.ndarray, size: Size) -> np.ndarray:
+        levels = read_through(whole_alpha, pixel_map, size, drawn.interpolation_alpha, MIRRORED)
+        return np.clip(levels / np.float32(255), 0, 1)
+
+    place = place_crop(read_alpha, photograph.size, drawn, recipe)
+    size = (recipe.crop_size, recipe.crop_size)
+    image = read_through(photograph.fg, place.to_layer, size, drawn.interpolation_fg, MIRRORED) / np.float32(255)
+    if recipe.colour_jitter:
+        image = jitter_colour(image, np.ones(size, np.float32), drawn.jitter)
+    return image, read_alpha(place.to_layer, size), place.trimap

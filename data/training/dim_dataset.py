@@ -1,0 +1,225 @@
+"""Training samples composed from foregrounds, alphas and backgrounds on disk (Deep Image Matting and its like)."""
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from data.images.files import images_by_stem, read_gray, read_rgb
+from data.images.reduced_decode import read_rgb_reduced
+from data.images.scan import training_set_problems
+from data.images.trimap import FOREGROUND, UNKNOWN
+from data.training.decoded_cache import DecodedCache
+from data.training.dim_recipe import DIM_AFFINE, Crop, DimDraw, DimRecipe, Layer, canvas_size, draw_sample, make_crop
+from data.training.repeatable import RepeatableDataset
+from data.transforms import AffineRange
+from runtime.errors import InputError
+
+TRIMAP_LEVELS = np.float32([0] * UNKNOWN + [0.5] * (FOREGROUND - UNKNOWN) + [1])  # of 0, 128, 255
+ROOT_VARIABLE = "DINOMATTE_DIM_ROOT"  # environment variable that gives the root where the config does not
+
+
+class CompositionDataset(RepeatableDataset):
+    """Endlessly varied composites: sample (epoch, index) is a pure function of the files, `seed`, epoch and index.
+
+    Constructing it touches no disk; the folders are listed at the first sample, sorted by name. Foreground and
+    alpha are paired by name without extension. Position epoch * samples_per_epoch + index walks through the
+    backgrounds in order, so that over the epochs each is used equally often; under "modulo" pairing a background
+    always meets the same first foreground, as in the public recipe.
+
+    Args:
+        root: folder holding `fg`, `alpha` and `bg`; None takes the environment variable DINOMATTE_DIM_ROOT.
+        fg_dir, alpha_dir, bg_dir: folders to use instead of those under `root`.
+        samples_per_epoch: nominal length; 43100 is DIM's 431 foregrounds x 100.
+        pairing: "modulo" or "random" choice of the first foreground.
+        alpha_snap: alpha this close to 0 or 1 becomes 0 or 1 on reading, e.g. 2 / 255 against JPEG noise.
+        seed: of all samples, 0 or more.
+        on_bad: "error" raises for a file that cannot be used; "skip" warns and draws other files instead.
+        return_layers: whether samples have `fg` and `bg`.
+        cache: how much of decoded foregrounds and alphas is kept in shared memory, see
+            `data.training.decoded_cache.DecodedCache`; samples do not depend on it.
+        reduced_decode: decode large JPEG backgrounds at 1/2, 1/4 or 1/8 where that is no smaller than the canvas.
+        crop_size, trimap_erosion, trimap_size, double_foreground_prob, double_foreground, resize640_prob, affine,
+            interpolation, colour_jitter: see `data.training.dim_recipe.DimRecipe`.
+
+    Raises:
+        InputError: a setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike | None = None,
+        fg_dir: str | os.PathLike | None = None,
+        alpha_dir: str | os.PathLike | None = None,
+        bg_dir: str | os.PathLike | None = None,
+        samples_per_epoch: int = 43100,
+        crop_size: int = 512,
+        trimap_erosion: tuple[int, int] = (1, 29),
+        trimap_size: int | None = 640,
+        double_foreground_prob: float = 0.5,
+        double_foreground: str = "legacy",
+        resize640_prob: float = 0.25,
+        affine: AffineRange | None = DIM_AFFINE,
+        interpolation: str = "random",
+        colour_jitter: bool = True,
+        pairing: str = "modulo",
+        alpha_snap: float = 0.0,
+        seed: int = 0,
+        on_bad: str = "error",
+        return_layers: bool = False,
+        cache: str | int | None = "auto",
+        reduced_decode: bool = False,
+    ):
+        super().__init__(samples_per_epoch, seed, on_bad)
+        self.recipe = DimRecipe(
+            crop_size=crop_size,
+            trimap_erosion=tuple(trimap_erosion),
+            trimap_size=trimap_size,
+            double_foreground_prob=double_foreground_prob,
+            double_foreground=double_foreground,
+            resize640_prob=resize640_prob,
+            affine=affine,
+            interpolation=interpolation,
+            colour_jitter=colour_jitter,
+        )
+        if pairing not in ("modulo", "random"):
+            raise InputError(f"pairing: expected modulo or random, got {pairing!r}")
+        self.root, self.fg_dir, self.alpha_dir, self.bg_dir = root, fg_dir, alpha_dir, bg_dir
+        self.pairing = pairing
+        self.alpha_levels = snapped_levels(alpha_snap)
+        self.return_layers, self.reduced_decode = return_layers, reduced_decode
+        self.cache = DecodedCache(cache)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str | int]:
+        """Return sample `index` (epoch 0) or (epoch, index).
+
+        Returns:
+            image: (3, S, S) float32 RGB in [0, 1], not normalised.
+            fg, bg: with `return_layers`, (3, S, S) too; image = alpha fg + (1 - alpha) bg.
+            alpha: (1, S, S) float32 in [0, 1].
+            trimap: (1, S, S) float32 of 0, 0.5 and 1.
+            name: the foreground's name without extension.
+            redrawn: with `on_bad="skip"`, how many draws met unusable files before this one.
+
+        Raises:
+            IndexError: index outside 0 .. len - 1.
+            InputError: no usable folders, or a bad file (see `on_bad`).
+        """
+        return super().__getitem__(key)
+
+    def problems(self, decode: bool = True) -> list[str]:
+        """Scan the whole set once and return one line per unusable file, as `training_set_problems`."""
+        return training_set_problems(*self._folders(), decode=decode)
+
+    def _sample(self, files: "_Files", epoch: int, index: int, attempt: int) -> dict[str, Tensor | str]:
+        rng = self.generator(epoch, index, attempt)
+        drawn = draw_sample(self.recipe, rng)
+        # drawn whether needed or not, so that a setting changes only what it names
+        random_fg, random_second = rng.integers(len(files.pairs), size=2)
+        random_bg = rng.integers(len(files.backgrounds))
+        bg_index = random_bg if attempt else (epoch * len(self) + index) % len(files.backgrounds)
+        fg_index = bg_index % len(files.pairs) if self.pairing == "modulo" and not attempt else random_fg
+
+        layer = self._read_layer(*files.pairs[fg_index])
+        second = self._read_layer(*files.pairs[random_second]) if drawn.double_foreground else None
+        background = self._read_background(files.backgrounds[bg_index], layer, drawn)
+        crop = make_crop(layer, second, background, drawn, self.recipe, self.return_layers)
+        return {**_to_tensors(crop), "name": files.pairs[fg_index][0].stem}
+
+    def _read_layer(self, fg_path: Path, alpha_path: Path) -> Layer:
+        return read_layer(fg_path, alpha_path, self.alpha_levels, self.cache)
+
+    def _read_background(self, path: Path, layer: Layer, drawn: DimDraw) -> np.ndarray:
+        if not self.reduced_decode:
+            return read_rgb(path)
+        return read_rgb_reduced(path, canvas_size(layer.size, drawn, self.recipe))
+
+    def _folders(self) -> tuple[Path, Path, Path]:
+        root = self.root or os.environ.get(ROOT_VARIABLE)
+        folders = {"fg": self.fg_dir, "alpha": self.alpha_dir, "bg": self.bg_dir}
+        if not root and not all(folders.values()):
+            raise InputError(
+                "no training data: set dataloader.train.dataset.root, or the environment variable "
+                f"{ROOT_VARIABLE}, to a folder holding fg, alpha and bg (docs/data.md)"
+            )
+        fg_dir, alpha_dir, bg_dir = (Path(given or Path(root) / name) for name, given in folders.items())
+        for folder in (fg_dir, alpha_dir, bg_dir):
+            if not folder.is_dir():
+                raise InputError(
+                    f"{folder}: no such folder; training data is a folder holding fg, alpha and bg, given as "
+                    f"dataloader.train.dataset.root or {ROOT_VARIABLE}"
+                )
+        return fg_dir, alpha_dir, bg_dir
+
+    def _list_files(self) -> "_Files":
+        fg_dir, alpha_dir, bg_dir = self._folders()
+        return _Files(
+            pairs=self.pairs_by_name(fg_dir, alpha_dir, "foreground"),
+            backgrounds=list(images_by_stem(bg_dir, ignore_case=True).values()),
+            folders=(fg_dir, alpha_dir, bg_dir),
+        )
+
+
+class _Files:
+    """The listed folders: (foreground, alpha) paths and background paths, neither empty."""
+
+    def __init__(self, pairs: list[tuple[Path, Path]], backgrounds: list[Path], folders: tuple[Path, Path, Path]):
+        fg_dir, alpha_dir, bg_dir = folders
+        if not pairs:
+            raise InputError(f"{fg_dir}, {alpha_dir}: expected foregrounds and alphas of the same names, found none")
+        if not backgrounds:
+            raise InputError(f"{bg_dir}: expected background photographs, found none")
+        self.pairs, self.backgrounds = pairs, backgrounds
+        self.folders = f"{fg_dir}, {alpha_dir}, {bg_dir}"
+
+
+def read_layer(
+    fg_path: Path, alpha_path: Path, alpha_levels: np.ndarray | None = None, cache: DecodedCache | None = None
+) -> Layer:
+    """Read colours and alpha of one size; `alpha_levels` (256,) uint8 replaces the levels of alpha.
+
+    Both are read through `cache` where one is given, and may then be read-only.
+
+    Raises:
+        InputError: an unreadable file, or sizes that differ.
+    """
+    if cache is None:
+        fg, alpha = read_rgb(fg_path), read_gray(alpha_path)
+    else:
+        fg, alpha = cache.read(fg_path, read_rgb), cache.read(alpha_path, read_gray)
+    if fg.shape[:2] != alpha.shape:
+        raise InputError(
+            f"{alpha_path}: {alpha.shape[1]} x {alpha.shape[0]} pixels, but its picture {fg_path} has "
+            f"{fg.shape[1]} x {fg.shape[0]}"
+        )
+    return Layer(fg, alpha if alpha_levels is None else alpha_levels[alpha])
+
+
+def snapped_levels(alpha_snap: float) -> np.ndarray | None:
+    """Lookup table of the 256 levels, those within `alpha_snap` of 0 and 1 moved there; None when none moves.
+
+    Raises:
+        InputError: not 0 <= alpha_snap < 0.5.
+    """
+    if not 0 <= alpha_snap < 0.5:
+        raise InputError(f"expected 0 <= alpha_snap < 0.5, got {alpha_snap}")
+    reach = int(alpha_snap * 255 + 1e-6)  # 2 / 255 means two levels in spite of rounding
+    if reach == 0:
+        return None
+    levels = np.arange(256, dtype=np.uint8)
+    levels[: reach + 1] = 0
+    levels[255 - reach :] = 255
+    return levels
+
+
+def _to_tensors(crop: Crop) -> dict[str, Tensor]:
+    colours = {"image": crop.image, "fg": crop.fg, "bg": crop.bg}
+    planes = {name: np.ascontiguousarray(c.transpose(2, 0, 1)) for name, c in colours.items() if c is not None}
+    return {
+        **{name: torch.from_numpy(colour) for name, colour in planes.items()},
+        "alpha": torch.from_numpy(crop.alpha[None]),
+        "trimap": torch.from_numpy(cv2.LUT(crop.trimap, TRIMAP_LEVELS)[None]),
+    }

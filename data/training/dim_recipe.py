@@ -1,0 +1,360 @@
+"""The Deep Image Matting training recipe: from decoded layers to one crop.
+
+The steps and their order are those of the public loader (Yaoyi-Li/GCA-Matting, then hustvl/ViTMatte), but every
+random number is drawn first and the resizes, the affine transform, the enlargement and the crop are composed into
+one pixel map per layer, so that only pixels of the crop are ever resampled. docs/data.md lists what that changes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from data.images.trimap import trimap_from_alpha
+from data.transforms import (
+    CANDIDATE_STEP,
+    Affine,
+    AffineRange,
+    ColourJitter,
+    LanczosAlpha,
+    affine_for,
+    affine_map,
+    cell_range,
+    centre_range,
+    choose_corner,
+    composite_planes,
+    crop_map,
+    crop_trimap,
+    draw_affine,
+    draw_colour_jitter,
+    draw_interpolation,
+    enlarged_size,
+    jitter_colour,
+    join_alphas,
+    join_foregrounds_exact,
+    join_foregrounds_legacy,
+    leaves_background,
+    read_stretched,
+    read_through,
+    read_where,
+    resize_map,
+)
+from data.transforms.geometry import Size
+from data.transforms.interpolation import MODES
+from runtime.errors import InputError
+
+SQUARE: Size = (640, 640)  # what a quarter of the foregrounds are squeezed to, their proportions lost
+DIM_AFFINE = AffineRange()
+
+
+@dataclass(frozen=True)
+class DimRecipe:
+    """The recipe's settings; the defaults are the public recipe.
+
+    Args:
+        crop_size: side of the training crop, pixels.
+        trimap_erosion: smallest and largest side of the ellipses that erode the known regions, pixels.
+        trimap_size: side of the square on which the trimap is made, or None for the foreground's own size.
+        double_foreground_prob: how often a second foreground is laid behind the first.
+        double_foreground: "legacy" or "exact" colour of the two (data/transforms/composite.py).
+        resize640_prob: how often the foreground is first squeezed to 640 x 640.
+        affine: ranges of the affine transform, or None to leave it out.
+        interpolation: "random" kernel per layer, or "linear".
+        colour_jitter: whether hue, saturation and value of the foreground are jittered.
+
+    Raises:
+        InputError: a setting is out of its range.
+    """
+
+    crop_size: int = 512
+    trimap_erosion: tuple[int, int] = (1, 29)
+    trimap_size: int | None = 640
+    double_foreground_prob: float = 0.5
+    double_foreground: str = "legacy"
+    resize640_prob: float = 0.25
+    affine: AffineRange | None = DIM_AFFINE
+    interpolation: str = "random"
+    colour_jitter: bool = True
+
+    def __post_init__(self):
+        smallest, largest = self.trimap_erosion
+        if not 1 <= smallest <= largest:
+            raise InputError(f"trimap_erosion: expected 1 <= smallest <= largest, got {self.trimap_erosion}")
+        if self.crop_size < 1 or (self.trimap_size is not None and self.trimap_size < 1):
+            raise InputError(f"crop_size and trimap_size: expected 1 or more, got {self.crop_size}, {self.trimap_size}")
+        for name in ("double_foreground_prob", "resize640_prob"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"{name}: expected a probability, got {getattr(self, name)}")
+        _check_choice("double_foreground", self.double_foreground, ("legacy", "exact"))
+        _check_choice("interpolation", self.interpolation, MODES)
+
+
+@dataclass(frozen=True)
+class DimDraw:
+    """Every random number of one sample but the choice of files; interpolations are OpenCV flags."""
+
+    double_foreground: bool
+    squeeze: bool
+    affine: Affine
+    foreground_erosion: int
+    background_erosion: int
+    crop: tuple[float, float]
+    jitter: ColourJitter
+    interpolation_fg: int
+    interpolation_alpha: int
+    interpolation_fg2: int
+    interpolation_alpha2: int
+    interpolation_bg: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A foreground as it lies on disk: `fg` (H, W, 3) uint8 RGB and `alpha` (H, W) uint8."""
+
+    fg: np.ndarray
+    alpha: np.ndarray
+
+    @property
+    def size(self) -> Size:
+        return self.alpha.shape
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One training crop: `image`, `fg`, `bg` (S, S, 3) float32 RGB and `alpha` (S, S) float32 in [0, 1]; `trimap`
+    (S, S) uint8 of 0, 128 and 255. `fg` and `bg` are None where they were not asked for.
+
+    The colours are views of (3, S, S) memory, so that turning them into tensors copies nothing."""
+
+    image: np.ndarray
+    fg: np.ndarray | None
+    bg: np.ndarray | None
+    alpha: np.ndarray
+    trimap: np.ndarray
+
+
+def draw_sample(recipe: DimRecipe, rng: np.random.Generator) -> DimDraw:
+    """Draw all random numbers of one sample. How many are drawn does not depend on the settings."""
+    smallest, largest = recipe.trimap_erosion
+    return DimDraw(
+        double_foreground=bool(rng.random() < recipe.double_foreground_prob),
+        squeeze=bool(rng.random() < recipe.resize640_prob),
+        affine=draw_affine(rng, recipe.affine or DIM_AFFINE),
+        foreground_erosion=int(rng.integers(smallest, largest + 1)),
+        background_erosion=int(rng.integers(smallest, largest + 1)),
+        crop=(rng.random(), rng.random()),
+        jitter=draw_colour_jitter(rng),
+        interpolation_fg=draw_interpolation(rng, recipe.interpolation),
+        interpolation_alpha=draw_interpolation(rng, recipe.interpolation),
+        interpolation_fg2=draw_interpolation(rng, recipe.interpolation),
+        interpolation_alpha2=draw_interpolation(rng, recipe.interpolation),
+        interpolation_bg=draw_interpolation(rng, recipe.interpolation),
+    )
+
+
+def make_crop(
+    layer: Layer,
+    second: Layer | None,
+    background: np.ndarray,
+    drawn: DimDraw,
+    recipe: DimRecipe,
+    return_layers: bool = True,
+) -> Crop:
+    """Make the crop that `drawn` describes.
+
+    Args:
+        layer: the foreground.
+        second: a foreground to lay behind it, or None. It is left out where the two would cover everything.
+        background: (H, W, 3) uint8 RGB of any size; it is stretched to the foreground's canvas.
+        return_layers: whether the crop has `fg` and `bg`; without them, costly kernels are computed only at the pixels
+            that show. The rest of the crop is the same to the bit.
+    """
+    if second is not None and not leaves_background(layer.alpha, second.alpha):
+        second = None
+    alphas = _Alphas(layer, second, drawn)
+    place = place_crop(lambda pixel_map, size: alphas.read(pixel_map, size)[0], layer.size, drawn, recipe)
+    crop_size = (recipe.crop_size, recipe.crop_size)
+
+    alpha, layer_alphas = alphas.read(place.to_layer, crop_size)
+    colours = _Colours(layer, second, drawn, everywhere=return_layers)
+    fg = colours.read(place.to_layer, layer_alphas, recipe.double_foreground)
+    if recipe.colour_jitter:
+        fg = jitter_colour(fg, alpha, drawn.jitter)
+    bg = read_stretched(background, place.canvas, place.corner, crop_size, drawn.interpolation_bg)
+    fg, bg = _planes(fg), _planes(bg)
+    image = composite_planes(fg, bg, alpha, out=None if return_layers else fg)
+    image, fg, bg = (planes.transpose(1, 2, 0) for planes in (image, fg, bg))
+    return Crop(image, fg if return_layers else None, bg if return_layers else None, alpha, place.trimap)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a crop lies: the window at `corner` (top, left) of `canvas`.
+
+    Args:
+        to_layer: pixel map from the crop into the layer as it lies on disk.
+        canvas: the layer's size after squeeze and enlargement.
+        trimap: (S, S) uint8 of 0, 128 and 255, of the crop.
+    """
+
+    to_layer: np.ndarray
+    canvas: Size
+    corner: tuple[int, int]
+    trimap: np.ndarray
+
+
+def place_crop(
+    read_alpha: Callable[[np.ndarray, Size], np.ndarray], layer_size: Size, drawn: DimDraw, recipe: DimRecipe
+) -> Placement:
+    """Squeeze, transform, make the trimap, and lay the crop on an unknown pixel: the steps that need only alpha.
+
+    Args:
+        read_alpha: reads alpha, (H, W) float in [0, 1], of a size at a map into the layer.
+    """
+    canvas = _squeezed_size(layer_size, drawn)
+    to_layer = _canvas_to_layer(layer_size, canvas, drawn.affine, recipe.affine)
+
+    large = enlarged_size(canvas, recipe.crop_size)
+    cells = canvas if recipe.trimap_size is None else (recipe.trimap_size, recipe.trimap_size)
+    grid = _TrimapGrid(read_alpha, to_layer @ resize_map(canvas, cells), cells, drawn)
+
+    thinned = recipe.trimap_size is None and large == canvas  # else crop centres and cells do not coincide
+    centres = grid.trimap(centre_range(large, recipe.crop_size, cells), step=CANDIDATE_STEP if thinned else 1)
+    corner = choose_corner(centres, large, recipe.crop_size, drawn.crop)
+    shown = grid.trimap(cell_range(corner, (recipe.crop_size, recipe.crop_size), large, cells))
+
+    window = resize_map(canvas, large) @ crop_map(*corner)
+    return Placement(to_layer @ window, large, corner, crop_trimap(shown, large, corner, recipe.crop_size))
+
+
+class _TrimapGrid:
+    """The trimap on a grid of cells over the canvas, made only where it is read.
+
+    Args:
+        read_alpha: as for `place_crop`.
+        to_layer: map from the grid into the layer.
+        cells: (height, width) of the grid.
+    """
+
+    def __init__(
+        self, read_alpha: Callable[[np.ndarray, Size], np.ndarray], to_layer: np.ndarray, cells: Size, drawn: DimDraw
+    ):
+        self.read_alpha, self.to_layer, self.cells, self.drawn = read_alpha, to_layer, cells, drawn
+
+    def trimap(self, part: tuple[slice, slice], step: int = 1) -> np.ndarray:
+        """The trimap in a part of the grid, as if the whole were made; (h, w) uint8 of the grid's size, 0 elsewhere.
+
+        With `step`, only every step-th row and column of the part are made, see `data.images.trimap.trimap_from_alpha`.
+        """
+        reach = max(self.drawn.foreground_erosion, self.drawn.background_erosion) // 2
+        reach += -reach % step
+        starts = [max(side.start - reach, side.start % step) for side in part]
+        stops = [min(side.stop + reach, length) for side, length in zip(part, self.cells, strict=True)]
+        size = tuple(-(-(stop - start) // step) for start, stop in zip(starts, stops, strict=True))
+
+        every = np.diag([step, step, 1.0])
+        alpha = self.read_alpha(self.to_layer @ crop_map(*starts) @ every, size)
+        made = trimap_from_alpha(alpha, self.drawn.foreground_erosion, self.drawn.background_erosion, step=step)
+        whole = np.zeros(self.cells, np.uint8)
+        strided = tuple(slice(side.start, side.stop, step) for side in part)
+        inside = tuple(
+            slice((side.start - start) // step, (side.start - start) // step + len(range(side.start, side.stop, step)))
+            for side, start in zip(part, starts, strict=True)
+        )
+        whole[strided] = made[inside]
+        return whole
+
+
+def canvas_size(layer_size: Size, drawn: DimDraw, recipe: DimRecipe) -> Size:
+    """The size over which the background is stretched: the layer's after squeeze and enlargement."""
+    return enlarged_size(_squeezed_size(layer_size, drawn), recipe.crop_size)
+
+
+def _squeezed_size(layer_size: Size, drawn: DimDraw) -> Size:
+    return SQUARE if drawn.squeeze else layer_size
+
+
+class _Alphas:
+    """The alphas of one or two layers, each to be read at several maps."""
+
+    def __init__(self, layer: Layer, second: Layer | None, drawn: DimDraw):
+        self.layers = [(_alpha_reader(layer.alpha, drawn.interpolation_alpha), np.eye(3))]
+        if second is not None:
+            to_second = resize_map(second.size, layer.size)  # the second is stretched over the first
+            self.layers.append((_alpha_reader(second.alpha, drawn.interpolation_alpha2), to_second))
+
+    def read(self, to_layer: np.ndarray, size: Size) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return the joint alpha and each layer's own, (H, W) float32 in [0, 1], at a map into the first layer."""
+        read = [unit_alpha(reader(own_map @ to_layer, size)) for reader, own_map in self.layers]
+        return (read[0] if len(read) == 1 else join_alphas(*read)), read
+
+
+def _alpha_reader(alpha: np.ndarray, interpolation: int) -> Callable[[np.ndarray, Size], np.ndarray]:
+    """Reads levels of alpha at a map: in float, that nothing is rounded to levels, but where levels are only moved."""
+    if interpolation == cv2.INTER_LANCZOS4:
+        return LanczosAlpha(alpha).read
+    source = alpha if interpolation == cv2.INTER_NEAREST else alpha.astype(np.float32)
+    return lambda pixel_map, size: read_through(source, pixel_map, size, interpolation)
+
+
+def unit_alpha(levels: np.ndarray) -> np.ndarray:
+    """Turn levels 0..255 into float32 [0, 1]; what a kernel brought outside is cut off."""
+    alpha = levels / np.float32(255)
+    return np.clip(alpha, 0, 1, out=alpha)
+
+
+class _Colours:
+    """The colours of one or two layers, read where they show or everywhere."""
+
+    def __init__(self, layer: Layer, second: Layer | None, drawn: DimDraw, everywhere: bool):
+        self.layer, self.second, self.drawn, self.everywhere = layer, second, drawn, everywhere
+
+    def read(self, to_layer: np.ndarray, alphas: list[np.ndarray], double_foreground: str) -> np.ndarray:
+        """The colour of the layer or of the two joined, (H, W, 3) float32 in [0, 1], on the grid of `alphas`."""
+        alpha = alphas[0]
+        fg = self._read(self.layer.fg, to_layer, alpha > 0, self.drawn.interpolation_fg)
+        if self.second is None:
+            return fg / np.float32(255)
+        to_second = resize_map(self.second.size, self.layer.size) @ to_layer
+        behind = self._read(self.second.fg, to_second, self._shows_behind(alphas), self.drawn.interpolation_fg2)
+        if double_foreground == "legacy":
+            joined = join_foregrounds_legacy(fg, alpha, behind)
+        else:
+            joined = join_foregrounds_exact(fg, alpha, behind, alphas[1])
+        return np.divide(joined, np.float32(255), out=joined)
+
+    def _read(self, fg: np.ndarray, pixel_map: np.ndarray, shows: np.ndarray, interpolation: int) -> np.ndarray:
+        if interpolation != cv2.INTER_LANCZOS4:  # cheaper everywhere than at chosen pixels
+            return read_through(fg, pixel_map, shows.shape, interpolation)
+        return read_where(np.ones_like(shows) if self.everywhere else shows, fg, pixel_map, interpolation)
+
+    @staticmethod
+    def _shows_behind(alphas: list[np.ndarray]) -> np.ndarray:
+        """Where a second foreground's colour enters, in either way of joining: the legacy one mixes it into all soft
+        pixels of the first."""
+        alpha, alpha_behind = alphas
+        return (alpha < 1) & ((alpha > 0) | (alpha_behind > 0))
+
+
+def _planes(colours: np.ndarray) -> np.ndarray:
+    """(H, W, 3) as (3, H, W) float32 in [0, 1], from float32 in [0, 1] or uint8."""
+    planes = np.empty((3, *colours.shape[:2]), np.float32)
+    if colours.dtype == np.float32:
+        cv2.split(colours, list(planes))
+        return planes
+    for plane, channel in zip(planes, cv2.split(colours), strict=True):
+        np.divide(channel, np.float32(255), out=plane)
+    return planes
+
+
+def _canvas_to_layer(layer_size: Size, canvas: Size, affine: Affine, ranges: AffineRange | None) -> np.ndarray:
+    to_layer = resize_map(layer_size, canvas)
+    if ranges is None:
+        return to_layer
+    return to_layer @ affine_map(affine_for(affine, ranges, canvas), canvas)
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")

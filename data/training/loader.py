@@ -1,0 +1,155 @@
+"""The endless stream of training batches: the same samples for any number of workers, processes and restarts."""
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
+
+from data.training.workers import init_worker
+from runtime.errors import InputError
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yield (epoch, index) for ever, every epoch in an order of its own drawn from (seed, epoch).
+
+    The processes of a job deal one common order among them, so what a job as a whole sees does not depend on their
+    number; a stream that starts at sample `start` is the stream from 0 with its head cut off.
+
+    Args:
+        size: samples in an epoch.
+        seed: of the shuffling.
+        start: how many samples the whole job has consumed already.
+        rank, world_size: which share of the job this process takes.
+    """
+
+    def __init__(self, size: int, seed: int, start: int = 0, rank: int = 0, world_size: int = 1) -> None:
+        if size < 1:
+            raise ValueError(f"EpochSampler: an epoch needs at least one sample, got {size}")
+        self.size, self.seed, self.start = size, seed, start
+        self.rank, self.world_size = rank, world_size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        position = self.start + self.rank
+        epoch, order = -1, np.empty(0, np.int64)
+        while True:
+            wanted, offset = divmod(position, self.size)
+            if wanted != epoch:
+                epoch, order = wanted, np.random.default_rng([self.seed, wanted]).permutation(self.size)
+            yield epoch, int(order[offset])
+            position += self.world_size
+
+
+class StagedLoader:
+    """Batches of one loader up to an iteration, then of another: the same samples in order, cut otherwise.
+
+    Args:
+        early: endless loader over an EpochSampler.
+        late: the same, to go on where `early` ends.
+        num_early: how many batches come from `early`.
+        world_size: processes of the job.
+    """
+
+    def __init__(self, early: DataLoader, late: DataLoader, num_early: int, world_size: int) -> None:
+        self.early, self.late, self.num_early, self.world_size = early, late, num_early, world_size
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.late.dataset
+
+    def __iter__(self) -> Iterator[dict]:
+        samplers = [loader.batch_sampler.sampler for loader in (self.early, self.late)]
+        samplers[1].start = samplers[0].start + self.num_early * self.early.batch_sampler.batch_size * self.world_size
+        if self.num_early:
+            yield from itertools.islice(self.early, self.num_early)  # whose processes end with it
+        yield from self.late
+
+
+def build_train_loader(
+    dataset: Dataset,
+    batch_size: int,
+    num_workers: int = 4,
+    seed: int = 0,
+    start_iteration: int = 0,
+    start_sample: int | None = None,
+    accumulate: int = 1,
+    late_start: int | None = None,
+    late_crop_size: int | None = None,
+    late_batch_size: int | None = None,
+    pin_memory: bool | None = None,
+) -> DataLoader | StagedLoader:
+    """Build the endless training loader of this process.
+
+    Args:
+        dataset: indexed by (epoch, index), each sample a pure function of them.
+        batch_size: samples per process and batch.
+        num_workers: loading processes, at most one for each processor; 0 loads in the training process.
+        seed: of the sample order.
+        start_iteration: iterations already done, when resuming.
+        start_sample: samples that all processes together have seen in them; None for what these settings give.
+        accumulate: batches to an iteration.
+        late_start: iteration from which crops and batches have another size; None for never. The data set then has a
+            method `with_crop_size`.
+        late_crop_size, late_batch_size: their sizes from then on; None leaves them as they were.
+        pin_memory: for faster copies to a GPU; by default where there is one.
+
+    Raises:
+        InputError: a size below 1, a late size without `late_start`, or `late_start` without any.
+    """
+    _check_sizes(batch_size, num_workers, late_start, late_crop_size, late_batch_size)
+    num_workers = min(num_workers, os.cpu_count() or 1)
+    rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    late_batch_size = late_batch_size or batch_size
+    early_done = start_iteration if late_start is None else min(start_iteration, late_start)
+    if start_sample is None:
+        per_process = early_done * batch_size + (start_iteration - early_done) * late_batch_size
+        start_sample = per_process * accumulate * world_size
+
+    def loader(dataset: Dataset, batch_size: int) -> DataLoader:
+        sampler = EpochSampler(len(dataset), seed, start_sample, rank, world_size)
+        return DataLoader(
+            dataset,
+            batch_sampler=BatchSampler(sampler, batch_size, drop_last=True),
+            num_workers=num_workers,
+            worker_init_fn=init_worker,
+            pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+        )
+
+    early = loader(dataset, batch_size)
+    if late_start is None:
+        return early
+    late = loader(dataset if late_crop_size is None else _with_crop_size(dataset, late_crop_size), late_batch_size)
+    return StagedLoader(early, late, (late_start - early_done) * accumulate, world_size)
+
+
+def _check_sizes(
+    batch_size: int,
+    num_workers: int,
+    late_start: int | None,
+    late_crop_size: int | None,
+    late_batch_size: int | None,
+) -> None:
+    sizes = {"batch_size": batch_size, "late_crop_size": late_crop_size, "late_batch_size": late_batch_size}
+    for name, size in sizes.items():
+        if size is not None and (not isinstance(size, int) or size < 1):
+            raise InputError(f"dataloader.train.{name}: expected a whole number of at least 1, got {size!r}")
+    for name, number in {"num_workers": num_workers, "late_start": late_start}.items():
+        if number is not None and (not isinstance(number, int) or number < 0):
+            raise InputError(f"dataloader.train.{name}: expected a whole number of at least 0, got {number!r}")
+    if (late_start is None) != (late_crop_size is None and late_batch_size is None):
+        raise InputError(
+            "dataloader.train: late_start and a late size belong together, got late_start "
+            f"{late_start}, late_crop_size {late_crop_size} and late_batch_size {late_batch_size}"
+        )
+
+
+def _with_crop_size(dataset: Dataset, crop_size: int) -> Dataset:
+    if not hasattr(dataset, "with_crop_size"):
+        raise InputError(
+            f"dataloader.train.late_crop_size: a {type(dataset).__name__} has crops of one size only; leave it out, or "
+            "train on files"
+        )
+    return dataset.with_crop_size(crop_size)

@@ -1,0 +1,153 @@
+"""Several data sets trained on at once, each with its share of every epoch."""
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data.training.repeatable import LAYERS
+from runtime.errors import InputError
+
+EPOCHS_KEPT = 2  # orders remembered: a loader asks for samples of at most two epochs at a time
+
+
+class Mixture(Dataset):
+    """Samples of several data sets in fixed shares: sample (epoch, index) is a pure function of seed, epoch and index.
+
+    Every epoch holds the same number of samples of each data set, in an order drawn from (seed, epoch). Each data set
+    is gone through in its own order, on through its own epochs, so none of its samples is left out and none comes
+    twice before all have come once, whatever its length.
+
+    Args:
+        parts: (data set, weight); a data set has a length and is indexed by (epoch, index). A weight is 0 or more;
+            shares are in proportion to them, to whole samples.
+        samples_per_epoch: the length.
+        seed: of the order, 0 or more.
+        return_layers: whether samples have `fg` and `bg`, which all data sets must then give; else they are left out.
+
+    Raises:
+        InputError: a setting is out of its range, or a weight is too small for a single sample in an epoch.
+    """
+
+    def __init__(
+        self, parts: Sequence[tuple[Any, float]], samples_per_epoch: int, seed: int = 0, return_layers: bool = False
+    ):
+        if samples_per_epoch < 1 or seed < 0:
+            raise InputError(f"expected samples_per_epoch >= 1 and seed >= 0, got {samples_per_epoch} and {seed}")
+        if not all(isinstance(part, Sequence) and len(part) == 2 for part in parts):
+            raise InputError("mixture: expected pairs of a data set and its weight")
+        self.datasets = [dataset for dataset, _ in parts]
+        self.counts = shares([float(weight) for _, weight in parts], samples_per_epoch)
+        self.samples_per_epoch, self.seed, self.return_layers = samples_per_epoch, seed, return_layers
+        self.redraws = any(getattr(dataset, "on_bad", None) == "skip" for dataset in self.datasets)
+        self.orders: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self.form: dict[str, tuple[int, ...]] | None = None
+
+    def __len__(self) -> int:
+        return self.samples_per_epoch
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str]:
+        """Return sample `index` (epoch 0) or (epoch, index), as the data set it falls to gives it.
+
+        Where a data set skips bad files, every sample carries `redrawn` as `RepeatableDataset` does.
+
+        Raises:
+            IndexError: index outside 0 .. len - 1.
+            InputError: the data sets give samples of different keys or sizes, or what a data set raises.
+        """
+        member, position = self.source(*(key if isinstance(key, tuple) else (0, key)))
+        dataset = self.datasets[member]
+        sample = self._common(dataset[divmod(position, len(dataset))])
+        self._require_same_form(sample, member)
+        return sample
+
+    def list_files(self) -> None:
+        """Let every data set that reads files look which there are; see RepeatableDataset."""
+        for dataset, count in zip(self.datasets, self.counts, strict=True):
+            if count and hasattr(dataset, "list_files"):
+                dataset.list_files()
+
+    def with_crop_size(self, crop_size: int) -> "Mixture":
+        """The same samples in crops of another size, of every data set."""
+        other = copy.copy(self)
+        other.datasets = [dataset.with_crop_size(crop_size) for dataset in self.datasets]
+        other.form = None
+        return other
+
+    def source(self, epoch: int, index: int) -> tuple[int, int]:
+        """Which data set a sample comes from, and its position there: own epoch times own length plus own index."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        members, ranks = self._order(epoch)
+        member = int(members[index])
+        return member, epoch * self.counts[member] + int(ranks[index])
+
+    @property
+    def on_bad(self) -> str:
+        """What bad files found before training mean: "error" where any of the data sets says so, else "skip"."""
+        return "error" if any(getattr(dataset, "on_bad", None) == "error" for dataset in self.datasets) else "skip"
+
+    def problems(self, decode: bool = True) -> list[str]:
+        """The lines of all data sets that read files; of one whose weight is 0, none."""
+        return [
+            line
+            for dataset, count in zip(self.datasets, self.counts, strict=True)
+            if count and hasattr(dataset, "problems")
+            for line in dataset.problems(decode=decode)
+        ]
+
+    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """For every index of an epoch, the data set and how many of its samples came before in the epoch."""
+        if epoch not in self.orders:
+            members = np.repeat(np.arange(len(self.counts)), self.counts)
+            members = np.random.default_rng([self.seed, epoch]).permutation(members)
+            ranks = np.empty_like(members)
+            for member, count in enumerate(self.counts):
+                ranks[members == member] = np.arange(count)
+            while len(self.orders) >= EPOCHS_KEPT:
+                del self.orders[next(iter(self.orders))]
+            self.orders[epoch] = members, ranks
+        return self.orders[epoch]
+
+    def _common(self, sample: dict[str, Any]) -> dict[str, Any]:
+        """The sample with the keys that those of all data sets have: batches are made of equal keys."""
+        if not self.return_layers:
+            sample = {key: value for key, value in sample.items() if key not in LAYERS}
+        return {"redrawn": 0, **sample} if self.redraws else sample
+
+    def _require_same_form(self, sample: dict[str, Any], member: int) -> None:
+        """Refuse, in words, what could not be stacked into a batch."""
+        form = {key: tuple(value.shape) for key, value in sample.items() if isinstance(value, Tensor)}
+        if self.form is None:
+            self.form = form
+        if form != self.form:
+            raise InputError(
+                f"mixture: expected samples {self.form} of every data set, got {form} of number {member} "
+                f"({type(self.datasets[member]).__name__}); give all the same crop size"
+            )
+
+
+def shares(weights: Sequence[float], total: int) -> list[int]:
+    """Split `total` samples in proportion to `weights`: rounded down, what is left to the largest remainders.
+
+    Raises:
+        InputError: no positive weight, one that is negative or not finite, or one too small for a sample.
+    """
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+        raise InputError(f"mixture: expected weights of 0 or more, one of them positive, got {list(weights)}")
+    exact = [total * weight / sum(weights) for weight in weights]
+    counts = [math.floor(share) for share in exact]
+    by_remainder = sorted(range(len(weights)), key=lambda member: counts[member] - exact[member])
+    for member in by_remainder[: total - sum(counts)]:
+        counts[member] += 1
+    for weight, count in zip(weights, counts, strict=True):
+        if weight and not count:
+            raise InputError(
+                f"mixture: a weight of {weight:g} is less than one sample of {total} in an epoch; raise it or "
+                "samples_per_epoch"
+            )
+    return counts

@@ -1,0 +1,125 @@
+"""What training sets of files share: samples that are functions of (seed, epoch, index), and files that are bad."""
+
+import copy
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data.images.files import images_by_stem
+from data.images.scan import require_none, unpaired
+from runtime.errors import InputError
+
+LAYERS = ("fg", "bg")  # keys of a sample that are there only where asked for
+MAX_ATTEMPTS = 20  # unusable samples in a row before `on_bad="skip"` gives up
+
+logger = logging.getLogger(__name__)
+
+
+class RepeatableDataset(Dataset):
+    """Sample (epoch, index) is a pure function of the files, `seed`, epoch and index.
+
+    Constructing it touches no disk. A subclass lists its files in `_list_files`, whose result says in `folders` where
+    they lie, and makes a sample in `_sample`.
+
+    Args:
+        samples_per_epoch: nominal length.
+        seed: of all samples, 0 or more.
+        on_bad: "error" raises for a file that cannot be used; "skip" warns and draws other files instead.
+
+    Raises:
+        InputError: a setting is out of its range.
+    """
+
+    def __init__(self, samples_per_epoch: int, seed: int, on_bad: str):
+        if on_bad not in ("error", "skip"):
+            raise InputError(f"on_bad: expected error or skip, got {on_bad!r}")
+        if samples_per_epoch < 1 or seed < 0:
+            raise InputError(f"expected samples_per_epoch >= 1 and seed >= 0, got {samples_per_epoch} and {seed}")
+        self.samples_per_epoch, self.seed, self.on_bad = samples_per_epoch, seed, on_bad
+        self.files: Any = None
+        self.warned: set[str] = set()
+
+    def __len__(self) -> int:
+        return self.samples_per_epoch
+
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str | int]:
+        """Return sample `index` (epoch 0) or (epoch, index).
+
+        With `on_bad="skip"` it carries `redrawn`, the number of draws before it that met unusable files, 0 for sound
+        ones; a batch collates them into an integer tensor.
+
+        Raises:
+            IndexError: index outside 0 .. len - 1.
+            InputError: no usable folders, or a bad file (see `on_bad`).
+        """
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        if not 0 <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        self.list_files()
+        if self.on_bad == "error":
+            return self._sample(self.files, epoch, index, attempt=0)
+        for attempt in range(MAX_ATTEMPTS):
+            sample = self._sample_or_none(self.files, epoch, index, attempt)
+            if sample is not None:
+                return {**sample, "redrawn": attempt}
+        raise InputError(
+            f"{self.files.folders}: {MAX_ATTEMPTS} draws in a row met unusable files; scan the folders and mend them"
+        )
+
+    def list_files(self) -> None:
+        """Look which files there are, unless that is known; otherwise the first sample does it, in each process.
+
+        Raises:
+            InputError: no usable folders, or nothing in them.
+        """
+        if self.files is None:
+            self.files = self._list_files()
+
+    def with_crop_size(self, crop_size: int) -> "RepeatableDataset":
+        """The same samples, drawn with the same random numbers, in crops of another size."""
+        other = copy.copy(self)
+        other.recipe = dataclasses.replace(self.recipe, crop_size=crop_size)
+        return other
+
+    def generator(self, epoch: int, index: int, attempt: int) -> np.random.Generator:
+        """The randomness of one sample; each further attempt, where files were bad, has its own."""
+        key = [self.seed, epoch, index, attempt] if attempt else [self.seed, epoch, index]
+        return np.random.default_rng(np.random.SeedSequence(key))
+
+    def warn_once(self, problem: str) -> None:
+        """Log that a file is left out, the first time it is met."""
+        if problem not in self.warned:
+            self.warned.add(problem)
+            logger.warning("skipped: %s", problem)
+
+    def pairs_by_name(self, image_dir: Path, alpha_dir: Path, what: str) -> list[tuple[Path, Path]]:
+        """The images of a folder with the alphas of another, by their names, for a message about `what`.
+
+        Raises:
+            InputError: an image or an alpha has no partner, unless `on_bad` is "skip", which warns.
+        """
+        images, alphas = (images_by_stem(folder, ignore_case=True) for folder in (image_dir, alpha_dir))
+        missing = unpaired(images, image_dir, alphas, alpha_dir)
+        if self.on_bad == "error":
+            require_none(missing, f"every {what} needs its alpha; add or remove files, or set on_bad=skip")
+        for line in missing:
+            self.warn_once(line)
+        return [(images[stem], alphas[stem]) for stem in images if stem in alphas]
+
+    def _sample_or_none(self, files: Any, epoch: int, index: int, attempt: int) -> dict[str, Tensor | str] | None:
+        try:
+            return self._sample(files, epoch, index, attempt)
+        except InputError as error:
+            self.warn_once(str(error))
+            return None
+
+    def _list_files(self) -> Any:
+        raise NotImplementedError
+
+    def _sample(self, files: Any, epoch: int, index: int, attempt: int) -> dict[str, Tensor | str]:
+        raise NotImplementedError

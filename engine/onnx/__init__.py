@@ -1,0 +1,1 @@
+"""ONNX: the exporter, its packages, and the runtime of an exported file."""

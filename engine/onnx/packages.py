@@ -1,0 +1,19 @@
+"""The packages that ONNX needs and nothing else does: imported where they are used, or asked for in one line."""
+
+import importlib
+from types import ModuleType
+
+from runtime.errors import InputError
+
+
+def onnx_package(name: str) -> ModuleType:
+    """Import `name`, one of the packages of requirements/onnx.txt or a module of theirs.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise InputError(f"{package} is not installed; run: pip install -r requirements/onnx.txt") from error

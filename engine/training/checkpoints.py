@@ -1,0 +1,154 @@
+"""Checkpoints of training runs: which there are, saving, resuming from the newest one that can be read."""
+
+import contextlib
+import logging
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from detectron2.checkpoint import DetectionCheckpointer
+
+from engine.processes.agreement import from_main_process
+from modeling.weights.checkpoint_file import DamagedCheckpointError, read_checkpoint, read_extra, write_checkpoint
+from modeling.weights.loading import load_model, model_metadata
+from runtime.errors import InputError
+from runtime.files import replacing
+
+logger = logging.getLogger("dinomatte.checkpoint")
+
+LAST_CHECKPOINT = "last_checkpoint"
+CHECKPOINT_NAME = re.compile(r"model_(?:(\d{7,})|final|best)\.pth")
+
+
+def run_checkpoints(folder: str | Path) -> list[Path]:
+    """The checkpoints that training wrote into a run folder, the newest iteration first."""
+    paths = [path for path in Path(folder).glob("model_*.pth") if CHECKPOINT_NAME.fullmatch(path.name)]
+    return sorted(paths, key=lambda path: (_iteration(path, unknown=-1), path.name), reverse=True)
+
+
+def numbered_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
+    """Those named after their iteration, with it, the newest first."""
+    matches = ((CHECKPOINT_NAME.fullmatch(path.name), path) for path in Path(folder).glob("model_*.pth"))
+    return sorted(((int(match[1]), path) for match, path in matches if match and match[1]), reverse=True)
+
+
+class MattingCheckpointer(DetectionCheckpointer):
+    """Detectron2's checkpointer, with safe reading, strict key accounting and atomic writing.
+
+    The file `last_checkpoint` names the one that a run continues from.
+    """
+
+    def save(self, name: str, *, mark_last: bool = True, **kwargs: Any) -> Path:
+        """Write `name`.pth to the run folder, then mark it as the last one; on failure both stay as they were.
+
+        Returns:
+            its path, also where another process writes it.
+        """
+        path = self.path_of(name)
+        if not self.save_dir or not self.save_to_disk:
+            return path
+        data = {"model": self.model.state_dict(), "metadata": model_metadata(self.model)}
+        data |= {key: value.state_dict() for key, value in self.checkpointables.items()} | kwargs
+        write_checkpoint(path, data)
+        if mark_last:
+            self.tag_last_checkpoint(path.name)
+        logger.info("saved %s", path)
+        return path
+
+    def path_of(self, name: str) -> Path:
+        """Where `save` writes."""
+        return Path(self.save_dir) / f"{name}.pth"
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        with replacing(Path(self.save_dir) / LAST_CHECKPOINT, durable=True) as temporary:
+            temporary.write_text(last_filename_basename)
+
+    def resume(self) -> int:
+        """Load model and checkpointables from the run folder's last checkpoint, or a usable earlier one.
+
+        To be called by all processes; they load what the main one finds usable.
+
+        Returns:
+            how many iterations are done, 0 where the folder holds no checkpoint.
+
+        Raises:
+            InputError: checkpoints are there but none is readable, or it is of another model or other settings.
+        """
+        path = from_main_process(self._newest_readable)
+        if path is None:
+            return 0
+        checkpoint = self.load(str(path))
+        self.resumed_from = path
+        return checkpoint.get("iteration", checkpoint["trainer"]["iteration"]) + 1
+
+    def complete_final(self, iteration: int) -> None:
+        """Where `model_final.pth` is missing or damaged, make it from the file just loaded, of the last iteration."""
+        final = Path(self.save_dir) / "model_final.pth"
+        with contextlib.suppress(DamagedCheckpointError):
+            if read_checkpoint(final).get("iteration", -1) >= iteration:
+                return
+        with replacing(final, durable=True) as temporary:
+            shutil.copyfile(self.resumed_from, temporary)
+        self.tag_last_checkpoint(final.name)
+
+    def _newest_readable(self) -> Path | None:
+        """The checkpoint that `last_checkpoint` names if it can be read, else the newest before it that can."""
+        candidates, doubts = self._candidates()
+        for path in candidates:
+            try:
+                read_checkpoint(path)
+            except DamagedCheckpointError as error:
+                doubts.append(str(error))
+                continue
+            if doubts:
+                logger.warning(
+                    "%s; continuing from %s instead: the iterations after it are done again", "; ".join(doubts), path
+                )
+            return path
+        if candidates:
+            raise InputError(f"{'; '.join(doubts)}; no checkpoint of {self.save_dir} can be continued from")
+        return None
+
+    def _candidates(self) -> tuple[list[Path], list[str]]:
+        """What may be continued from, in this order, and what is wrong with `last_checkpoint`."""
+        checkpoints = run_checkpoints(self.save_dir)
+        mark = Path(self.save_dir) / LAST_CHECKPOINT
+        try:
+            last = Path(self.save_dir) / mark.read_text().strip()
+            if last.is_file() or CHECKPOINT_NAME.fullmatch(last.name):
+                limit = _iteration(last, unknown=sys.maxsize)
+                return [last, *(path for path in checkpoints if path != last and _iteration(path, -1) <= limit)], []
+            return checkpoints, [f"{mark}: expected the name of a checkpoint, found {str(last.name)[:60]!r}"]
+        except FileNotFoundError:
+            return checkpoints, [f"{mark}: expected the name of a checkpoint, found no such file"]
+        except (OSError, ValueError) as error:
+            return checkpoints, [f"{mark}: not readable: {error}"]
+
+    def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
+        """Load model and checkpointables; with `checkpointables=[]`, a pretrained backbone is enough."""
+        if not path:
+            logger.info("no checkpoint given: the model starts from random weights")
+            return {}
+        checkpoint = read_checkpoint(path)
+        load_model(self.model, checkpoint, path, pretrained=checkpointables == [])
+        for key in self.checkpointables if checkpointables is None else checkpointables:
+            if key not in checkpoint:
+                raise InputError(f"{path}: cannot resume from it, it holds no {key} state")
+            try:
+                self.checkpointables[key].load_state_dict(checkpoint[key])
+            except (ValueError, RuntimeError, KeyError, TypeError) as error:
+                reason = " ".join(str(error).split())
+                raise InputError(
+                    f"{path}: cannot resume from it with these settings (optimizer and precision must be those of the "
+                    f"run): {reason}"
+                ) from error
+        return checkpoint
+
+
+def _iteration(path: Path, unknown: int) -> int:
+    """The last iteration that a checkpoint has seen, `unknown` where neither its name nor its content tells."""
+    match = CHECKPOINT_NAME.fullmatch(path.name)
+    iteration = int(match[1]) if match and match[1] else read_extra(path, "iteration")
+    return iteration if isinstance(iteration, int) else unknown

@@ -1,0 +1,222 @@
+"""Scoring folders of files: reading, worker processes, and an honest account of what was scored."""
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from metrics.image_scores import METRICS, PAPER_METRICS, mean_scores, score_image
+from metrics.matching import Case, match_folders
+from metrics.pool import outcomes, workers_worth_it
+from metrics.reading import read_case
+from metrics.sequences import mean_over_clips, require_sequences, score_clips
+from runtime.errors import InputError
+
+REGIONS = ("unknown", "whole")
+
+
+class Item(NamedTuple):
+    """What an image was scored against, whatever the files are called and however they are compressed.
+
+    Attributes:
+        height, width: in pixels.
+        truth, trimap: SHA-256 of the (H, W) 8-bit values, row by row, as hex digits; the trimap's is None where
+            every pixel is scored.
+    """
+
+    height: int
+    width: int
+    truth: str
+    trimap: str | None
+
+
+Outcome = tuple[dict[str, float], Item] | str  # the string: why there is none
+
+
+@dataclass
+class Evaluation:
+    """What a set of predictions scored, and what of the set was not scored.
+
+    Attributes:
+        region: "unknown" (trimap is 128) or "whole".
+        expected: how many images the set holds.
+        metrics: names of the metrics computed.
+        shared_truths: whether image NAME_k was scored against truth NAME.
+        missing: names without a prediction, left out because `allow_missing` was given.
+        cases: name -> the files of every image that was to be scored.
+        scores: name -> result of `score_image`, in the order of names.
+        items: name -> what it was scored against, for the same names.
+        failed: name -> why an image could not be scored.
+        sequences: clip -> result of `score_clips`, where sequences were asked for.
+        failed_clips: clip -> why it could not be scored, though its frames could.
+        interrupted: whether Ctrl-C ended the scoring; what was left is in `failed`.
+    """
+
+    region: str
+    expected: int
+    metrics: tuple[str, ...] = PAPER_METRICS
+    allow_missing: bool = False
+    quantise_trimaps: bool = False
+    shared_truths: bool = False
+    missing: list[str] = field(default_factory=list)
+    cases: dict[str, Case] = field(default_factory=dict)
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    items: dict[str, Item] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    sequences: dict[str, dict[str, float]] | None = None
+    failed_clips: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False
+
+    def mean(self, skip_undefined: bool = False) -> dict[str, float]:
+        """Average over the scored images, as `mean_scores`; all NaN if any image failed.
+
+        A mean over what happened to be readable would pass for the score of the set.
+        """
+        if self.failed:
+            return dict.fromkeys(self.metrics, math.nan)
+        return mean_scores(self.scores.values(), skip_undefined, self.metrics)
+
+    def sequence_mean(self) -> dict[str, float]:
+        """Average of dtSSD and MESSDdt over the clips, as `mean_over_clips`; all NaN if anything failed."""
+        return mean_over_clips({} if self.failed or self.failed_clips else self.sequences or {})
+
+    @property
+    def without_unknown(self) -> list[str]:
+        """Names of scored images with no pixel to score: MSE is undefined there, the other metrics are 0."""
+        return [name for name, score in self.scores.items() if score["pixels"] == 0]
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the names, sizes, truths and trimaps of the scored images, as 64 hex digits.
+
+        Two evaluations with the same fingerprint and region scored the same data.
+        """
+        lines = (json.dumps([name, *self.items[name]]) for name in sorted(self.items))
+        return hashlib.sha256("\n".join(lines).encode("ascii")).hexdigest()
+
+
+def score_folders(
+    pred_dir: str | os.PathLike,
+    label_dir: str | os.PathLike,
+    trimap_dir: str | os.PathLike | None = None,
+    *,
+    region: str = "unknown",
+    metrics: Sequence[str] = PAPER_METRICS,
+    allow_missing: bool = False,
+    quantise_trimaps: bool = False,
+    sequences: bool = False,
+    num_workers: int | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Score a folder of predictions against folders of truths and trimaps, matched by name.
+
+    Args:
+        pred_dir, label_dir: folders of 8-bit images, sub-folders included; predictions of one channel, truths read
+            by their first.
+        trimap_dir: folder of trimaps of exactly 0, 128 and 255; needed for region "unknown", and for "whole" only
+            where truths are shared (see `match_folders`).
+        region: score where the trimap is 128 ("unknown"), or everywhere ("whole").
+        metrics: names in `METRICS`.
+        allow_missing: score what there is when predictions are missing.
+        quantise_trimaps: snap other gray values by `data.images.trimap.quantise_trimap` instead of refusing them.
+        sequences: score dtSSD and MESSDdt too; the frames in one folder are a clip.
+        num_workers: processes; 0 and 1 stay in this one, None takes what the machine has and the set is worth.
+        progress: draw a bar on stderr if that is a terminal.
+
+    Returns:
+        An `Evaluation`. A file that cannot be scored is in its `failed`, and the rest is scored all the same.
+
+    Raises:
+        InputError: the folders do not hold a complete, matching set (see `match_folders`), or an argument is wrong.
+    """
+    _check_choice("region", [region], REGIONS)
+    _check_choice("metrics", metrics, METRICS)
+    if region == "unknown" and trimap_dir is None:
+        raise InputError("region unknown needs a folder of trimaps; give --trimap-dir, or --region whole")
+    if num_workers is not None and num_workers < 0:
+        raise InputError(f"number of workers: expected 0 or more, got {num_workers}")
+
+    score_set = match_folders(pred_dir, label_dir, trimap_dir, region, allow_missing)
+    evaluation = Evaluation(
+        region,
+        score_set.expected,
+        tuple(dict.fromkeys(metrics)),
+        allow_missing,
+        quantise_trimaps,
+        score_set.shared_truths,
+        score_set.missing,
+        {case.name: case for case in score_set.cases},
+    )
+    if sequences:
+        require_sequences([*evaluation.cases, *evaluation.missing])
+    if num_workers is None:
+        num_workers = workers_worth_it(len(evaluation.cases))
+    score = partial(score_case, metrics=evaluation.metrics, quantise_trimaps=quantise_trimaps)
+    _fill(evaluation, outcomes(evaluation.cases, score, num_workers), progress)
+    if sequences and not evaluation.interrupted:
+        _fill_sequences(evaluation, num_workers)
+    return evaluation
+
+
+def score_case(
+    case: Case, metrics: Sequence[str] = PAPER_METRICS, quantise_trimaps: bool = False
+) -> tuple[dict[str, float], Item]:
+    """Read the files of one image, score it, and say what it was scored against.
+
+    Raises:
+        InputError: a file is unreadable, its size differs from the truth's, it is not 8-bit gray, or the trimap
+            holds other values than 0, 128 and 255 and is not to be quantised.
+    """
+    pred_alpha, alpha, trimap = read_case(case, quantise_trimaps)
+    item = Item(*alpha.shape, _digest(alpha), None if trimap is None else _digest(trimap))
+    return score_image(pred_alpha, alpha, trimap, metrics), item
+
+
+def _check_choice(what: str, chosen: Sequence[str], allowed: Collection[str]) -> None:
+    unknown = [name for name in chosen if name not in allowed]
+    if unknown or not chosen:
+        came = ", ".join(map(repr, unknown)) or "none"
+        raise InputError(f"{what}: expected one of {', '.join(allowed)}, got {came}")
+
+
+def _digest(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+
+
+def _fill(evaluation: Evaluation, scored: Iterator[tuple[str, Outcome]], progress: bool) -> None:
+    """Take in the outcomes as they come; on Ctrl-C keep those that have come and name the others."""
+    bar = tqdm(scored, "scoring", len(evaluation.cases), unit="image", disable=None if progress else True)
+    try:
+        with contextlib.closing(scored), bar:
+            for name, outcome in bar:
+                if isinstance(outcome, str):
+                    evaluation.failed[name] = outcome
+                else:
+                    evaluation.scores[name], evaluation.items[name] = outcome
+    except KeyboardInterrupt:
+        evaluation.interrupted = True
+        left = evaluation.cases.keys() - evaluation.scores.keys() - evaluation.failed.keys()
+        evaluation.failed.update(dict.fromkeys(left, "not scored: interrupted"))
+    for results in (evaluation.scores, evaluation.items, evaluation.failed):
+        ordered = dict(sorted(results.items()))
+        results.clear()
+        results.update(ordered)
+
+
+def _fill_sequences(evaluation: Evaluation, num_workers: int) -> None:
+    frames = {name: evaluation.cases[name] for name in evaluation.scores}
+    names = [*evaluation.cases, *evaluation.missing]
+    try:
+        clips, failed = score_clips(frames, names, evaluation.quantise_trimaps, num_workers)
+    except KeyboardInterrupt:
+        evaluation.interrupted = True
+        clips, failed = {}, {"(all)": "not scored: interrupted"}
+    evaluation.sequences, evaluation.failed_clips = clips, failed

@@ -1,0 +1,166 @@
+"""The detail capture decoder evaluated only where alpha is unknown, with the dense decoder's results there.
+
+From the unknown pixels back to the features, every level's receptive field is marked; then, coarse to fine, only the
+tiles that hold a marked pixel are computed, from patches with the border that their convolutions read. Pixels of a
+tile outside the receptive field may hold anything finite: nothing that is asked for reads them. The last fusion and
+the matting head run together, some tiles at a time, so that beside the input no map exists at full resolution.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from modeling.decoder.sparse.folded import ColumnWeights, FoldedConv, FoldedFusion, FoldedHead
+from modeling.decoder.sparse.parallel import for_each, num_threads
+from modeling.decoder.sparse.receptive_field import ReceptiveField
+from modeling.decoder.sparse.tiles import SparseMap, TileList, tiles_of
+
+TILE_SIDES = (16, 32, 64)  # pixels of the level; each level takes the side that costs it least
+CHUNK_VALUES = 2**21  # intermediate values of the tiles computed together: they should stay in the cache
+
+# Times in units of a dense convolution's multiplications, from tools/benchmark_decoder.py on a CPU; see is_cheaper.
+DENSE_PIXEL = 4_000  # for a pixel of full resolution, what is not multiplications
+SPARSE_PRODUCT = 0.7  # for a multiplication of the dense decoder that the sparse one saves or does otherwise
+SPARSE_PIXEL = 15_000  # for a pixel of full resolution in an active tile: indices, gathering, resampling
+SPARSE_CALL = 5e8  # for a call
+DENSE_LIMIT = 512 * 512  # pixels; above, the dense decoder's memory, up to 700 bytes for each, decides
+
+
+def is_cheaper(decoder: nn.Module, field: ReceptiveField, unknown: Tensor) -> bool:
+    """Whether `decode` takes less time than the dense decoder, judged by the share of tiles that it computes.
+
+    With the widths of ViTMatte-S it does from 256 x 256 on, even where all is unknown; the narrower the network, the
+    larger the image and the smaller the unknown region must be. Above DENSE_LIMIT it is always taken as cheaper.
+    """
+    pixels = unknown.numel()
+    if pixels > DENSE_LIMIT:
+        return True
+    share = tile_share(unknown)
+    head = decoder.matting_head.matting_convs[0].weight.numel()
+    last = decoder.fusion_blks[-1].conv.conv.weight.numel()
+    dense, active = head + last, share * (head + last)  # multiplications per pixel of full resolution
+    blocks = list(decoder.fusion_blks[:-1])[::-1]  # fine to coarse
+    for level, (block, stream) in enumerate(zip(blocks, decoder.convstream.convs, strict=True)):
+        products = [layer.weight.numel() / 4 ** (level + 1) for layer in (block.conv.conv, stream.conv)]
+        dense += sum(products)
+        active += products[0] * tile_share(field.fused[level]) + products[1] * tile_share(field.details[level])
+    sparse_time = SPARSE_CALL + pixels * (SPARSE_PRODUCT * active + SPARSE_PIXEL * share)
+    return sparse_time < pixels * (dense + DENSE_PIXEL)
+
+
+def tile_share(mask: Tensor) -> float:
+    """The share of the smallest tiles that hold a true pixel of `mask` (B, H, W)."""
+    return tiles_of(mask, TILE_SIDES[0]).float().mean().item()
+
+
+def decode(decoder: nn.Module, features: Tensor, images: Tensor, field: ReceptiveField, unknown: Tensor) -> Tensor:
+    """Alpha of a DetailCapture in eval mode where `unknown` is true, 0 elsewhere: (B, 1, H, W) float32.
+
+    Args:
+        decoder: its convolutions; not called.
+        features, images: as in DetailCapture.forward.
+        field: of `unknown`, (B, H, W) bool.
+    """
+    device = images.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else images.dtype
+    with torch.autocast(device, enabled=False):
+        details = [SparseMap.whole(images, dtype)]
+        for layer, mask in zip(decoder.convstream.convs, field.details, strict=True):
+            details.append(convolve_details(FoldedConv.of(layer.conv, layer.bn, dtype), details[-1], mask))
+        deep = SparseMap.pixels(features, field.features, dtype)
+        *coarse, last = decoder.fusion_blks
+        for block, mask in zip(coarse, reversed(field.fused), strict=True):
+            detail = details.pop()
+            deep = fuse(FoldedFusion.of(block, detail.channels, dtype), detail, deep, mask)
+        detail = details.pop()
+        block, head = FoldedFusion.of(last, detail.channels, dtype), FoldedHead(decoder.matting_head, dtype)
+        return matte(block, head, detail, deep, unknown).masked_fill(~unknown, 0)[:, None]
+
+
+def convolve_details(conv: FoldedConv, finer: SparseMap, mask: Tensor) -> SparseMap:
+    """The next detail map, half the size of `finer`, in the tiles that cover `mask` (B, H / 2, W / 2)."""
+    tiles = cheapest_tiles(mask, conv.work)
+    out = SparseMap.allocate(tiles, len(conv.bias), tuple(mask.shape[-2:]), conv.bias.dtype)
+    side = 2 * tiles.side + 1
+
+    def compute(item: tuple[int, TileList]) -> None:
+        start, chunk = item
+        patches = finer.patches(chunk.image, 2 * chunk.top - 1, 2 * chunk.left - 1, side)
+        torch.clamp(conv(patches), min=0, out=out.tiles(start, start + len(chunk)))
+
+    for_each(compute, chunks(tiles, conv.work(tiles.side) // len(conv.bias)), mask.device)
+    return out
+
+
+def fuse(block: FoldedFusion, details: SparseMap, deep: SparseMap, mask: Tensor) -> SparseMap:
+    """A fusion block's output in the tiles that cover `mask` (B, H, W)."""
+    tiles = cheapest_tiles(mask, lambda side: block.work(side, halo=0))
+    weights = ColumnWeights(tiles, 0, details.size[1], block.dtype)
+    tiles, counts = weights.sort(tiles)
+    out = SparseMap.allocate(tiles, block.out_chans, details.size, block.dtype)
+
+    def compute(item: tuple[int, TileList, Tensor]) -> None:
+        start, chunk, columns = item
+        torch.clamp(block(chunk, 0, details, deep, columns), min=0, out=out.tiles(start, start + len(chunk)))
+
+    for_each(compute, fusion_chunks(block, tiles, counts, weights), mask.device)
+    return out
+
+
+def matte(block: FoldedFusion, head: FoldedHead, details: SparseMap, deep: SparseMap, unknown: Tensor) -> Tensor:
+    """The last fusion and the head: alpha (B, H, W) in the tiles that cover `unknown` (B, H, W), 0 elsewhere."""
+    height, width = details.size
+    tiles = cheapest_tiles(unknown, lambda side: block.work(side, halo=1) + head.work(side))
+    alpha = torch.zeros(*tiles.grid, tiles.side, tiles.side, device=unknown.device)
+    weights = ColumnWeights(tiles, 1, width, block.dtype)
+
+    def compute(item: tuple[int, TileList, Tensor]) -> None:
+        _, chunk, columns = item
+        fused = block(chunk, 1, details, deep, columns).relu_()  # (n, side + 2, side + 2, C)
+        clear_outside(fused, chunk, height, width)
+        alpha[chunk.image, chunk.row, chunk.column] = head(fused)
+
+    for_each(compute, fusion_chunks(block, *weights.sort(tiles), weights), unknown.device)
+    return alpha.transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, :height, :width]
+
+
+def cheapest_tiles(mask: Tensor, work: Callable[[int], int]) -> TileList:
+    """The tiles that cover `mask` (B, H, W), of the side that costs least when a tile of a side costs `work`(side)."""
+    choices = [(side, tiles_of(mask, side)) for side in TILE_SIDES]
+    side, active = min(choices, key=lambda choice: int(choice[1].sum()) * work(choice[0]))
+    return TileList.where(active, side)
+
+
+def chunks(tiles: TileList, values: int) -> Iterator[tuple[int, TileList]]:
+    """Yield start and tiles of pieces to be computed together, where each tile has `values` intermediate values."""
+    if len(tiles) == 0:
+        return
+    pieces = -(-len(tiles) // max(1, CHUNK_VALUES // values))
+    threads = num_threads(tiles.row.device)
+    rounds = -(-pieces // threads)  # all threads have work until the end
+    size = -(-len(tiles) // (rounds * threads))
+    for start in range(0, len(tiles), size):
+        yield start, tiles[start : start + size]
+
+
+def fusion_chunks(
+    block: FoldedFusion, tiles: TileList, counts: list[int], weights: ColumnWeights
+) -> Iterator[tuple[int, TileList, Tensor]]:
+    """Yield start, tiles, and the column weights they share; `tiles` and `counts` are from ColumnWeights.sort."""
+    begin = 0
+    for count, columns in zip(counts, weights.kinds, strict=True):
+        values = 3 * columns.shape[1] ** 2 * 3 * block.out_chans  # of the mixed pixels, the largest intermediate
+        for start, chunk in chunks(tiles[begin : begin + count], values):
+            yield begin + start, chunk, columns
+        begin += count
+
+
+def clear_outside(fused: Tensor, tiles: TileList, height: int, width: int) -> None:
+    """Zero, in place, what lies outside the map in tiles with a halo of 1: the head's convolution pads with zeros."""
+    span = torch.arange(-1, tiles.side + 1, device=fused.device)
+    y, x = tiles.top[:, None] + span, tiles.left[:, None] + span
+    outside_y, outside_x = (y < 0) | (y >= height), (x < 0) | (x >= width)  # (n, side + 2)
+    border = outside_y.any(1) | outside_x.any(1)
+    outside = outside_y[border, :, None] | outside_x[border, None, :]
+    fused[border] = fused[border].masked_fill(outside[..., None], 0)

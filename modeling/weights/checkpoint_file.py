@@ -1,0 +1,89 @@
+"""Checkpoint files: `{"model": state_dict, "metadata": {...}, ...}`, read without unpickling and written whole.
+
+A file with a byte that is not as it was written is refused.
+"""
+
+import contextlib
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runtime.errors import InputError
+from runtime.files import replacing
+
+
+class DamagedCheckpointError(InputError):
+    """A checkpoint file that is missing, cut short or changed since it was written: an earlier one may serve."""
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint file onto the CPU with `weights_only=True`, every byte of its tensors checked.
+
+    Raises:
+        DamagedCheckpointError: missing, truncated, changed by a bit, or no file that torch.save writes.
+        InputError: without a "model" entry of tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DamagedCheckpointError(f"{path}: expected a checkpoint, found no such file")
+    try:
+        _check_sums(path)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # bad bytes lead zipfile and torch to RuntimeError, KeyError, struct.error, ...
+        reason = " ".join(str(error).split()).split(". ")[0][:160]
+        raise DamagedCheckpointError(
+            f"{path}: not a readable checkpoint (damaged, truncated, or not made by torch.save): {reason}"
+        ) from error
+    model = checkpoint.get("model") if isinstance(checkpoint, dict) else None
+    if (
+        not isinstance(model, dict)
+        or not all(isinstance(value, torch.Tensor) for value in model.values())
+        or not isinstance(checkpoint.get("metadata", {}), dict)
+    ):
+        raise InputError(
+            f"{path}: expected {{'model': tensors, ...}} as main.py and preprocess.py write it; "
+            "convert pretrained weights with preprocess.py first"
+        )
+    return checkpoint
+
+
+def _check_sums(path: Path) -> None:
+    """Compare every record with its CRC-32, which torch.save writes and torch.load does not check."""
+    if not zipfile.is_zipfile(path):
+        return  # torch.load says what it is; before version 1.6 checkpoints were no archives and had no sums
+    with zipfile.ZipFile(path) as archive:
+        record = archive.testzip()
+    if record is not None:
+        raise zipfile.BadZipFile(f"{record} is not as it was written")
+
+
+def read_extra(path: str | Path, key: str) -> Any:
+    """One entry of a checkpoint that is no tensor, without reading these; None where it or the file is missing."""
+    with contextlib.suppress(Exception):  # bad bytes lead torch to errors of many kinds
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(key)
+    return None
+
+
+def write_checkpoint(path: str | os.PathLike, data: dict[str, Any]) -> None:
+    """Save `data` (tensors and plain types) with torch.save under `path`; on failure what was there stays.
+
+    On return it would outlast a power loss.
+
+    Raises:
+        InputError: the folder cannot be written, or the disk is full.
+    """
+    with replacing(path, durable=True) as temporary:
+        try:
+            with open(temporary, "wb") as file:  # by name, torch would store the temporary name inside
+                torch.save(data, file)
+        except RuntimeError as error:  # how torch's writer reports a full disk
+            free = shutil.disk_usage(temporary.parent).free
+            raise InputError(
+                f"{path}: cannot write, the disk has {free:,} bytes left: {str(error).splitlines()[0]}"
+            ) from error

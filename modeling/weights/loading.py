@@ -1,0 +1,115 @@
+"""Loading weights into a model: every key a file has too much or too little is accounted for."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from modeling.pretrained.report import key_pattern
+from modeling.weights.input_channels import fit_input_channels
+from runtime.errors import InputError
+
+logger = logging.getLogger("dinomatte.checkpoint")
+
+METADATA_TOLERANCE = 1e-6
+
+
+def load_model(model: nn.Module, checkpoint: dict[str, Any], path: str | Path, *, pretrained: bool = False) -> None:
+    """Copy the weights of `checkpoint` into `model`, all of them or none.
+
+    Args:
+        model: unwrapped (no DDP).
+        checkpoint: from `read_checkpoint`.
+        path: named in messages.
+        pretrained: the file holds a backbone from preprocess.py. Then the decoder, the residual convolutions, merge
+            projections and relative positions may be missing (they start fresh), tokens or a final norm that the config
+            leaves out may be unused, and the trimap may take more channels than in the file; all are logged.
+            Otherwise the keys must match exactly.
+
+    Raises:
+        InputError: keys, shapes or preprocessing metadata do not match the model.
+    """
+    state = {key.removeprefix("module."): value for key, value in checkpoint["model"].items()}
+    expected = model.state_dict()
+    state = fit_input_channels(state, expected) if pretrained else state
+    _check_metadata(model, checkpoint.get("metadata") or {}, path)
+    missing = [key for key in expected if key not in state]
+    unused = [key for key in state if key not in expected]
+    shapes = [
+        f"{key} {tuple(state[key].shape)} in the file, {tuple(value.shape)} in the model"
+        for key, value in expected.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    fatal_missing = [key for key in missing if not (pretrained and _starts_fresh(key))]
+    fatal_unused = [key for key in unused if not (pretrained and _may_be_left_out(key))]
+    if fatal_missing or fatal_unused or shapes:
+        problems = [
+            f"{label}: {_abbreviated(keys)}"
+            for label, keys in (("missing", fatal_missing), ("not in the model", fatal_unused), ("other shape", shapes))
+            if keys
+        ]
+        raise InputError(f"{path}: not a checkpoint of this config's model; {'; '.join(problems)}")
+    model.load_state_dict(state, strict=False)
+    logger.info("%s: loaded %d of %d tensors of the model", path, len(expected) - len(missing), len(expected))
+    if missing:
+        logger.info("start fresh: %s", _counted(missing))
+    if unused:
+        logger.info("in the file, left out by the config: %s", _counted(unused))
+
+
+def model_metadata(model: nn.Module) -> dict[str, Any]:
+    """What must agree between weights and model but is not a tensor: pixel statistics and LayerNorm's epsilon."""
+    metadata: dict[str, Any] = {}
+    for name in ("pixel_mean", "pixel_std"):
+        if hasattr(model, name):
+            metadata[name] = [round(value, 6) for value in getattr(model, name).flatten().tolist()]
+    norm = getattr(getattr(model, "backbone", None), "norm", None)
+    if isinstance(norm, nn.LayerNorm):
+        metadata["layer_norm_eps"] = norm.eps
+    return metadata
+
+
+def _check_metadata(model: nn.Module, metadata: dict[str, Any], path: str | Path) -> None:
+    for name, ours in model_metadata(model).items():
+        theirs = metadata.get(name)
+        if theirs is None:
+            continue
+        if not _agree(theirs, ours):
+            value = str(theirs).replace(" ", "")
+            is_eps = name == "layer_norm_eps"
+            setting = (
+                f"norm_layer=partial(nn.LayerNorm, eps={value}) in its backbone" if is_eps else f"model.{name}={value}"
+            )
+            raise InputError(f"{path}: its weights need {name} {value}, the config has {ours}; set {setting}")
+
+
+def _agree(theirs: Any, ours: Any) -> bool:
+    try:
+        return bool(np.allclose(theirs, ours, rtol=METADATA_TOLERANCE, atol=0))
+    except (TypeError, ValueError):  # not numbers, or not as many
+        return False
+
+
+def _starts_fresh(key: str) -> bool:
+    new = (".residual.", ".attn.rel_pos_", "backbone.merge.")
+    return not key.startswith("backbone.") or any(piece in key for piece in new)
+
+
+def _may_be_left_out(key: str) -> bool:
+    pieces = ("backbone.cls_token", "backbone.storage_tokens", "backbone.pos_embed", "backbone.norm.")
+    return key.startswith(pieces)
+
+
+def _counted(names: Iterable[str]) -> str:
+    """All of the names, those that differ by an index only counted together."""
+    return ", ".join(f"{pattern} x{count}" for pattern, count in Counter(map(key_pattern, names)).items())
+
+
+def _abbreviated(names: Iterable[str], limit: int = 4) -> str:
+    names = list(names)
+    shown = ", ".join(names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -1,0 +1,95 @@
+"""What every script at the root shares: how it ends."""
+
+import contextlib
+import errno
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+from runtime.errors import InputError
+
+# No fault of the program, wherever met.
+MACHINE_ERRORS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
+}  # fmt: skip
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Call `main` and leave: its status (0 when None), 2 and one line for a user's mistake, 130 for Ctrl-C.
+
+    A disk that is full or read-only is reported like a mistake.
+    """
+    logging.raiseExceptions = False  # a log file on a full disk must not fill the terminal
+    try:
+        status = main() or 0
+        sys.stdout.flush()  # here a full disk or a closed pipe is met while it can be told
+    except BrokenPipeError:  # "... | head" has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 128 + 13  # as the shell reports a program that SIGPIPE ended
+    except InputError as error:
+        tell(f"error: {one_line(error)}")
+        status = 2
+    except OSError as error:
+        if error.errno not in MACHINE_ERRORS:
+            raise
+        tell(f"error: {error.filename or 'output'}: {error.strerror}")
+        status = 2
+    except KeyboardInterrupt:
+        tell("interrupted")
+        status = 130
+    sys.exit(status)
+
+
+@contextlib.contextmanager
+def unwinding() -> Iterator[None]:
+    """Within, SIGTERM unwinds the program as Ctrl-C does, so that no temporary file stays; its status is then 143.
+
+    Unwinding waits for what is being read or written. A second signal ends the program without waiting. For programs
+    of one process; a signal that was ignored, as under nohup, stays so.
+    """
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    replaced = [number for number, handler in usual.items() if signal.getsignal(number) == handler]
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        try:
+            from runtime.files import discard_unfinished  # the module is there where anything is being written
+
+            discard_unfinished()
+        finally:
+            os._exit(128 + number)
+
+    def unwind(number: int, frame: FrameType | None) -> None:
+        for each in replaced:
+            signal.signal(each, leave)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        tell("terminated")
+        sys.exit(128 + number)
+
+    for number in replaced:
+        signal.signal(number, unwind)
+    try:
+        yield
+    finally:
+        for number in replaced:
+            signal.signal(number, usual[number])
+
+
+def tell(text: str, write: Callable[..., None] = print) -> None:
+    """Write a line to stderr; where that is on a full disk the work goes on, and the status has to do."""
+    with contextlib.suppress(OSError):
+        write(printable(text), file=sys.stderr)
+
+
+def printable(text: str) -> str:
+    """Escape line ends, bytes that are no UTF-8 and the like: names of files may hold them, a line must not."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
+
+
+def one_line(error: InputError) -> str:
+    """The message itself: a data-loading process sends its errors wrapped in a traceback, the message last."""
+    message = str(error).strip().rpartition(f"{InputError.__name__}: ")[2]
+    return printable(message)

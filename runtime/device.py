@@ -1,0 +1,34 @@
+"""Which device a program runs on."""
+
+import torch
+
+from runtime.errors import InputError
+
+
+def resolve_device(name: str | None = None) -> torch.device:
+    """Return the named device, or the best there is (cuda, else mps, else cpu) for None or "auto".
+
+    Raises:
+        InputError: the name means nothing or that device is not available.
+    """
+    if name in (None, "", "auto"):
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"device {name!r}: expected cpu, cuda, cuda:N, mps or auto") from error
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available.get(device.type, False):
+        raise InputError(f"device {name!r} is not available here; use one of {_available_names()} or leave it out")
+    return device
+
+
+def _available_names() -> list[str]:
+    names = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+    return names + (["mps"] if torch.backends.mps.is_available() else [])

@@ -1,0 +1,163 @@
+"""Reading every kind of image file, and writing whole files or none."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.images import files
+from data.images.files import images_by_stem, read_gray, read_rgb, read_size, read_trimap, write_png
+from runtime.errors import InputError
+from runtime.files import replacing
+
+
+@pytest.fixture
+def colours() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8)
+
+
+def test_rgb_modes_agree(tmp_path, colours):
+    image = Image.fromarray(colours)
+    image.save(tmp_path / "rgb.png")
+    rgba = image.copy()
+    rgba.putalpha(77)
+    rgba.save(tmp_path / "rgba.png")
+    image.save(tmp_path / "rgb.bmp")
+    for name in ("rgb.png", "rgba.png", "rgb.bmp"):
+        np.testing.assert_array_equal(read_rgb(tmp_path / name), colours)
+
+
+def test_gray_modes_agree(tmp_path, colours):
+    gray = colours[..., 0]
+    image = Image.fromarray(gray)
+    image.save(tmp_path / "l.png")
+    Image.merge("RGB", [image] * 3).save(tmp_path / "rgb.png")
+    Image.merge("LA", [image, Image.new("L", image.size, 9)]).save(tmp_path / "la.png")
+    palette = image.convert("P")
+    palette.putpalette([value for level in range(256) for value in (level,) * 3])
+    palette.save(tmp_path / "p.png")
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    Image.fromarray(gray.astype(np.float32) / 255).save(tmp_path / "float.tif")
+    for name in ("l.png", "rgb.png", "la.png", "p.png", "deep.png", "float.tif"):
+        np.testing.assert_array_equal(read_gray(tmp_path / name), gray, err_msg=name)
+        np.testing.assert_array_equal(read_rgb(tmp_path / name)[..., 1], gray, err_msg=name)
+
+
+def test_first_channel_of_a_coloured_matte_counts(tmp_path, colours):
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_gray(tmp_path / "a.png"), colours[..., 0])
+
+
+def test_sixteen_bits_are_rounded(tmp_path):
+    values = np.array([[0, 128, 129, 257, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_gray(tmp_path / "a.png"), [[0, 0, 1, 1, 255]])
+
+
+def test_exif_orientation_is_applied(tmp_path, colours):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(colours).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.png"), np.rot90(colours, -1))
+    assert read_size(tmp_path / "a.png") == (9, 7)
+
+
+def test_trimaps_are_snapped(tmp_path):
+    levels = np.array([[0, 84, 85, 102, 127, 128, 169, 170, 254, 255]], np.uint8)
+    Image.fromarray(levels).save(tmp_path / "t.png")
+    np.testing.assert_array_equal(read_trimap(tmp_path / "t.png"), [[0, 0, *[128] * 5, 255, 255, 255]])
+
+
+def test_unusable_files_are_named(tmp_path, colours, monkeypatch):
+    Image.fromarray(colours).resize((300, 300)).save(tmp_path / "whole.png")
+    whole = (tmp_path / "whole.png").read_bytes()
+    (tmp_path / "truncated.png").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "text.png").write_text("<html>not an image</html>")
+    (tmp_path / "empty.png").touch()
+    frames = [Image.fromarray(colours), Image.fromarray(255 - colours)]
+    frames[0].save(tmp_path / "animated.webp", save_all=True, append_images=frames[1:])
+    for name in ("truncated.png", "text.png", "empty.png", "animated.webp", "missing.png"):
+        with pytest.raises(InputError, match=name):
+            read_rgb(tmp_path / name)
+    with pytest.raises(InputError, match="a folder"):
+        read_rgb(tmp_path)
+    monkeypatch.setattr(files, "MAX_PIXELS", 1000)
+    with pytest.raises(InputError, match="over the limit"):
+        read_rgb(tmp_path / "whole.png")
+
+
+def test_folders_are_indexed_by_stem(tmp_path):
+    for name in ("b.PNG", "a.jpeg", "c.Tif", "Thumbs.db", ".hidden.png", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert {stem: path.name for stem, path in images_by_stem(tmp_path).items()} == {
+        "a": "a.jpeg",
+        "b": "b.PNG",
+        "c": "c.Tif",
+    }
+    (tmp_path / "a.png").touch()
+    with pytest.raises(InputError, match=r"a\.jpeg and a\.png"):
+        images_by_stem(tmp_path)
+    with pytest.raises(InputError, match="expected a folder"):
+        images_by_stem(tmp_path / "nowhere")
+
+
+def test_png_round_trip(tmp_path, colours):
+    write_png(tmp_path / "new" / "a.png", colours[..., 0])
+    np.testing.assert_array_equal(read_gray(tmp_path / "new" / "a.png"), colours[..., 0])
+    assert Image.open(tmp_path / "new" / "a.png").mode == "L"
+    assert os.listdir(tmp_path / "new") == ["a.png"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def write_and_fail(error: BaseException) -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_fail(KeyboardInterrupt())
+    with pytest.raises(InputError, match="No space left"):
+        write_and_fail(OSError(28, "No space left on device"))
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_recursive_names_are_paths_without_extension_and_loops_end(tmp_path):
+    (tmp_path / "b" / "c").mkdir(parents=True)
+    (tmp_path / ".hidden").mkdir()
+    for name in ("a.png", "b/a.JPG", "b/c/x.y.png", "b/notes.txt", ".hidden/d.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "b" / "c" / "up").symlink_to(tmp_path)
+    (tmp_path / "linked").symlink_to(tmp_path / "b" / "c")
+    assert sorted(images_by_stem(tmp_path, recursive=True)) == ["a", "b/a", "b/c/x.y", "linked/x.y"]
+    assert sorted(images_by_stem(tmp_path)) == ["a"]
+
+
+def test_folders_that_link_to_each_other_are_read_once(tmp_path):
+    for name, other in (("a", "b"), ("b", "a")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x.png").touch()
+        (tmp_path / name / "link").symlink_to(tmp_path / other)
+    assert sorted(images_by_stem(tmp_path, recursive=True)) == ["a/link/x", "a/x", "b/link/x", "b/x"]
+
+
+def test_writing_follows_a_link_and_does_not_replace_what_is_no_file(tmp_path):
+    (tmp_path / "real.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "real.txt")
+    with replacing(tmp_path / "link.txt") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "real.txt").read_text() == "new"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with replacing(pipe) as temporary:
+        temporary.write_text("through")
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert pipe.is_fifo()

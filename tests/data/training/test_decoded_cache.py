@@ -1,0 +1,413 @@
+"""The cache of decoded pictures: never stale, never torn, never too large, gone at the end, whoever is killed."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny import ROOT
+
+from data.training import decoded_cache
+from data.training.decoded_cache import DecodedCache, has_room, parse_limit, remove_if_unused
+from runtime.errors import InputError
+from runtime.memory import Memory
+
+HEADER = 64  # bytes
+
+
+@pytest.fixture(autouse=True)
+def settled(monkeypatch):
+    monkeypatch.setattr(decoded_cache, "SETTLED_AFTER", 0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    yield tmp_path / "cache"
+    remove_if_unused(tmp_path / "cache")
+
+
+def decode(path):
+    """Pixels that follow from the file's bytes alone."""
+    data = np.frombuffer(Path(path).read_bytes(), np.uint8)
+    return np.resize(data, (50, 40, 3))
+
+
+def files(tmp_path, count):
+    paths = [tmp_path / f"{index}.bin" for index in range(count)]
+    for index, path in enumerate(paths):
+        path.write_bytes(bytes([index, index + 1, 7]))
+    return paths
+
+
+def entries(folder):
+    return sorted(path for path in folder.iterdir() if path.suffix == "")
+
+
+def process(code, folder, *arguments):
+    """Start Python with the cache's names imported and `folder` and `arguments` given."""
+    head = (
+        "import os, sys, signal, time\n"
+        "from pathlib import Path\n"
+        "from data import decoded_cache\n"
+        "from tests.test_decoded_cache import decode\n"
+        "decoded_cache.SETTLED_AFTER = 0\n"
+        "folder, arguments = Path(sys.argv[1]), sys.argv[2:]\n"
+    )
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", head + code, str(folder), *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def finished(started):
+    out, err = started.communicate(timeout=60)
+    assert started.returncode == 0, err
+    return out
+
+
+# --- what is read
+
+
+def test_a_file_is_decoded_once_and_comes_back_the_same(tmp_path, folder):
+    path, decoded = files(tmp_path, 1)[0], []
+
+    def counting(path):
+        decoded.append(path.name)
+        return decode(path)
+
+    cache = DecodedCache("1MB", folder)
+    for _ in range(3):
+        picture = cache.read(path, counting)
+        np.testing.assert_array_equal(picture, decode(path))
+        assert picture.dtype == np.uint8
+    assert decoded == ["0.bin"]
+    assert not picture.flags.writeable
+
+
+def test_gray_pictures_keep_their_shape(tmp_path, folder):
+    path = files(tmp_path, 1)[0]
+    cache = DecodedCache("1MB", folder)
+    for _ in range(2):
+        assert cache.read(path, decode_gray).shape == (50, 40)
+
+
+def decode_gray(path):
+    return np.ascontiguousarray(decode(path)[..., 0])
+
+
+def test_another_process_reads_what_one_decoded(tmp_path, folder):
+    path = files(tmp_path, 1)[0]
+    DecodedCache("1MB", folder).read(path, decode)
+    code = (
+        "def refuse(path): raise AssertionError('decoded again')\n"
+        "refuse.__module__, refuse.__qualname__ = arguments[1:]\n"
+        "print(decoded_cache.DecodedCache('1MB', folder).read(arguments[0], refuse).sum())"
+    )
+    assert int(finished(process(code, folder, path, decode.__module__, decode.__qualname__))) == decode(path).sum()
+
+
+def test_a_changed_file_is_decoded_again_even_with_its_old_size_and_time(tmp_path, folder):
+    path, cache = files(tmp_path, 1)[0], DecodedCache("1MB", folder)
+    cache.read(path, decode)
+    before = path.stat()
+    path.write_bytes(bytes([99, 98, 97]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    np.testing.assert_array_equal(cache.read(path, decode), np.resize(np.uint8([99, 98, 97]), (50, 40, 3)))
+
+
+def test_a_file_that_changes_while_it_is_decoded_is_not_kept(tmp_path, folder):
+    path, cache = files(tmp_path, 1)[0], DecodedCache("1MB", folder)
+
+    def slow(path):
+        picture = decode(path)
+        path.write_bytes(b"new")
+        return picture
+
+    cache.read(path, slow)
+    assert entries(folder) == []
+
+
+def test_a_file_that_changed_just_now_is_not_kept(monkeypatch, tmp_path, folder):
+    monkeypatch.setattr(decoded_cache, "SETTLED_AFTER", 60)
+    DecodedCache("1MB", folder).read(files(tmp_path, 1)[0], decode)
+    assert entries(folder) == []
+
+
+def test_two_ways_of_decoding_one_file_do_not_meet(tmp_path, folder):
+    path, cache = files(tmp_path, 1)[0], DecodedCache("1MB", folder)
+    for _ in range(2):
+        assert cache.read(path, decode).ndim == 3
+        assert cache.read(path, decode_gray).ndim == 2
+
+
+def test_an_unreadable_file_is_the_decoders_matter(tmp_path, folder):
+    def refuse(path):
+        raise InputError("bad")
+
+    cache = DecodedCache("1MB", folder)
+    for path in (tmp_path / "missing", files(tmp_path, 1)[0]):
+        with pytest.raises(InputError, match="bad"):
+            cache.read(path, refuse)
+
+
+@pytest.mark.parametrize("kept", [0, 10, HEADER, HEADER + 5999])
+def test_a_damaged_entry_is_not_served(tmp_path, folder, kept):
+    path, cache = files(tmp_path, 1)[0], DecodedCache("1MB", folder)
+    cache.read(path, decode)
+    entry = entries(folder)[0]
+    assert entry.stat().st_size == HEADER + 6000
+    os.truncate(entry, kept)
+    np.testing.assert_array_equal(cache.read(path, decode), decode(path))
+
+
+# --- how much
+
+
+def test_entries_never_exceed_the_limit(tmp_path, folder):
+    limit = 3 * (HEADER + 6000) + 100  # three of 50 x 40 x 3
+    cache = DecodedCache(limit, folder)
+    for path in files(tmp_path, 8):
+        np.testing.assert_array_equal(cache.read(path, decode), decode(path))
+    assert len(entries(folder)) == 3
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= limit
+
+
+def test_nothing_is_kept_without_room(monkeypatch, tmp_path, folder):
+    monkeypatch.setattr(decoded_cache, "memories", lambda: [Memory(10**12, 1000)])
+    path, cache = files(tmp_path, 1)[0], DecodedCache("1MB", folder)
+    np.testing.assert_array_equal(cache.read(path, decode), decode(path))
+    assert entries(folder) == []
+
+
+@pytest.mark.parametrize(("free", "used", "size", "room"), [(100, 0, 75, True), (100, 0, 76, False), (40, 60, 15, True),
+                                                            (40, 60, 16, False)])  # fmt: skip
+def test_a_quarter_of_the_file_system_stays_free(monkeypatch, free, used, size, room):
+    system = os.statvfs_result((1, 1, 100, free, free, 1, 1, 1, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda _: system)
+    assert has_room(Path(), used, size) is room
+
+
+@pytest.mark.parametrize(
+    ("machine", "group", "room"),
+    [((100, 30), (40, 24), True), ((100, 30), (40, 23), False), ((100, 29), (40, 40), False)],
+)
+def test_a_tenth_of_the_machine_and_of_the_control_group_stay_free(monkeypatch, machine, group, room):
+    """20 more leave 10 of the machine's 100 and 4 of the group's 40, or less of either."""
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((1, 1, 999, 999, 999, 1, 1, 1, 0, 255)))
+    monkeypatch.setattr(decoded_cache, "memories", lambda: [Memory(*machine), Memory(*group)])
+    assert has_room(Path(), 0, 20) is room
+
+
+def test_a_full_file_system_ends_the_keeping_not_the_reading(monkeypatch, tmp_path, folder, caplog):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    cache = DecodedCache("1MB", folder)
+    paths = files(tmp_path, 2)
+    monkeypatch.setattr(os, "fsync", full)
+    for path in paths:
+        np.testing.assert_array_equal(cache.read(path, decode), decode(path))
+    assert entries(folder) == []
+    assert list(folder.glob("*.part")) == []
+    assert caplog.text.count("No space left") == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [(None, 0), ("off", 0), (0, 0), (123, 123), ("4GB", 4 * 10**9), ("1.5 MiB", 3 * 2**19), ("10kb", 10_000)],
+)
+def test_limits_by_hand(limit, expected):
+    assert parse_limit(limit) == expected
+
+
+def test_auto_is_a_quarter_of_the_memory():
+    pages = int(Path("/proc/meminfo").read_text().split()[1]) * 1024 if sys.platform == "linux" else None
+    if pages is None:
+        pytest.skip("needs /proc")
+    assert 0 < parse_limit("auto") <= pages / 4 * 1.001
+
+
+@pytest.mark.parametrize("limit", ["lots", "-1GB", "4TB", True, "nan", ""])
+def test_other_limits_are_refused(limit):
+    with pytest.raises(InputError, match="cache: expected"):
+        DecodedCache(limit)
+
+
+# --- processes that come, go and are killed
+
+
+def test_a_writer_killed_before_the_last_step_leaves_nothing_that_is_read(tmp_path, folder):
+    path = files(tmp_path, 1)[0]
+    cache = DecodedCache("1MB", folder)
+    cache.read(files(tmp_path, 2)[1], decode)  # this process uses the folder, so that the next does not empty it
+    code = (
+        "decoded_cache.os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "decoded_cache.DecodedCache('1MB', folder).read(arguments[0], decode)"
+    )
+    killed = process(code, folder, path)
+    killed.communicate(timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(folder.glob("*.part"))) == 1
+    np.testing.assert_array_equal(cache.read(path, decode), decode(path))
+    assert list(folder.glob("*.part")) == []
+    assert len(entries(folder)) == 2
+
+
+def test_no_torn_entry_is_ever_read_while_writers_are_killed(tmp_path, folder):
+    paths = files(tmp_path, 40)
+    reader = DecodedCache("50MB", folder)
+    reader.read(paths[0], decode_large)
+    code = (
+        "from tests.test_decoded_cache import decode_large\n"
+        "cache = decoded_cache.DecodedCache('50MB', folder)\n"
+        "print('ready', flush=True)\n"
+        "while True:\n"
+        "    for path in arguments:\n"
+        "        cache.read(Path(path), decode_large)\n"
+        "    for entry in folder.iterdir():\n"
+        "        if not entry.suffix: entry.unlink(missing_ok=True)\n"
+    )
+    for delay in (0.0, 0.011, 0.023, 0.05):
+        writer = process(code, folder, *paths)
+        assert writer.stdout.readline() == "ready\n"
+        ends = time.monotonic() + delay
+        while time.monotonic() < ends:
+            check_entries(folder, paths)
+        writer.kill()
+        writer.communicate(timeout=60)
+        check_entries(folder, paths)
+    for path in paths:
+        np.testing.assert_array_equal(reader.read(path, decode_large), decode_large(path))
+
+
+def decode_large(path):
+    return np.resize(decode(path), (300, 400, 3))
+
+
+def check_entries(folder, paths):
+    """Whatever is there under an entry's name is one of the pictures, whole."""
+    whole = {decode_large(path).tobytes() for path in paths}
+    for entry in entries(folder):
+        with contextlib.suppress(FileNotFoundError):
+            assert entry.read_bytes()[HEADER:] in whole
+
+
+def test_the_last_process_removes_the_folder(tmp_path, folder):
+    path = files(tmp_path, 1)[0]
+    code = (
+        "cache = decoded_cache.DecodedCache('1MB', folder)\n"
+        "cache.read(arguments[0], decode)\n"
+        "print('ready', flush=True)\n"
+        "sys.stdin.readline()"
+    )
+    started = [process(code, folder, path) for _ in range(2)]
+    for child in started:
+        assert child.stdout.readline() == "ready\n"
+    started[0].communicate("\n", timeout=60)
+    assert len(entries(folder)) == 1
+    started[1].communicate("\n", timeout=60)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_folder_that_nobody_named_is_removed_itself(tmp_path):
+    code = (
+        "decoded_cache.SHARED_MEMORY = folder\n"
+        "cache = decoded_cache.DecodedCache('1MB')\n"
+        "cache.read(arguments[0], decode)\n"
+        "print(len(list(folder.glob('dinomatte-*/' + '?' * 64))))"
+    )
+    (tmp_path / "shm").mkdir()
+    assert finished(process(code, tmp_path / "shm", files(tmp_path, 1)[0])) == "1\n"
+    assert list((tmp_path / "shm").iterdir()) == []
+
+
+def test_files_that_are_not_the_caches_stay_and_do_not_count(tmp_path, folder):
+    folder.mkdir(mode=0o700)
+    names = ["notes.txt", "download.part", "a" * 63, "g" * 64, "A" * 64, f"{'a' * 64}.png"]
+    for name in names:
+        (folder / name).write_bytes(bytes(9000))
+    (folder / "pictures.part").mkdir()
+    own = ["a" * 64, f"{'b' * 64}.part"]  # what a killed process has left
+    for name in own:
+        (folder / name).write_bytes(b"")
+    cache = DecodedCache(HEADER + 6000, folder)
+    cache.read(files(tmp_path, 1)[0], decode)
+    left = {path.name for path in folder.iterdir()}
+    assert left.isdisjoint(own)
+    assert left > {*names, "pictures.part"}
+    assert len(left) == len(names) + 1 + 3  # two locks and the entry
+    remove_if_unused(folder)
+    assert {path.name for path in folder.iterdir()} == {*names, "pictures.part"}
+
+
+def test_loading_processes_that_end_with_their_parent_leave_nothing(tmp_path, folder):
+    """The parent, which reads nothing itself, outlives its children's locks."""
+    path = files(tmp_path, 1)[0]
+    code = (
+        "import multiprocessing\n"
+        "cache = decoded_cache.DecodedCache('1MB', folder)\n"
+        "def work(ready):\n"
+        "    cache.read(arguments[0], decode)\n"
+        "    ready.set()\n"
+        "    time.sleep(600)\n"
+        "context = multiprocessing.get_context('fork')\n"
+        "ready = context.Event()\n"
+        "context.Process(target=work, args=(ready,), daemon=True).start()\n"
+        "ready.wait(60)\n"
+        "assert len([p for p in folder.iterdir() if not p.suffix]) == 1\n"
+    )
+    finished(process(code, folder, path))
+    assert list(folder.iterdir()) == []
+
+
+def test_loading_processes_clean_up_for_a_parent_that_was_killed(tmp_path, folder):
+    paths = files(tmp_path, 8)
+    code = (
+        "from torch.utils.data import DataLoader\n"
+        "from data.training.workers import init_worker\n"
+        "class Pictures:\n"
+        "    cache = decoded_cache.DecodedCache('1MB', folder)\n"
+        "    def __len__(self): return len(arguments)\n"
+        "    def __getitem__(self, index): return self.cache.read(arguments[index], decode).copy()\n"
+        "loader = DataLoader(Pictures(), num_workers=2, worker_init_fn=init_worker, persistent_workers=True)\n"
+        "for batch in loader: pass\n"
+        "print(len([p for p in folder.iterdir() if not p.suffix]), flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = process(code, folder, *paths)
+    assert 2 <= int(killed.stdout.readline()) <= 8
+    deadline = time.monotonic() + 30  # the loaders look every 5 s
+    while list(folder.iterdir()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    killed.communicate(timeout=60)
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path, folder):
+    path, other = files(tmp_path, 2)
+    code = "decoded_cache.DecodedCache('1MB', folder).read(arguments[0], decode)\nos.kill(os.getpid(), signal.SIGKILL)"
+    process(code, folder, path).communicate(timeout=60)
+    left = entries(folder)
+    assert len(left) == 1
+    DecodedCache("1MB", folder).read(other, decode)
+    assert len(entries(folder)) == 1
+    assert entries(folder) != left
+
+
+def test_a_folder_that_others_can_write_to_is_not_used(tmp_path, folder, caplog):
+    folder.mkdir()
+    folder.chmod(0o777)
+    path = files(tmp_path, 1)[0]
+    np.testing.assert_array_equal(DecodedCache("1MB", folder).read(path, decode), decode(path))
+    assert list(folder.iterdir()) == []
+    assert "only you can write to" in caplog.text
+
+
+def test_constructing_touches_no_disk(tmp_path):
+    DecodedCache("1MB", tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()

@@ -1,0 +1,427 @@
+"""Jobs of several processes: the same as one process, and every way in which they end."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import LazyCall
+from jobs import LIMIT
+from tiny import CONFIG, ROOT, overrides
+from torch import nn
+
+from data.synthetic import SyntheticMatting
+from engine.config import build, load_config
+from engine.processes.launch import launch
+from engine.processes.rendezvous import Address, choose_gloo_interface, connect, parse_address, serve
+from engine.processes.sync_batch_norm import GlobalBatchNorm2d, synchronise_batch_norms
+from engine.training.run import train
+from modeling.weights.checkpoint_file import read_checkpoint
+from runtime.errors import InputError
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "RES_OPTIONS": "timeout:1 attempts:1", "PYTHONUNBUFFERED": "1"}
+SHARES = (3, 2)  # samples of a batch of five that each of two processes takes
+# a bias before a batch norm, whose gradient is rounding alone, which Adam makes steps of; and what follows from it
+NO_GRADIENT = ("decoder.matting_head.matting_convs.0.bias", "decoder.matting_head.matting_convs.1.running_mean")
+NORMS = {"usual": {}, "cumulative": {"momentum": None}, "bare": {"affine": False, "eps": 0.1}}
+
+
+def settings(output_dir, batch_size: int, *more: str) -> list[str]:
+    """Five iterations whose model draws nothing, since the draws of each process are its own."""
+    return overrides(
+        output_dir,
+        5,
+        f"dataloader.train.batch_size={batch_size}",
+        "model.backbone.drop_path_rate=0",
+        "model.backbone.rope_rescale=null",
+        "train.sync_batch_norm=True",
+        *more,
+    )
+
+
+def batch_norm_steps(norm: nn.Module, images: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Outputs, gradients and statistics after two training steps and one in eval mode."""
+    result = {}
+    for step in range(2):
+        x = (images + step).requires_grad_()
+        norm.zero_grad()
+        y = norm(x)
+        ((y - targets) ** 3).sum().backward()
+        result |= {f"y{step}": y.detach(), f"dx{step}": x.grad}
+        result |= {f"d{name}{step}": parameter.grad for name, parameter in norm.named_parameters()}
+    result |= {name: value.clone() for name, value in norm.state_dict().items()}
+    return result | {"eval": norm.eval()(images).detach()}
+
+
+def images_and_targets() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    images = 50 + 3 * torch.randn(5, 4, 6, 7, generator=generator)  # a mean far from 0 tells careless variances
+    return images, torch.randn(5, 4, 6, 7, generator=generator)
+
+
+def batch_norm(**options) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(4, **options)
+    if norm.affine:
+        with torch.no_grad():
+            norm.weight.copy_(torch.tensor([1.0, 2.0, 0.5, -1.0]))
+            norm.bias.copy_(torch.tensor([0.0, 1.0, -1.0, 3.0]))
+    return norm
+
+
+def in_each_of_two_processes(folder: str) -> None:
+    rank = torch.distributed.get_rank()
+    images, targets = (tensor.split(SHARES)[rank] for tensor in images_and_targets())
+    results = {}
+    for name, options in NORMS.items():
+        norm = synchronise_batch_norms(batch_norm(**options), "cpu")
+        results[name] = batch_norm_steps(norm, images, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        results["dtype"] = synchronise_batch_norms(batch_norm(), "cpu")(images.bfloat16()).dtype
+    torch.save(results, f"{folder}/norms{rank}.pth")
+    config = load_config(CONFIG, settings(f"{folder}/run", 2))
+    batches = iter(build(config.dataloader.train))
+    torch.save([next(batches)["image"] for _ in range(3)], f"{folder}/batches{rank}.pth")
+    train(config)
+    train(load_config(CONFIG, settings(f"{folder}/micro", 1, "train.accumulate=2", "train.freeze_batch_norm=1.0")))
+    config = load_config(CONFIG, settings(f"{folder}/spoiled", 1))
+    config.dataloader.train.dataset = LazyCall(SpoiledOnRank0)(size=64, samples_per_epoch=100)
+    try:
+        train(config)
+    except InputError as error:
+        Path(folder, f"error{rank}").write_text(str(error))
+
+
+class SpoiledOnRank0(SyntheticMatting):
+    """The first process gets a NaN in its alphas."""
+
+    def __getitem__(self, key):
+        sample = super().__getitem__(key)
+        if torch.distributed.get_rank() == 0:
+            sample["alpha"][0, 3, 4] = float("nan")
+        return sample
+
+
+@pytest.fixture(scope="module")
+def two_processes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    launch(in_each_of_two_processes, device_type="cpu", num_processes=2, args=(str(folder),))
+    return folder
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_a_batch_norm_over_two_processes_is_torchs_over_the_whole_batch(two_processes, name):
+    whole = batch_norm_steps(batch_norm(**NORMS[name]), *images_and_targets())
+    parts = [torch.load(two_processes / f"norms{rank}.pth", weights_only=False)[name] for rank in range(2)]
+    assert parts[0].keys() == parts[1].keys() == whole.keys()
+    for key, expected in whole.items():
+        if key[:1] == "y" or key[:2] == "dx" or key == "eval":
+            result = torch.cat([part[key] for part in parts])
+        elif key.startswith("d"):
+            result = parts[0][key] + parts[1][key]  # DDP's all-reduce adds them
+        else:
+            result = parts[0][key]
+            assert torch.equal(result, parts[1][key]), key
+        torch.testing.assert_close(result, expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max()), msg=key)
+
+
+def test_a_batch_norm_over_processes_keeps_autocasts_dtype(two_processes):
+    assert torch.load(two_processes / "norms0.pth", weights_only=False)["dtype"] == torch.bfloat16
+
+
+def test_two_processes_see_the_batches_of_one_and_log_the_same_losses(two_processes, tmp_path):
+    config = load_config(CONFIG, settings(tmp_path, 4))
+    whole = iter(build(config.dataloader.train))
+    halves = [torch.load(two_processes / f"batches{rank}.pth") for rank in range(2)]
+    for first, second in zip(*halves, strict=True):
+        dealt = torch.stack([first, second], dim=1).flatten(0, 1)  # one order, dealt in turn
+        assert torch.equal(dealt, next(whole)["image"])
+    train(config)
+    one, two = logged(tmp_path), logged(two_processes / "run")
+    assert len(one) == len(two) == 5
+    for name in one[0]:
+        assert [line[name] for line in two] == pytest.approx([line[name] for line in one], rel=1e-5), name
+    weights, others = (read_checkpoint(d / "model_final.pth")["model"] for d in (tmp_path, two_processes / "run"))
+    for key, value in weights.items():
+        if key.startswith(NO_GRADIENT):
+            continue
+        torch.testing.assert_close(others[key], value, rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_micro_batches_of_two_processes_make_the_steps_of_one_batch(two_processes, tmp_path):
+    train(load_config(CONFIG, settings(tmp_path, 4, "train.freeze_batch_norm=1.0")))
+    for ours, theirs in zip(logged(tmp_path), logged(two_processes / "micro"), strict=True):
+        assert theirs == pytest.approx(ours, rel=1e-5)
+
+
+def test_every_process_names_the_sample_of_one_that_is_not_finite(two_processes):
+    for rank in range(2):
+        message = (two_processes / f"error{rank}").read_text()
+        assert re.match(r"loss is not finite at iteration 0 \(process 0\): .*=nan.*not finite: alpha of \w+;", message)
+
+
+def logged(output_dir) -> list[dict[str, float]]:
+    lines = map(json.loads, (output_dir / "metrics.json").read_text().splitlines())
+    return [{k: v for k, v in line.items() if "loss" in k} for line in lines if "total_loss" in line]
+
+
+def test_alone_and_in_eval_mode_it_is_torchs_batch_norm():
+    images, targets = images_and_targets()
+    plain, synced = batch_norm(), synchronise_batch_norms(batch_norm(), "cpu")
+    expected = batch_norm_steps(plain, images, targets)
+    for key, value in batch_norm_steps(synced, images, targets).items():
+        assert torch.equal(value, expected[key]), key
+
+
+def test_conversion_keeps_parameters_buffers_and_keys():
+    shared = nn.BatchNorm2d(3)
+    model = nn.Sequential(nn.Conv2d(3, 3, 1), shared, nn.Sequential(shared, nn.BatchNorm2d(3).eval()))
+    before = list(model.parameters()), list(model.buffers()), list(model.state_dict())
+    converted = synchronise_batch_norms(model, "cpu")
+    assert converted is model
+    assert all(a is b for a, b in zip(converted.parameters(), before[0], strict=True))
+    assert all(a is b for a, b in zip(converted.buffers(), before[1], strict=True))
+    assert list(converted.state_dict()) == before[2]
+    assert isinstance(model[1], GlobalBatchNorm2d)
+    assert model[1] is model[2][0]
+    assert (model[2][0].training, model[2][1].training) == (True, False)
+
+
+@pytest.fixture(scope="module")
+def ended():
+    """How each process of the cases in jobs.py ended: {case: {rank: (status, stderr, seconds since the start)}}."""
+    command = [sys.executable, str(ROOT / "tests" / "jobs.py"), "fork"]
+    result = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stderr
+    cases = json.loads(result.stdout)
+    return {case: {rank: (status, *rest) for rank, status, *rest in rows} for case, rows in cases.items()}
+
+
+@pytest.mark.parametrize(
+    ("case", "failed", "statuses", "message"),
+    [
+        ("makes_a_mistake", 1, (2, 2), "train.colour: expected blue"),
+        ("crashes", 1, (1, 1), "ZeroDivisionError: a bug"),
+        ("has_told_why", 1, (1, 1), "loss is not finite at iteration 3"),
+        ("is_killed", 1, (1, -9), f"no sign of life for {LIMIT:g} s"),
+        ("stands_still", 1, (1, -9), f"no sign of life for {LIMIT:g} s"),  # -9: by the test, at its end
+        ("host_of_the_store_is_killed", 0, (-9, 1), "the connection to the job's store at 127.0.0.1:"),
+    ],
+)
+def test_the_others_end_with_the_error_of_a_process_that_failed(ended, case, failed, statuses, message):
+    processes = ended[case]
+    assert tuple(processes[rank][0] for rank in range(2)) == statuses
+    _, stderr, seconds = processes[1 - failed]
+    assert stderr.startswith(f"error: process {failed} on {os.uname().nodename} ended: {message}")
+    assert stderr.endswith(f"; process {1 - failed} ends too\n")
+    assert stderr.count("\n") == 1
+    assert seconds < LIMIT + 15
+
+
+def test_a_process_tells_its_own_mistake_in_one_line_and_a_bug_with_its_traceback(ended):
+    assert ended["makes_a_mistake"][1][1] == "error: train.colour: expected blue\n"
+    assert ended["crashes"][1][1].startswith("Traceback")
+    assert ended["crashes"][1][1].endswith("ZeroDivisionError: a bug\n")
+
+
+def test_a_long_save_on_one_process_and_a_normal_end_alarm_nobody(ended):
+    assert [ended["ends_well"][rank][:2] for rank in range(2)] == [(0, ""), (0, "")]
+    assert ended["ends_well"][0][2] > 1.5 * LIMIT
+
+
+def test_a_stop_all_agree_on_waits_for_the_one_that_saves(ended):
+    assert [ended["is_interrupted"][rank][:2] for rank in range(2)] == [(143, "saved by 0\n"), (143, "saved by 1\n")]
+
+
+def test_all_wait_for_what_takes_the_main_process_longer_than_one_operation_may(ended):
+    assert [ended["waits_for_a_long_search"][rank][:2] for rank in range(2)] == [(0, "found\n")] * 2
+    mistake = (2, "error: train.colour: expected blue\n")
+    assert [ended["waits_for_a_search_that_fails"][rank][:2] for rank in range(2)] == [mistake] * 2
+
+
+@pytest.mark.parametrize(("case", "status"), [("loads_pictures", 0), ("loads_pictures_and_fails", 2)])
+def test_a_job_leaves_no_decoded_pictures_in_shared_memory(ended, case, status):
+    processes = ended[case]
+    assert [processes[rank][0] for rank in range(2)] == [status] * 2
+    kept, folder = processes[0][1].splitlines()[0].split(" in ")
+    assert 1 <= int(kept) <= 8
+    deadline = time.monotonic() + (20 if status else 0)  # loading processes notice within 5 s that theirs is gone
+    while os.path.exists(folder):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert os.path.exists(os.path.dirname(folder))
+
+
+def test_machines_that_do_not_meet_say_so_in_one_line(ended):
+    for rank in range(2):
+        status, stderr, _ = ended["one_is_missing"][rank]
+        assert (status, stderr.count("\n")) == (2, 1)
+        assert "only 2 of 3 processes met at 127.0.0.1:" in stderr
+        assert "within 4 s (missing: 2); is every machine started" in stderr
+    status, stderr, _ = ended["sizes_differ"][2]
+    assert (status, stderr.count("\n")) == (2, 1)
+    assert "machine 0 started a job of 2 processes, this machine one of 3" in stderr
+    twice = [ended[f"one_rank_twice-{place}-"] for place in range(3)]
+    assert [status for processes in twice for status, *_ in processes.values()] == [2, 2, 2]
+    assert "process 1 has joined already, from" in "".join(text for p in twice for _, text, _ in p.values())
+
+
+class Started:
+    """A job that main.py's launcher runs, in a process group of its own like a command in a terminal."""
+
+    def __init__(self, name: str, folder) -> None:
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "tests" / "jobs.py"), "launch", name, "2", str(folder)],
+            env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def wait_until_ready(self) -> list[int]:
+        """The ids of its two processes, once they are at work."""
+        paths = [self.folder / f"ready{rank}" for rank in range(2)]
+        for _ in range(600):
+            if all(path.exists() and path.read_text() for path in paths):
+                return [int(path.read_text()) for path in paths]
+            assert self.process.poll() is None, self.process.stderr.read()
+            time.sleep(0.1)
+        raise AssertionError("the processes did not start")
+
+    def end(self) -> tuple[int, str]:
+        _, stderr = self.process.communicate(timeout=60)
+        return self.process.returncode, stderr
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)], ids=["SIGTERM", "Ctrl-C"]
+)
+def test_a_signal_reaches_every_process_once_and_its_status_comes_back(tmp_path, number):
+    job = Started("waits_for_a_signal", tmp_path)
+    job.wait_until_ready()
+    os.killpg(job.process.pid, number)  # as a terminal does
+    assert job.end() == (128 + number, "")
+    assert [json.loads((tmp_path / f"received{rank}").read_text()) for rank in range(2)] == [[number], [number]]
+
+
+def test_a_killed_process_is_named_by_its_launcher_and_its_siblings(tmp_path):
+    job = Started("meets_for_ever", tmp_path)
+    os.kill(job.wait_until_ready()[1], signal.SIGKILL)
+    status, stderr = job.end()
+    assert status == 137
+    lines = sorted(stderr.splitlines())
+    host = os.uname().nodename
+    assert lines == [
+        f"error: process 1 on {host} ended: killed by SIGKILL",
+        f"error: process 1 on {host} ended: killed by SIGKILL; process 0 ends too",
+    ]
+
+
+@pytest.mark.slow
+def test_no_process_outlives_its_launcher(tmp_path):
+    job = Started("meets_for_ever", tmp_path)
+    pids = job.wait_until_ready()
+    job.process.kill()
+    job.end()
+    deadline = time.monotonic() + 10
+    while any(os.path.exists(f"/proc/{pid}") for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_the_processes_start_is_one_word(tmp_path):
+    job = Started("meets_for_ever", tmp_path)
+    children = Path(f"/proc/{job.process.pid}/task/{job.process.pid}/children")
+    while len(children.read_text().split()) < 2:  # the resource tracker of multiprocessing, and the first process
+        assert job.process.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.5)
+    os.killpg(job.process.pid, signal.SIGINT)
+    assert job.end() == (130, "interrupted\n")
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [("tcp://node-0:29500", ("node-0", 29500)), ("tcp://[fd00::1]:80", ("fd00::1", 80)), ("tcp://10.0.0.1:1/", None)],
+)
+def test_addresses_are_read(url, address):
+    assert parse_address(url) == (address or ("10.0.0.1", 1))
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["env://", "node-0:29500", "tcp://node-0", "tcp://:80", "tcp://a:0", "tcp://a:99999", "tcp://a:b", "tcp://[a"],
+)
+def test_other_addresses_are_refused(url):
+    with pytest.raises(InputError, match=r"expected tcp://HOST:PORT of machine 0"):
+        parse_address(url)
+
+
+def test_mistakes_in_the_launch_options_name_the_option():
+    def start(**options):
+        launch(print, device_type="cpu", **options)
+
+    with pytest.raises(InputError, match=r"--machine-rank: expected 0 to 1 with --num-machines 2, got 2"):
+        start(num_machines=2, machine_rank=2, dist_url="tcp://127.0.0.1:1")
+    with pytest.raises(InputError, match=r"--machine-rank: expected 0 to 0 .* got -1"):
+        start(machine_rank=-1)
+    with pytest.raises(InputError, match="needs --dist-url"):
+        start(num_machines=2)
+    with pytest.raises(InputError, match="expected tcp://HOST:PORT"):
+        start(num_machines=2, dist_url="udp://a:1")
+    with pytest.raises(InputError, match=r"--join-timeout: expected seconds, above 0 .* got 0"):
+        start(join_timeout=0)
+    with pytest.raises(InputError, match=r"--join-timeout: .* got nan"):
+        start(join_timeout=float("nan"))
+
+
+def test_a_port_that_is_taken_and_one_where_nobody_answers_are_named():
+    store = serve(Address("127.0.0.1", 0))
+    with pytest.raises(InputError, match=rf"cannot open port {store.port} .*Address already in use"):
+        serve(Address("127.0.0.1", store.port))
+    with pytest.raises(InputError, match=r"no machine 0 at 127\.0\.0\.1:1 within 0\.2 s: Connection refused"):
+        connect(Address("127.0.0.1", 1), seconds=0.2)
+    with pytest.raises(InputError, match=r"unknown host 'no\.such\.host\.invalid'"):
+        connect(Address("no.such.host.invalid", 80), seconds=0.2)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_a_store_at_a_loopback_address_is_for_this_machine_alone(host):
+    store = serve(Address(host, 0))
+    connect(Address(host, store.port), seconds=10).set("key", "value")
+    assert store.get("key") == b"value"
+    listening = sockets_listening_at(store.port)
+    assert len(listening) == 1
+    assert listening <= {"127.0.0.1", "::1"}
+
+
+def test_a_store_at_another_address_is_for_other_machines_too():
+    store = serve(Address(os.uname().nodename, 0))
+    assert sockets_listening_at(store.port) <= {"::", "0.0.0.0"}
+    assert sockets_listening_at(store.port)
+
+
+def sockets_listening_at(port: int) -> set[str]:
+    """Their addresses, from /proc/net (proc(5): hexadecimal, in words of the machine's byte order; 0A is LISTEN)."""
+    found = set()
+    for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            (address, at), state = line.split()[1].split(":"), line.split()[3]
+            if int(at, 16) == port and state == "0A":
+                words = [int(address[i : i + 8], 16) for i in range(0, len(address), 8)]
+                found.add(socket.inet_ntop(family, b"".join(word.to_bytes(4, sys.byteorder) for word in words)))
+    return found
+
+
+def test_gloo_listens_on_the_interface_that_reaches_the_address(monkeypatch):
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    choose_gloo_interface(Address("127.0.0.1", 80))
+    assert os.environ.pop("GLOO_SOCKET_IFNAME") == "lo"
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "chosen")
+    choose_gloo_interface(Address("127.0.0.1", 80))
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "chosen"

@@ -1,0 +1,63 @@
+"""The configs: sizes, schedules, and a ViTMatte config carried over."""
+
+import re
+import shutil
+
+import pytest
+import torch
+from tiny import ROOT
+
+from engine.config import build, load_config
+from runtime.errors import InputError
+
+
+def test_configs_build_the_sizes_they_name():
+    expected = {"S_10ep": (384, 12), "S_100ep": (384, 12), "B_100ep": (768, 12), "L_100ep": (1024, 24)}
+    expected |= {"S_1024": (384, 12), "B_1024": (768, 12), "S_best": (384, 12)}
+    for name, (width, depth) in expected.items():
+        config = load_config(str(ROOT / f"configs/ViTMatte_{name}.py"))
+        with torch.device("meta"):
+            model = build(config.model)
+        assert (model.backbone.embed_dim, len(model.backbone.blocks)) == (width, depth)
+        assert model.decoder.fusion_blks[0].conv.conv.in_channels == width + 192
+
+
+def test_schedules_have_the_published_arithmetic():
+    settings = {
+        "S_10ep": (13_470, 2_694, {0: 0.001, 5_000: 1, 11_000: 0.5, 13_000: 0.2}),
+        "S_100ep": (134_687, 6_734, {0: 0.001, 125: 0.125875, 40_000: 1, 41_000: 0.5, 95_000: 0.2}),
+        "B_100ep": (215_500, 21_550, {0: 0.001, 250: 1, 64_000: 1, 65_000: 0.1, 194_000: 0.05}),
+        "S_1024": (269_375, 13_468, {80_000: 1, 81_000: 0.1, 149_000: 0.05, 230_000: 0.01}),
+        "B_1024": (269_375, 13_468, {80_000: 1, 81_000: 0.1, 149_000: 0.05, 230_000: 0.01}),
+    }
+    for name, (max_iter, period, factors) in settings.items():
+        config = load_config(str(ROOT / f"configs/ViTMatte_{name}.py"))
+        assert config.train.max_iter == max_iter
+        assert config.train.checkpointer.period == period
+        multiplier = build(config.lr_multiplier)
+        for iteration, factor in factors.items():
+            assert multiplier(iteration / max_iter) == pytest.approx(factor, rel=1e-3), (name, iteration)
+
+
+def test_the_vitmatte_config_of_the_docs_builds(tmp_path):
+    shutil.copytree(ROOT / "configs" / "common", tmp_path / "common")
+    (config_text,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)
+    (tmp_path / "vitmatte_b.py").write_text(config_text)
+    config = load_config(str(tmp_path / "vitmatte_b.py"))
+    with torch.device("meta"):
+        model = build(config.model)
+    assert model.decoder.fusion_blks[0].conv.conv.in_channels == 768 + 192
+    assert model.backbone.blocks[-1].drop_path.p == pytest.approx(0.1)
+    assert config.train.max_iter == 215_500
+    multiplier = build(config.lr_multiplier)
+    assert [multiplier(at / 215_500) for at in (125, 60_000, 70_000, 200_000)] == pytest.approx([0.5005, 1, 0.1, 0.05])
+
+
+@pytest.mark.parametrize("text", ["model = undefined_name", "x = (", "import nothing_of_that_name", "model = {}['a']"])
+def test_a_config_that_fails_is_one_line(tmp_path, text):
+    (tmp_path / "c.py").write_text(text)
+    with pytest.raises(InputError, match=r"c\.py: not a usable config"):
+        load_config(str(tmp_path / "c.py"))
+    (tmp_path / "c.txt").write_text(text)
+    with pytest.raises(InputError, match=r"c\.txt: not a usable config"):
+        load_config(str(tmp_path / "c.txt"))
