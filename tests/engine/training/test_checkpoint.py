@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_vitmatte import small_model
+from small_models import small_model
 from tiny import ROOT
 
 from engine.training.checkpoints import MattingCheckpointer
@@ -156,7 +156,7 @@ import resource, signal, sys
 sys.path[:0] = ["tests", "."]
 from engine import cli
 from engine.training.checkpoints import MattingCheckpointer
-from test_vitmatte import small_model
+from small_models import small_model
 from tiny import ROOT
 
 def save():

@@ -2,28 +2,10 @@
 
 import pytest
 import torch
+from small_models import option_model, small_model
 
-from modeling.backbone import ViT
 from modeling.colour_prior import ColourPrior
-from modeling.criterion import MattingCriterion
-from modeling.decoder import DetailCapture
-from modeling.meta_arch import ViTMatte
 from modeling.traceable import TraceableViTMatte
-
-
-def small_model(colour_prior: ColourPrior | None = None, seed: int = 0) -> ViTMatte:
-    torch.manual_seed(seed)
-    img_chans = 4 + (colour_prior.out_chans if colour_prior else 0)
-    return ViTMatte(
-        backbone=ViT(
-            embed_dim=32, depth=2, num_heads=2, window_size=4, window_block_indexes=[0], residual_block_indexes=[1]
-        ),
-        decoder=DetailCapture(in_chans=32, img_chans=img_chans, convstream_out=[8, 8, 16], fusion_out=[16, 16, 8, 8]),
-        criterion=MattingCriterion(),
-        pixel_mean=[0.485, 0.456, 0.406],
-        pixel_std=[0.229, 0.224, 0.225],
-        colour_prior=colour_prior,
-    )  # fmt: skip
 
 
 def make_batch(height: int, width: int, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -108,29 +90,6 @@ def test_a_trimap_of_another_size_is_refused():
     batch = make_batch(64, 64)
     with pytest.raises(ValueError, match="64 x 64, trimap 32 x 64"):
         small_model().eval()(batch | {"trimap": batch["trimap"][..., :32]})
-
-
-def option_model(seed: int = 0, trimap_input: str = "value", in_chans: int | None = None, img_chans: int | None = None):
-    torch.manual_seed(seed)
-    chans = {"one_hot": 6}.get(trimap_input, 4)
-    model = ViTMatte(
-        backbone=ViT(
-            in_chans=in_chans or chans, embed_dim=32, depth=2, num_heads=2, window_size=3, window_block_indexes=[0],
-            residual_block_indexes=[1], layer_scale_init=1.0, img_size=64,
-        ),
-        decoder=DetailCapture(32, img_chans or chans, convstream_out=[8, 8, 16], fusion_out=[16, 16, 8, 8]),
-        criterion=MattingCriterion(),
-        pixel_mean=[0.485, 0.456, 0.406],
-        pixel_std=[0.229, 0.224, 0.225],
-        trimap_input=trimap_input,
-    )  # fmt: skip
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(torch.randn_like(parameter), alpha=0.2)
-            if parameter.ndim == 4:  # so that alpha depends on what enters
-                torch.nn.init.kaiming_normal_(parameter)
-    return model
 
 
 def blocks_trimap(height: int, width: int, seed: int = 0) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from test_vitmatte import option_model
+from small_models import option_model
 
 from modeling.backbone import ViT
 from modeling.weights.input_channels import PATCH_EMBED
