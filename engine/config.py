@@ -13,7 +13,10 @@ from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from engine.moved import use_current_names
+from modeling.weights.model_config import ENTRY, plain_config
 from runtime.errors import InputError
+
+logger = logging.getLogger("dinomatte.config")
 
 # it logs a traceback of what `build` reports in a line
 logging.getLogger("detectron2.config.instantiate").disabled = True
@@ -105,6 +108,15 @@ def build(node: DictConfig) -> Any:
         if isinstance(error, InputError):
             raise
         raise InputError(f"config: {_one_line(error)}") from error
+
+
+def describe_model(node: DictConfig) -> dict[str, Any]:
+    """The entries by which a checkpoint describes its model, so that inference needs no config; none if it cannot."""
+    try:
+        return {ENTRY: plain_config(OmegaConf.to_container(node, resolve=True))}
+    except ValueError as error:
+        logger.warning("checkpoints of this run need --config-file, as the model's config holds %s", error)
+        return {}
 
 
 def _check_run_settings(config: DictConfig, path: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from data.images.file_set import FileSet
 from data.images.files import images_by_stem
 from data.images.scan import require_none, unpaired
 from runtime.errors import InputError
@@ -20,7 +21,7 @@ MAX_ATTEMPTS = 20  # unusable samples in a row before `on_bad="skip"` gives up
 logger = logging.getLogger(__name__)
 
 
-class RepeatableDataset(Dataset):
+class RepeatableDataset(Dataset, FileSet):
     """Sample (epoch, index) is a pure function of the files, `seed`, epoch and index.
 
     Constructing it touches no disk. A subclass lists its files in `_list_files`, whose result says in `folders` where
@@ -34,6 +35,8 @@ class RepeatableDataset(Dataset):
     Raises:
         InputError: a setting is out of its range.
     """
+
+    on_bad_setting = "dataloader.train.dataset.on_bad=skip"
 
     def __init__(self, samples_per_epoch: int, seed: int, on_bad: str):
         if on_bad not in ("error", "skip"):

@@ -99,7 +99,7 @@ def test_validation_scores_and_pictures_are_logged(tmp_path):
 
 def test_evaluate_scores_the_runs_last_checkpoint(whole_run):
     output_dir, _ = whole_run
-    scores = evaluate(load_config(CONFIG, overrides(output_dir, 6)))
+    scores, _ = evaluate(load_config(CONFIG, overrides(output_dir, 6)))
     assert 0 < scores["mse"] < 1
 
 

@@ -235,8 +235,9 @@ def test_configs_are_the_published_models(name):
 
 def test_relative_positions_learn_with_their_block_and_decay():
     """ViTDet's settings decay them: they exempt `pos_embed` alone."""
-    model = nn.Module()
-    model.backbone = original_vit()
+    decoder = DetailCapture(32, convstream_out=[8, 8, 8], fusion_out=[8, 8, 8, 8])
+    statistics = {"pixel_mean": [0.5] * 3, "pixel_std": [0.25] * 3}
+    model = ViTMatte(backbone=original_vit(), decoder=decoder, criterion=MattingCriterion(), **statistics)
     groups = param_groups(model, base_lr=1.0, weight_decay=0.1, layer_decay=0.5)
     setting = {p: (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     for index, block in enumerate(model.backbone.blocks):
