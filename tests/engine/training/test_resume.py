@@ -288,7 +288,7 @@ def test_a_second_signal_leaves_at_once_and_an_ignored_one_is_ignored(tmp_path):
 
 STUCK = """
 import signal, sys, time
-from data.files import replacing
+from runtime.files import replacing
 from engine.training.interruption import Interruption
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)
