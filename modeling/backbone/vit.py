@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from modeling.backbone.blocks import FFN_LAYERS, Attention, Block, MergeProjection, PatchEmbed
 from modeling.backbone.partial_block import block_at
 from modeling.backbone.rope import RotaryPositions
+from runtime.errors import InputError, require_choice
 
 NUM_REGISTERS = 4  # every published DINOv3 ViT
 DINOV3_NORM = partial(nn.LayerNorm, eps=1e-5)
@@ -96,12 +97,12 @@ class ViT(nn.Module):
         merge_block_indexes: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        _check_choice("out_feature", out_feature, ("last_feat",))
-        _check_choice("ffn", ffn, tuple(FFN_LAYERS))
-        _check_choice("rope_coordinates", rope_coordinates, ("image", "step"))
-        _check_choice("rope_in_windows", rope_in_windows, ("image", "window"))
-        _check_choice("window_padding", window_padding, ("masked", "zeros"))
-        _check_choice("window_prefix", window_prefix, ("global", "mean"))
+        require_choice("ViT: out_feature", out_feature, ("last_feat",))
+        require_choice("ViT: ffn", ffn, tuple(FFN_LAYERS))
+        require_choice("ViT: rope_coordinates", rope_coordinates, ("image", "step"))
+        require_choice("ViT: rope_in_windows", rope_in_windows, ("image", "window"))
+        require_choice("ViT: window_padding", window_padding, ("masked", "zeros"))
+        require_choice("ViT: window_prefix", window_prefix, ("global", "mean"))
         _check_indexes("window_block_indexes", window_block_indexes, depth)
         _check_indexes("residual_block_indexes", residual_block_indexes, depth)
         _check_indexes("merge_block_indexes", merge_block_indexes, depth)
@@ -258,12 +259,7 @@ class ViT(nn.Module):
                 nn.init.trunc_normal_(tokens, std=0.02)
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"ViT: {name} must be one of {choices}, got {value!r}")
-
-
 def _check_indexes(name: str, indexes: Sequence[int], depth: int) -> None:
     outside = [index for index in indexes if not 0 <= index < depth]
     if outside:
-        raise ValueError(f"ViT: {name} holds {outside}, but there are {depth} blocks, 0 to {depth - 1}")
+        raise InputError(f"ViT: {name} holds {outside}, but there are {depth} blocks, 0 to {depth - 1}")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from data.images.trimap_tensors import quantise_trimap_tensor
 from modeling.colour_prior import ColourPrior
 from modeling.trimap_input import TRIMAP_CHANS, encode_trimap, resize_trimap_channels
+from runtime.errors import InputError
 
 
 class ViTMatte(nn.Module):
@@ -141,12 +142,12 @@ def _check_channels(
     prior_chans = 0 if colour_prior is None else colour_prior.out_chans
     channels = 3 + trimap_chans
     if getattr(backbone, "in_chans", channels) != channels:
-        raise ValueError(
+        raise InputError(
             f"ViTMatte: backbone.in_chans must be {channels} (RGB and {trimap_chans} of the trimap), "
             f"got {backbone.in_chans}"
         )
     if decoder.img_chans != channels + prior_chans:
-        raise ValueError(
+        raise InputError(
             f"ViTMatte: decoder.img_chans must be {channels + prior_chans} (RGB, {trimap_chans} of the trimap and "
             f"{prior_chans} of the prior), got {decoder.img_chans}"
         )
