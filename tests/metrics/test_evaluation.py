@@ -23,7 +23,7 @@ from metrics.matching import match_folders
 from metrics.pool import outcomes
 from runtime.errors import InputError
 
-GOLDEN_DIR = ROOT / "tests" / "data" / "metrics"
+GOLDEN_DIR = ROOT / "tests" / "goldens" / "metrics"
 KINDS = ("pred", "alpha", "trimap")
 NAMES = ["blob_33x47", "border_600x800", "hair_240x320", "islands_128x160", "no_unknown_64x80"]
 
