@@ -28,6 +28,7 @@ class RepeatableDataset(Dataset, FileSet):
     they lie, and makes a sample in `_sample`.
 
     Args:
+        recipe: how a sample's crop is made, a dataclass with `crop_size`.
         samples_per_epoch: nominal length.
         seed: of all samples, 0 or more.
         on_bad: "error" raises for a file that cannot be used; "skip" warns and draws other files instead.
@@ -38,11 +39,12 @@ class RepeatableDataset(Dataset, FileSet):
 
     on_bad_setting = "dataloader.train.dataset.on_bad=skip"
 
-    def __init__(self, samples_per_epoch: int, seed: int, on_bad: str):
+    def __init__(self, recipe: Any, samples_per_epoch: int, seed: int, on_bad: str):
         if on_bad not in ("error", "skip"):
             raise InputError(f"on_bad: expected error or skip, got {on_bad!r}")
         if samples_per_epoch < 1 or seed < 0:
             raise InputError(f"expected samples_per_epoch >= 1 and seed >= 0, got {samples_per_epoch} and {seed}")
+        self.recipe = recipe
         self.samples_per_epoch, self.seed, self.on_bad = samples_per_epoch, seed, on_bad
         self.files: Any = None
         self.warned: set[str] = set()

@@ -12,8 +12,7 @@ from detectron2.utils import comm
 from metrics import METRICS, PAPER_METRICS, mean_scores, score_image
 from metrics.description import Description
 from metrics.segmentation import SEGMENTATION_METRICS, confusion_matrix, segmentation_scores
-from runtime.choices import check_choice
-from runtime.errors import InputError
+from runtime.errors import InputError, require_choice
 
 Sample = Mapping[str, Any]
 
@@ -58,7 +57,7 @@ class MattingEvaluator(Evaluator):
     """
 
     def __init__(self, region: str = "unknown") -> None:
-        check_choice("dataloader.evaluator.region", region, ("unknown", "whole"))
+        require_choice("dataloader.evaluator.region", region, ("unknown", "whole"))
         self.region = region
         self.reads = ("alpha", "trimap") if region == "unknown" else ("alpha",)
         self.metrics = {name: METRICS[name].description for name in PAPER_METRICS}

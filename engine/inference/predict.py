@@ -13,8 +13,7 @@ from data.images.trimap_tensors import fuse_trimap, trimap_to_tensor
 from engine.inference.tiles import predict_in_tiles
 from engine.inference.views import VIEWS, predict_views
 from modeling.meta_arch.base import System
-from runtime.choices import check_choice
-from runtime.errors import InputError
+from runtime.errors import InputError, require_choice
 from runtime.memory import amount_text, free_bytes, return_freed_memory
 from runtime.precision import DTYPES
 
@@ -85,9 +84,9 @@ class Predictor:
         views: str = "none",
         precision: str = "fp32",
     ) -> None:
-        check_choice("mode", mode, MODES)
-        check_choice("views", views, tuple(VIEWS))
-        check_choice("precision", precision, ("fp32", *DTYPES))
+        require_choice("mode", mode, MODES)
+        require_choice("views", views, tuple(VIEWS))
+        require_choice("precision", precision, ("fp32", *DTYPES))
         if batch_size < 1:
             raise InputError(f"batch size: expected 1 or more, got {batch_size}")
         if mode == "reduced" and not model.has_scalable_encoder:

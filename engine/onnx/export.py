@@ -21,7 +21,7 @@ from engine.onnx.model import FORMAT, INPUTS, MAX_BYTES, OUTPUTS, PREFIX, OnnxMo
 from engine.onnx.packages import onnx_package
 from modeling.meta_arch import ViTMatte
 from modeling.meta_arch.footprint import PICTURE_FLOATS
-from runtime.errors import InputError
+from runtime.errors import InputError, require_choice
 from runtime.files import replacing
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -86,8 +86,7 @@ def export_onnx(
 
 
 def _check_options(precision: str, opset: int) -> None:
-    if precision not in PRECISIONS:
-        raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
+    require_choice("precision", precision, PRECISIONS)
     onnx_package("onnxscript")
     onnx_package("onnxruntime")
     highest = onnx_package("onnx").defs.onnx_opset_version()

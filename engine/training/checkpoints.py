@@ -178,8 +178,8 @@ class RunCheckpointer(DetectionCheckpointer):
             except (ValueError, RuntimeError, KeyError, TypeError) as error:
                 reason = " ".join(str(error).split())
                 raise InputError(
-                    f"{path}: cannot resume from it with these settings (optimizer and precision must be those of the "
-                    f"run): {reason}"
+                    f"{path}: cannot resume from it with these settings (model, optimizer and precision must be those "
+                    f"of the run): {reason}"
                 ) from error
         return checkpoint
 

@@ -12,6 +12,7 @@ from modeling.backbone.base import Encoder
 from modeling.backbone.blocks import FFN_LAYERS, Attention, Block, MergeProjection, PatchEmbed
 from modeling.backbone.partial_block import block_at
 from modeling.backbone.rope import RotaryPositions
+from runtime.errors import InputError, require_choice
 
 NUM_REGISTERS = 4  # every published DINOv3 ViT
 DINOV3_NORM = partial(nn.LayerNorm, eps=1e-5)
@@ -98,12 +99,12 @@ class ViT(Encoder):
         merge_block_indexes: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        _check_choice("out_feature", out_feature, ("last_feat",))
-        _check_choice("ffn", ffn, tuple(FFN_LAYERS))
-        _check_choice("rope_coordinates", rope_coordinates, ("image", "step"))
-        _check_choice("rope_in_windows", rope_in_windows, ("image", "window"))
-        _check_choice("window_padding", window_padding, ("masked", "zeros"))
-        _check_choice("window_prefix", window_prefix, ("global", "mean"))
+        require_choice("ViT: out_feature", out_feature, ("last_feat",))
+        require_choice("ViT: ffn", ffn, tuple(FFN_LAYERS))
+        require_choice("ViT: rope_coordinates", rope_coordinates, ("image", "step"))
+        require_choice("ViT: rope_in_windows", rope_in_windows, ("image", "window"))
+        require_choice("ViT: window_padding", window_padding, ("masked", "zeros"))
+        require_choice("ViT: window_prefix", window_prefix, ("global", "mean"))
         _check_indexes("window_block_indexes", window_block_indexes, depth)
         _check_indexes("residual_block_indexes", residual_block_indexes, depth)
         _check_indexes("merge_block_indexes", merge_block_indexes, depth)
@@ -302,12 +303,7 @@ def _as_map(patches: Tensor, grid: tuple[int, int]) -> Tensor:
     return patches.unflatten(1, grid).permute(0, 3, 1, 2)  # (B, HW, D) -> (B, D, H, W)
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"ViT: {name} must be one of {choices}, got {value!r}")
-
-
 def _check_indexes(name: str, indexes: Sequence[int], depth: int) -> None:
     outside = [index for index in indexes if not 0 <= index < depth]
     if outside:
-        raise ValueError(f"ViT: {name} holds {outside}, but there are {depth} blocks, 0 to {depth - 1}")
+        raise InputError(f"ViT: {name} holds {outside}, but there are {depth} blocks, 0 to {depth - 1}")

@@ -16,6 +16,7 @@ from modeling.decoder import Decoder
 from modeling.meta_arch.base import ParameterRoles, System
 from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, PRIOR_FLOATS, TOKEN_WIDTHS, Footprint
 from modeling.trimap_input import TRIMAP_CHANS, encode_trimap, resize_trimap_channels
+from runtime.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -200,12 +201,12 @@ def _check_channels(backbone: Encoder, decoder: Decoder, trimap_chans: int, colo
     prior_chans = 0 if colour_prior is None else colour_prior.out_chans
     channels = 3 + trimap_chans
     if backbone.in_chans != channels:
-        raise ValueError(
+        raise InputError(
             f"ViTMatte: backbone.in_chans must be {channels} (RGB and {trimap_chans} of the trimap), "
             f"got {backbone.in_chans}"
         )
     if decoder.img_chans != channels + prior_chans:
-        raise ValueError(
+        raise InputError(
             f"ViTMatte: decoder.img_chans must be {channels + prior_chans} (RGB, {trimap_chans} of the trimap and "
             f"{prior_chans} of the prior), got {decoder.img_chans}"
         )

@@ -169,11 +169,11 @@ def test_speed_and_waiting_are_measured_over_the_steps():
 def test_peak_memory_is_that_of_this_process():
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from resident_memory import peak_gib\n"
+        "from runtime.memory import peak_gib\n"
         "before = peak_gib(); held = bytearray(2**29); after = peak_gib()\n"
         "print(after - before)"
     )
-    folder = ROOT / "data"  # its module alone: importing all takes seconds
+    folder = ROOT
     ballast = bytearray(2**30)  # of this process: a child's own peak must not begin with it
     ballast[::4096] = b"x" * len(ballast[::4096])
     grown = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True).stdout

@@ -288,7 +288,7 @@ def test_a_second_signal_leaves_at_once_and_an_ignored_one_is_ignored(tmp_path):
 
 STUCK = """
 import signal, sys, time
-from data.files import replacing
+from runtime.files import replacing
 from engine.training.interruption import Interruption
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -420,6 +420,9 @@ def test_a_run_killed_before_its_first_checkpoint_begins_its_log_anew(tmp_path):
         ("optimizer.lr=1e-5", None),
         ("train.seed=7", "train.seed 0 -> 7"),
         ("dataloader.train.dataset.size=96", "dataloader.train.dataset.size 64 -> 96"),
+        ("model.criterion.losses=[unknown_l1_loss]", "model.criterion.losses[1] known_l1_loss -> None"),
+        ("model.criterion.fuse_trimap=True", "model.criterion.fuse_trimap False -> True"),
+        ("model.backbone.drop_path_rate=0.1", "model.backbone.drop_path_rate 0.3 -> 0.1"),
     ],
 )
 def test_continuing_with_other_settings_is_refused_or_told(tmp_path, caplog, setting, told):

@@ -12,6 +12,9 @@ from engine.training.optim import param_groups
 from modeling.backbone import ViT, partial_block, relative_positions
 from modeling.backbone.relative_positions import relative_attention, resize_table
 from modeling.backbone.windows import windowed_attention
+from modeling.criterion import MattingCriterion
+from modeling.decoder import DetailCapture
+from modeling.meta_arch import ViTMatte
 from modeling.pretrained import convert
 from modeling.pretrained.architecture import VITMATTE_VARIANTS
 from modeling.weights.loading import load_model
