@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from modeling.decoder.sparse.folded import ColumnWeights, FoldedConv, FoldedFusion, FoldedHead
 from modeling.decoder.sparse.parallel import for_each, num_threads
+from modeling.decoder.sparse.patch_convs import ColumnWeights, FoldedConv, FoldedFusion, FoldedHead
 from modeling.decoder.sparse.receptive_field import ReceptiveField
-from modeling.decoder.sparse.tiles import SparseMap, TileList, tiles_of
+from modeling.decoder.sparse.tiles import SparseMap, TileList, mask_tiles
 
 TILE_SIDES = (16, 32, 64)  # pixels of the level; each level takes the side that costs it least
 CHUNK_VALUES = 2**21  # intermediate values of the tiles computed together: they should stay in the cache
@@ -51,7 +51,7 @@ def is_cheaper(decoder: nn.Module, field: ReceptiveField, unknown: Tensor) -> bo
 
 def tile_share(mask: Tensor) -> float:
     """The share of the smallest tiles that hold a true pixel of `mask` (B, H, W)."""
-    return tiles_of(mask, TILE_SIDES[0]).float().mean().item()
+    return mask_tiles(mask, TILE_SIDES[0]).float().mean().item()
 
 
 def decode(decoder: nn.Module, features: Tensor, images: Tensor, field: ReceptiveField, unknown: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def matte(block: FoldedFusion, head: FoldedHead, details: SparseMap, deep: Spars
 
 def cheapest_tiles(mask: Tensor, work: Callable[[int], int]) -> TileList:
     """The tiles that cover `mask` (B, H, W), of the side that costs least when a tile of a side costs `work`(side)."""
-    choices = [(side, tiles_of(mask, side)) for side in TILE_SIDES]
+    choices = [(side, mask_tiles(mask, side)) for side in TILE_SIDES]
     side, active = min(choices, key=lambda choice: int(choice[1].sum()) * work(choice[0]))
     return TileList.where(active, side)
 
