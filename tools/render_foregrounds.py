@@ -12,12 +12,8 @@ import os
 import sys
 from pathlib import Path
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")  # the processes are the parallelism
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.errors import InputError
-from data.pool import outcomes, usable_cpus
 from data.rendering.library import (
     LARGEST,
     SMALLEST,
@@ -27,7 +23,9 @@ from data.rendering.library import (
     picture,
     prepared,
 )
-from engine.cli import run
+from runtime.command_line import run
+from runtime.errors import InputError
+from runtime.pool import outcomes, usable_cpus
 
 
 def main() -> None:
@@ -51,6 +49,8 @@ def main() -> None:
     print(f"{args.output}: {args.count - len(missing)} of {args.count} pictures are there", flush=True)
     if missing:
         picture("net", (0,), SMALLEST)  # compiles once, before there are processes that would each compile
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # read by the processes that start below, which are the parallelism
     tasks = {library.name(index): index for index in missing}
     for done, (name, problem) in enumerate(outcomes(tasks, library.make, args.processes, ["data.rendering.scene"]), 1):
         if problem is not None:

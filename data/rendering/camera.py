@@ -69,9 +69,7 @@ def _direction(rng: np.random.Generator, model: Model) -> np.ndarray:
     if model.facing is not None:
         return unit(unit(model.facing) + np.tan(min(model.spread, 1.3)) * rng.random() * unit(rng.normal(size=3)))
     azimuth, elevation = rng.uniform(0, 2 * np.pi), rng.uniform(*model.elevation)
-    return np.array(
-        [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)]
-    )
+    return np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
 
 
 def _axes(rng: np.random.Generator, model: Model, forward: np.ndarray) -> np.ndarray:

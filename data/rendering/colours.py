@@ -107,7 +107,9 @@ def pattern(rng: np.random.Generator, colours: list[np.ndarray], size: float, pl
     last = colours[-1]
     mottle = smooth_field(rng, 9 / size)
     strength = rng.uniform(0.03, 0.2)
-    kind = "plain" if rng.random() < plain else rng.choice(["spots", "stripes", "patches", "shade", "speckles", "rings"])
+    kind = (
+        "plain" if rng.random() < plain else rng.choice(["spots", "stripes", "patches", "shade", "speckles", "rings"])
+    )
     coarse, fine = smooth_field(rng, rng.uniform(5, 14) / size, 2), smooth_field(rng, rng.uniform(16, 40) / size)
     axis, period = rng.normal(size=3), rng.uniform(0.08, 0.3) * size
     axis /= np.linalg.norm(axis)

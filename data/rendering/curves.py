@@ -86,9 +86,7 @@ def frames(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def resampled(curves: np.ndarray, points: int) -> np.ndarray:
     """Catmull-Rom curves through the points of `curves`, evenly spaced in parameter: (n, points, 3)."""
-    padded = np.concatenate(
-        [2 * curves[:, :1] - curves[:, 1:2], curves, 2 * curves[:, -1:] - curves[:, -2:-1]], axis=1
-    )
+    padded = np.concatenate([2 * curves[:, :1] - curves[:, 1:2], curves, 2 * curves[:, -1:] - curves[:, -2:-1]], axis=1)
     at = np.linspace(0, curves.shape[1] - 1, points)
     k = np.minimum(at.astype(int), curves.shape[1] - 2)
     t = (at - k)[None, :, None]

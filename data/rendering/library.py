@@ -1,4 +1,4 @@
-"""A library of foregrounds on disk: DIR/fg/NAME.png and DIR/alpha/NAME.png, as `data.dim_dataset` reads them.
+"""A library of foregrounds on disk: DIR/fg/NAME.png and DIR/alpha/NAME.png, as `data.training.dim_dataset` reads them.
 
 Picture `index` of a library is a function of (seed, index), the families and the size alone; who renders it, in which
 order and beside what else does not matter. numba's fast arithmetic may differ in the last bit between kinds of
@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data.errors import InputError
-from data.files import replacing, write_png
+from data.images.files import write_png
 from data.synthetic.families import FAMILIES as FLAT_FAMILIES
 from data.synthetic.layers import HALF_LEVEL, separated
 from data.synthetic.scene import draw_object
+from runtime.errors import InputError
+from runtime.files import replacing
 
 FLAT = "2d"  # prefix of families drawn by data.synthetic
 SETTINGS_FILE = "library.json"
@@ -143,7 +144,9 @@ def prepared(library: Library) -> None:
         try:
             known = json.loads(file.read_text())
         except (OSError, ValueError) as error:
-            raise InputError(f"{file}: expected the settings of a library, got {error}; choose another folder") from error
+            raise InputError(
+                f"{file}: expected the settings of a library, got {error}; choose another folder"
+            ) from error
         if not isinstance(known, dict):
             raise InputError(f"{file}: expected the settings of a library; choose another folder")
     before = known.get(str(library.seed))

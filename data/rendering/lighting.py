@@ -171,7 +171,9 @@ def _strand_direct(depth, tangents, views, albedo, light, colour, lobes, out):
             base = albedo[i, c]
             # light through pale fibres is scattered on, not lost
             shade = np.exp(-0.6 * depth[i] * (1 - 0.7 * base))
-            out[i, c] += colour[c] * shade * (base * diffuse + specular + base * tinted + base * np.sqrt(base) * through)
+            out[i, c] += (
+                colour[c] * shade * (base * diffuse + specular + base * tinted + base * np.sqrt(base) * through)
+            )
 
 
 def surface_radiance(
@@ -199,7 +201,9 @@ def _surface_direct(depth, normals, views, albedo, light, colour, lobes, out):
     for i in range(len(depth)):
         nl = normals[i, 0] * light[0] + normals[i, 1] * light[1] + normals[i, 2] * light[2]
         hx, hy, hz = light[0] + views[i, 0], light[1] + views[i, 1], light[2] + views[i, 2]
-        nh = (normals[i, 0] * hx + normals[i, 1] * hy + normals[i, 2] * hz) / np.sqrt(hx * hx + hy * hy + hz * hz + 1e-9)
+        nh = (normals[i, 0] * hx + normals[i, 1] * hy + normals[i, 2] * hz) / np.sqrt(
+            hx * hx + hy * hy + hz * hz + 1e-9
+        )
         shade = np.exp(-0.7 * depth[i])
         diffuse = 0.8 * max(0, nl)
         specular = lobes[0] * max(0, nh) ** lobes[1] * (nl > 0) * (0.25 + 0.02 * lobes[1])

@@ -119,7 +119,9 @@ def extended(picture: np.ndarray) -> np.ndarray:
     while max(levels[-1].shape[:2]) > 1:
         height, width = levels[-1].shape[:2]
         padded = np.pad(levels[-1], ((0, height % 2), (0, width % 2), (0, 0)))
-        levels.append(4 * cv2.resize(padded, (padded.shape[1] // 2, padded.shape[0] // 2), interpolation=cv2.INTER_AREA))
+        levels.append(
+            4 * cv2.resize(padded, (padded.shape[1] // 2, padded.shape[0] // 2), interpolation=cv2.INTER_AREA)
+        )
         levels[-1] = levels[-1].reshape(padded.shape[0] // 2, padded.shape[1] // 2, 4)
     colour = levels[-1][..., :3] / np.maximum(levels[-1][..., 3:], 1e-6)
     for level in reversed(levels[:-1]):
@@ -220,13 +222,16 @@ def _visible_strands(
         row = np.clip(flat[:, 1].astype(np.int64), 0, size - 1)
         seen &= flat[:, raster.DEPTH] < hidden[row, column] * 1.0001
     kept = seen.reshape(n, m).any(axis=1)
-    part = Strands(strands.points[kept], strands.radius[kept], np.broadcast_to(strands.albedo, (n, strands.albedo.shape[1], 3))[kept], strands.finish)
+    part = Strands(
+        strands.points[kept],
+        strands.radius[kept],
+        np.broadcast_to(strands.albedo, (n, strands.albedo.shape[1], 3))[kept],
+        strands.finish,
+    )
     return part, flat.reshape(n, m, 7)[kept].reshape(-1, 7)
 
 
-def _strand_colours(
-    part: Strands, flat: np.ndarray, camera: Camera, lights: Lights, density: Density
-) -> np.ndarray:
+def _strand_colours(part: Strands, flat: np.ndarray, camera: Camera, lights: Lights, density: Density) -> np.ndarray:
     points = part.points.reshape(-1, 3)
     tangents = unit(np.gradient(part.points, axis=1)).reshape(-1, 3).astype(np.float32)
     views = unit(camera.position - points).astype(np.float32)

@@ -10,7 +10,9 @@ from data.rendering.curves import unit, vertex_normals
 Implicit = Callable[[np.ndarray], np.ndarray]
 
 
-def ellipsoids(centres: np.ndarray, radii: np.ndarray, matrices: np.ndarray | None = None, blend: float = 0.12) -> Implicit:
+def ellipsoids(
+    centres: np.ndarray, radii: np.ndarray, matrices: np.ndarray | None = None, blend: float = 0.12
+) -> Implicit:
     """A smooth union of ellipsoids: negative inside, of about unit slope near the surface.
 
     Args:

@@ -11,7 +11,9 @@ QUILL = Finish(0.25, 40, 0.2, 0.2, 3.0)
 
 def feather(rng: np.random.Generator) -> Model:
     """One feather, from a stiff quill to a plume of down."""
-    strands, shaft = _feathers(rng, 1, np.zeros((1, 3)), np.eye(3)[None], barbs=int(rng.uniform(380, 900)), scale=np.ones(1))
+    strands, shaft = _feathers(
+        rng, 1, np.zeros((1, 3)), np.eye(3)[None], barbs=int(rng.uniform(380, 900)), scale=np.ones(1)
+    )
     return Model([strands], [shaft], facing=np.array([0.0, 1, 0]), spread=0.9, any_roll=True, closest=2.6)
 
 
@@ -66,7 +68,12 @@ def _feathers(
     across = np.cross(along, [0.0, 0, 1]) * side[None, :, None]
     shifted = _with_splits(rng, n, angle, at, side)[..., None]
     heading = np.cos(shifted) * along + np.sin(shifted) * across
-    lengths = outline[None] / np.maximum(np.sin(angle), 0.35)[None] * rng.lognormal(0, 0.03, (n, 2 * barbs)) * (1 + 0.25 * down)
+    lengths = (
+        outline[None]
+        / np.maximum(np.sin(angle), 0.35)[None]
+        * rng.lognormal(0, 0.03, (n, 2 * barbs))
+        * (1 + 0.25 * down)
+    )
     loose = down[None, :, None]
     heading = heading + loose * rng.normal(0, 0.35, heading.shape) + [0, 0, rng.uniform(0.0, 0.25)]
     curl = 0.5 * along + [0, 0, -rng.uniform(0, 0.7)] + loose * rng.normal(0, 1.3, heading.shape)
@@ -113,7 +120,9 @@ def _barb_surface(
     elif kind == "tip":
         level = 12 * (a + 0.2 * b - rng.uniform(0.5, 0.9))
     elif kind == "specks":
-        level = 4 * (smooth_field(rng, 25)(np.stack(np.broadcast_arrays(a, b * outline[:, None], 0 * a), -1))[..., 0] - 0.7)
+        level = 4 * (
+            smooth_field(rng, 25)(np.stack(np.broadcast_arrays(a, b * outline[:, None], 0 * a), -1))[..., 0] - 0.7
+        )
     else:
         level = np.full((2 * barbs, points), -4.0)
     share = (1 / (1 + np.exp(-level)))[..., None]

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from data.rendering.colours import any_colour, bark_colour, hsv, leaf_colour, petal_colour, varied
-from data.rendering.curves import facing, frames, grid_faces, grown, rotation, unit
+from data.rendering.colours import bark_colour, hsv, leaf_colour, petal_colour, varied
+from data.rendering.curves import facing, grid_faces, grown, unit
 from data.rendering.model import Finish, Mesh, Model, Strands, joined
 from data.rendering.plants import Leaf, along, branched, drawn_leaf, leaves, stalks
 
@@ -21,7 +21,9 @@ def flower(rng: np.random.Generator) -> Model:
     kind = rng.choice(["daisy", "cup", "star", "double"], p=[0.35, 0.25, 0.2, 0.2])
     make = {"daisy": _daisy, "cup": _cup, "star": _star, "double": _double}[kind]
     flower_meshes, strands = make(rng, heads, heading, size)
-    return Model(strands, meshes + flower_meshes, elevation=(-0.1, 1.35 if n == 1 else 0.8), rooted="bottom" if n > 1 else None)
+    return Model(
+        strands, meshes + flower_meshes, elevation=(-0.1, 1.35 if n == 1 else 0.8), rooted="bottom" if n > 1 else None
+    )
 
 
 def umbel(rng: np.random.Generator) -> Model:
@@ -31,7 +33,17 @@ def umbel(rng: np.random.Generator) -> Model:
     spike = rng.random() < 0.45
     count = int(rng.integers(40, 220))
     if spike:
-        rays, at = branched(rng, stems, count, rng.uniform(0.7, 1.4), rng.uniform(0.08, 0.22), 6, np.zeros(3), 0.3, start=rng.uniform(0.45, 0.7))
+        rays, at = branched(
+            rng,
+            stems,
+            count,
+            rng.uniform(0.7, 1.4),
+            rng.uniform(0.08, 0.22),
+            6,
+            np.zeros(3),
+            0.3,
+            start=rng.uniform(0.45, 0.7),
+        )
         rays = rays[:, :1] + (rays - rays[:, :1])
     else:
         spread = rng.uniform(0.5, 1.5)
@@ -48,8 +60,23 @@ def umbel(rng: np.random.Generator) -> Model:
     size = rng.uniform(0.03, 0.085)
     colour = petal_colour(rng)
     petal = _petal(rng, rng.uniform(0.25, 0.5), points=6, across=3)
-    meshes.append(_whorl(rng, petal, tips, normal, np.full(len(tips), size), petals, rng.uniform(0.1, 0.9), varied(rng, colour, len(tips), 0.1)))
-    dots = Strands(np.stack([tips, tips + 0.25 * size * normal], 1), np.full((len(tips), 2), 0.12 * size), hsv(0.14, rng.uniform(0, 0.9), 0.85)[None, None])
+    meshes.append(
+        _whorl(
+            rng,
+            petal,
+            tips,
+            normal,
+            np.full(len(tips), size),
+            petals,
+            rng.uniform(0.1, 0.9),
+            varied(rng, colour, len(tips), 0.1),
+        )
+    )
+    dots = Strands(
+        np.stack([tips, tips + 0.25 * size * normal], 1),
+        np.full((len(tips), 2), 0.12 * size),
+        hsv(0.14, rng.uniform(0, 0.9), 0.85)[None, None],
+    )
     return Model([dots], meshes, elevation=(-0.2, 1.0), rooted="bottom")
 
 
@@ -62,7 +89,9 @@ def thistle(rng: np.random.Generator) -> Model:
     per = int(rng.uniform(250, 1400))
     turn, t = GOLDEN * np.arange(per), (np.arange(per) + 0.5) / per
     polar = (np.arccos(1 - 1.9 * t) if ball else rng.uniform(0.3, 1.2) * np.sqrt(t))[:, None]
-    local = np.concatenate([np.sin(polar) * np.cos(turn)[:, None], np.sin(polar) * np.sin(turn)[:, None], np.cos(polar)], 1)
+    local = np.concatenate(
+        [np.sin(polar) * np.cos(turn)[:, None], np.sin(polar) * np.sin(turn)[:, None], np.cos(polar)], 1
+    )
     basis = facing(heading, UP + 0.01)[..., [0, 2, 1]]
     direction = np.einsum("nij,kj->nki", basis, local) + rng.normal(0, 0.12, (n, per, 3))
     base = heads[:, None] + size[:, None, None] * (0.18 * unit(direction) + (0 if ball else 0.25) * heading[:, None])
@@ -71,7 +100,9 @@ def thistle(rng: np.random.Generator) -> Model:
     root, tip = petal_colour(rng), petal_colour(rng)
     s = np.linspace(0, 1, 10)[None, :, None]
     albedo = np.clip(varied(rng, np.ones(3), len(threads), 0.15)[:, None] * (root + (tip - root) * s**1.5), 0, 0.96)
-    thin = rng.uniform(0.002, 0.0055) * np.concatenate([np.linspace(1, 0.7, 8), [1.2, 1.0] if rng.random() < 0.4 else [0.5, 0.3]])
+    thin = rng.uniform(0.002, 0.0055) * np.concatenate(
+        [np.linspace(1, 0.7, 8), [1.2, 1.0] if rng.random() < 0.4 else [0.5, 0.3]]
+    )
     strands = [Strands(threads, np.tile(thin, (len(threads), 1)), albedo, Finish(0.06, 30, 0.2, 0.6, 0.9))]
     if not ball:
         bract = replace(drawn_leaf(rng, rng.uniform(0.15, 0.3), lobed=0.3), droop=-0.6, fold=0.3)
@@ -130,7 +161,17 @@ def _stems(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, np
         turn = rng.uniform(0, 6.28, len(bases))[:, None]
         out = np.cos(turn) * normals + np.sin(turn) * np.cross(tangents, normals) + rng.uniform(0.3, 1.2) * tangents
         size = rng.uniform(0.25, 0.7) * rng.lognormal(0, 0.2, len(bases))
-        meshes.append(leaves(rng, leaf, bases, out, UP + rng.normal(0, 0.3, (len(bases), 3)), size, varied(rng, green, len(bases), 0.15)))
+        meshes.append(
+            leaves(
+                rng,
+                leaf,
+                bases,
+                out,
+                UP + rng.normal(0, 0.3, (len(bases), 3)),
+                size,
+                varied(rng, green, len(bases), 0.15),
+            )
+        )
     return stems[:, -1], heading, stems, meshes
 
 
@@ -161,7 +202,9 @@ def _whorl(
     base = heads[:, None] + inner * size[:, None, None] * out
     lengths = size[:, None] * rng.lognormal(0, 0.07, (n, count))
     tint = np.clip(np.repeat(colours, count, axis=0) * rng.lognormal(0, 0.07, (n * count, 1)), 0, 0.97)
-    return leaves(rng, petal, base.reshape(-1, 3), direction.reshape(-1, 3), upper.reshape(-1, 3), lengths.reshape(-1), tint)
+    return leaves(
+        rng, petal, base.reshape(-1, 3), direction.reshape(-1, 3), upper.reshape(-1, 3), lengths.reshape(-1), tint
+    )
 
 
 def _daisy(rng: np.random.Generator, heads: np.ndarray, heading: np.ndarray, size: np.ndarray) -> tuple[list, list]:
@@ -181,7 +224,9 @@ def _daisy(rng: np.random.Generator, heads: np.ndarray, heading: np.ndarray, siz
 
 
 def _cup(rng: np.random.Generator, heads: np.ndarray, heading: np.ndarray, size: np.ndarray) -> tuple[list, list]:
-    petal = replace(_petal(rng, rng.uniform(0.3, 0.5), 18, 9), fold=rng.uniform(0.15, 0.5), droop=-rng.uniform(0.1, 0.9))
+    petal = replace(
+        _petal(rng, rng.uniform(0.3, 0.5), 18, 9), fold=rng.uniform(0.15, 0.5), droop=-rng.uniform(0.1, 0.9)
+    )
     count, rows, rise = int(rng.integers(3, 7)), int(rng.integers(1, 4)), rng.uniform(0.3, 1.3)
     colour = varied(rng, petal_colour(rng), len(heads), 0.1)
     meshes = [
@@ -211,12 +256,21 @@ def _double(rng: np.random.Generator, heads: np.ndarray, heading: np.ndarray, si
     for row in range(rows):
         t = row / (rows - 1)
         scale, shade = 1 - 0.6 * t, np.clip(colour * (1 - 0.25 * t), 0, 0.97)
-        meshes.append(_whorl(rng, petal, heads, heading, size * scale, count, low + (high - low) * t, shade, GOLDEN * row, 0.04, 0.15))
+        meshes.append(
+            _whorl(
+                rng, petal, heads, heading, size * scale, count, low + (high - low) * t, shade, GOLDEN * row, 0.04, 0.15
+            )
+        )
     return meshes, []
 
 
 def _disc(
-    rng: np.random.Generator, heads: np.ndarray, heading: np.ndarray, radius: np.ndarray, colour: np.ndarray, bumps: bool
+    rng: np.random.Generator,
+    heads: np.ndarray,
+    heading: np.ndarray,
+    radius: np.ndarray,
+    colour: np.ndarray,
+    bumps: bool,
 ) -> Mesh:
     r, u = np.linspace(0, 1, 8)[:, None], np.linspace(0, 2 * np.pi, 33)
     dome = np.stack([r * np.cos(u), 0.45 * (1 - r**2) + 0 * u, r * np.sin(u)], -1).reshape(-1, 3)
@@ -225,7 +279,9 @@ def _disc(
     from data.rendering.curves import repeated_faces
 
     faces = repeated_faces(grid_faces(8, 33), len(dome), len(heads))
-    return Mesh(vertices.reshape(-1, 3), faces, np.tile(0.6 * colour, (len(heads) * len(dome), 1)), Finish(0, 10, 0, 0, 4.0))
+    return Mesh(
+        vertices.reshape(-1, 3), faces, np.tile(0.6 * colour, (len(heads) * len(dome), 1)), Finish(0, 10, 0, 0, 4.0)
+    )
 
 
 def _florets(
@@ -245,7 +301,12 @@ def _florets(
     wide = np.repeat(radius, per)[:, None] / np.sqrt(per) * np.array([0.7, 0.55, 0.7, 0.3])
     ring = np.clip(np.exp(rng.normal(0, 0.8) * (r - 0.5)), 0.3, 2)
     albedo = np.clip(colour * np.tile(ring, len(heads))[:, None] * rng.lognormal(0, 0.15, (len(points), 1)), 0, 0.95)
-    return Strands(points, wide, albedo[:, None] * np.array([0.5, 0.8, 1.2, 1.3])[None, :, None].clip(0, 1.05), Finish(0.05, 15, 0.1, 0.2, 2.0))
+    return Strands(
+        points,
+        wide,
+        albedo[:, None] * np.array([0.5, 0.8, 1.2, 1.3])[None, :, None].clip(0, 1.05),
+        Finish(0.05, 15, 0.1, 0.2, 2.0),
+    )
 
 
 def _stamens(rng: np.random.Generator, heads: np.ndarray, heading: np.ndarray, length: np.ndarray) -> Strands:

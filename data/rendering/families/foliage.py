@@ -30,7 +30,9 @@ def branch(rng: np.random.Generator) -> Model:
     bases, tangents = np.concatenate([bases, tips]), np.concatenate([tangents, tip_tangents])
     normals = np.concatenate([normals, tip_normals])
     kept = rng.random(len(bases)) < rng.uniform(0.55, 1)
-    return Model([], [*meshes, _hung(rng, leaf, bases[kept], tangents[kept], normals[kept], size)], any_roll=rng.random() < 0.4)
+    return Model(
+        [], [*meshes, _hung(rng, leaf, bases[kept], tangents[kept], normals[kept], size)], any_roll=rng.random() < 0.4
+    )
 
 
 def fern(rng: np.random.Generator) -> Model:
@@ -39,11 +41,15 @@ def fern(rng: np.random.Generator) -> Model:
     colour = leaf_colour(rng)
     roots = rng.normal(0, 0.04, (n, 3)) - [0, 0, 1]
     heading = UP + rng.normal(0, 0.55, (n, 3)) * [1, 1, 0.3]
-    fronds = grown(rng, roots, heading, rng.uniform(1.4, 2.2, n), 40, np.array([0, 0, -rng.uniform(0.4, 2.2)]), bend=0.3)
+    fronds = grown(
+        rng, roots, heading, rng.uniform(1.4, 2.2, n), 40, np.array([0, 0, -rng.uniform(0.4, 2.2)]), bend=0.3
+    )
     meshes = [stalks(rng, fronds, np.full(n, rng.uniform(0.01, 0.02)), colour * 0.8, 6)]
     pairs = int(rng.integers(26, 64))
     if rng.random() < 0.55:  # twice pinnate
-        pinnae, at = branched(rng, fronds, pairs, 1.1, rng.uniform(0.4, 0.7), 14, np.array([0, 0, -0.3]), 0.15, 0.18, True)
+        pinnae, at = branched(
+            rng, fronds, pairs, 1.1, rng.uniform(0.4, 0.7), 14, np.array([0, 0, -0.3]), 0.15, 0.18, True
+        )
         meshes.append(stalks(rng, pinnae, np.full(len(pinnae), 0.004), colour * 0.8, 4))
         per, size, curves = int(rng.integers(12, 22)), rng.uniform(0.05, 0.09), pinnae
     else:
@@ -55,7 +61,9 @@ def fern(rng: np.random.Generator) -> Model:
     heading = unit(tangents * rng.uniform(0.3, 0.9) + unit(side) * sign + rng.normal(0, 0.08, bases.shape))
     taper = np.tile(np.sin(np.pi * (0.12 + 0.86 * np.linspace(0, 1, per))) ** 0.8, len(curves))
     colours = varied(rng, colour, len(bases), 0.12)
-    meshes.append(leaves(rng, leaf, bases, heading, np.cross(side * sign, tangents) * sign + 0.4 * UP, size * taper, colours))
+    meshes.append(
+        leaves(rng, leaf, bases, heading, np.cross(side * sign, tangents) * sign + 0.4 * UP, size * taper, colours)
+    )
     return Model([], meshes, elevation=(-0.2, 1.2), any_roll=rng.random() < 0.3)
 
 
@@ -68,12 +76,22 @@ def conifer(rng: np.random.Generator) -> Model:
     curves = np.concatenate([twigs, resampled(shoots, twigs.shape[1])])
     per = int(np.clip(34000 / len(curves) / (1 + 8 * length), 20, 130))
     needles, at = branched(
-        rng, curves, per, rng.uniform(0.5, 1.1), length, 6, np.array([0, 0, -0.4 * length]), 0.2, start=0.55 if tufted else 0.05
+        rng,
+        curves,
+        per,
+        rng.uniform(0.5, 1.1),
+        length,
+        6,
+        np.array([0, 0, -0.4 * length]),
+        0.2,
+        start=0.55 if tufted else 0.05,
     )
     needles = needles[:, :1] + (needles - needles[:, :1]) * (1 / (1 - 0.7 * at))[:, None, None] * 0.8
     radius = rng.uniform(0.0035, 0.007) * np.array([1, 1, 1, 0.95, 0.8, 0.3])[None]
     albedo = varied(rng, colour, len(needles), 0.2)[:, None] * np.linspace(0.7, 1.2, 6)[None, :, None]
-    strands = Strands(needles, np.tile(radius, (len(needles), 1)), np.clip(albedo, 0, 0.9), Finish(0.1, 30, 0.2, 0.3, 1.0))
+    strands = Strands(
+        needles, np.tile(radius, (len(needles), 1)), np.clip(albedo, 0, 0.9), Finish(0.1, 30, 0.2, 0.3, 1.0)
+    )
     meshes = [
         stalks(rng, trunks, np.full(len(trunks), rng.uniform(0.02, 0.04)), bark, 8, BARK),
         stalks(rng, twigs, np.full(len(twigs), 0.013), bark, 6, BARK),
@@ -115,7 +133,15 @@ def pot_plant(rng: np.random.Generator) -> Model:
         size = rng.uniform(0.7, 1.4) * rng.lognormal(0, 0.15, n)
         meshes.append(leaves(rng, leaf, bases, heading, UP, size, varied(rng, colour, n, 0.15)))
     else:  # stalked leaves along stems
-        stems = grown(rng, bases, heading + [0, 0, 0.5], rng.uniform(0.6, 1.4, n), 24, np.array([0, 0, -rng.uniform(0, 1.5)]), bend=0.4)
+        stems = grown(
+            rng,
+            bases,
+            heading + [0, 0, 0.5],
+            rng.uniform(0.6, 1.4, n),
+            24,
+            np.array([0, 0, -rng.uniform(0, 1.5)]),
+            bend=0.4,
+        )
         meshes.append(stalks(rng, stems, np.full(n, rng.uniform(0.006, 0.014)), colour * 0.8, 6))
         size = rng.uniform(0.1, 0.4)
         leaf = drawn_leaf(rng, rng.uniform(0.12, 0.5))
@@ -148,7 +174,9 @@ def _hung(
     n = len(bases)
     turn = rng.uniform(0, 2 * np.pi, n)[:, None]
     around = np.cos(turn) * normals + np.sin(turn) * np.cross(tangents, normals)
-    heading = unit(around + rng.uniform(0.2, 1.0) * tangents + [0, 0, rng.normal(-0.2, 0.3)] + rng.normal(0, 0.2, (n, 3)))
+    heading = unit(
+        around + rng.uniform(0.2, 1.0) * tangents + [0, 0, rng.normal(-0.2, 0.3)] + rng.normal(0, 0.2, (n, 3))
+    )
     base = leaf_colour(rng) if colour is None else colour
     colours = varied(rng, base, n, rng.uniform(0.1, 0.3))
     if rng.random() < 0.3:  # other leaves among them: young, autumnal
@@ -191,12 +219,19 @@ def _pot(rng: np.random.Generator) -> Mesh:
     """A turned pot with a rim, of clay or glazed."""
     v = np.linspace(0, 1, 40)
     low, high = rng.uniform(0.2, 0.35), rng.uniform(0.35, 0.5)
-    radius = low + (high - low) * v**rng.uniform(0.6, 1.6) + 0.03 * (v > 0.82)
+    radius = low + (high - low) * v ** rng.uniform(0.6, 1.6) + 0.03 * (v > 0.82)
     radius[-1] *= 0.85
     u = np.linspace(0, 2 * np.pi, 73)
     height = rng.uniform(0.4, 0.7)
-    vertices = np.stack([radius[:, None] * np.cos(u), radius[:, None] * np.sin(u), (-0.5 - height * (1 - v))[:, None] + 0 * u], -1)
+    vertices = np.stack(
+        [radius[:, None] * np.cos(u), radius[:, None] * np.sin(u), (-0.5 - height * (1 - v))[:, None] + 0 * u], -1
+    )
     clay = np.array([0.45, 0.17, 0.08]) if rng.random() < 0.4 else any_colour(rng)
     mottle = np.exp(0.12 * smooth_field(rng, 9)(vertices) + 0.05 * smooth_field(rng, 40)(vertices))
     albedo = np.clip(clay * mottle, 0, 0.95).reshape(-1, 3)
-    return Mesh(vertices.reshape(-1, 3), grid_faces(40, 73), albedo, Finish(rng.uniform(0, 0.3), rng.uniform(10, 90), 0.0, 0.0, 5.0))
+    return Mesh(
+        vertices.reshape(-1, 3),
+        grid_faces(40, 73),
+        albedo,
+        Finish(rng.uniform(0, 0.3), rng.uniform(10, 90), 0.0, 0.0, 5.0),
+    )

@@ -46,14 +46,18 @@ def plume(rng: np.random.Generator) -> Model:
         Strands(twigs, np.full(twigs.shape[:2], 0.0025), np.clip(colour, 0, 0.9)[None, None], soft),
     ]
     blades = _blades(rng, int(rng.uniform(0, 60)), 0.2, leaf_colour(rng), 0.012) if rng.random() < 0.5 else None
-    return Model(strands, [stalks(rng, stems, np.full(n, 0.012), colour)] + ([blades] if blades else []), rooted="bottom")
+    return Model(
+        strands, [stalks(rng, stems, np.full(n, 0.012), colour)] + ([blades] if blades else []), rooted="bottom"
+    )
 
 
 def bamboo(rng: np.random.Generator) -> Model:
     """Bamboo: jointed culms, thin branches and fans of lanceolate leaves."""
     n = int(rng.integers(1, 7))
     roots = np.concatenate([rng.normal(0, 0.35, (n, 2)), np.full((n, 1), -1.3)], axis=1)
-    culms = grown(rng, roots, np.array([0, 0, 1.0]) + rng.normal(0, 0.08, (n, 3)), rng.uniform(2.0, 2.8, n), 61, bend=0.25)
+    culms = grown(
+        rng, roots, np.array([0, 0, 1.0]) + rng.normal(0, 0.08, (n, 3)), rng.uniform(2.0, 2.8, n), 61, bend=0.25
+    )
     joints = (np.arange(61) % 10 == 0).astype(float)
     thickness = rng.uniform(0.015, 0.06)
     radius = thickness * (1 - 0.5 * np.linspace(0, 1, 61)) * (1 + 0.16 * joints)
@@ -61,7 +65,9 @@ def bamboo(rng: np.random.Generator) -> Model:
     albedo = culm_colour * (1 - 0.45 * np.roll(joints, 1) + 0.3 * joints)[:, None]
     shine = Finish(0.25, 40, 0.0, 0.0, 4.0)
     poles = tubes(culms, np.tile(radius, (n, 1)), np.clip(albedo, 0, 0.95)[None], 12, shine)
-    twigs, _ = branched(rng, culms, int(rng.integers(10, 26)), 0.8, rng.uniform(0.5, 1.0), 14, np.array([0, 0, -0.6]), 0.4)
+    twigs, _ = branched(
+        rng, culms, int(rng.integers(10, 26)), 0.8, rng.uniform(0.5, 1.0), 14, np.array([0, 0, -0.6]), 0.4
+    )
     leaf = drawn_leaf(rng, rng.uniform(0.05, 0.12), lobed=0.0)
     bases, tangents, normals = along(twigs, int(rng.integers(4, 9)), 0.35)
     keep = rng.random(len(bases)) < 0.85
@@ -104,7 +110,9 @@ def _ears(rng: np.random.Generator, count: int, spread: float) -> tuple[Strands,
     """Stems with ears (wheat, barley, foxtail) or loose panicles."""
     roots = np.concatenate([rng.normal(0, spread / 2, (count, 2)) * [1, 0.4], np.full((count, 1), -1.0)], axis=1)
     heading = np.array([0, 0, 1.0]) + rng.normal(0, 0.12, (count, 3))
-    stems = grown(rng, roots, heading, rng.uniform(1.2, 2.1, count), 40, np.array([0, 0, -rng.uniform(0, 0.5)]), bend=0.35)
+    stems = grown(
+        rng, roots, heading, rng.uniform(1.2, 2.1, count), 40, np.array([0, 0, -rng.uniform(0, 0.5)]), bend=0.35
+    )
     colour = bark_colour(rng) ** 0.7 if rng.random() < 0.6 else leaf_colour(rng)
     loose = rng.random() < 0.4
     start = rng.uniform(0.7, 0.9)
@@ -115,4 +123,6 @@ def _ears(rng: np.random.Generator, count: int, spread: float) -> tuple[Strands,
     grain = 0.008 * np.exp(-(((s - (0.95 if loose else 0.12)) / 0.1) ** 2)) + 0.0022 * (1 - 0.6 * s)
     radius = grain[None] * rng.lognormal(0, 0.2, (len(awns), 1))
     albedo = varied(rng, np.clip(colour, 0, 0.9), len(awns), 0.15)[:, None]
-    return Strands(awns, radius, albedo, Finish(0.08, 30, 0.2, 0.6, 1.0)), stalks(rng, stems, np.full(count, 0.007), colour, 5)
+    return Strands(awns, radius, albedo, Finish(0.08, 30, 0.2, 0.6, 1.0)), stalks(
+        rng, stems, np.full(count, 0.007), colour, 5
+    )

@@ -58,7 +58,9 @@ def _head_mesh(rng: np.random.Generator) -> tuple[Mesh, tuple[np.ndarray, np.nda
     """Head, neck and shoulders facing +y, and the skull's centre and radii."""
     centre, radii = np.array([0.0, 0, 0.35]), np.array([0.52, 0.62, 0.68]) * rng.uniform(0.92, 1.08, 3)
     centres = np.array([centre, [0, 0.06, -0.05], [0, -0.08, -0.6], [0, -0.08, -1.5], [0, 0.66, 0.22]])
-    sizes = np.array([radii, [0.4, 0.48, 0.4], [0.25, 0.27, 0.5], [rng.uniform(0.75, 1.05), 0.45, 0.65], [0.09, 0.14, 0.16]])
+    sizes = np.array(
+        [radii, [0.4, 0.48, 0.4], [0.25, 0.27, 0.5], [rng.uniform(0.75, 1.05), 0.45, 0.65], [0.09, 0.14, 0.16]]
+    )
     implicit = ellipsoids(centres, sizes, blend=0.08)
     vertices, faces = meshed(implicit, [-1.3, -1.1, -1.75], [1.3, 1.1, 1.3], 52)
     faces = outwards(vertices, faces)
@@ -87,7 +89,9 @@ def _styled(
 ) -> Strands:  # fmt: skip
     count = len(roots)
     m = 40 if curl else 22
-    length = {"long": rng.uniform(0.8, 2.0), "short": rng.uniform(0.15, 0.6), "round": rng.uniform(0.3, 0.7)}.get(style, 1.5)
+    length = {"long": rng.uniform(0.8, 2.0), "short": rng.uniform(0.15, 0.6), "round": rng.uniform(0.3, 0.7)}.get(
+        style, 1.5
+    )
     lengths = length * rng.lognormal(0, 0.1, count) * np.where(rng.random(count) < 0.15, rng.uniform(0.4, 1, count), 1)
     parting = rng.uniform(-0.25, 0.25)  # where hair falls to either side
     side = np.sign(roots[:, 0] - parting + rng.normal(0, 0.01, count))
@@ -183,7 +187,11 @@ def _coloured(rng: np.random.Generator, points: np.ndarray, near: np.ndarray) ->
     count, m = points.shape[:2]
     base, other = hair_colour(rng, 0.22), hair_colour(rng, 0.3)
     streaks = rng.random() < 0.3
-    mix = 1 / (1 + np.exp(-6 * (smooth_field(rng, rng.uniform(4, 9))(points[:, 0]) - 0.6))) if streaks else np.zeros((count, 1))
+    mix = (
+        1 / (1 + np.exp(-6 * (smooth_field(rng, rng.uniform(4, 9))(points[:, 0]) - 0.6)))
+        if streaks
+        else np.zeros((count, 1))
+    )
     colour = (base + mix * (other - base)) * varied(rng, np.ones(3), count, 0.18)
     colour *= np.exp(0.15 * np.sin(near * 12.9898))[:, None]
     s = np.linspace(0, 1, m)[None, :, None]

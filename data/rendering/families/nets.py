@@ -3,7 +3,14 @@
 import numpy as np
 
 from data.rendering.colours import any_colour, bark_colour, metal_colour, varied
-from data.rendering.curves import Field, even, grid_faces, helices, resampled, ribbons, rotation, smooth_field, tubes, unit
+from data.rendering.curves import (
+    Field,
+    grid_faces,
+    helices,
+    resampled,
+    smooth_field,
+    tubes,
+)
 from data.rendering.model import Finish, Mesh, Model, Strands
 
 FRONT = np.array([0.0, 1.0, 0.0])
@@ -24,8 +31,14 @@ def net(rng: np.random.Generator) -> Model:
             strands.append(_twine(rng, bent, radius * 1.3, colour))
         else:
             meshes.append(tubes(bent, np.full(bent.shape[:2], radius), _worn(rng, bent, colour), 6, finish))
-    knots = [] if twisted or rng.random() < 0.5 else [_knots(rng, lines, warp, radius * rng.uniform(1.5, 2.4), colour, finish)]
-    return Model(strands, [*meshes, *knots, *_rim(rng, warp, radius)], facing=FRONT, spread=0.8, any_roll=True, closest=3)
+    knots = (
+        []
+        if twisted or rng.random() < 0.5
+        else [_knots(rng, lines, warp, radius * rng.uniform(1.5, 2.4), colour, finish)]
+    )
+    return Model(
+        strands, [*meshes, *knots, *_rim(rng, warp, radius)], facing=FRONT, spread=0.8, any_roll=True, closest=3
+    )
 
 
 def wire_mesh(rng: np.random.Generator) -> Model:
@@ -37,7 +50,8 @@ def wire_mesh(rng: np.random.Generator) -> Model:
     radius = np.exp(rng.uniform(np.log(0.02), np.log(0.1))) / cells
     colour = metal_colour(rng)
     meshes = [
-        tubes(warp(curves), np.full(curves.shape[:2], radius), _worn(rng, curves, colour), 6, _metal(rng)) for curves in lines
+        tubes(warp(curves), np.full(curves.shape[:2], radius), _worn(rng, curves, colour), 6, _metal(rng))
+        for curves in lines
     ]
     return Model([], meshes + _rim(rng, warp, 2 * radius), facing=FRONT, spread=0.8, any_roll=True, closest=3)
 
@@ -66,16 +80,26 @@ def basket(rng: np.random.Generator) -> Model:
     posts = []
     for sign in (1, -1) if diagonal else (1,):
         start = np.arange(around) / around
-        bow = 1.3 * radius * np.sin(np.pi * rows * v + 0)[None] * np.where(np.arange(around) % 2, 1, -1)[:, None] * wicker
+        bow = (
+            1.3 * radius * np.sin(np.pi * rows * v + 0)[None] * np.where(np.arange(around) % 2, 1, -1)[:, None] * wicker
+        )
         posts.append(np.stack(np.broadcast_arrays(start[:, None] + sign * slant * v[None], bow, v[None]), -1))
     rings = np.linspace(0, 1, rows)
     if diagonal:
         rings = rings[[0, -1]]
-    wave = 1.2 * radius * np.sin(np.pi * around / (2 if around % 2 == 0 else 1) * u)[None] * np.where(np.arange(len(rings)) % 2, 1, -1)[:, None]
+    wave = (
+        1.2
+        * radius
+        * np.sin(np.pi * around / (2 if around % 2 == 0 else 1) * u)[None]
+        * np.where(np.arange(len(rings)) % 2, 1, -1)[:, None]
+    )
     hoops = np.stack(np.broadcast_arrays(u[None], wave * wicker, rings[:, None]), -1)
     if wicker:
         hoops = resampled(hoops, 181)
-    meshes = [tubes(turned(c), np.full(c.shape[:2], radius), _worn(rng, turned(c), colour), 7, finish) for c in (*posts, hoops)]
+    meshes = [
+        tubes(turned(c), np.full(c.shape[:2], radius), _worn(rng, turned(c), colour), 7, finish)
+        for c in (*posts, hoops)
+    ]
     rim = np.stack(np.broadcast_arrays(u[None], np.zeros(1)[:, None], np.ones(1)[:, None]), -1)
     thick = radius * rng.uniform(1.5, 3)
     meshes.append(tubes(turned(rim), np.full((1, 181), thick), _worn(rng, turned(rim), colour), 10, finish))
@@ -217,9 +241,7 @@ def _twine(
     fibres = []
     for ply in range(plies):
         core = helices(fine, 0.5 * radius, turns, np.full(n, 2 * np.pi * ply / plies))
-        fibres += [
-            helices(core, 0.36 * radius, turns * 1.7, np.full(n, 2 * np.pi * k / per + ply)) for k in range(per)
-        ]
+        fibres += [helices(core, 0.36 * radius, turns * 1.7, np.full(n, 2 * np.pi * k / per + ply)) for k in range(per)]
     points = np.concatenate(fibres)
     albedo = varied(rng, colour, len(points), 0.12)[:, None]
     return Strands(points, np.full(points.shape[:2], 0.3 * radius), albedo, Finish(0.05, 20, 0.15, 0.3, 1.0))
@@ -350,7 +372,9 @@ def _twig_frame(rng: np.random.Generator, ends: np.ndarray) -> list[Mesh]:
     for _ in range(int(rng.integers(1, 4))):
         a = rng.uniform(0, 2 * np.pi)
         out, across = np.array([np.cos(a), 0, np.sin(a)]), np.array([-np.sin(a), 0, np.cos(a)])
-        knots = rng.uniform(0.95, 1.15) * out + np.linspace(-1.3, 1.3, 6)[:, None] * across + rng.normal(0, 0.07, (6, 3))
+        knots = (
+            rng.uniform(0.95, 1.15) * out + np.linspace(-1.3, 1.3, 6)[:, None] * across + rng.normal(0, 0.07, (6, 3))
+        )
         curve = resampled(knots[None], 50)
         thick = rng.uniform(0.02, 0.06) * np.linspace(1, 0.5, 50)[None]
         meshes.append(tubes(curve, thick, _worn(rng, curve, bark_colour(rng)), 9, Finish(0.03, 10, 0, 0, 4.0)))

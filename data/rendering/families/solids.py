@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data.rendering.colours import any_colour, bark_colour, hsv, leaf_colour, pattern
+from data.rendering.colours import any_colour, bark_colour, pattern
 from data.rendering.curves import grid_faces, resampled, rotation, smooth_field, tubes, unit
 from data.rendering.model import Finish, Mesh, Model
 from data.rendering.plants import stalks
@@ -13,7 +13,9 @@ def solid(rng: np.random.Generator) -> Model:
     """One or a few lumps: stones, boxes, dough, sculpture, sometimes pierced."""
     k = int(rng.integers(1, 7))
     centres, radii = rng.normal(0, 0.45, (k, 3)), rng.uniform(0.2, 0.8, (k, 3))
-    round_parts = ellipsoids(centres, radii, rotation(unit(rng.normal(size=(k, 3))), rng.uniform(0, 3.1, k)), rng.uniform(0.02, 0.2))
+    round_parts = ellipsoids(
+        centres, radii, rotation(unit(rng.normal(size=(k, 3))), rng.uniform(0, 3.1, k)), rng.uniform(0.02, 0.2)
+    )
     boxy = rng.random() < 0.4
     turn = rotation(unit(rng.normal(size=(k, 3))), rng.uniform(0, 3.1, k))
     holes = int(rng.choice([0, 0, 1, 3, 8]))
@@ -55,7 +57,11 @@ def turned(rng: np.random.Generator) -> Model:
     points = points + rng.uniform(0, 0.03) * smooth_field(rng, 3, 3)(points)
     albedo = _textured(rng, 2.0)(points)
     if rng.random() < 0.35:  # painted bands or ribs
-        wave = np.sin(2 * np.pi * rng.integers(2, 10) * v)[:, None] + 0 * u if rng.random() < 0.5 else np.cos(ribs * u)[None] + 0 * v[:, None]
+        wave = (
+            np.sin(2 * np.pi * rng.integers(2, 10) * v)[:, None] + 0 * u
+            if rng.random() < 0.5
+            else np.cos(ribs * u)[None] + 0 * v[:, None]
+        )
         albedo = np.where((wave > rng.uniform(-0.3, 0.6))[..., None], any_colour(rng), albedo)
     meshes = [Mesh(points.reshape(-1, 3), grid_faces(150, 181), np.clip(albedo, 0, 0.97).reshape(-1, 3), _surface(rng))]
     if rng.random() < 0.3:
@@ -91,7 +97,9 @@ UP = np.array([0.0, 0, 1])
 
 def _textured(rng: np.random.Generator, size: float):
     """A pattern of several colours over finer noise: stone, peel, wood, print."""
-    coarse = pattern(rng, [any_colour(rng) if rng.random() < 0.7 else bark_colour(rng) for _ in range(3)], size, plain=0.3)
+    coarse = pattern(
+        rng, [any_colour(rng) if rng.random() < 0.7 else bark_colour(rng) for _ in range(3)], size, plain=0.3
+    )
     fields = [(smooth_field(rng, f), 0.35 / np.sqrt(f)) for f in (12, 25, 50, 100)]
     strength = rng.uniform(0, 2.2)
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from data.rendering.colours import any_colour, bark_colour, varied
-from data.rendering.curves import even, frames, grown, helices, resampled, smooth_field, tubes, unit
+from data.rendering.curves import even, grown, helices, resampled, smooth_field, tubes, unit
 from data.rendering.model import Finish, Mesh, Model, Strands
 from data.rendering.solids import ellipsoids, meshed, outwards
 
@@ -75,17 +75,28 @@ def knit(rng: np.random.Generator) -> Model:
 def tassel(rng: np.random.Generator) -> Model:
     """A fringe, mop or tassel: cords that hang side by side from a band, a knot or a head."""
     kind = rng.choice(["fringe", "tassel", "mop"])
-    count = {"fringe": int(rng.integers(14, 70)), "tassel": int(rng.integers(60, 180)), "mop": int(rng.integers(60, 200))}[kind]
+    count = {
+        "fringe": int(rng.integers(14, 70)),
+        "tassel": int(rng.integers(60, 180)),
+        "mop": int(rng.integers(60, 200)),
+    }[kind]
     thick = np.exp(rng.uniform(np.log(0.006), np.log(0.028))) * (1 if kind != "fringe" else 1.3)
     length = rng.uniform(0.9, 1.8)
     if kind == "fringe":
         x = np.linspace(-1, 1, count)
-        roots = np.stack([x, rng.normal(0, 1.5 * thick, count), 0.8 + 0.1 * smooth_field(rng, 1.5)(np.stack([x, x, x], -1))[:, 0]], -1)
+        roots = np.stack(
+            [x, rng.normal(0, 1.5 * thick, count), 0.8 + 0.1 * smooth_field(rng, 1.5)(np.stack([x, x, x], -1))[:, 0]],
+            -1,
+        )
         heading = np.array([0, 0, -1.0]) + rng.normal(0, 0.12, (count, 3))
     else:
         a, r = rng.uniform(0, 6.28, count), np.sqrt(rng.random(count)) * (0.16 if kind == "tassel" else 0.35)
         roots = np.stack([r * np.cos(a), r * np.sin(a), np.full(count, 0.7)], -1)
-        heading = np.array([0, 0, -1.0 if kind == "tassel" else 0.2]) + roots * [2.0, 2.0, 0] * (1 if kind == "tassel" else 3) + rng.normal(0, 0.1, (count, 3))
+        heading = (
+            np.array([0, 0, -1.0 if kind == "tassel" else 0.2])
+            + roots * [2.0, 2.0, 0] * (1 if kind == "tassel" else 3)
+            + rng.normal(0, 0.1, (count, 3))
+        )
     lengths = length * rng.lognormal(0, 0.06, count)
     wind = rng.normal(0, 0.6, 3) * [1, 1, 0] * (rng.random() < 0.3)
     curves = grown(rng, roots, heading, lengths, 30, wind + [0, 0, -rng.uniform(1, 4)], bend=rng.uniform(0.1, 0.7))
@@ -109,7 +120,9 @@ def rope(rng: np.random.Generator) -> Model:
         core = np.stack([r * np.cos(a), r * np.sin(a), -0.3 + rng.uniform(0.3, 0.8) * t], -1)[None]
     else:
         a = 2 * np.pi * (t * 0.98 + 0.01)
-        core = np.stack([np.sin(a) + 2 * np.sin(2 * a), np.cos(a) - 2 * np.cos(2 * a), -1.2 * np.sin(3 * a)], -1)[None] / 3
+        core = (
+            np.stack([np.sin(a) + 2 * np.sin(2 * a), np.cos(a) - 2 * np.cos(2 * a), -1.2 * np.sin(3 * a)], -1)[None] / 3
+        )
     thick = rng.uniform(0.05, 0.13)
     natural = rng.random() < 0.6
     colours = [bark_colour(rng) ** 0.7] if natural else _yarn_colours(rng)
@@ -151,7 +164,11 @@ def plied(
             owner.append(np.arange(n))
     points, owner = np.concatenate(fibres), np.concatenate(owner)
     if albedo is None:
-        albedo = np.stack([colours[i % len(colours)] for i in rng.integers(len(colours), size=n)]) if rng.random() < 0.5 else np.tile(colours[0], (n, 1))
+        albedo = (
+            np.stack([colours[i % len(colours)] for i in rng.integers(len(colours), size=n)])
+            if rng.random() < 0.5
+            else np.tile(colours[0], (n, 1))
+        )
     shade = varied(rng, np.ones(3), len(points), 0.14)
     colour = np.clip(albedo[owner] * shade, 0, 0.97)[:, None]
     if len(colours) > 1 and rng.random() < 0.3:  # dyed in stretches
@@ -198,7 +215,15 @@ def _band(
     colour = colours[-1] if rng.random() < 0.5 else any_colour(rng)
     if kind == "fringe":
         edge = resampled(roots[None, np.linspace(0, len(roots) - 1, 9).astype(int)], 60)
-        return [tubes(edge, np.full((1, 60), rng.uniform(2, 5) * thick + 0.01), colour[None, None], 12, Finish(0.05, 12, 0, 0, 4.0))]
+        return [
+            tubes(
+                edge,
+                np.full((1, 60), rng.uniform(2, 5) * thick + 0.01),
+                colour[None, None],
+                12,
+                Finish(0.05, 12, 0, 0, 4.0),
+            )
+        ]
     v, u = np.linspace(0, 1, 24)[:, None], np.linspace(0, 2 * np.pi, 49)
     wide = 0.2 if kind == "tassel" else 0.42
     r = wide * np.sqrt(np.maximum(1 - (2 * v - 1) ** 2, 0)) * (1 - 0.25 * (v < 0.3))
