@@ -122,6 +122,13 @@ def grid_faces(rows: int, columns: int, closed: bool = False) -> np.ndarray:
     return np.concatenate([np.stack([a, c, b], -1).reshape(-1, 3), np.stack([b, c, d], -1).reshape(-1, 3)])
 
 
+def sphere(columns: int = 8, rows: int = 6) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3), which are their own normals, and faces of a unit ball."""
+    u, v = np.meshgrid(np.linspace(0, 2 * np.pi, columns + 1), np.linspace(0, np.pi, rows))
+    vertices = np.stack([np.sin(v) * np.cos(u), np.sin(v) * np.sin(u), np.cos(v)], -1).reshape(-1, 3)
+    return vertices, grid_faces(rows, columns + 1)
+
+
 def repeated_faces(faces: np.ndarray, vertices: int, copies: int) -> np.ndarray:
     """`faces` of `copies` equal meshes of `vertices` each, joined."""
     return (faces[None] + vertices * np.arange(copies)[:, None, None]).reshape(-1, 3)

@@ -156,11 +156,11 @@ def prepared(library: Library) -> None:
             f"{library.folder}: holds pictures of seed {library.seed} made with other {' and '.join(differing)}; "
             "choose another --output or --seed"
         )
-    for part in ("fg", "alpha"):
-        try:
+    try:
+        for part in ("fg", "alpha"):
             (library.folder / part).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{library.folder / part}: cannot make the folder: {error.strerror}") from error
+    except OSError as error:
+        raise InputError(f"{library.folder}: cannot make the folder {part}: {error.strerror}") from error
     if before is None:
         with replacing(file) as temporary:
             temporary.write_text(json.dumps({**known, str(library.seed): settings}, indent=1) + "\n")

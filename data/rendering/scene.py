@@ -28,7 +28,11 @@ class Projected:
 
 
 def render(rng: np.random.Generator, model: Model, size: int, passes: int = PASSES) -> np.ndarray:
-    """Draw camera, light and lens for `model` and render it: (size, size, 4) float32, premultiplied linear RGB and alpha."""
+    """Draw camera, light and lens for `model` and render it.
+
+    Returns:
+        (size, size, 4) float32: premultiplied linear RGB and alpha.
+    """
     sample = _sample_points(model)
     camera = aimed(rng, model, sample, size)
     lights = drawn_lights(rng, camera)

@@ -39,7 +39,9 @@ def meshed(implicit: Implicit, low: np.ndarray, high: np.ndarray, cells: int) ->
     low, high = np.asarray(low, float), np.asarray(high, float)
     cell = (high - low).max() / cells
     shape = np.ceil((high - low) / cell).astype(int) + 1
-    grid = np.stack(np.meshgrid(*(l + cell * np.arange(n) for l, n in zip(low, shape, strict=True)), indexing="ij"), -1)
+    grid = np.stack(
+        np.meshgrid(*(start + cell * np.arange(n) for start, n in zip(low, shape, strict=True)), indexing="ij"), -1
+    )
     vertices, faces, _, _ = marching_cubes(implicit(grid), 0.0)
     return low + cell * vertices, faces.astype(np.int32)
 

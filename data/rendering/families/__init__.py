@@ -13,7 +13,8 @@ from data.rendering.families.foliage import branch, conifer, fern, pot_plant, vi
 from data.rendering.families.fur import fur, plush
 from data.rendering.families.grass import bamboo, grass, plume
 from data.rendering.families.hair import braid, hair
-from data.rendering.families.nets import basket, lace, net, web, wire_mesh
+from data.rendering.families.lace import lace, web
+from data.rendering.families.nets import basket, net, wire_mesh
 from data.rendering.families.solids import loops, solid, turned
 from data.rendering.families.yarn import ball_of_yarn, knit, rope, tassel
 from data.rendering.model import Model

@@ -43,8 +43,8 @@ def _feathers(
 ) -> tuple[Strands, Mesh]:
     """n feathers of one kind of bird: barbs to both sides of each shaft.
 
-    A feather is drawn in a plane first: the shaft from (0, 0) up to (0, 2), barbs to the left and right; then bent, cupped,
-    turned by `matrices` (columns across, along, normal) and moved to `places`.
+    A feather is drawn in the plane z = 0 first, its shaft along y with barbs to both sides; then it is turned by
+    `matrices` (columns across, along, normal), scaled and moved to `places`.
     """
     m, points = 40, 16
     t = np.linspace(0, 1, m)

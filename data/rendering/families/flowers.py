@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from data.rendering.colours import bark_colour, hsv, leaf_colour, petal_colour, varied
-from data.rendering.curves import facing, grid_faces, grown, unit
+from data.rendering.curves import facing, grid_faces, grown, repeated_faces, unit
 from data.rendering.model import Finish, Mesh, Model, Strands, joined
 from data.rendering.plants import Leaf, along, branched, drawn_leaf, leaves, stalks
 
@@ -16,7 +16,7 @@ GOLDEN = 2.39996
 def flower(rng: np.random.Generator) -> Model:
     """One to a dozen flowers of a kind on stems, with leaves: daisies, gerberas, tulips, roses, lilies, anemones."""
     n = int(rng.choice([1, int(rng.integers(2, 5)), int(rng.integers(5, 14))], p=[0.45, 0.3, 0.25]))
-    heads, heading, stems, meshes = _stems(rng, n)
+    heads, heading, _, meshes = _stems(rng, n)
     size = (0.75 if n == 1 else 0.42 if n < 5 else 0.27) * rng.lognormal(0, 0.15, n)
     kind = rng.choice(["daisy", "cup", "star", "double"], p=[0.35, 0.25, 0.2, 0.2])
     make = {"daisy": _daisy, "cup": _cup, "star": _star, "double": _double}[kind]
@@ -33,7 +33,7 @@ def umbel(rng: np.random.Generator) -> Model:
     spike = rng.random() < 0.45
     count = int(rng.integers(40, 220))
     if spike:
-        rays, at = branched(
+        rays, _ = branched(
             rng,
             stems,
             count,
@@ -44,7 +44,6 @@ def umbel(rng: np.random.Generator) -> Model:
             0.3,
             start=rng.uniform(0.45, 0.7),
         )
-        rays = rays[:, :1] + (rays - rays[:, :1])
     else:
         spread = rng.uniform(0.5, 1.5)
         k = np.arange(count)
@@ -83,7 +82,7 @@ def umbel(rng: np.random.Generator) -> Model:
 def thistle(rng: np.random.Generator) -> Model:
     """Heads of many threads: thistle, knapweed, globe artichoke, mimosa, powder puff, chestnut burr."""
     n = int(rng.integers(1, 6))
-    heads, heading, stems, meshes = _stems(rng, n)
+    heads, heading, _, meshes = _stems(rng, n)
     size = (0.5 if n == 1 else 0.32) * rng.lognormal(0, 0.12, n)
     ball = rng.random() < 0.35
     per = int(rng.uniform(250, 1400))
@@ -113,7 +112,7 @@ def thistle(rng: np.random.Generator) -> Model:
 def seed_head(rng: np.random.Generator) -> Model:
     """Dandelion clocks, clematis and pasque flowers in seed: plumes of hairs on thin stalks, some blown off."""
     n = int(rng.integers(1, 4))
-    heads, heading, stems, meshes = _stems(rng, n)
+    heads, heading, _, meshes = _stems(rng, n)
     size = (0.62 if n == 1 else 0.36) * rng.lognormal(0, 0.1, n)
     per, hairs = int(rng.uniform(70, 190)), int(rng.uniform(14, 38))
     turn, t = GOLDEN * np.arange(per), (np.arange(per) + 0.5) / per
@@ -142,7 +141,7 @@ def seed_head(rng: np.random.Generator) -> Model:
         Strands(stalk, np.full((k, 5), 1.4 * thin), 0.8 * pale[None, None], silk),
         seeds,
     ]
-    receptacle = _disc(rng, heads, heading, 0.1 * size, leaf_colour(rng) * 0.7, bumps=False)
+    receptacle = _disc(heads, heading, 0.1 * size, leaf_colour(rng) * 0.7)
     return Model(strands, [*meshes, receptacle], elevation=(-0.3, 0.8))
 
 
@@ -180,7 +179,8 @@ def _petal(rng: np.random.Generator, aspect: float, points: int = 18, across: in
     s = np.linspace(0, 1, points)
     profile = np.maximum(s + 0.06, 1e-3) ** rng.uniform(0.4, 1.3) * np.maximum(1 - s, 1e-4) ** rng.uniform(0.22, 0.8)
     return Leaf(
-        aspect, profile / profile.max() + 0.01, rng.normal(0.15, 0.2), rng.normal(0.2, 0.5), rng.uniform(0, 0.3), across,
+        aspect, profile / profile.max() + 0.01, rng.normal(0.15, 0.2), rng.normal(0.2, 0.5), rng.uniform(0, 0.3),
+        across,
         Finish(rng.uniform(0, 0.12), rng.uniform(8, 30), 0.3, rng.uniform(0.5, 1.0), 1.0),
         rng.normal(0, 0.12), rng.uniform(0.2, 0.9) if rng.random() < 0.4 else 0.0, petal_colour(rng),
     )  # fmt: skip
@@ -214,12 +214,13 @@ def _daisy(rng: np.random.Generator, heads: np.ndarray, heading: np.ndarray, siz
     disc = rng.uniform(0.15, 0.42)
     rise = rng.uniform(-0.3, 0.7)
     meshes = [
-        _whorl(rng, petal, heads - 0.02 * row * size[:, None] * heading, heading, size * (1 - disc) * (0.82 + 0.18 * row / rows),
-               count, rise - 0.18 * row, colour, turn=0.5 * row / count, inner=0.8 * disc)
+        _whorl(rng, petal, heads - 0.02 * row * size[:, None] * heading, heading,
+               size * (1 - disc) * (0.82 + 0.18 * row / rows), count, rise - 0.18 * row, colour,
+               turn=0.5 * row / count, inner=0.8 * disc)
         for row in range(rows)
     ]  # fmt: skip
     brown = hsv(rng.uniform(0.06, 0.16), rng.uniform(0.5, 0.95), rng.uniform(0.25, 0.9))
-    meshes.append(_disc(rng, heads + 0.02 * size[:, None] * heading, heading, disc * size, brown, bumps=False))
+    meshes.append(_disc(heads + 0.02 * size[:, None] * heading, heading, disc * size, brown))
     return meshes, [_florets(rng, heads, heading, disc * size, brown)]
 
 
@@ -230,7 +231,8 @@ def _cup(rng: np.random.Generator, heads: np.ndarray, heading: np.ndarray, size:
     count, rows, rise = int(rng.integers(3, 7)), int(rng.integers(1, 4)), rng.uniform(0.3, 1.3)
     colour = varied(rng, petal_colour(rng), len(heads), 0.1)
     meshes = [
-        _whorl(rng, petal, heads, heading, size * (1 - 0.1 * row), count, rise + 0.2 * row, colour, np.pi * row / count, 0.05)
+        _whorl(rng, petal, heads, heading, size * (1 - 0.1 * row), count, rise + 0.2 * row, colour,
+               np.pi * row / count, 0.05)
         for row in range(rows)
     ]  # fmt: skip
     return meshes, [_stamens(rng, heads, heading, size * rng.uniform(0.2, 0.5))]
@@ -265,19 +267,15 @@ def _double(rng: np.random.Generator, heads: np.ndarray, heading: np.ndarray, si
 
 
 def _disc(
-    rng: np.random.Generator,
     heads: np.ndarray,
     heading: np.ndarray,
     radius: np.ndarray,
     colour: np.ndarray,
-    bumps: bool,
 ) -> Mesh:
     r, u = np.linspace(0, 1, 8)[:, None], np.linspace(0, 2 * np.pi, 33)
     dome = np.stack([r * np.cos(u), 0.45 * (1 - r**2) + 0 * u, r * np.sin(u)], -1).reshape(-1, 3)
     basis = facing(heading, UP + 0.01)
     vertices = np.einsum("nij,vj->nvi", basis, dome) * radius[:, None, None] + heads[:, None]
-    from data.rendering.curves import repeated_faces
-
     faces = repeated_faces(grid_faces(8, 33), len(dome), len(heads))
     return Mesh(
         vertices.reshape(-1, 3), faces, np.tile(0.6 * colour, (len(heads) * len(dome), 1)), Finish(0, 10, 0, 0, 4.0)

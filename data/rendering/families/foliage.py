@@ -47,7 +47,7 @@ def fern(rng: np.random.Generator) -> Model:
     meshes = [stalks(rng, fronds, np.full(n, rng.uniform(0.01, 0.02)), colour * 0.8, 6)]
     pairs = int(rng.integers(26, 64))
     if rng.random() < 0.55:  # twice pinnate
-        pinnae, at = branched(
+        pinnae, _ = branched(
             rng, fronds, pairs, 1.1, rng.uniform(0.4, 0.7), 14, np.array([0, 0, -0.3]), 0.15, 0.18, True
         )
         meshes.append(stalks(rng, pinnae, np.full(len(pinnae), 0.004), colour * 0.8, 4))
@@ -55,7 +55,7 @@ def fern(rng: np.random.Generator) -> Model:
     else:
         per, size, curves = pairs, rng.uniform(0.25, 0.6), fronds
     leaf = drawn_leaf(rng, rng.uniform(0.06, 0.22), points=8, lobed=0.1)
-    bases, tangents, normals = along(curves, per, 0.15)
+    bases, tangents, _ = along(curves, per, 0.15)
     side = np.cross(tangents, UP + 0.05)
     sign = np.tile(np.where(np.arange(per) % 2, 1.0, -1.0), len(curves))[:, None]
     heading = unit(tangents * rng.uniform(0.3, 0.9) + unit(side) * sign + rng.normal(0, 0.08, bases.shape))
@@ -106,7 +106,7 @@ def vine(rng: np.random.Generator) -> Model:
     roots = np.stack([rng.uniform(-0.9, 0.9, n), rng.normal(0, 0.15, n), rng.uniform(0.7, 1.1, n)], axis=1)
     shoots = grown(rng, roots, np.array([0, 0, -1.0]) + rng.normal(0, 0.7, (n, 3)), rng.uniform(0.9, 2.2, n), 30,
                    np.array([0, 0, -1.5]), bend=1.2)  # fmt: skip
-    bases, tangents, normals = along(shoots, int(rng.integers(8, 22)), 0.05)
+    bases, _, normals = along(shoots, int(rng.integers(8, 22)), 0.05)
     size = rng.uniform(0.12, 0.32)
     stalk_heading = unit(normals + rng.normal(0, 0.7, normals.shape) + [0, 0, 0.3])
     petioles = grown(rng, bases, stalk_heading, size * rng.uniform(0.3, 0.9, len(bases)), 6, np.array([0, 0, -0.8]))
@@ -136,7 +136,7 @@ def pot_plant(rng: np.random.Generator) -> Model:
         stems = grown(
             rng,
             bases,
-            heading + [0, 0, 0.5],
+            heading + 0.5 * UP,
             rng.uniform(0.6, 1.4, n),
             24,
             np.array([0, 0, -rng.uniform(0, 1.5)]),
@@ -203,7 +203,7 @@ def _palmate(rng: np.random.Generator, bases: np.ndarray, heading: np.ndarray, s
     one = Mesh(vertices, grid_faces(rings, spokes), np.repeat(vein, 3, axis=1), finish)
     n = len(bases)
     y_axis = unit(heading + rng.normal(0, 0.35, (n, 3)))
-    z_axis = rng.normal(0, 0.7, (n, 3)) + [0, 0, 0.6]
+    z_axis = rng.normal(0, 0.7, (n, 3)) + 0.6 * UP
     x_axis = unit(np.cross(y_axis, z_axis))
     matrices = np.stack([x_axis, y_axis, np.cross(x_axis, y_axis)], axis=-1)
     sizes = size * rng.lognormal(0, 0.3, (n, 1, 1))

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from data.rendering.colours import any_colour, hair_colour, hsv, pattern, varied
-from data.rendering.curves import Field, smooth_field, unit, vertex_normals
+from data.rendering.curves import Field, smooth_field, sphere, unit, vertex_normals
 from data.rendering.model import Finish, Mesh, Model, Strands
 from data.rendering.solids import Implicit, ellipsoids, meshed, outwards, scattered
 
@@ -32,7 +32,7 @@ def fur(rng: np.random.Generator) -> Model:
         frizz=rng.uniform(0.02, 0.35),
         curl=rng.uniform(0.3, 1.0) if rng.random() < 0.15 else 0.0,
     )
-    return Model(strands, [_skin(rng, vertices, faces, albedo)] + _eyes(rng, vertices, faces, length))
+    return Model(strands, [_skin(vertices, faces, albedo), *_eyes(rng, vertices, faces, length)])
 
 
 def plush(rng: np.random.Generator) -> Model:
@@ -55,7 +55,7 @@ def plush(rng: np.random.Generator) -> Model:
         frizz=rng.uniform(0.1, 0.8),
         curl=rng.uniform(0.5, 1.5) if rng.random() < 0.25 else 0.0,
     )
-    return Model(strands, [_skin(rng, vertices, faces, albedo)] + _eyes(rng, vertices, faces, length), closest=1.8)
+    return Model(strands, [_skin(vertices, faces, albedo), *_eyes(rng, vertices, faces, length)], closest=1.8)
 
 
 def coat(
@@ -184,7 +184,7 @@ def _standing(rng: np.random.Generator) -> Implicit:
     return ellipsoids(centres, radii * rng.uniform(0.85, 1.2, radii.shape), blend=0.07)
 
 
-def _skin(rng: np.random.Generator, vertices: np.ndarray, faces: np.ndarray, albedo: Field) -> Mesh:
+def _skin(vertices: np.ndarray, faces: np.ndarray, albedo: Field) -> Mesh:
     """The body under the coat, darker than it: what shows between hairs is in their shade."""
     return Mesh(vertices, faces, 0.4 * albedo(vertices), Finish(0.0, 10, 0.0, 0.0, 5.0))
 
@@ -193,10 +193,7 @@ def _eyes(rng: np.random.Generator, vertices: np.ndarray, faces: np.ndarray, len
     """Sometimes a few dark, shining balls that look out of the coat: eyes, a nose, buttons."""
     if rng.random() < 0.5:
         return []
-    u, v = np.meshgrid(np.linspace(0, 2 * np.pi, 25), np.linspace(0, np.pi, 13))
-    ball = np.stack([np.sin(v) * np.cos(u), np.sin(v) * np.sin(u), np.cos(v)], -1).reshape(-1, 3)
-    from data.rendering.curves import grid_faces
-
+    ball, ball_faces = sphere(24, 13)
     normals = vertex_normals(vertices, faces)
     forward = np.flatnonzero(normals[:, 1] > 0.5)
     if len(forward) == 0:
@@ -207,5 +204,5 @@ def _eyes(rng: np.random.Generator, vertices: np.ndarray, faces: np.ndarray, len
         place = vertices[at] + normals[at] * min(0.4 * length, radius)
         colour = np.tile(hsv(rng.uniform(0, 0.1), 0.4, rng.uniform(0.03, 0.12)), (len(ball), 1))
         shine = Finish(0.5, 180, 0.0, 0.0, 4.0)
-        meshes.append(Mesh(place + radius * ball, grid_faces(13, 25), colour, shine, ball))
+        meshes.append(Mesh(place + radius * ball, ball_faces, colour, shine, ball))
     return meshes

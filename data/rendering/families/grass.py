@@ -7,6 +7,8 @@ from data.rendering.curves import grown, ribbons, tubes, unit
 from data.rendering.model import Finish, Mesh, Model, Strands
 from data.rendering.plants import along, branched, drawn_leaf, leaves, stalks
 
+UP = np.array([0.0, 0, 1])
+
 
 def grass(rng: np.random.Generator) -> Model:
     """A tuft or a strip of meadow: blades of several kinds, some with ears or panicles."""
@@ -29,13 +31,13 @@ def plume(rng: np.random.Generator) -> Model:
     """Pampas grass, reed heads: feathery plumes of fine, drooping hairs on stalks."""
     n = int(rng.integers(1, 6))
     roots = np.concatenate([rng.normal(0, 0.15, (n, 2)), np.full((n, 1), -1.0)], axis=1)
-    heading = np.array([0, 0, 1.0]) + rng.normal(0, 0.2, (n, 3))
+    heading = UP + rng.normal(0, 0.2, (n, 3))
     wind = rng.normal(0, 0.5, 3) * [1, 1, 0]
-    stems = grown(rng, roots, heading, rng.uniform(1.5, 2.2, n), 40, pull=wind + [0, 0, -0.3], bend=0.2)
+    stems = grown(rng, roots, heading, rng.uniform(1.5, 2.2, n), 40, pull=wind - 0.3 * UP, bend=0.2)
     colour = bark_colour(rng) ** 0.6 if rng.random() < 0.7 else leaf_colour(rng)
-    twigs, at = branched(
+    twigs, _ = branched(
         rng, stems, int(rng.uniform(120, 240)), rng.uniform(0.25, 0.7), rng.uniform(0.25, 0.5), 12,
-        wind + [0, 0, -rng.uniform(0.3, 2)], 0.4, start=rng.uniform(0.45, 0.65),
+        wind - rng.uniform(0.3, 2) * UP, 0.4, start=rng.uniform(0.45, 0.65),
     )  # fmt: skip
     hairs, _ = branched(rng, twigs, int(rng.uniform(14, 30)), 0.5, rng.uniform(0.06, 0.16), 8, wind, 0.6, start=0.1)
     soft = Finish(0.08, 40, 0.2, 0.9, 0.7)
@@ -55,9 +57,7 @@ def bamboo(rng: np.random.Generator) -> Model:
     """Bamboo: jointed culms, thin branches and fans of lanceolate leaves."""
     n = int(rng.integers(1, 7))
     roots = np.concatenate([rng.normal(0, 0.35, (n, 2)), np.full((n, 1), -1.3)], axis=1)
-    culms = grown(
-        rng, roots, np.array([0, 0, 1.0]) + rng.normal(0, 0.08, (n, 3)), rng.uniform(2.0, 2.8, n), 61, bend=0.25
-    )
+    culms = grown(rng, roots, UP + rng.normal(0, 0.08, (n, 3)), rng.uniform(2.0, 2.8, n), 61, bend=0.25)
     joints = (np.arange(61) % 10 == 0).astype(float)
     thickness = rng.uniform(0.015, 0.06)
     radius = thickness * (1 - 0.5 * np.linspace(0, 1, 61)) * (1 + 0.16 * joints)
@@ -69,12 +69,12 @@ def bamboo(rng: np.random.Generator) -> Model:
         rng, culms, int(rng.integers(10, 26)), 0.8, rng.uniform(0.5, 1.0), 14, np.array([0, 0, -0.6]), 0.4
     )
     leaf = drawn_leaf(rng, rng.uniform(0.05, 0.12), lobed=0.0)
-    bases, tangents, normals = along(twigs, int(rng.integers(4, 9)), 0.35)
+    bases, tangents, _ = along(twigs, int(rng.integers(4, 9)), 0.35)
     keep = rng.random(len(bases)) < 0.85
     heading = unit(tangents[keep] + rng.normal(0, 0.7, (int(keep.sum()), 3)) + [0, 0, -0.3])
     colours = varied(rng, leaf_colour(rng), len(heading), 0.2)
     size = rng.uniform(0.18, 0.4) * rng.lognormal(0, 0.25, len(heading))
-    blades = leaves(rng, leaf, bases[keep], heading, np.array([0, 0, 1.0]), size, colours)
+    blades = leaves(rng, leaf, bases[keep], heading, UP, size, colours)
     thin = stalks(rng, twigs, np.full(len(twigs), 0.12 * thickness + 0.002), culm_colour, sides=5)
     return Model([], [poles, thin, blades], elevation=(-0.4, 0.5), rooted="bottom")
 
@@ -82,10 +82,10 @@ def bamboo(rng: np.random.Generator) -> Model:
 def _blades(rng: np.random.Generator, count: int, spread: float, colour: np.ndarray, width: float) -> Mesh:
     m = 14
     roots = np.concatenate([rng.normal(0, spread / 2, (count, 2)) * [1, 0.4], np.full((count, 1), -1.0)], axis=1)
-    heading = np.array([0, 0, 1.0]) + rng.normal(0, rng.uniform(0.1, 0.45), (count, 3)) + 0.4 * roots * [1, 1, 0]
+    heading = UP + rng.normal(0, rng.uniform(0.1, 0.45), (count, 3)) + 0.4 * roots * [1, 1, 0]
     lengths = rng.uniform(0.7, 1.7) * rng.lognormal(-0.1, 0.3, count)
     wind = rng.normal(0, 0.6, 3) * [1, 1, 0]
-    curves = grown(rng, roots, heading, lengths, m, wind + [0, 0, -rng.uniform(0.2, 2.2)], bend=rng.uniform(0.2, 0.9))
+    curves = grown(rng, roots, heading, lengths, m, wind - rng.uniform(0.2, 2.2) * UP, bend=rng.uniform(0.2, 0.9))
     s = np.linspace(0, 1, m)
     half = width * rng.lognormal(0, 0.25, (count, 1)) * (0.55 + 0.9 * s) * np.sqrt(np.maximum(1 - s**3, 0.002))
     albedo = varied(rng, colour, count, 0.22)[:, None, None] * (0.55 + 0.6 * s)[None, :, None, None]
@@ -100,7 +100,7 @@ def _blades(rng: np.random.Generator, count: int, spread: float, colour: np.ndar
 def _fine(rng: np.random.Generator, count: int, spread: float) -> Strands:
     m = 14
     roots = np.concatenate([rng.normal(0, spread / 2, (count, 2)) * [1, 0.5], np.full((count, 1), -1.0)], axis=1)
-    heading = np.array([0, 0, 1.0]) + rng.normal(0, 0.25, (count, 3)) + 0.3 * roots * [1, 1, 0]
+    heading = UP + rng.normal(0, 0.25, (count, 3)) + 0.3 * roots * [1, 1, 0]
     curves = grown(rng, roots, heading, rng.uniform(0.5, 1.8) * rng.lognormal(-0.1, 0.25, count), m, bend=0.6)
     radius = rng.uniform(0.002, 0.004) * np.linspace(1, 0.25, m)[None] * rng.lognormal(0, 0.2, (count, 1))
     return Strands(curves, radius, varied(rng, leaf_colour(rng), count, 0.2)[:, None], Finish(0.06, 25, 0.2, 0.5, 1.0))
@@ -109,7 +109,7 @@ def _fine(rng: np.random.Generator, count: int, spread: float) -> Strands:
 def _ears(rng: np.random.Generator, count: int, spread: float) -> tuple[Strands, Mesh]:
     """Stems with ears (wheat, barley, foxtail) or loose panicles."""
     roots = np.concatenate([rng.normal(0, spread / 2, (count, 2)) * [1, 0.4], np.full((count, 1), -1.0)], axis=1)
-    heading = np.array([0, 0, 1.0]) + rng.normal(0, 0.12, (count, 3))
+    heading = UP + rng.normal(0, 0.12, (count, 3))
     stems = grown(
         rng, roots, heading, rng.uniform(1.2, 2.1, count), 40, np.array([0, 0, -rng.uniform(0, 0.5)]), bend=0.35
     )

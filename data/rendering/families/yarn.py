@@ -3,7 +3,7 @@
 import numpy as np
 
 from data.rendering.colours import any_colour, bark_colour, varied
-from data.rendering.curves import even, grown, helices, resampled, smooth_field, tubes, unit
+from data.rendering.curves import even, grid_faces, grown, helices, resampled, smooth_field, tubes, unit
 from data.rendering.model import Finish, Mesh, Model, Strands
 from data.rendering.solids import ellipsoids, meshed, outwards
 
@@ -99,7 +99,7 @@ def tassel(rng: np.random.Generator) -> Model:
         )
     lengths = length * rng.lognormal(0, 0.06, count)
     wind = rng.normal(0, 0.6, 3) * [1, 1, 0] * (rng.random() < 0.3)
-    curves = grown(rng, roots, heading, lengths, 30, wind + [0, 0, -rng.uniform(1, 4)], bend=rng.uniform(0.1, 0.7))
+    curves = grown(rng, roots, heading, lengths, 30, wind - [0, 0, rng.uniform(1, 4)], bend=rng.uniform(0.1, 0.7))
     colours = _yarn_colours(rng)
     albedo = np.stack([colours[i] for i in rng.integers(len(colours), size=count)])
     strands = plied(rng, curves, thick, colours, budget=400000, albedo=albedo, frayed=True)
@@ -229,7 +229,5 @@ def _band(
     r = wide * np.sqrt(np.maximum(1 - (2 * v - 1) ** 2, 0)) * (1 - 0.25 * (v < 0.3))
     vertices = np.stack([r * np.cos(u), r * np.sin(u), 0.62 + 0.35 * v + 0 * u], -1)
     ridges = 0.6 + 0.4 * np.abs(np.sin(40 * v + 0 * u))[..., None]
-    from data.rendering.curves import grid_faces
-
     albedo = (colour * ridges).reshape(-1, 3)
     return [Mesh(vertices.reshape(-1, 3), grid_faces(24, 49), albedo, Finish(0.05, 12, 0, 0, 4.0))]
