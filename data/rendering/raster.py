@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 FAR = np.float32(1e30)
+INSIDE = -1e-5  # barycentric; a little below 0, so that rounding opens no crack between neighbours
 U, V, DEPTH, RADIUS, DEFOCUS, MOVE_U, MOVE_V = range(7)  # columns of projected points
 
 
@@ -104,7 +105,7 @@ def _draw_triangles(vertices, faces, colours, offset, xy, depth, colour):
                 a = ((x1 - x) * (y2 - y) - (x2 - x) * (y1 - y)) * inverse
                 b = ((x2 - x) * (y0 - y) - (x0 - x) * (y2 - y)) * inverse
                 c = 1 - a - b
-                if a < 0 or b < 0 or c < 0:
+                if a < INSIDE or b < INSIDE or c < INSIDE:
                     continue
                 z = a * z0 + b * z1 + c * z2
                 if z < depth[y, x]:
@@ -119,16 +120,33 @@ def _draw_strands(points, colours, starts, offset, depth, colour):
     height, width = depth.shape
     for s in range(len(starts) - 1):
         px = py = pr = np.float32(0)
+        steep = False
         for i in range(starts[s], starts[s + 1]):
             x = points[i, 0] + offset[2] * points[i, 4] + offset[4] * points[i, 5] - offset[0] - np.float32(0.5)
             y = points[i, 1] + offset[3] * points[i, 4] + offset[4] * points[i, 6] - offset[1] - np.float32(0.5)
             r = points[i, 3]
             if i > starts[s]:
-                if abs(y - py) >= abs(x - px):
+                was_steep, steep = steep, abs(y - py) >= abs(x - px)
+                if steep:
                     _span_rows(px, py, pr, x, y, r, points, colours, i, depth, colour, height, width, False)
                 else:
                     _span_rows(py, px, pr, y, x, r, points, colours, i, depth, colour, width, height, True)
+                if steep != was_steep and i > starts[s] + 1 and pr > 0.4:
+                    _draw_disc(px, py, pr, points, colours, i - 1, depth, colour)
             px, py, pr = x, y, r
+
+
+@njit(cache=True, fastmath=True, nogil=True)
+def _draw_disc(x, y, radius, points, colours, i, depth, colour):
+    """Close the notch between a segment cut along rows and one cut along columns: a disc at their joint."""
+    height, width = depth.shape
+    for v in range(max(0, int(np.ceil(y - radius))), min(height - 1, int(np.floor(y + radius))) + 1):
+        half = np.sqrt(max(0, radius * radius - (v - y) * (v - y)))
+        for u in range(max(0, int(np.ceil(x - half))), min(width - 1, int(np.floor(x + half))) + 1):
+            if points[i, 2] < depth[v, u]:
+                depth[v, u] = points[i, 2]
+                for q in range(3):
+                    colour[v, u, q] = colours[i, q]
 
 
 @njit(cache=True, fastmath=True, nogil=True, inline="always")

@@ -73,14 +73,14 @@ def shaded(model: Model, camera: Camera, lights: Lights, size: int, exposure: fl
 
 
 def _needed(projected: Projected, passes: int) -> int:
-    """More than `passes` where strong blur would show them one by one, as far as the work stays within bounds."""
+    """More than `passes` for a small model, most where strong blur would show them one by one."""
     points = np.concatenate([projected.strands[:, 4:], projected.vertices[:, 4:]])
     if len(points) == 0:
         return passes
     blur = np.percentile(np.abs(points[:: max(1, len(points) // 5000)]).max(axis=1), 90)
-    wanted = passes * np.clip(blur / 2.5, 1, 4)
+    wanted = passes * np.clip(blur / 2.5, 2, 4)
     work = len(projected.strands) + 2 * len(projected.faces) + 20000
-    return int(min(wanted, max(passes, passes * 1e6 / work)))
+    return int(min(wanted, max(passes, passes * 8e5 / work)))
 
 
 def drawn_lights(rng: np.random.Generator, camera: Camera) -> Lights:
