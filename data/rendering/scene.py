@@ -80,7 +80,7 @@ def _needed(projected: Projected, passes: int) -> int:
     blur = np.percentile(np.abs(points[:: max(1, len(points) // 5000)]).max(axis=1), 90)
     wanted = passes * np.clip(blur / 2.5, 2, 4)
     work = len(projected.strands) + 2 * len(projected.faces) + 20000
-    return int(min(wanted, max(passes, passes * 8e5 / work)))
+    return int(min(wanted, max(passes, passes * 4e5 / work)))
 
 
 def drawn_lights(rng: np.random.Generator, camera: Camera) -> Lights:
@@ -225,7 +225,9 @@ def _visible_strands(
         column = np.clip(flat[:, 0].astype(np.int64), 0, size - 1)
         row = np.clip(flat[:, 1].astype(np.int64), 0, size - 1)
         seen &= flat[:, raster.DEPTH] < hidden[row, column] * 1.0001
-    kept = seen.reshape(n, m).any(axis=1)
+    kept = np.flatnonzero(seen.reshape(n, m).any(axis=1))
+    tile = (flat.reshape(n, m, 7)[kept, m // 2, :2] // 16).astype(np.int64)
+    kept = kept[np.argsort(tile[:, 1] * 4096 + tile[:, 0], kind="stable")]  # neighbours together: fewer cache misses
     part = Strands(
         strands.points[kept],
         strands.radius[kept],
