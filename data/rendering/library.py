@@ -15,6 +15,7 @@ import numpy as np
 from data.images.files import write_png
 from data.synthetic.families import FAMILIES as FLAT_FAMILIES
 from data.synthetic.layers import HALF_LEVEL, separated
+from data.synthetic.photographs import shipped_photographs
 from data.synthetic.scene import draw_object
 from runtime.errors import InputError
 from runtime.files import replacing
@@ -124,7 +125,8 @@ def _flat(rng: np.random.Generator, family: str, size: int) -> tuple[np.ndarray,
     """An object of data.synthetic, drawn as a whole scene, its colours continued into transparent pixels."""
     from data.rendering.scene import extended
 
-    layer, surface = draw_object(rng, family.removeprefix(f"{FLAT}-"), (size, size), (size, size))
+    window = (size, size)
+    layer, surface = draw_object(rng, family.removeprefix(f"{FLAT}-"), window, window, shipped_photographs())
     alpha, colours = separated(layer, surface)
     opaque = np.where(alpha > HALF_LEVEL, alpha, 0)[..., None]
     filled = extended(np.concatenate([colours * opaque, opaque], axis=-1).astype(np.float32))

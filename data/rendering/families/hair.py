@@ -22,7 +22,7 @@ def hair(rng: np.random.Generator) -> Model:
 
 def braid(rng: np.random.Generator) -> Model:
     """A plait or ponytail that hangs free, ending in a brush of loose tips."""
-    count, m = 9000, 90
+    count, m = 6500, 80
     s = np.linspace(0, 1, m)
     sway = smooth_field(rng, 1.6, 2)(np.stack([2.2 * s, 0 * s, 0 * s], -1))
     core = np.stack([0.18 * sway[:, 0], 0.18 * sway[:, 1], 1.3 - 2.6 * s], -1)
