@@ -59,10 +59,7 @@ def windowed_attention(
             parts = _with_prefixes(parts, prefixes, with_query=prefix_update == "mean")
         # (B * windows, heads, [P +] window, head_dim)
         # not "if attend": torch 2.11 does not compile the truth value of a bound method
-        if attend is not None:
-            attended = attend(*parts, window, key_window)
-        else:
-            attended = F.scaled_dot_product_attention(*parts)
+        attended = attend(*parts, window, key_window) if attend is not None else F.scaled_dot_product_attention(*parts)
         if num_prefix and prefix_update == "mean":
             own_prefixes.append(attended[:, :, :num_prefix].unflatten(0, (len(q), -1)))
             attended = attended[:, :, num_prefix:]
