@@ -211,6 +211,12 @@ def test_a_runs_checkpoint_needs_no_config(tmp_path, capsys):
     assert inference.main(together) == 0
     assert (tmp_path / "alone.png").read_bytes() == (tmp_path / "config.png").read_bytes()
 
+    without = "import sys; sys.modules.update(detectron2=None, fvcore=None, omegaconf=None); import inference"
+    bare = [*files, "--checkpoint", str(checkpoint), "--output", str(tmp_path / "bare.png")]
+    script = f"{without}; sys.exit(inference.main({bare!r}))"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)  # needs torch and what reads images
+    assert (tmp_path / "bare.png").read_bytes() == (tmp_path / "alone.png").read_bytes()
+
     old = torch.load(checkpoint, weights_only=True)
     del old["config"]
     torch.save(old, tmp_path / "old.pth")
