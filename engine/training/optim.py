@@ -10,6 +10,7 @@ def param_groups(
     layer_decay: float = 1.0,
     head_lr_mult: float = 1.0,
     muon_for_new: bool = False,
+    all_new: bool = False,
 ) -> list[dict]:
     """Group parameters for the optimizer: layer-wise learning-rate decay, a head multiplier, selective decay.
 
@@ -25,6 +26,7 @@ def param_groups(
         muon_for_new: mark for `engine.training.muon.MuonAdamW` the matrices and kernels that do not come from
             pretrained weights: the decoder's and what is new in a backbone. Not those of a single row, such as the
             decoder's last convolution, which Muon would reduce to the direction of their gradient.
+        all_new: no weights are pretrained, so the backbone's matrices count as new too; tokens do not.
 
     Returns:
         One dict for each distinct (lr, weight_decay), as torch optimizers take them, in order of first use; with
@@ -32,7 +34,8 @@ def param_groups(
     """
     lr_factors: dict[nn.Parameter, float] = {}
     undecayed: set[nn.Parameter] = set()
-    new: set[nn.Parameter] = set()
+    new: set[nn.Parameter] = set(model.parameters()) if all_new else set()
+    tokens: set[nn.Parameter] = set()
     for module in model.modules():
         if hasattr(module, "parameter_layers"):
             layers = dict(module.parameter_layers())
@@ -40,7 +43,7 @@ def param_groups(
             lr_factors.update({parameter: layer_decay ** (top - layer) for parameter, layer in layers.items()})
             new.update(parameter for parameter in module.parameters() if parameter not in layers)
         if hasattr(module, "token_parameters"):
-            undecayed.update(module.token_parameters())
+            tokens.update(module.token_parameters())
         if isinstance(getattr(module, "decoder", None), nn.Module):
             lr_factors.update(dict.fromkeys(module.decoder.parameters(), head_lr_mult))
             new.update(module.decoder.parameters())
@@ -49,6 +52,8 @@ def param_groups(
         bias = getattr(module, "bias", None)
         if isinstance(bias, nn.Parameter):
             undecayed.add(bias)
+    undecayed |= tokens
+    new -= tokens
     groups: dict[tuple[float, float, bool], dict] = {}
     for parameter in model.parameters():
         if not parameter.requires_grad:

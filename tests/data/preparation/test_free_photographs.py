@@ -29,7 +29,8 @@ def test_every_listed_licence_allows_a_model_to_be_passed_on():
     photographs = free_photographs()
     assert len({photograph.name for photograph in photographs}) == len(photographs)
     for photograph in photographs:
-        assert photograph.author and "SA" not in photograph.licence and "GPL" not in photograph.licence
+        assert photograph.author
+        assert not {"SA", "GPL"} & set(photograph.licence.split("-"))
         assert photograph.licence.startswith(("CC0", "CC-BY-", "public domain", "no known restrictions"))
 
 
@@ -64,6 +65,7 @@ def test_a_texture_depends_on_its_number_and_the_seed_alone(tmp_path):
     write_textures(tmp_path, 2, seed=3)
     first, second = (tmp_path / f"texture_000{number}.jpg" for number in (0, 1))
     kept = first.read_bytes()
-    assert kept != second.read_bytes() and read_rgb(first).shape == (640, 640, 3)
+    assert kept != second.read_bytes()
+    assert read_rgb(first).shape == (640, 640, 3)
     write_textures(tmp_path, 1, seed=3)
     assert first.read_bytes() == kept

@@ -1,0 +1,140 @@
+"""The model in the box: small enough to be part of the repository, trained from random weights on free data alone.
+
+    python main.py --config-file configs/ViTMatte_box.py dataloader.train.dataset.root=LIBRARY
+
+LIBRARY holds rendered/ and flat/ (fg and alpha of tools/render_foregrounds.py and tools/make_synthetic.py), bg/ of
+tools/collect_backgrounds.py, and validation/ rendered with another seed (docs/box.md). Another number of iterations:
+train.max_iter=N, and dataloader.train.late_start=M for the larger crops of the last quarter.
+"""
+
+from functools import partial
+
+from detectron2.config import LazyCall as L
+from detectron2.solver import WarmupParamScheduler
+from fvcore.common.param_scheduler import CosineParamScheduler
+from omegaconf import OmegaConf
+from torch import nn
+from torch.utils.data import ConcatDataset
+
+from data.synthetic import SyntheticMatting
+from data.testing.eight_bit import EightBit
+from data.training.dim_dataset import CompositionDataset
+from data.training.library import composition_library
+from data.training.loader import build_train_loader
+from data.training.realism import Realism
+from data.transforms import AffineRange
+from engine.training.muon import MuonAdamW
+from modeling.backbone import ViT
+from modeling.colour_prior import ColourPrior
+from modeling.priors import PriorStack
+
+from .common.model import model
+from .common.optimizer import optimizer
+from .common.train import train
+
+CROP, BATCH = 256, 64
+ITERATIONS = 8000
+
+model.backbone = L(ViT)(
+    in_chans=4,
+    img_size=CROP,
+    patch_size=16,
+    embed_dim=256,
+    depth=6,
+    num_heads=4,
+    mlp_ratio=3,
+    norm_layer=partial(nn.LayerNorm, eps=1e-5),
+    window_size=8,
+    window_block_indexes=[0, 2, 4],
+    residual_block_indexes=[1, 3, 5],
+    merge_block_indexes=[1, 3],
+    layer_scale_init=0.1,
+    rope_coordinates="step",  # photographs are larger than crops: patches keep the distances they had in training
+)
+
+# Input channels of the decoder: RGB, trimap, then of each scale of the colour prior, coarse to fine, projected alpha,
+# residual and distance.
+COLOUR_CHANS = 3 * 4
+model.colour_prior = L(PriorStack)(priors=[L(ColourPrior)(sigmas=[4, 12, 36])])
+model.decoder.img_chans = 4 + COLOUR_CHANS
+model.decoder.candidates = [4 + COLOUR_CHANS - 3]  # projected alpha of the finest scale
+model.decoder.convstream_out = [48, 96, 128]
+model.decoder.fusion_out = [160, 96, 64, 32]
+model.decoder.head_chans = 24
+
+# Known pixels are written from the trimap, so the network learns the unknown ones alone.
+model.criterion.fuse_trimap = True
+model.criterion.losses = ["unknown_l1_loss", "loss_pha_laplacian", "loss_gradient_penalty"]
+
+composition = dict(
+    alpha_snap=3 / 255,  # strands that all but cover a body
+    trimap_size=None,
+    double_foreground_prob=0.2,
+    double_foreground="exact",
+    resize640_prob=0.0,
+    interpolation="linear",
+    affine=L(AffineRange)(rotation_min_side=0),
+    pairing="random",
+    cache_backgrounds=True,
+    realism=L(Realism)(),
+)
+
+dataloader = OmegaConf.create()
+dataloader.train = L(build_train_loader)(
+    dataset=L(composition_library)(
+        root=None,
+        shares=dict(rendered=0.65, flat=0.35),
+        samples_per_epoch=43100,
+        seed="${train.seed}",
+        crop_size=CROP,
+        **composition,
+    ),
+    batch_size=BATCH,
+    num_workers=15,
+    seed="${train.seed}",
+    accumulate="${train.accumulate}",
+    late_start=ITERATIONS * 3 // 4,
+    late_crop_size=448,
+    late_batch_size=20,
+)
+
+# Procedural images of both kinds, with seeds of their own.
+VALIDATION_SEED = 1_000_003
+dataloader.test = L(EightBit)(
+    dataset=L(ConcatDataset)(
+        datasets=[
+            L(SyntheticMatting)(size=256, samples_per_epoch=24, seed=VALIDATION_SEED),
+            L(CompositionDataset)(
+                fg_dir="${dataloader.train.dataset.root}/validation/fg",
+                alpha_dir="${dataloader.train.dataset.root}/validation/alpha",
+                bg_dir="${dataloader.train.dataset.root}/bg",
+                samples_per_epoch=24,
+                seed=VALIDATION_SEED,
+                crop_size=384,
+                **composition,
+            ),
+        ]
+    )
+)
+
+train.output_dir = "./output/box"
+train.max_iter = ITERATIONS
+train.amp.dtype = "bf16"
+train.clip_grad_norm = 1.0
+train.ema_decay = 0.999
+train.checkpointer.period = 2000
+train.checkpointer.max_to_keep = 1
+train.eval_period = 2000
+
+optimizer._target_ = MuonAdamW
+optimizer.lr = 2.5e-3
+optimizer.weight_decay = 0.05
+optimizer.params.layer_decay = 1.0  # nothing is pretrained
+optimizer.params.muon_for_new = True
+optimizer.params.all_new = True
+
+lr_multiplier = L(WarmupParamScheduler)(
+    scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.01),
+    warmup_length=0.025,
+    warmup_factor=0.01,
+)
