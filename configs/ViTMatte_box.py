@@ -7,13 +7,10 @@ tools/collect_backgrounds.py, and validation/ rendered with another seed (docs/b
 train.max_iter=N, and dataloader.train.late_start=M for the larger crops of the last quarter.
 """
 
-from functools import partial
-
 from detectron2.config import LazyCall as L
 from detectron2.solver import WarmupParamScheduler
 from fvcore.common.param_scheduler import CosineParamScheduler
 from omegaconf import OmegaConf
-from torch import nn
 from torch.utils.data import ConcatDataset
 
 from data.synthetic import SyntheticMatting
@@ -43,7 +40,6 @@ model.backbone = L(ViT)(
     depth=6,
     num_heads=4,
     mlp_ratio=3,
-    norm_layer=partial(nn.LayerNorm, eps=1e-5),
     window_size=8,
     window_block_indexes=[0, 2, 4],
     residual_block_indexes=[1, 3, 5],
@@ -66,7 +62,7 @@ model.decoder.head_chans = 24
 model.criterion.fuse_trimap = True
 model.criterion.losses = ["unknown_l1_loss", "loss_pha_laplacian", "loss_gradient_penalty"]
 
-composition = dict(
+_composition = dict(
     alpha_snap=3 / 255,  # strands that all but cover a body
     trimap_size=None,
     double_foreground_prob=0.2,
@@ -87,7 +83,7 @@ dataloader.train = L(build_train_loader)(
         samples_per_epoch=43100,
         seed="${train.seed}",
         crop_size=CROP,
-        **composition,
+        **_composition,
     ),
     batch_size=BATCH,
     num_workers=15,
@@ -111,7 +107,7 @@ dataloader.test = L(EightBit)(
                 samples_per_epoch=24,
                 seed=VALIDATION_SEED,
                 crop_size=384,
-                **composition,
+                **_composition,
             ),
         ]
     )
