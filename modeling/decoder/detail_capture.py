@@ -175,8 +175,11 @@ class DetailCapture(nn.Module):
         return sparse.decode(self, features, images, field, unknown[:, 0])
 
     def _decode_all(self, features: Tensor, images: Tensor) -> Tensor:
-        # convolutions are up to twice as fast in channels-last memory, and the features arrive in it
-        details = self.convstream(images.contiguous(memory_format=torch.channels_last))
+        # convolutions are up to twice as fast in channels-last memory, and the features arrive in it; under autocast
+        # they round their input, so that rounding it once saves the joined maps in float32
+        device = images.device.type
+        rounded = images.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else images
+        details = self.convstream(rounded.contiguous(memory_format=torch.channels_last))
         use_checkpoint = self.use_act_checkpoint and self.training and not torch.compiler.is_compiling()
         call = checkpointed if use_checkpoint else _called
         for fuse in self.fusion_blks:
