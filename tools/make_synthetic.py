@@ -28,12 +28,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="another seed is another set (default: 0)")
     parser.add_argument("--layout", choices=sorted(WRITERS), default="composition1k")
     parser.add_argument("--backgrounds", choices=["mixed", "textures", "photographs"], default="mixed")
-    parser.add_argument("--processes", type=int, default=1, help="for the dim layout (default: 1)")
     args = parser.parse_args()
-    settings = {"processes": args.processes} if args.layout == "dim" else {}
-    names = WRITERS[args.layout](
-        args.output, args.count, parse_size(args.size), args.seed, args.backgrounds, **settings
-    )
+    writer = WRITERS[args.layout]
+    names = writer(args.output, args.count, parse_size(args.size), args.seed, args.backgrounds)
     print(f"{len(names)} samples in {args.output} ({args.layout} layout)")
 
 

@@ -8,26 +8,18 @@ from tqdm import tqdm
 
 from data.images.files import write_png
 from data.synthetic.dataset import SyntheticMatting
-from runtime.errors import InputError
 from runtime.output_folders import empty_or_own
-from runtime.pool import outcomes
 
 DIM_FOLDERS = ("fg", "alpha", "bg")
 COMPOSITION1K_FOLDERS = ("merged", "trimaps", "alpha_copy")
 
 
 def write_dim_layout(
-    folder: str | Path,
-    count: int,
-    size: int | tuple[int, int] = 512,
-    seed: int = 0,
-    backgrounds: str = "mixed",
-    processes: int = 1,
+    folder: str | Path, count: int, size: int | tuple[int, int] = 512, seed: int = 0, backgrounds: str = "mixed"
 ) -> list[str]:
     """Write `count` foregrounds, alphas and backgrounds as Deep Image Matting's training set lies.
 
-    fg/NAME.png and alpha/NAME.png share names; bg/background_K.png has its own. All are 8-bit of `size`, and the same
-    whatever the number of `processes`.
+    fg/NAME.png and alpha/NAME.png share names; bg/background_K.png has its own. All are 8-bit of `size`.
 
     Returns:
         The foregrounds' names, in order.
@@ -39,20 +31,11 @@ def write_dim_layout(
     names = [dataset.name(index) for index in range(count)]
     background_names = [f"background_{index}" for index in range(count)]
     folders = _own_folders(folder, DIM_FOLDERS, (names, names, background_names))
-    tasks = {name: (dataset, index, folders) for index, name in enumerate(names)}
-    written = outcomes(tasks, _write_dim_sample, processes)
-    for _, problem in tqdm(written, total=count, desc="synthetic", unit="image", disable=None):
-        if problem is not None:
-            raise InputError(problem)
+    for index, (alpha, foreground, background, _) in _rounded_samples(dataset):
+        write_png(folders["fg"] / f"{names[index]}.png", foreground)
+        write_png(folders["alpha"] / f"{names[index]}.png", alpha)
+        write_png(folders["bg"] / f"{background_names[index]}.png", background)
     return names
-
-
-def _write_dim_sample(task: tuple[SyntheticMatting, int, dict[str, Path]]) -> None:
-    dataset, index, folders = task
-    alpha, foreground, background, _ = _rounded(dataset, index)
-    write_png(folders["fg"] / f"{dataset.name(index)}.png", foreground)
-    write_png(folders["alpha"] / f"{dataset.name(index)}.png", alpha)
-    write_png(folders["bg"] / f"background_{index}.png", background)
 
 
 def write_composition1k_layout(
@@ -89,13 +72,9 @@ def composite_8bit(alpha: np.ndarray, foreground: np.ndarray, background: np.nda
 def _rounded_samples(dataset: SyntheticMatting) -> Iterator[tuple[int, tuple[np.ndarray, ...]]]:
     """Yield index and 8-bit alpha (H, W), foreground, background (H, W, 3) and trimap (H, W) of every sample."""
     for index in tqdm(range(len(dataset)), desc="synthetic", unit="image", disable=None):
-        yield index, _rounded(dataset, index)
-
-
-def _rounded(dataset: SyntheticMatting, index: int) -> tuple[np.ndarray, ...]:
-    scene, trimap = dataset.scene(index)
-    arrays = (scene.alpha, scene.foreground, scene.background)
-    return *(np.rint(array * 255).astype(np.uint8) for array in arrays), trimap
+        scene, trimap = dataset.scene(index)
+        arrays = (scene.alpha, scene.foreground, scene.background)
+        yield index, (*(np.rint(array * 255).astype(np.uint8) for array in arrays), trimap)
 
 
 def _own_folders(folder: str | Path, subfolders: tuple[str, ...], names: tuple[list[str], ...]) -> dict[str, Path]:

@@ -419,11 +419,3 @@ def test_tool_writes_a_set_and_reports_a_bad_size_in_one_line(tmp_path):
     assert bad.returncode == 2
     assert bad.stderr.startswith("error: --size")
     assert len(bad.stderr.splitlines()) == 1
-
-
-def test_files_do_not_depend_on_the_number_of_processes(tmp_path):
-    for processes in (1, 2):
-        write_dim_layout(tmp_path / str(processes), 3, size=64, seed=5, backgrounds="textures", processes=processes)
-    first, second = (sorted((tmp_path / str(processes)).rglob("*.png")) for processes in (1, 2))
-    assert len(first) == 9
-    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
