@@ -2,21 +2,18 @@
 
     python main.py --config-file configs/ViTMatte_box.py dataloader.train.dataset.root=LIBRARY
 
-LIBRARY holds rendered/ and flat/ (fg and alpha of tools/render_foregrounds.py and tools/make_synthetic.py), bg/ of
-tools/collect_backgrounds.py, and validation/ rendered with another seed (docs/box.md). Another number of iterations:
-train.max_iter=N, and dataloader.train.late_start=M for the larger crops of the last quarter.
+LIBRARY holds fg/ and alpha/ of tools/render_foregrounds.py, bg/ of tools/collect_backgrounds.py, and in validation/ fg/
+and alpha/ rendered with another seed (docs/box.md). For another number of iterations set train.max_iter, and to three
+quarters of it dataloader.train.late_start, from which crops are larger.
 """
 
 from detectron2.config import LazyCall as L
 from detectron2.solver import WarmupParamScheduler
 from fvcore.common.param_scheduler import CosineParamScheduler
 from omegaconf import OmegaConf
-from torch.utils.data import ConcatDataset
 
-from data.synthetic import SyntheticMatting
 from data.testing.eight_bit import EightBit
 from data.training.dim_dataset import CompositionDataset
-from data.training.library import composition_library
 from data.training.loader import build_train_loader
 from data.training.realism import Realism
 from data.transforms import AffineRange
@@ -77,9 +74,8 @@ _composition = dict(
 
 dataloader = OmegaConf.create()
 dataloader.train = L(build_train_loader)(
-    dataset=L(composition_library)(
+    dataset=L(CompositionDataset)(
         root=None,
-        shares=dict(rendered=0.65, flat=0.35),
         samples_per_epoch=43100,
         seed="${train.seed}",
         crop_size=CROP,
@@ -94,22 +90,17 @@ dataloader.train = L(build_train_loader)(
     late_batch_size=20,
 )
 
-# Procedural images of both kinds, with seeds of their own.
-VALIDATION_SEED = 1_000_003
+# Rendered and drawn foregrounds of another seed, in composites of another seed.
+_validation = "${dataloader.train.dataset.root}/validation"
 dataloader.test = L(EightBit)(
-    dataset=L(ConcatDataset)(
-        datasets=[
-            L(SyntheticMatting)(size=256, samples_per_epoch=24, seed=VALIDATION_SEED),
-            L(CompositionDataset)(
-                fg_dir="${dataloader.train.dataset.root}/validation/fg",
-                alpha_dir="${dataloader.train.dataset.root}/validation/alpha",
-                bg_dir="${dataloader.train.dataset.root}/bg",
-                samples_per_epoch=24,
-                seed=VALIDATION_SEED,
-                crop_size=384,
-                **_composition,
-            ),
-        ]
+    dataset=L(CompositionDataset)(
+        fg_dir=f"{_validation}/fg",
+        alpha_dir=f"{_validation}/alpha",
+        bg_dir="${dataloader.train.dataset.root}/bg",
+        samples_per_epoch=48,
+        seed=1_000_003,
+        crop_size=384,
+        **_composition,
     )
 )
 

@@ -1,4 +1,4 @@
-"""Realism in training samples: its own random stream, files drawn as before, and libraries of several sets."""
+"""Realism in training samples: a random stream of its own, and everything else drawn as before."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ import torch
 
 from data.images.files import write_png
 from data.training.dim_dataset import CompositionDataset
-from data.training.library import composition_library
 from data.training.realism import Realism
 from runtime.errors import InputError
 
@@ -15,26 +14,23 @@ SETTINGS = {"crop_size": 64, "trimap_size": None, "pairing": "random", "interpol
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Two sets of three soft discs each over two backgrounds."""
+    """Three soft discs and two backgrounds."""
     folder = tmp_path_factory.mktemp("library")
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:120, :150]
-    for name in ("rendered", "flat"):
-        for part in ("fg", "alpha"):
-            (folder / name / part).mkdir(parents=True)
-        for number in range(3):
-            alpha = np.clip(30 + 10 * number - np.hypot(y - 60, x - 75), 0, 8) / 8
-            write_png(folder / name / "fg" / f"{name}{number}.png", rng.integers(0, 256, (120, 150, 3), np.uint8))
-            write_png(folder / name / "alpha" / f"{name}{number}.png", np.rint(255 * alpha).astype(np.uint8))
-    (folder / "bg").mkdir()
+    for part in ("fg", "alpha", "bg"):
+        (folder / part).mkdir()
+    for number in range(3):
+        alpha = np.clip(30 + 10 * number - np.hypot(y - 60, x - 75), 0, 8) / 8
+        write_png(folder / "fg" / f"disc{number}.png", rng.integers(0, 256, (120, 150, 3), np.uint8))
+        write_png(folder / "alpha" / f"disc{number}.png", np.rint(255 * alpha).astype(np.uint8))
     for number in range(2):
         write_png(folder / "bg" / f"{number}.png", rng.integers(0, 256, (200, 160, 3), np.uint8))
     return folder
 
 
 def one_set(root, **settings):
-    folders = {"fg_dir": root / "flat" / "fg", "alpha_dir": root / "flat" / "alpha", "bg_dir": root / "bg"}
-    return CompositionDataset(**folders, samples_per_epoch=20, seed=4, **SETTINGS, **settings)
+    return CompositionDataset(root, samples_per_epoch=20, seed=4, **SETTINGS, **settings)
 
 
 def test_the_recipes_own_draws_are_untouched(root):
@@ -72,22 +68,8 @@ def test_samples_are_valid_repeatable_and_different(root):
     assert not torch.equal(dataset[0, 1]["image"], dataset[1, 1]["image"])
 
 
-def test_a_library_takes_its_sets_in_their_shares(root):
-    library = composition_library(root, {"rendered": 0.75, "flat": 0.25}, samples_per_epoch=40, **SETTINGS)
-    names = [library[index]["name"] for index in range(40)]
-    assert sum(name.startswith("rendered") for name in names) == 30
-    assert library.with_crop_size(32)[0]["image"].shape == (3, 32, 32)
-    left_out = composition_library(root, {"rendered": 1.0, "missing": 0.0}, samples_per_epoch=4, **SETTINGS)
-    left_out.list_files()
-    assert left_out[3]["name"].startswith("rendered")
-
-
-def test_mistakes_are_named(root):
+def test_mistakes_are_named():
     with pytest.raises(InputError, match=r"realism\.zoom: expected 0 < smallest"):
         Realism(zoom=(2.0, 1.0))
     with pytest.raises(InputError, match=r"realism\.jpeg_prob: expected a probability"):
         Realism(jpeg_prob=1.5)
-    with pytest.raises(InputError, match="holding bg, and fg and alpha in each of rendered, flat"):
-        composition_library(None, {"rendered": 1.0, "flat": 1.0})
-    with pytest.raises(InputError, match="no such folder"):
-        composition_library(root, {"other": 1.0}, **SETTINGS).list_files()
