@@ -27,7 +27,7 @@ from .common.optimizer import optimizer
 from .common.train import train
 
 CROP, BATCH = 256, 64
-ITERATIONS = 8000
+ITERATIONS = 7000
 
 model.backbone = L(ViT)(
     in_chans=4,
@@ -97,9 +97,9 @@ dataloader.test = L(EightBit)(
         fg_dir=f"{_validation}/fg",
         alpha_dir=f"{_validation}/alpha",
         bg_dir="${dataloader.train.dataset.root}/bg",
-        samples_per_epoch=48,
+        samples_per_epoch=32,
         seed=1_000_003,
-        crop_size=384,
+        crop_size=320,
         **_composition,
     )
 )
@@ -111,7 +111,8 @@ train.clip_grad_norm = 1.0
 train.ema_decay = 0.999
 train.checkpointer.period = 2000
 train.checkpointer.max_to_keep = 1
-train.eval_period = 2000
+train.eval_period = 3500
+train.log_period = 50
 
 optimizer._target_ = MuonAdamW
 optimizer.lr = 2.5e-3
