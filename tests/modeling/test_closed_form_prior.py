@@ -10,6 +10,12 @@ from data.synthetic import SyntheticMatting
 from modeling.closed_form_prior import ClosedFormPrior
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Importing PyMatting lets torch have every core, which slows small tensors down on a busy machine."""
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="module")
 def samples() -> list[dict]:
     dataset = SyntheticMatting(size=128, samples_per_epoch=4, seed=11, backgrounds="textures")
