@@ -19,6 +19,7 @@ from data.training.realism import Realism
 from data.transforms import AffineRange
 from engine.training.muon import MuonAdamW
 from modeling.backbone import ViT
+from modeling.closed_form_prior import ClosedFormPrior
 from modeling.colour_prior import ColourPrior
 from modeling.priors import PriorStack
 
@@ -45,12 +46,16 @@ model.backbone = L(ViT)(
     rope_coordinates="step",  # photographs are larger than crops: patches keep the distances they had in training
 )
 
-# Input channels of the decoder: RGB, trimap, then of each scale of the colour prior, coarse to fine, projected alpha,
+# Input channels of the decoder: RGB, trimap; alpha of closed-form matting, its misfit, and whether they are there, as
+# they are absent from part of the samples; then of each scale of the colour prior, coarse to fine, projected alpha,
 # residual and distance.
-COLOUR_CHANS = 3 * 4
-model.colour_prior = L(PriorStack)(priors=[L(ColourPrior)(sigmas=[4, 12, 36])])
-model.decoder.img_chans = 4 + COLOUR_CHANS
-model.decoder.candidates = [4 + COLOUR_CHANS - 3]  # projected alpha of the finest scale
+model.colour_prior = L(PriorStack)(
+    priors=[L(ClosedFormPrior)(scale=2), L(ColourPrior)(sigmas=[4, 12, 36])],
+    drop_probs=[0.15, 0.0],
+)
+CLOSED_FORM, COLOUR = 4, 4 + 3  # first channel of each
+model.decoder.img_chans = COLOUR + 3 * 4
+model.decoder.candidates = [CLOSED_FORM, COLOUR + 3 * 3]  # closed-form alpha, and the finest scale's projected alpha
 model.decoder.convstream_out = [48, 96, 128]
 model.decoder.fusion_out = [160, 96, 64, 32]
 model.decoder.head_chans = 24

@@ -11,6 +11,7 @@ from modeling.classical.blocks import Blocks, Tiles, WholeImages
 from modeling.classical.coarse_correction import CoarseCorrection
 from modeling.classical.conjugate_gradients import conjugate_gradients
 from modeling.classical.matting_laplacian import REACH
+from modeling.classical.whole_table import solve_whole
 
 EPSILON = 1e-7  # PyMatting's, for colours in [0, 1]
 TILE = 32  # pixels
@@ -27,12 +28,14 @@ class Effort(NamedTuple):
         tolerance: norm of the residual, relative to that of the right-hand side, that is small enough.
         check_every: iterations between two looks at the residual. Each look waits for the device; None never looks.
         smallest_side: pixels; the image is halved while its height and width stay at least as large.
+        plain: conjugate gradients without coarse corrections, on whole images, see `modeling.classical.whole_table`.
     """
 
     iterations: int
     tolerance: float
     check_every: int | None
     smallest_side: int = SMALLEST_SIDE
+    plain: bool = False
 
 
 @torch.no_grad()
@@ -184,6 +187,8 @@ def _carry_up(
 
 def _improved(blocks: Blocks, image: Tensor, trimap: Tensor, alpha: Tensor, effort: Effort, epsilon: float) -> Tensor:
     """Alpha after conjugate gradients on the unknown pixels, known ones fixed."""
+    if effort.plain:
+        return solve_whole(image, trimap, alpha, epsilon, effort.iterations)
     inside = torch.ones_like(alpha)
     coefficients = torch.cat([_stencil(blocks, image, inside, epsilon, chunk) for chunk in blocks.chunks()])
     diagonal = matting_laplacian.diagonal_of(coefficients)
