@@ -56,6 +56,7 @@ model.colour_prior = L(PriorStack)(
 CLOSED_FORM, COLOUR = 4, 4 + 3  # first channel of each
 model.decoder.img_chans = COLOUR + 3 * 4
 model.decoder.candidates = [CLOSED_FORM, COLOUR + 3 * 3]  # closed-form alpha, and the finest scale's projected alpha
+model.decoder.candidate_drop = 0.2
 model.decoder.convstream_out = [48, 96, 128]
 model.decoder.fusion_out = [160, 96, 64, 32]
 model.decoder.head_chans = 24

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modeling.activation_checkpointing import checkpointed
-from modeling.decoder.gate import gated_alpha
+from modeling.decoder.gate import closed_to_candidates, gated_alpha
 from modeling.decoder.sparse import decode as sparse
 from modeling.decoder.sparse.bands import decode_in_bands
 from modeling.decoder.sparse.folding import fold_norm
@@ -107,6 +107,7 @@ class DetailCapture(nn.Module):
         head_chans: width of the matting head.
         candidates: channels of the input that hold estimates of alpha (see ClosedFormPrior). A gate that the head
             learns then mixes them with its own alpha. None for the published decoder.
+        candidate_drop: share of the training samples whose gate is closed to all candidates.
 
     Attributes:
         band_pixels: larger inputs, a batch's pixels together, are decoded in bands of so many.
@@ -123,6 +124,7 @@ class DetailCapture(nn.Module):
         use_act_checkpoint: bool = False,
         head_chans: int = 16,
         candidates: Sequence[int] = (),
+        candidate_drop: float = 0.0,
     ) -> None:
         super().__init__()
         if any(not 0 <= channel < img_chans for channel in candidates):
@@ -142,6 +144,7 @@ class DetailCapture(nn.Module):
             for deep, detail, fused in zip(deep_chans, reversed(detail_chans), fusion_out, strict=False)
         )
         self.candidates = list(candidates)
+        self.candidate_drop = candidate_drop
         self.matting_head = MattingHead(fusion_out[-1], head_chans, len(self.candidates))
 
     def forward(self, features: Tensor, images: Tensor, unknown: Tensor | None = None) -> Tensor:
@@ -186,6 +189,8 @@ class DetailCapture(nn.Module):
             features = call(fuse, features, details.pop())
         logits = call(self.matting_head, features)
         if self.candidates:
+            if self.training and self.candidate_drop:
+                logits = closed_to_candidates(logits, self.candidate_drop)
             return gated_alpha(logits, images[:, self.candidates], dim=1)
         return torch.sigmoid(logits.float())
 

@@ -4,6 +4,15 @@ import torch
 from torch import Tensor
 
 
+def closed_to_candidates(logits: Tensor, prob: float) -> Tensor:
+    """Logits (B, 2 + K, H, W) as `gated_alpha` takes them, which in a random share of the samples choose the own alpha.
+
+    In training the own alpha then learns where the gate would leave everything to a candidate.
+    """
+    closed = torch.rand(len(logits), 1, 1, 1, device=logits.device) < prob
+    return torch.cat([logits[:, :2], logits[:, 2:].masked_fill(closed, float("-inf"))], dim=1)
+
+
 def gated_alpha(logits: Tensor, candidates: Tensor, dim: int) -> Tensor:
     """A convex combination of the head's own alpha and other estimates, the weights from the same head.
 

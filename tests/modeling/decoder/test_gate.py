@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from modeling.decoder import DetailCapture
-from modeling.decoder.gate import gated_alpha
+from modeling.decoder.gate import closed_to_candidates, gated_alpha
 
 
 def test_gate_by_hand():
@@ -36,6 +36,16 @@ def test_a_decoder_that_trusts_a_candidate_returns_it():
     with torch.no_grad():
         alpha = decoder(torch.randn(1, 8, 2, 3), images)
     torch.testing.assert_close(alpha, images[:, 5:], atol=1e-6, rtol=0)
+
+
+def test_a_closed_gate_chooses_the_own_alpha_and_has_finite_gradients():
+    logits = torch.randn(300, 4, 2, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    torch.manual_seed(1)
+    alpha = gated_alpha(closed_to_candidates(logits, 0.3), torch.zeros(300, 2, 2, 2), dim=1)
+    own = torch.isclose(alpha, torch.sigmoid(logits[:, :1])).flatten(1).all(dim=1)
+    assert 60 < own.sum() < 120  # 90 expected, 8 the standard deviation
+    alpha.sum().backward()
+    assert torch.isfinite(logits.grad).all()
 
 
 def test_without_candidates_the_keys_and_shapes_are_the_published_ones():
