@@ -1,11 +1,13 @@
-"""Write mattes: one 8-bit PNG for each image and trimap.
+"""Write mattes: one 8-bit PNG for each image and trimap; or what else a trained system predicts.
 
+    python inference.py --checkpoint RUN/model_final.pth --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
     python inference.py --config-file configs/NAME.py --checkpoint CKPT \\
         --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
     python inference.py --config-file configs/NAME.py --checkpoint CKPT --data-dir COMP1K_ROOT --output-dir OUT
     python inference.py --onnx MODEL.onnx --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
 
-Known regions of the trimap come out as exactly 0 and 255. Files that cannot be read are named, the rest is done.
+Known regions of the trimap come out as exactly 0 and 255. Systems that read no trimap take none. Files that cannot be
+read are named, the rest is done. main.py's checkpoints say which model they are of; --config-file is for others.
 """
 
 import argparse
@@ -22,7 +24,9 @@ from runtime.errors import InputError
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", "--config-dir", help="LazyConfig the checkpoint was trained with")
+    parser.add_argument(
+        "--config-file", "--config-dir", help="LazyConfig of the checkpoint's model; main.py's checkpoints need none"
+    )
     parser.add_argument("--checkpoint", "--checkpoint-dir", help="checkpoint written by main.py or preprocess.py")
     parser.add_argument("--onnx", help="a file from tools/export_onnx.py, instead of config and checkpoint")
     parser.add_argument("--image", help="an image, or a folder of images")
@@ -51,7 +55,7 @@ def plan(arguments: argparse.Namespace) -> list:
 
     if arguments.data_dir and arguments.output_dir and not (arguments.image or arguments.trimap or arguments.output):
         return plan_composition1k(arguments.data_dir, arguments.output_dir)
-    if arguments.image and arguments.trimap and arguments.output and not (arguments.data_dir or arguments.output_dir):
+    if arguments.image and arguments.output and not (arguments.data_dir or arguments.output_dir):
         return plan_files(arguments.image, arguments.trimap, arguments.output)
     raise InputError("give either --image, --trimap and --output, or --data-dir and --output-dir")
 
@@ -59,8 +63,10 @@ def plan(arguments: argparse.Namespace) -> list:
 def check_source(arguments: argparse.Namespace) -> None:
     """Refuse options that do not say which model, or make no sense for it."""
     if arguments.onnx is None:
-        if not (arguments.config_file and arguments.checkpoint):
-            raise InputError("give either --config-file and --checkpoint, or --onnx")
+        if not arguments.checkpoint:
+            raise InputError("give --checkpoint, with --config-file where it is not one that main.py wrote, or --onnx")
+        if arguments.overrides and not arguments.config_file:
+            raise InputError(f"{arguments.overrides[0]}: settings are changed in a config; give --config-file too")
         return
     useless = ("config_file", "checkpoint", "precision", "compile", "overrides")
     given = [name.replace("_", "-") for name in useless if getattr(arguments, name)]
@@ -73,27 +79,33 @@ def model_of_file(arguments: argparse.Namespace):
     from engine.onnx.model import OnnxModel
 
     model = OnnxModel(arguments.onnx, device=arguments.device)
-    return model, f"onnxruntime, {model.device}"
+    return model, f"onnxruntime, {model.runs_on}"
 
 
-def model_of_config(arguments: argparse.Namespace):
-    """The model of a config with a checkpoint's weights, and the device it is on."""
-    from engine.config import build, load_config
+def model_of_checkpoint(arguments: argparse.Namespace):
+    """The model that the config, or the checkpoint itself, describes, with its weights, and the device it is on."""
     from modeling.weights.checkpoint_file import read_checkpoint
     from modeling.weights.loading import load_model
+    from modeling.weights.model_config import build_model
     from runtime.device import resolve_device
 
-    config = load_config(arguments.config_file, arguments.overrides)
-    device = resolve_device(arguments.device or config.get("train", {}).get("device"))
-    model = build(config.model)
-    load_model(model, read_checkpoint(arguments.checkpoint), arguments.checkpoint)
+    device_setting = arguments.device
+    if arguments.config_file:
+        from engine.config import build, load_config
+
+        config = load_config(arguments.config_file, arguments.overrides)
+        device_setting = device_setting or config.get("train", {}).get("device")
+    device = resolve_device(device_setting)
+    checkpoint = read_checkpoint(arguments.checkpoint)
+    model = build(config.model) if arguments.config_file else build_model(checkpoint, arguments.checkpoint)
+    load_model(model, checkpoint, arguments.checkpoint)
     model.to(device).eval()
     if arguments.compile:
         if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
             raise InputError("--compile: expected a C++ compiler for the CPU, found none; install g++ or leave it out")
         for name in ("torch._dynamo", "torch.utils.cpp_extension"):  # of graph breaks and CUDA: not for users
             logging.getLogger(name).setLevel(logging.ERROR)
-        model.backbone.compile(dynamic=True)  # the decoder's work depends on the trimap: it would be compiled anew
+        model.compile_encoder(dynamic=True)
     return model, device
 
 
@@ -102,11 +114,12 @@ def main(arguments: list[str] | None = None) -> int:
     check_source(arguments)
     jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
 
-    from engine.inference import Predictor, run_jobs
+    from engine.inference import Predictor, fit_to, run_jobs
     from runtime.memory import keep_freed_memory, parse_bytes
 
     keep_freed_memory()
-    model, device = model_of_file(arguments) if arguments.onnx is not None else model_of_config(arguments)
+    model, device = model_of_file(arguments) if arguments.onnx is not None else model_of_checkpoint(arguments)
+    jobs = fit_to(jobs, model)
     predictor = Predictor(
         model,
         mode=arguments.mode,
@@ -122,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
         nonlocal announced
         if str(plan) != announced:
             announced = str(plan)
-            tell(f"{job.image}: predicting {plan}", tqdm.write)
+            tell(f"{job.inputs['image']}: predicting {plan}", tqdm.write)
 
     counts = {"written": 0, "skipped": 0, "failed": 0}
     outcomes = run_jobs(predictor, jobs, skip_existing=arguments.skip_existing, announce=announce)
@@ -133,7 +146,8 @@ def main(arguments: list[str] | None = None) -> int:
                 label = "error" if outcome.status == "failed" else "warning"
                 tell(f"{label}: {outcome.remark}", progress.write)
             progress.update()
-    place = jobs[0].output if len(jobs) == 1 else jobs[0].output.parent
+    (output,) = jobs[0].outputs.values()
+    place = output if len(jobs) == 1 else output.parent
     done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
     print(printable(f"{place}: {done}, on {device}"))
     return 2 if counts["failed"] else 0

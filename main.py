@@ -38,14 +38,15 @@ def work(arguments: argparse.Namespace) -> None:
     from detectron2.utils import comm
 
     from engine.config import load_config
+    from engine.evaluation.evaluators import format_scores
     from engine.training.interruption import TrainingInterrupted
-    from engine.training.run import evaluate, format_scores, train
+    from engine.training.run import evaluate, train
 
     config = load_config(arguments.config_file, arguments.overrides)
     if arguments.eval_only:
-        scores = evaluate(config)
+        scores, evaluator = evaluate(config)
         if comm.is_main_process():
-            print(format_scores(scores))
+            print(format_scores(scores, evaluator.metrics))
         return
     try:
         train(config, resume=arguments.resume)

@@ -3,17 +3,22 @@
 Config files are Python and run when loaded: they are trusted, unlike weights and images.
 """
 
+import dis
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any, NamedTuple
 
 from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from engine.moved import use_current_names
+from modeling.weights.model_config import ENTRY, plain_config
 from runtime.errors import InputError
+
+logger = logging.getLogger("dinomatte.config")
 
 # it logs a traceback of what `build` reports in a line
 logging.getLogger("detectron2.config.instantiate").disabled = True
@@ -94,17 +99,62 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def build(node: DictConfig) -> Any:
-    """Instantiate a LazyCall node; a wrong setting inside is one clear line.
+    """Instantiate a LazyCall node; a wrong setting inside is one clear line, a fault of the code keeps its traceback.
+
+    A TypeError or ValueError counts as a wrong setting in two cases: the call itself failed (an argument that the class
+    does not take, or one that is missing), or a `raise` statement of the class's constructor, or of its base classes',
+    refused a value. From anywhere below, a refusal is an InputError; every other error is passed on as it is.
 
     Raises:
         InputError: an argument the class does not take, or a value it refuses.
     """
     try:
         return instantiate(node)
+    except InputError:
+        raise
     except (TypeError, ValueError) as error:
-        if isinstance(error, InputError):
+        if not _is_wrong_setting(error):
             raise
         raise InputError(f"config: {_one_line(error)}") from error
+
+
+def describe_model(node: DictConfig) -> dict[str, Any]:
+    """The entries by which a checkpoint describes its model, so that inference needs no config; none if it cannot."""
+    try:
+        return {ENTRY: plain_config(OmegaConf.to_container(node, resolve=True))}
+    except ValueError as error:
+        logger.warning("checkpoints of this run need --config-file, as the model's config holds %s", error)
+        return {}
+
+
+def _is_wrong_setting(error: TypeError | ValueError) -> bool:
+    """Whether the call of a node's class or function failed, or its own `raise` statement refused a value."""
+    steps = list(_steps(error.__traceback__))
+    calls = [index for index, step in enumerate(steps) if step.tb_frame.f_code is instantiate.__code__]
+    own = steps[calls[-1] + 1 :]  # below the innermost call
+    if not own:
+        return True
+    return _raises(own[-1]) and all(_same_construction(own[0].tb_frame, step.tb_frame) for step in own[1:])
+
+
+def _steps(traceback: TracebackType | None) -> Iterator[TracebackType]:
+    while traceback is not None:
+        yield traceback
+        traceback = traceback.tb_next
+
+
+def _raises(step: TracebackType) -> bool:
+    """Whether the error came from a `raise` statement of this frame."""
+    return step.tb_frame.f_code.co_code[step.tb_lasti] == dis.opmap["RAISE_VARARGS"]
+
+
+def _same_construction(first: FrameType, other: FrameType) -> bool:
+    """Whether both frames are constructors of one object: that of its class and that of a base class."""
+    both = [frame for frame in (first, other) if frame.f_code.co_name == "__init__" and frame.f_code.co_argcount]
+    if len(both) < 2:
+        return False
+    ours, theirs = (frame.f_locals[frame.f_code.co_varnames[0]] for frame in both)
+    return ours is theirs
 
 
 def _check_run_settings(config: DictConfig, path: str) -> None:

@@ -5,7 +5,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from metrics.matching import Case, match_folders
 from metrics.pool import outcomes, workers_worth_it
 from metrics.reading import read_case
 from metrics.sequences import mean_over_clips, require_sequences, score_clips
-from runtime.errors import InputError
+from runtime.errors import InputError, require_choice
 
 REGIONS = ("unknown", "whole")
 
@@ -137,8 +137,9 @@ def score_folders(
     Raises:
         InputError: the folders do not hold a complete, matching set (see `match_folders`), or an argument is wrong.
     """
-    _check_choice("region", [region], REGIONS)
-    _check_choice("metrics", metrics, METRICS)
+    require_choice("region", region, REGIONS)
+    for metric in metrics or [None]:
+        require_choice("metrics", metric, METRICS)
     if region == "unknown" and trimap_dir is None:
         raise InputError("region unknown needs a folder of trimaps; give --trimap-dir, or --region whole")
     if num_workers is not None and num_workers < 0:
@@ -178,13 +179,6 @@ def score_case(
     pred_alpha, alpha, trimap = read_case(case, quantise_trimaps)
     item = Item(*alpha.shape, _digest(alpha), None if trimap is None else _digest(trimap))
     return score_image(pred_alpha, alpha, trimap, metrics), item
-
-
-def _check_choice(what: str, chosen: Sequence[str], allowed: Collection[str]) -> None:
-    unknown = [name for name in chosen if name not in allowed]
-    if unknown or not chosen:
-        came = ", ".join(map(repr, unknown)) or "none"
-        raise InputError(f"{what}: expected one of {', '.join(allowed)}, got {came}")
 
 
 def _digest(array: np.ndarray) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from metrics.connectivity import conn_of
+from metrics.description import Description
 from metrics.gradient import grad_of
 from metrics.pair import MattePair, matte_pair
 from metrics.sad_mse import mad_of, mse_of, psnr_of, sad_of
@@ -29,6 +30,11 @@ class Metric(NamedTuple):
     unit: str
     scale: float = 1
     higher_is_better: bool = False
+
+    @property
+    def description(self) -> Description:
+        """The metric without its function."""
+        return Description(*self[1:])
 
 
 METRICS = {

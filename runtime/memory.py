@@ -10,6 +10,7 @@ import ctypes
 import math
 import os
 import re
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
 PROC = Path("/proc")
-UNKNOWN_TOTAL = 8 * 2**30  # bytes, where the system does not say (Windows)
+UNKNOWN_TOTAL = 8 * 2**30  # bytes, where the system does not say
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 UNLIMITED = 2**62  # from here on: version 1 writes the largest number of pages instead of "max"
 SHARE_OF_FREE = 0.8  # of what is free now; other programs live on the rest
@@ -78,7 +79,7 @@ def memories() -> list[Memory]:
 def _of_machine() -> Memory:
     try:
         total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
+    except (ValueError, OSError):
         total = UNKNOWN_TOTAL
     available = re.search(r"MemAvailable:\s+(\d+)", _text(PROC / "meminfo"))
     return Memory(total, int(available[1]) * 1024 if available else total // 2)
@@ -171,17 +172,13 @@ def free_bytes(device: torch.device) -> int:
     return int(SHARE_OF_FREE * available_memory())
 
 
-def peak_gib() -> float | None:
-    """The highest resident memory of this process so far, GiB; None where the system does not tell.
+def peak_gib() -> float:
+    """The highest resident memory of this process so far, GiB.
 
     On Linux not by getrusage: its peak of a started process begins with that of the process which started it.
     """
     if STATUS.exists():
         return _field("VmHWM")
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / GIB
 

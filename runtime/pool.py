@@ -79,16 +79,13 @@ def _interrupts_held() -> Iterator[None]:
     """
     held = []
     in_main_thread = threading.current_thread() is threading.main_thread()  # only there Python handles signals
-    masks = hasattr(signal, "pthread_sigmask")  # not on Windows
     if in_main_thread:
         handler = signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
-    if masks:
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what the started processes inherit
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what the started processes inherit
     try:
         yield
     finally:
-        if masks:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if in_main_thread:
             signal.signal(signal.SIGINT, handler)
     if held and callable(handler):
@@ -97,7 +94,7 @@ def _interrupts_held() -> Iterator[None]:
 
 def _prepare_worker() -> None:
     threading.Thread(target=_follow_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Windows nothing is inherited
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where the fork server ran already, the mask is not inherited
     cv2.setNumThreads(1)  # the processes are the parallelism
 
 
@@ -108,9 +105,7 @@ def _follow_parent() -> None:
 
 
 def _process_context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
-    """Return a context whose workers inherit no threads and no CUDA state, and import only once where possible."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
+    """Return a context whose workers inherit no threads and no CUDA state, and import only once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     return context

@@ -238,7 +238,7 @@ def train_one(folder: Path, name: str, seed: int, overrides: list[str]) -> dict[
 
     from engine.config import build, load_config
     from engine.evaluation.validation import validate
-    from engine.training.run import train
+    from engine.training.run import build_evaluator, train
 
     torch.set_num_threads(1)
     path = result_path(folder, name, seed)
@@ -246,7 +246,7 @@ def train_one(folder: Path, name: str, seed: int, overrides: list[str]) -> dict[
     changed = settings(folder, name, seed, overrides)
     config = load_config(CONFIG, changed)
     model = train(config)
-    scores, _ = validate(model, build(config.dataloader.test))
+    scores, _ = validate(model, build(config.dataloader.test), build_evaluator(config))
     with replacing(path) as temporary:
         temporary.write_text(json.dumps({"settings": fingerprint(changed), "scores": scores}) + "\n")
     for checkpoint in path.parent.glob("model_*.pth"):

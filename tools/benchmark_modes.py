@@ -96,7 +96,7 @@ def measure(options: argparse.Namespace, what: str, choice: str) -> dict[str, fl
         image = (sample["image"] * 255).round().byte().permute(1, 2, 0).numpy()
         alpha, trimap = (sample["alpha"][0] * 255).round().byte().numpy(), tensor_to_trimap(sample["trimap"])
         started = time.perf_counter()
-        pred_alpha = predictor([image], [trimap], plan)[0]
+        pred_alpha = predictor([{"image": image, "trimap": trimap}], plan)[0]["alpha"]
         seconds += time.perf_counter() - started
         scores.append(score_image(pred_alpha, alpha, trimap, ["sad", "mse"]))
     return mean_scores(scores, metrics=["sad", "mse"]) | {"seconds": seconds, "peak": peak_gib()}

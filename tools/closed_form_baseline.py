@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from data.images.files import write_png
 from data.images.trimap import UNKNOWN, fuse_with_trimap
-from engine.inference import plan_files, read_pair
+from engine.inference import plan_files, read_inputs
 from runtime.command_line import run
 from runtime.errors import InputError
 
@@ -42,7 +42,8 @@ def main() -> None:
     parser.add_argument("--output", required=True)
     arguments = parser.parse_args()
     for job in tqdm(plan_files(arguments.image, arguments.trimap, arguments.output), unit="image", disable=None):
-        write_png(job.output, closed_form_alpha(*read_pair(job)))
+        arrays = read_inputs(job)
+        write_png(job.outputs["alpha"], closed_form_alpha(arrays["image"], arrays["trimap"]))
 
 
 if __name__ == "__main__":

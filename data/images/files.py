@@ -6,6 +6,7 @@ thing everywhere. Files are untrusted: sizes are bounded, truncation is an error
 
 import contextlib
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from runtime.files import kind_of, replacing, temporary_beside
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
 _TO_8_BITS = "scale the file to 8 bits and save it as PNG"
 MAX_PIXELS = 400_000_000  # 20000 x 20000: above any photograph, below what exhausts a workstation's memory
+DEEP_RAW_MODE = re.compile(r";16[BLN]$")  # Pillow's 16 bits a channel: "RGB;16B"; "BGR;16" is 16 bits a pixel
 DEEP_CHUNK = 2**20  # pixels of more than 8 bits converted at a time: in float64 all would take 16 bytes each
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own guard would refuse from 179 million on; it stays, behind ours
 
@@ -227,7 +229,11 @@ def has_deep_channels(path: str | os.PathLike) -> bool:
         if image.format == "TIFF":
             bits = image.tag_v2.get(258, 8)  # BitsPerSample
             return max(bits if isinstance(bits, tuple) else (bits,)) > 8
-        return any("16" in str(tile.args) for tile in image.tile)  # raw modes such as RGB;16B
+        # what the decoder is given: the raw mode, alone or before other settings (for BMP the bytes of a row)
+        arguments = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
+        if image.format == "PPM":  # the second is the largest value
+            return any(level > 255 for given in arguments for level in given[1:2])
+        return any(DEEP_RAW_MODE.search(str(mode)) is not None for given in arguments for mode in given[:1])
 
 
 def _deep_to_uint8(image: Image.Image, path: str | os.PathLike) -> np.ndarray:

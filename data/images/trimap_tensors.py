@@ -11,11 +11,10 @@ from data.images.trimap import BACKGROUND, FOREGROUND, FOREGROUND_FROM, UNKNOWN,
 def quantise_trimap_tensor(trimap: Tensor) -> Tensor:
     """The rule of `quantise_trimap` for a (B, 1, H, W) tensor: float32 of exactly 0, 0.5 and 1.
 
-    An integer tensor, or one holding a value above 1, is read on the scale 0..255; otherwise on 0..1. The
-    argument is left as it was.
+    Integers are read on the scale 0..255 and floats on 0..1, where resizing may have overshot either end. The argument
+    is left as it was.
     """
-    on_disk_scale = not trimap.is_floating_point() or bool((trimap > 1).any())
-    levels = trimap.float() if on_disk_scale else trimap.float() * 255
+    levels = trimap.float() * 255 if trimap.is_floating_point() else trimap.float()
     halves = (levels >= UNKNOWN_FROM).float()  # in place from here on: huge images are held in few copies
     halves += levels >= FOREGROUND_FROM
     return halves.mul_(0.5)
@@ -24,6 +23,11 @@ def quantise_trimap_tensor(trimap: Tensor) -> Tensor:
 def trimap_to_tensor(trimap: np.ndarray) -> Tensor:
     """Turn an (H, W) uint8 trimap into a (1, H, W) float tensor of 0, 0.5 and 1."""
     return quantise_trimap_tensor(torch.from_numpy(np.ascontiguousarray(trimap))[None])
+
+
+def fuse_trimap(alpha: Tensor, trimap: Tensor) -> Tensor:
+    """Alpha (B, 1, H, W) in the unknown region, and the 0 and 1 of the trimap (of exactly 0, 0.5 and 1) elsewhere."""
+    return torch.where(trimap == 0.5, alpha, trimap.to(alpha.dtype))
 
 
 def tensor_to_trimap(trimap: Tensor) -> np.ndarray:

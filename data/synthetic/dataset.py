@@ -12,7 +12,7 @@ from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN, trimap_from_alph
 from data.images.trimap_tensors import trimap_to_tensor
 from data.synthetic.photographs import shipped_photographs
 from data.synthetic.scene import Scene, draw_scene, pick_family
-from runtime.errors import InputError
+from runtime.errors import InputError, require_choice
 
 PHOTOGRAPH_SHARE = {"mixed": 0.5, "textures": 0.0, "photographs": 1.0}
 WHOLE_SCENE_FROM = 384  # pixels; smaller samples are crops of larger scenes
@@ -63,8 +63,7 @@ class SyntheticMatting(Dataset):
             "trimap_erosion", trimap_erosion or (1, int(np.clip(0.2 * shorter, 5, 41))), lowest=1
         )
         self.scene_size = _checked_range("scene_size", scene_size or _usual_scenes(shorter), lowest=shorter)
-        if backgrounds not in PHOTOGRAPH_SHARE:
-            raise InputError(f"backgrounds: expected one of {', '.join(PHOTOGRAPH_SHARE)}, got {backgrounds!r}")
+        require_choice("backgrounds", backgrounds, PHOTOGRAPH_SHARE)
         self.backgrounds = backgrounds
         self.sensor_noise = _at_least("sensor_noise", sensor_noise, 0)
         if jpeg_quality is not None and not 1 <= jpeg_quality <= 100:

@@ -3,12 +3,13 @@
 import os
 from pathlib import Path
 
+from data.images.file_set import FileSet
 from data.images.files import images_by_stem, read_gray, read_rgb, read_trimap
 from data.images.scan import require_none, size_mismatches, unpaired, unreadable_images
 from runtime.errors import InputError
 
 
-class MattingFolder:
+class MattingFolder(FileSet):
     """Photographs, their trimaps and, where known, their mattes, matched by name without extension.
 
     Constructing it touches no disk; the folders are listed at first use, sorted by name.
@@ -68,10 +69,10 @@ class MattingFolder:
             self.listed = self._list_files()
         return self.listed
 
-    def problems(self) -> list[str]:
-        """One line for each file that is not an image or differs in size, from the headers only."""
+    def problems(self, decode: bool = False) -> list[str]:
+        """One line for each file that is not an image or differs in size, by default from the headers only."""
         items = [tuple(files.values()) for files in self.files()]
-        unreadable = unreadable_images([path for item in items for path in item], decode=False)
+        unreadable = unreadable_images([path for item in items for path in item], decode=decode)
         return [*unreadable.values(), *size_mismatches(i for i in items if not unreadable.keys() & set(i))]
 
     def _list_files(self) -> list[dict[str, Path]]:

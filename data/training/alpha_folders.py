@@ -66,8 +66,7 @@ class AlphaFolderDataset(RepeatableDataset):
         on_bad: str = "error",
         return_layers: bool = False,
     ):
-        super().__init__(samples_per_epoch, seed, on_bad)
-        self.recipe = DimRecipe(
+        recipe = DimRecipe(
             crop_size=crop_size,
             trimap_erosion=tuple(trimap_erosion),
             trimap_size=trimap_size,
@@ -77,6 +76,7 @@ class AlphaFolderDataset(RepeatableDataset):
             interpolation=interpolation,
             colour_jitter=colour_jitter,
         )
+        super().__init__(recipe, samples_per_epoch, seed, on_bad)
         if layout is not None and layout not in LAYOUTS:
             raise InputError(f"layout: expected one of {', '.join(LAYOUTS)}, or none, got {layout!r}")
         self.root, self.layout, self.image_dir, self.alpha_dir = root, layout, image_dir, alpha_dir

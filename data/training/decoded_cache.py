@@ -1,6 +1,8 @@
 """Decoded pictures in shared memory, one copy for all loading processes of a machine."""
 
 import contextlib
+import fcntl
+import functools
 import hashlib
 import logging
 import mmap
@@ -14,17 +16,13 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL
 
 from runtime.errors import InputError
 from runtime.memory import amount_of, memories, total_memory
-
-try:
-    import fcntl
-except ImportError:  # Windows: without these locks nothing is kept
-    fcntl = None
 
 SHARED_MEMORY = Path("/dev/shm")
 AUTO_SHARE = 0.25  # of the memory, for cache="auto"
@@ -36,6 +34,7 @@ MAGIC = b"DINOMC01"
 HEADER = struct.Struct("<8s3Q32x")  # magic, height, width, channels (0: none); 64 bytes keep the pixels aligned
 CLEAN_UP_LAST = -10  # priority: after the worker processes have ended
 OWN_NAME = re.compile(r"[0-9a-f]{64}(\.part)?")  # of an entry, whole or not; a user's folder may hold other files
+PLAIN = (str, bytes, int, float, bool, type(None))  # arguments of a decoder that are the same in every process
 USERS, WRITER = "users.lock", "writer.lock"
 
 logger = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ class DecodedCache:
     """
 
     def __init__(self, limit: str | int | None = "auto", folder: str | os.PathLike | None = None):
-        self.limit = parse_limit(limit) if fcntl else 0
+        self.limit = parse_limit(limit)
         self.folder = Path(folder) if folder is not None else default_folder()
         self.storing = self.limit > 0
         self.opened: bool | None = None
@@ -79,6 +78,9 @@ class DecodedCache:
 
     def read(self, path: str | os.PathLike, decode: Callable[[Path], np.ndarray]) -> np.ndarray:
         """Return `decode(path)`, an (H, W) or (H, W, C) uint8 array; it may be read-only.
+
+        Entries of different decoders are kept apart by their names, those of a `functools.partial` also by its
+        arguments. What a decoder without a name gives, or a partial one of other than plain values, is not kept.
 
         Raises:
             What `decode` raises.
@@ -105,7 +107,10 @@ class DecodedCache:
         return bool(self.opened)
 
     def _entry(self, path: str | os.PathLike, decode: Callable) -> Path | None:
-        """Where the entry of a file as it is now belongs; None for one that is not there or changed just now."""
+        """Where the entry of a file as it is now belongs; None where it is not there or changed just now."""
+        decoder = _decoder_name(decode)
+        if decoder is None:
+            return None
         try:
             found = os.stat(path)
         except OSError:
@@ -113,7 +118,7 @@ class DecodedCache:
         if time.time() - found.st_ctime < SETTLED_AFTER:
             return None
         identity = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-        key = (os.path.abspath(path), *identity, decode.__module__, decode.__qualname__, PIL.__version__)
+        key = (os.path.abspath(path), *identity, *decoder, PIL.__version__)
         return self.folder / hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()
 
     def _store(self, entry: Path, picture: np.ndarray) -> None:
@@ -153,7 +158,7 @@ def parse_limit(limit: str | int | None) -> int:
 def default_folder() -> Path:
     """The user's folder in shared memory, or among temporary files where the system has none."""
     base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
-    return base / f"dinomatte-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+    return base / f"dinomatte-{os.getuid()}"
 
 
 def has_room(folder: Path, used: int, size: int) -> bool:
@@ -275,6 +280,17 @@ def _write_whole(entry: Path, picture: np.ndarray) -> None:
     except OSError:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def _decoder_name(decode: Callable) -> tuple[Any, ...] | None:
+    """What tells one decoder from another, in all processes; None where nothing does."""
+    if isinstance(decode, functools.partial):
+        name, arguments = _decoder_name(decode.func), [*decode.args, *decode.keywords.values()]
+        if name is None or not all(isinstance(value, PLAIN) for value in arguments):
+            return None
+        return *name, decode.args, tuple(sorted(decode.keywords.items()))
+    name = getattr(decode, "__qualname__", None)
+    return None if name is None else (decode.__module__, name)
 
 
 def _load(entry: Path) -> np.ndarray | None:

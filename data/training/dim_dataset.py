@@ -82,8 +82,7 @@ class CompositionDataset(RepeatableDataset):
         cache_backgrounds: bool = False,
         realism: Realism | None = None,
     ):
-        super().__init__(samples_per_epoch, seed, on_bad)
-        self.recipe = DimRecipe(
+        recipe = DimRecipe(
             crop_size=crop_size,
             trimap_erosion=tuple(trimap_erosion),
             trimap_size=trimap_size,
@@ -94,6 +93,7 @@ class CompositionDataset(RepeatableDataset):
             interpolation=interpolation,
             colour_jitter=colour_jitter,
         )
+        super().__init__(recipe, samples_per_epoch, seed, on_bad)
         if pairing not in ("modulo", "random"):
             raise InputError(f"pairing: expected modulo or random, got {pairing!r}")
         self.root, self.fg_dir, self.alpha_dir, self.bg_dir = root, fg_dir, alpha_dir, bg_dir

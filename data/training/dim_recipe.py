@@ -43,7 +43,7 @@ from data.transforms import (
 )
 from data.transforms.geometry import Size
 from data.transforms.interpolation import MODES
-from runtime.errors import InputError
+from runtime.errors import InputError, require_choice
 
 SQUARE: Size = (640, 640)  # what a quarter of the foregrounds are squeezed to, their proportions lost
 DIM_AFFINE = AffineRange()
@@ -87,8 +87,8 @@ class DimRecipe:
         for name in ("double_foreground_prob", "resize640_prob"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name}: expected a probability, got {getattr(self, name)}")
-        _check_choice("double_foreground", self.double_foreground, ("legacy", "exact"))
-        _check_choice("interpolation", self.interpolation, MODES)
+        require_choice("double_foreground", self.double_foreground, ("legacy", "exact"))
+        require_choice("interpolation", self.interpolation, MODES)
 
 
 @dataclass(frozen=True)
@@ -368,8 +368,3 @@ def _canvas_to_layer(layer_size: Size, canvas: Size, affine: Affine, ranges: Aff
     if ranges is None:
         return to_layer
     return to_layer @ affine_map(affine_for(affine, ranges, canvas), canvas)
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")

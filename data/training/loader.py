@@ -28,7 +28,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __init__(self, size: int, seed: int, start: int = 0, rank: int = 0, world_size: int = 1) -> None:
         if size < 1:
-            raise ValueError(f"EpochSampler: an epoch needs at least one sample, got {size}")
+            raise InputError(f"EpochSampler: an epoch needs at least one sample, got {size}")
         self.size, self.seed, self.start = size, seed, start
         self.rank, self.world_size = rank, world_size
 

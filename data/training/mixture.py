@@ -9,13 +9,14 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from data.images.file_set import FileSet
 from data.training.repeatable import LAYERS
 from runtime.errors import InputError
 
 EPOCHS_KEPT = 2  # orders remembered: a loader asks for samples of at most two epochs at a time
 
 
-class Mixture(Dataset):
+class Mixture(Dataset, FileSet):
     """Samples of several data sets in fixed shares: sample (epoch, index) is a pure function of seed, epoch and index.
 
     Every epoch holds the same number of samples of each data set, in an order drawn from (seed, epoch). Each data set
@@ -33,6 +34,8 @@ class Mixture(Dataset):
         InputError: a setting is out of its range, or a weight is too small for a single sample in an epoch.
     """
 
+    on_bad_setting = "on_bad=skip for each part"
+
     def __init__(
         self, parts: Sequence[tuple[Any, float]], samples_per_epoch: int, seed: int = 0, return_layers: bool = False
     ):
@@ -43,7 +46,7 @@ class Mixture(Dataset):
         self.datasets = [dataset for dataset, _ in parts]
         self.counts = shares([float(weight) for _, weight in parts], samples_per_epoch)
         self.samples_per_epoch, self.seed, self.return_layers = samples_per_epoch, seed, return_layers
-        self.redraws = any(getattr(dataset, "on_bad", None) == "skip" for dataset in self.datasets)
+        self.redraws = any(policy == "skip" for policy in self._policies())
         self.orders: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.form: dict[str, tuple[int, ...]] | None = None
 
@@ -68,7 +71,7 @@ class Mixture(Dataset):
     def list_files(self) -> None:
         """Let every data set that reads files look which there are; see RepeatableDataset."""
         for dataset, count in zip(self.datasets, self.counts, strict=True):
-            if count and hasattr(dataset, "list_files"):
+            if count and isinstance(dataset, FileSet):
                 dataset.list_files()
 
     def with_crop_size(self, crop_size: int) -> "Mixture":
@@ -89,16 +92,19 @@ class Mixture(Dataset):
     @property
     def on_bad(self) -> str:
         """What bad files found before training mean: "error" where any of the data sets says so, else "skip"."""
-        return "error" if any(getattr(dataset, "on_bad", None) == "error" for dataset in self.datasets) else "skip"
+        return "error" if "error" in self._policies() else "skip"
 
     def problems(self, decode: bool = True) -> list[str]:
         """The lines of all data sets that read files; of one whose weight is 0, none."""
         return [
             line
             for dataset, count in zip(self.datasets, self.counts, strict=True)
-            if count and hasattr(dataset, "problems")
+            if count and isinstance(dataset, FileSet)
             for line in dataset.problems(decode=decode)
         ]
+
+    def _policies(self) -> list[str]:
+        return [dataset.on_bad for dataset in self.datasets if isinstance(dataset, FileSet)]
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """For every index of an epoch, the data set and how many of its samples came before in the epoch."""

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from data.images.file_set import FileSet
 from data.images.files import images_by_stem
 from data.images.scan import require_none, unpaired
 from runtime.errors import InputError
@@ -20,13 +21,14 @@ MAX_ATTEMPTS = 20  # unusable samples in a row before `on_bad="skip"` gives up
 logger = logging.getLogger(__name__)
 
 
-class RepeatableDataset(Dataset):
+class RepeatableDataset(Dataset, FileSet):
     """Sample (epoch, index) is a pure function of the files, `seed`, epoch and index.
 
     Constructing it touches no disk. A subclass lists its files in `_list_files`, whose result says in `folders` where
     they lie, and makes a sample in `_sample`.
 
     Args:
+        recipe: how a sample's crop is made, a dataclass with `crop_size`.
         samples_per_epoch: nominal length.
         seed: of all samples, 0 or more.
         on_bad: "error" raises for a file that cannot be used; "skip" warns and draws other files instead.
@@ -35,11 +37,14 @@ class RepeatableDataset(Dataset):
         InputError: a setting is out of its range.
     """
 
-    def __init__(self, samples_per_epoch: int, seed: int, on_bad: str):
+    on_bad_setting = "dataloader.train.dataset.on_bad=skip"
+
+    def __init__(self, recipe: Any, samples_per_epoch: int, seed: int, on_bad: str):
         if on_bad not in ("error", "skip"):
             raise InputError(f"on_bad: expected error or skip, got {on_bad!r}")
         if samples_per_epoch < 1 or seed < 0:
             raise InputError(f"expected samples_per_epoch >= 1 and seed >= 0, got {samples_per_epoch} and {seed}")
+        self.recipe = recipe
         self.samples_per_epoch, self.seed, self.on_bad = samples_per_epoch, seed, on_bad
         self.files: Any = None
         self.warned: set[str] = set()

@@ -1,16 +1,17 @@
-"""Scoring a model on a validation set during training: the metrics of the papers, on 8-bit mattes as written."""
+"""Validation during training: predictions of a set as they would be written to files, and their scores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch.distributed as dist
 from detectron2.utils import comm
-from torch import nn
 
-from engine.inference import predict_alpha
+from engine.evaluation.evaluators import Evaluator
+from engine.inference import Predictor
 from engine.training.interruption import Interruption
-from metrics import mean_scores, score_image
+from modeling.meta_arch import System
+from runtime.errors import InputError
 
 Panel = tuple[str, np.ndarray]
 
@@ -20,54 +21,78 @@ class ValidationStopped(Exception):  # noqa: N818  (no error: what was asked for
 
 
 def validate(
-    model: nn.Module,
-    dataset: Sequence[dict[str, Any]],
+    model: System,
+    dataset: Sequence[Mapping[str, Any]],
+    evaluator: Evaluator,
     num_panels: int = 0,
     interruption: Interruption | None = None,
-) -> tuple[dict, list[Panel]]:
+) -> tuple[dict[str, float], list[Panel]]:
     """Score `model` over `dataset`, the images dealt among the processes of the job.
 
     Args:
         model: unwrapped; put into eval mode for the time being.
-        dataset: items with "name", "image" (H, W, 3) uint8, "trimap" and "alpha" (H, W) uint8.
+        dataset: items with "name", what the model reads and what the evaluator compares, as 8-bit arrays.
         num_panels: of how many of the first images to return pictures.
         interruption: looked at between images; what was scored by then is lost.
 
     Returns:
-        Mean scores over all images (MSE the plain mean) and the pictures: name, and (3, H, 4 W) uint8 of image,
-        trimap, prediction and truth. The same on every process.
+        The evaluator's scores, and the pictures: name, and (3, H, n W) uint8 of inputs, prediction and truth. The same
+        in every process.
 
     Raises:
         ValidationStopped: in every process, with the same number.
+        InputError: an item lacks what the model or the evaluator reads.
     """
     was_training = model.training
     model.eval()
     _share_buffers(model)
-    scores, panels = {}, []
+    evaluator.reset()
+    done, panels = 0, []
     try:
+        predictor = Predictor(model, mode="whole")
         for index in range(comm.get_rank(), len(dataset), comm.get_world_size()):
             if interruption is not None and interruption.signal:
                 break
             sample = dataset[index]
-            pred_alpha = predict_alpha(model, sample["image"], sample["trimap"])
-            scores[index] = score_image(pred_alpha, sample["alpha"], sample["trimap"])
+            _require(sample, (*model.inputs, *evaluator.reads), type(model).__name__)
+            output = predictor.one(sample)
+            evaluator.process([sample], [output])
+            done += 1
             if index < num_panels:
-                panels.append((sample["name"], _panel(sample, pred_alpha)))
+                panels.append((sample["name"], _panel(model, sample, output)))
     finally:
         model.train(was_training)
-    merged = {index: score for part in comm.all_gather(scores) for index, score in part.items()}
-    if len(merged) < len(dataset):
+    if sum(comm.all_gather(done)) < len(dataset):
         raise ValidationStopped(max(comm.all_gather(interruption.signal)))
-    return mean_scores(merged.values()), [panel for part in comm.all_gather(panels) for panel in part]
+    return evaluator.evaluate(), [panel for part in comm.all_gather(panels) for panel in part]
 
 
-def _share_buffers(model: nn.Module) -> None:
+def panel_title(model: System) -> str:
+    """What the columns of a panel are: "image | trimap | prediction | truth"."""
+    return " | ".join((*model.inputs, "prediction", "truth"))
+
+
+def _require(sample: Mapping[str, Any], names: Sequence[str], model_name: str) -> None:
+    missing = [name for name in names if sample.get(name) is None]
+    if missing:
+        raise InputError(
+            f"{model_name}: its evaluation reads {', '.join(dict.fromkeys(names))}; the samples of dataloader.test "
+            f"lack {', '.join(missing)}"
+        )
+
+
+def _share_buffers(model: System) -> None:
     """Give every process the buffers of the main one, whose model is saved: each has its own batch statistics."""
     if comm.get_world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)
 
 
-def _panel(sample: dict[str, Any], pred_alpha: np.ndarray) -> np.ndarray:
-    grays = [np.repeat(gray[..., None], 3, axis=2) for gray in (sample["trimap"], pred_alpha, sample["alpha"])]
-    return np.concatenate([sample["image"], *grays], axis=1).transpose(2, 0, 1)
+def _panel(model: System, sample: Mapping[str, Any], output: Mapping[str, np.ndarray]) -> np.ndarray:
+    shown = model.outputs[0]
+    pictures = [sample[name] for name in model.inputs]
+    for arrays in (output, sample):
+        picture = arrays[shown]
+        pictures.append(picture * np.uint8(255 // (model.num_classes - 1)) if shown == "mask" else picture)
+    coloured = [np.repeat(p[..., None], 3, axis=2) if p.ndim == 2 else p for p in pictures]
+    return np.concatenate(coloured, axis=1).transpose(2, 0, 1)

@@ -1,87 +1,130 @@
-"""Which mattes to make from which files: one image, a folder, or the Composition-1k layout."""
+"""Jobs: which files to make from which, for one image, a folder, or the Composition-1k layout."""
 
 import os
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from data.images.files import IMAGE_SUFFIXES, read_rgb, read_trimap
+from data.images.files import IMAGE_SUFFIXES, images_by_stem, read_rgb, read_trimap
 from data.testing.composition1k import Composition1k
 from data.testing.matting_folder import MattingFolder
+from modeling.meta_arch.base import System
 from runtime.errors import InputError
 from runtime.files import kind_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
-    """One matte to make."""
+    """Files to read and files to write.
 
-    image: Path
-    trimap: Path
-    output: Path
+    Attributes:
+        inputs: by the names that systems give them: "image", and "trimap" for those that read one.
+        outputs: by the kind of file, a name in `SINKS`.
+    """
+
+    inputs: Mapping[str, Path]
+    outputs: Mapping[str, Path]
+
+    def is_done(self) -> bool:
+        """Whether all outputs exist."""
+        return all(path.is_file() for path in self.outputs.values())
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: `status` is "written", "skipped" or "failed"; `remark` says why or warns."""
+    """How a job ended: `status` is "written", "skipped" or "failed"; `remark` says why or warns."""
 
     job: Job
     status: str
     remark: str = ""
 
 
-def read_pair(job: Job) -> tuple[np.ndarray, np.ndarray]:
-    """Read a job's image (H, W, 3) uint8 and trimap (H, W) uint8 of 0, 128 and 255.
+READERS = {"image": read_rgb, "trimap": read_trimap}
+
+
+def read_inputs(job: Job) -> dict[str, np.ndarray]:
+    """Read a job's "image" (H, W, 3) uint8 RGB and "trimap" (H, W) uint8 of 0, 128 and 255, where it has one.
 
     Raises:
         InputError: a file cannot be read, or the sizes differ.
     """
-    image, trimap = read_rgb(job.image), read_trimap(job.trimap)
-    if image.shape[:2] != trimap.shape:
-        raise InputError(
-            f"{job.trimap}: the trimap is {_size(trimap)}, its image {job.image} is {_size(image)}; "
-            "make the trimap at the image's size"
-        )
-    return image, trimap
+    arrays = {name: READERS[name](path) for name, path in job.inputs.items()}
+    for name, array in arrays.items():
+        if array.shape[:2] != arrays["image"].shape[:2]:
+            raise InputError(
+                f"{job.inputs[name]}: the {name} is {_size(array)}, its image {job.inputs['image']} is "
+                f"{_size(arrays['image'])}; make the {name} at the image's size"
+            )
+    return arrays
 
 
-def plan_files(image: str, trimap: str, output: str) -> list[Job]:
+def fit_to(jobs: Sequence[Job], model: System) -> list[Job]:
+    """The jobs with the kind of file that `model` gives first; they are planned before the model is known.
+
+    Raises:
+        InputError: the jobs have no trimaps and the model needs them, or the reverse.
+    """
+    has_trimap = "trimap" in jobs[0].inputs
+    name = type(model).__name__
+    if "trimap" in model.inputs and not has_trimap:
+        raise InputError(f"{name} needs a trimap for each image: give --trimap")
+    if has_trimap and "trimap" not in model.inputs:
+        raise InputError(f"{name} reads no trimap: leave out --trimap")
+    kind = model.outputs[0]
+    return [replace(job, outputs={kind: path}) for job in jobs for path in job.outputs.values()]
+
+
+def plan_files(image: str, trimap: str | None, output: str) -> list[Job]:
     """Pair one image with one trimap, or the images of a folder with the trimaps of another, by name.
+
+    Args:
+        trimap: None for systems that read none.
 
     Raises:
         InputError: a file beside a folder, an image without trimap or the reverse, an output that is not PNG.
     """
-    image_path, trimap_path, output_path = Path(image), Path(trimap), Path(output)
+    inputs = {"image": Path(image)} | ({} if trimap is None else {"trimap": Path(trimap)})
+    image_path, output_path = inputs["image"], Path(output)
     if image_path.is_dir():
-        return _plan_folder(MattingFolder(image_path, trimap_path, allow_extra=False), output_path)
-    for path in (image_path, trimap_path):
+        return _plan_folder(_files_of_folders(inputs), inputs.values(), output_path)
+    for path in inputs.values():
         if not path.is_file():
-            raise InputError(f"{path}: expected an image file (or two folders), found {kind_of(path)}")
+            wanted = "two folders" if trimap else "a folder"
+            raise InputError(f"{path}: expected an image file (or {wanted}), found {kind_of(path)}")
     if output_path.is_dir() or not output_path.suffix:
         output_path = output_path / f"{image_path.stem}.png"
-    _check_output(output_path, image_path, trimap_path)
+    _check_output(output_path, *inputs.values())
     _check_folder(output_path.parent)
-    return [Job(image_path, trimap_path, output_path)]
+    return [Job(inputs, {"alpha": output_path})]
 
 
 def plan_composition1k(root: str, output_dir: str) -> list[Job]:
     """Pair `root`/merged with `root`/trimaps, the layout of the Composition-1k test set."""
-    return _plan_folder(Composition1k(root, require_alpha=False), Path(output_dir))
+    pairs = Composition1k(root, require_alpha=False)
+    return _plan_folder(pairs.files(), (pairs.image_dir, pairs.trimap_dir), Path(output_dir))
 
 
-def _plan_folder(pairs: MattingFolder, output_dir: Path) -> list[Job]:
-    files = pairs.files()
+def _files_of_folders(folders: Mapping[str, Path]) -> list[dict[str, Path]]:
+    if "trimap" in folders:
+        return MattingFolder(folders["image"], folders["trimap"], allow_extra=False).files()
+    images = images_by_stem(folders["image"]).values()
+    if not images:
+        raise InputError(f"{folders['image']}: expected images, found none")
+    return [{"image": path} for path in images]
+
+
+def _plan_folder(files: Sequence[Mapping[str, Path]], folders: Iterable[Path], output_dir: Path) -> list[Job]:
     if output_dir.suffix.lower() in IMAGE_SUFFIXES or output_dir.is_file():
         raise InputError(f"{output_dir}: expected a folder for the mattes of a folder of images")
-    for folder in (pairs.image_dir, pairs.trimap_dir):
+    for folder in folders:
         if os.path.realpath(output_dir) == os.path.realpath(folder):
             raise InputError(f"{output_dir}: is an input folder; the mattes need a folder of their own")
     _check_folder(output_dir)
-    images = [(item["image"], item["trimap"]) for item in files]
-    jobs = [Job(image, trimap, output_dir / f"{image.stem}.png") for image, trimap in images]
+    jobs = [Job(inputs, {"alpha": output_dir / f"{inputs['image'].stem}.png"}) for inputs in files]
     for job in jobs:
-        _check_output(job.output, job.image, job.trimap)
+        _check_output(job.outputs["alpha"], *job.inputs.values())
     return jobs
 
 

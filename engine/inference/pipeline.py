@@ -1,17 +1,20 @@
-"""Files through a predictor: the next images are decoded and the last mattes written while the model runs."""
+"""Files through a predictor: the next images are decoded and the last results written while the model runs."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
-from data.images.files import read_size, write_png
+from data.images.files import read_size
 from data.images.trimap import UNKNOWN
-from engine.inference.jobs import Job, Outcome, read_pair
+from engine.inference.jobs import Job, Outcome, read_inputs
 from engine.inference.predict import Plan, Predictor
+from engine.inference.sinks import SINKS
+from modeling.meta_arch.base import System
 from runtime.errors import InputError
 
 READ_AHEAD = 1  # batches decoded before their turn; each holds image and trimap, 4 bytes a pixel
@@ -23,12 +26,12 @@ Result = TypeVar("Result")
 
 @dataclass
 class _Loaded:
-    """A job under way: its pictures, or its outcome where that is known already."""
+    """A job under way: its pictures, then its predictions; or its outcome where that is known already."""
 
     job: Job
-    image: np.ndarray | None = None
-    trimap: np.ndarray | None = None
-    alpha: np.ndarray | None = None
+    inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
+    predicted: Mapping[str, np.ndarray] = field(default_factory=dict)
+    remark: str = ""
     outcome: Outcome | None = None
 
 
@@ -39,21 +42,25 @@ def run_jobs(
     skip_existing: bool = False,
     announce: Callable[[Job, Plan], None] = lambda job, plan: None,
 ) -> Iterator[Outcome]:
-    """Make the mattes, yielding an outcome for each job; one bad file does not stop the others.
+    """Do the jobs, yielding an outcome for each; one bad file does not stop the others.
 
     Images whose padded shapes agree go through the model together where the predictor takes more than one at a time;
-    then the jobs are done in the order of shapes, otherwise in the order given. `announce` is told, before a batch is
-    predicted, its first job and how.
+    then the jobs are done in the order of shapes, otherwise in the order given.
+
+    Args:
+        skip_existing: leave jobs alone whose outputs exist.
+        announce: called before a batch is predicted, with its first job and the plan.
 
     Raises:
-        InputError: a matte cannot be written; the next could not either.
+        InputError: a file cannot be written; the next could not either.
     """
     with ThreadPoolExecutor(1, "decode") as decoder, ThreadPoolExecutor(1, "encode") as encoder:
         batches = _batches(predictor, jobs, skip_existing)
         loaded = _ahead(decoder, lambda batch: [_read(item) for item in batch], batches, READ_AHEAD)
         predicted = (_predict(predictor, batch, announce) for batch in loaded)  # in this thread, one by one
+        write = partial(_write_all, predictor.model)
         try:
-            for outcomes in _ahead(encoder, lambda batch: [_write(item) for item in batch], predicted, WRITE_BEHIND):
+            for outcomes in _ahead(encoder, write, predicted, WRITE_BEHIND):
                 yield from outcomes
         finally:  # on Ctrl-C too: what is being written is finished, the rest is dropped
             decoder.shutdown(cancel_futures=True)
@@ -76,7 +83,7 @@ def _ahead(
 def _batches(predictor: Predictor, jobs: Iterable[Job], skip_existing: bool) -> Iterator[list[_Loaded]]:
     batch, shape = [], None
     for job, next_shape in _shaped(predictor, jobs):
-        if skip_existing and job.output.is_file():
+        if skip_existing and job.is_done():
             yield [_Loaded(job, outcome=Outcome(job, "skipped", "exists"))]
             continue
         full = shape is not None and len(batch) >= predictor.batch_size_for(shape)
@@ -99,8 +106,8 @@ def _shaped(predictor: Predictor, jobs: Iterable[Job]) -> Iterable[tuple[Job, tu
 
 def _padded_shape(predictor: Predictor, job: Job) -> tuple[int, int] | None:
     try:
-        return predictor.padded_shape(*read_size(job.image))
-    except InputError:  # told when it is read
+        return predictor.padded_shape(*read_size(job.inputs["image"]))
+    except InputError:  # reported when it is read
         return None
 
 
@@ -108,8 +115,8 @@ def _read(item: _Loaded) -> _Loaded:
     if item.outcome is not None:
         return item
     try:
-        image, trimap = read_pair(item.job)
-        return replace(item, image=image, trimap=trimap)
+        inputs = read_inputs(item.job)
+        return replace(item, inputs=inputs, remark=_remark(item.job, inputs))
     except InputError as error:
         return _failed(item, error)
     except MemoryError:
@@ -123,31 +130,39 @@ def _predict(predictor: Predictor, batch: Sequence[_Loaded], announce: Callable[
         return done
     failure = None
     try:
-        plan = predictor.plan(*ready[0].trimap.shape)
+        plan = predictor.plan(*ready[0].inputs["image"].shape[:2])
         announce(ready[0].job, plan)
-        alphas = predictor([item.image for item in ready], [item.trimap for item in ready], plan)
+        predicted = predictor([item.inputs for item in ready], plan)
     except InputError as error:
         failure = InputError(str(error))  # whose traceback does not keep the failed batch's tensors alive
     if failure is not None and len(ready) == 1:
         return [*done, _failed(ready[0], failure)]
     if failure is not None:  # which one was it
         return [*done, *(part for item in ready for part in _predict(predictor, [item], announce))]
-    pairs = zip(ready, alphas, strict=True)
-    return [*done, *(replace(item, image=None, alpha=alpha) for item, alpha in pairs)]
+    pairs = zip(ready, predicted, strict=True)
+    return [*done, *(replace(item, inputs={}, predicted=arrays) for item, arrays in pairs)]
 
 
-def _write(item: _Loaded) -> Outcome:
+def _write_all(model: System, batch: Sequence[_Loaded]) -> list[Outcome]:
+    return [_write(item, model) for item in batch]
+
+
+def _write(item: _Loaded, model: System) -> Outcome:
     if item.outcome is not None:
         return item.outcome
-    write_png(item.job.output, item.alpha)
-    if (item.trimap == UNKNOWN).any():
-        return Outcome(item.job, "written")
-    remark = f"{item.job.trimap}: no unknown pixel (gray 85 to 169); the matte is the trimap"
-    return Outcome(item.job, "written", remark)
+    for kind, path in item.job.outputs.items():
+        SINKS[kind].write(path, item.predicted, model)
+    return Outcome(item.job, "written", item.remark)
+
+
+def _remark(job: Job, inputs: Mapping[str, np.ndarray]) -> str:
+    if "trimap" not in inputs or (inputs["trimap"] == UNKNOWN).any():
+        return ""
+    return f"{job.inputs['trimap']}: no unknown pixel (gray 85 to 169); the matte is the trimap"
 
 
 def _failed(item: _Loaded, error: InputError) -> _Loaded:
     message = str(error)
-    is_named = str(item.job.image) in message or str(item.job.trimap) in message
-    remark = message if is_named else f"{item.job.image}: {message}"
+    is_named = any(str(path) in message for path in item.job.inputs.values())
+    remark = message if is_named else f"{item.job.inputs['image']}: {message}"
     return _Loaded(item.job, outcome=Outcome(item.job, "failed", remark))

@@ -1,20 +1,23 @@
-"""From arrays to mattes, by the way of working that fits into memory."""
+"""From arrays to predictions, by the mode that fits into memory."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from data.images.trimap import UNKNOWN, fuse_with_trimap
-from data.images.trimap_tensors import trimap_to_tensor
-from engine.inference.footprint import Footprint
+from data.images.trimap import UNKNOWN
+from data.images.trimap_tensors import fuse_trimap, trimap_to_tensor
 from engine.inference.tiles import predict_in_tiles
 from engine.inference.views import VIEWS, predict_views
-from runtime.errors import InputError
+from modeling.meta_arch.base import System
+from runtime.errors import InputError, require_choice
 from runtime.memory import amount_text, free_bytes, return_freed_memory
 from runtime.precision import DTYPES
+
+Arrays = dict[str, np.ndarray]
 
 MODES = ("auto", "whole", "reduced", "tiles")
 SCALES = (2, 3, 4, 6, 8)  # of a reduced encoder, the first that fits is taken
@@ -22,16 +25,22 @@ TILE_SIZES = (2048, 1536, 1024, 768, 512, 256)
 OVERLAP = 128  # of tiles, pixels; a quarter of the smallest tile at most
 MAX_TOKENS = 4096 * 4096 // 256  # attention costs the square of them: above, auto does not encode the whole image
 
+logger = logging.getLogger("dinomatte.inference")
+
+
+class OutOfMemoryError(InputError):
+    """Memory ran out although the plan was expected to fit."""
+
 
 @dataclass(frozen=True)
 class Plan:
-    """A way of working on images of one size.
+    """A mode for images of one size.
 
     Attributes:
         mode: "whole", "reduced" or "tiles".
         scale: by which the encoder's input is smaller, 1 but in mode "reduced".
         tile: side of a tile in pixels, 0 but in mode "tiles".
-        nbytes: what it is reckoned to need at its peak, model and program excluded.
+        nbytes: estimated peak memory, model and program excluded.
     """
 
     mode: str
@@ -49,21 +58,25 @@ class Plan:
 
 
 class Predictor:
-    """Predicts mattes of one model within a budget of memory.
+    """Runs a system on images within a budget of memory.
 
     Args:
-        model: in eval mode, on its device; maps a batch to {"phas"}. For mode "reduced" it must be a ViTMatte.
+        model: in eval mode, on its device.
         mode: "whole", "reduced" (the encoder sees a smaller image, the details stay at full resolution), "tiles"
             (overlapping, blended), or "auto": the first of these that fits.
         max_memory: bytes that predicting may take; None for most of what is free when an image's turn comes.
         batch_size: images of one padded shape that go through the model together, where memory allows.
         views: name in `VIEWS` of the views that are averaged.
         precision: "fp32", "bf16" or "fp16".
+
+    Example:
+        >>> predictor = Predictor(model, max_memory=6 * 10**9)
+        >>> alpha = predictor.one({"image": image, "trimap": trimap})["alpha"]
     """
 
     def __init__(
         self,
-        model: nn.Module,
+        model: System,
         *,
         mode: str = "auto",
         max_memory: int | None = None,
@@ -71,12 +84,12 @@ class Predictor:
         views: str = "none",
         precision: str = "fp32",
     ) -> None:
-        _check_choice("mode", mode, MODES)
-        _check_choice("views", views, tuple(VIEWS))
-        _check_choice("precision", precision, ("fp32", *DTYPES))
+        require_choice("mode", mode, MODES)
+        require_choice("views", views, tuple(VIEWS))
+        require_choice("precision", precision, ("fp32", *DTYPES))
         if batch_size < 1:
             raise InputError(f"batch size: expected 1 or more, got {batch_size}")
-        if mode == "reduced" and not hasattr(model, "predict"):
+        if mode == "reduced" and not model.has_scalable_encoder:
             raise InputError(f"mode reduced: {type(model).__name__} has no encoder that could see a smaller image")
         self.model = model
         self.mode = mode
@@ -84,37 +97,25 @@ class Predictor:
         self.batch_size = batch_size
         self.views = VIEWS[views]
         self.dtype = DTYPES.get(precision)
-        self.device = next((p.device for p in model.parameters()), torch.device("cpu"))
+        self.device = model.device
+        self.footprint = model.footprint()
         self._last_shape = None
-        self.footprint = getattr(model, "footprint", None) or Footprint.of(model)  # an ONNX file brings its own
 
     def plan(self, height: int, width: int) -> Plan:
-        """How an image of this size will be worked on.
+        """The mode for an image of this size: the first that is expected to fit.
 
         Raises:
-            InputError: no way that the mode allows fits.
+            InputError: no mode that is allowed fits.
         """
-        plans = self._plans(*self.padded_shape(height, width))
-        budget = self._budget()
-        if plans[0].nbytes > budget and self.max_memory is None and self.device.type == "cpu":
-            return_freed_memory()  # what this process has kept counts as taken
-            budget = self._budget()
-        plan = next((plan for plan in plans if plan.nbytes <= budget), None)
-        if plan is None:
-            least = min(plans, key=lambda plan: plan.nbytes)
-            raise InputError(
-                f"{width} x {height} pixels take about {amount_text(least.nbytes)} {least}, and "
-                f"{amount_text(budget)} may be used; raise --max-memory, or make the image smaller"
-            )
-        return plan
+        return self._fitting_plans(height, width)[0]
 
     def padded_shape(self, height: int, width: int) -> tuple[int, int]:
         """The size that the model pads an image to; images that agree in it can share a batch."""
         if self.views != VIEWS["none"]:  # mirrored or resized, an image's padding would not be where the model's is
             return height, width
-        if getattr(self.model, "colour_prior", None) is not None:  # its coarsest scale is the mean of the image
+        if self.model.depends_on_padding:
             return height, width
-        multiple = getattr(self.model, "size_divisibility", 1)
+        multiple = self.model.size_divisibility
         return height + -height % multiple, width + -width % multiple
 
     def batch_size_for(self, shape: tuple[int, int]) -> int:
@@ -123,87 +124,149 @@ class Predictor:
             return 1
         try:
             plan = self.plan(*shape)
-        except InputError:  # told when the image's turn comes
+        except InputError:  # reported when the image's turn comes
             return 1
         if plan.mode != "whole":
             return 1
         return max(1, min(self.batch_size, self._budget() // plan.nbytes))
 
-    def __call__(
-        self, images: Sequence[np.ndarray], trimaps: Sequence[np.ndarray], plan: Plan | None = None
-    ) -> list[np.ndarray]:
-        """Predict the mattes of images whose padded shapes agree, known regions taken from the trimaps.
+    def one(self, sample: Mapping[str, np.ndarray]) -> Arrays:
+        """Predict one sample; see `__call__`."""
+        return self([sample])[0]
+
+    def __call__(self, samples: Sequence[Mapping[str, np.ndarray]], plan: Plan | None = None) -> list[Arrays]:
+        """Predict samples whose padded shapes agree.
 
         Args:
-            images: each (H, W, 3) uint8 RGB.
-            trimaps: each (H, W) uint8 of 0, 128 and 255.
-            plan: how; by default what `plan` says for the first image's size.
+            samples: what the model reads, by name: "image" (H, W, 3) uint8 RGB, "trimap" (H, W) uint8 of 0, 128, 255.
+                Other entries are ignored.
+            plan: the mode; by default what `plan` says for the first image's size. Where memory runs out in mode
+                "auto", a single sample is tried again with the next smaller plan.
 
         Returns:
-            each (H, W) uint8 alpha, rounded to the nearest level.
+            what the model predicts, by name: "alpha" (H, W) and "foreground" (H, W, 3) uint8, rounded to the nearest
+            level, alpha exactly 0 and 255 where the trimap is known; "mask" (H, W) uint8 class indexes.
 
         Raises:
-            InputError: the model's output is not finite, or memory ran out in spite of the plan.
+            OutOfMemoryError: memory ran out, and there is no smaller plan.
+            InputError: the model's output is not finite.
         """
-        plan = plan or self.plan(*trimaps[0].shape)
-        shape = self.padded_shape(*trimaps[0].shape)
-        if self.device.type == "cpu" and shape != self._last_shape:
+        shape = samples[0]["image"].shape[:2]
+        plan = plan or self.plan(*shape)
+        padded = self.padded_shape(*shape)
+        if self.device.type == "cpu" and padded != self._last_shape:
             return_freed_memory()
-        self._last_shape = shape
-        wanted = [index for index, trimap in enumerate(trimaps) if (trimap == UNKNOWN).any()]
-        alphas = [trimap.copy() for trimap in trimaps]
+        self._last_shape = padded
+        results = [self._known(sample) for sample in samples]
+        wanted = [index for index, known in enumerate(results) if known is None]
         if wanted:
-            predicted = self._predict([images[i] for i in wanted], [trimaps[i] for i in wanted], plan)
-            for index, alpha in zip(wanted, predicted, strict=True):
-                alphas[index] = fuse_with_trimap(alpha, trimaps[index])
-        return alphas
+            predicted = self._predict_or_fall_back([samples[index] for index in wanted], plan)
+            for index, outputs in zip(wanted, predicted, strict=True):
+                results[index] = outputs
+        return results
 
-    def _predict(self, images: Sequence[np.ndarray], trimaps: Sequence[np.ndarray], plan: Plan) -> list[np.ndarray]:
+    def _known(self, sample: Mapping[str, np.ndarray]) -> Arrays | None:
+        """The result where the trimap leaves nothing to predict."""
+        if "trimap" not in self.model.inputs or self.model.outputs != ("alpha",) or (sample["trimap"] == UNKNOWN).any():
+            return None
+        return {"alpha": sample["trimap"].copy()}
+
+    def _predict_or_fall_back(self, samples: Sequence[Mapping[str, np.ndarray]], plan: Plan) -> list[Arrays]:
+        while True:
+            failure = None
+            try:
+                return self._predict(samples, plan)
+            except OutOfMemoryError as error:
+                failure = str(error)  # its traceback would keep the tensors of the attempt alive
+            smaller = self._smaller_plan(*samples[0]["image"].shape[:2], plan) if len(samples) == 1 else None
+            if smaller is None:
+                raise OutOfMemoryError(failure)
+            self._release()
+            logger.warning("out of memory, predicting %s; trying again %s", plan, smaller)
+            plan = smaller
+
+    def _smaller_plan(self, height: int, width: int, plan: Plan) -> Plan | None:
+        if self.mode != "auto":
+            return None
+        plans = self._plans(*self.padded_shape(height, width))
+        return next((other for other in plans if other.nbytes < plan.nbytes), None)
+
+    def _release(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return_freed_memory()
+
+    def _predict(self, samples: Sequence[Mapping[str, np.ndarray]], plan: Plan) -> list[Arrays]:
+        sizes = [sample["image"].shape[:2] for sample in samples]
         with torch.inference_mode():
             try:
-                batch = _joined([_image_tensor(image) for image in images], _padding_colour(self.model))
-                trimap_batch = _joined([trimap_to_tensor(trimap) for trimap in trimaps], torch.zeros(1))
-                phas = self._run(plan, batch.to(self.device), trimap_batch.to(self.device))
+                outputs = self._run(plan, self._tensors(samples))
+                arrays = {name: _to_arrays(name, output) for name, output in outputs.items()}
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
-                raise InputError(f"out of memory, predicting {plan}; give --max-memory, or --mode tiles") from error
-            if not torch.isfinite(phas).all():
-                raise InputError(
-                    "the model predicts NaN: its checkpoint is from a run that diverged, or fp16 overflows"
-                )
-            levels = (phas[:, 0] * 255).round_().to(torch.uint8).cpu().numpy()
-        return [level[: image.shape[0], : image.shape[1]] for level, image in zip(levels, images, strict=True)]
+                raise OutOfMemoryError(
+                    f"out of memory, predicting {plan}; give --max-memory, or --mode tiles"
+                ) from error
+        return [
+            {name: batch[index][:height, :width] for name, batch in arrays.items()}
+            for index, (height, width) in enumerate(sizes)
+        ]
 
-    def _run(self, plan: Plan, image: Tensor, trimap: Tensor) -> Tensor:
-        def predict(image: Tensor, trimap: Tensor) -> Tensor:
+    def _tensors(self, samples: Sequence[Mapping[str, np.ndarray]]) -> dict[str, Tensor]:
+        readers = {"image": (_image_tensor, self.model.padding_colour), "trimap": (trimap_to_tensor, torch.zeros(1))}
+        return {
+            name: _joined([to_tensor(sample[name]) for sample in samples], padding).to(self.device)
+            for name, (to_tensor, padding) in readers.items()
+            if name in self.model.inputs
+        }
+
+    def _run(self, plan: Plan, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        def predict(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
             with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-                if plan.scale > 1:
-                    return self.model.predict(image, trimap, encoder_scale=plan.scale)
-                return self.model({"image": image, "trimap": trimap})["phas"]
+                return self.model.decode(self.model.encode(inputs, plan.scale))
+
+        def predict_all_views(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            return predict_views(predict, inputs, self.views)
 
         if plan.mode == "tiles":
-            overlap = min(OVERLAP, plan.tile // 4)
-            return predict_in_tiles(
-                lambda *tile: predict_views(predict, *tile, self.views), image, trimap, plan.tile, overlap
-            )
-        return predict_views(predict, image, trimap, self.views)
+            return predict_in_tiles(predict_all_views, inputs, plan.tile, min(OVERLAP, plan.tile // 4))
+        outputs = predict_all_views(inputs)
+        if "trimap" in inputs and "alpha" in outputs:
+            outputs["alpha"] = fuse_trimap(outputs["alpha"], inputs["trimap"])
+        return outputs
 
     def _budget(self) -> int:
         return free_bytes(self.device) if self.max_memory is None else self.max_memory
+
+    def _fitting_plans(self, height: int, width: int) -> list[Plan]:
+        plans = self._plans(*self.padded_shape(height, width))
+        budget = self._budget()
+        if plans[0].nbytes > budget and self.max_memory is None and self.device.type == "cpu":
+            return_freed_memory()  # what this process has kept counts as taken
+            budget = self._budget()
+        fitting = [plan for plan in plans if plan.nbytes <= budget]
+        if not fitting:
+            least = min(plans, key=lambda plan: plan.nbytes)
+            raise InputError(
+                f"{width} x {height} pixels take about {amount_text(least.nbytes)} {least}, and "
+                f"{amount_text(budget)} may be used; raise --max-memory, or make the image smaller"
+            )
+        return fitting
 
     def _plans(self, height: int, width: int) -> list[Plan]:
         """The plans that the mode allows, the best first."""
         growth = max(view.scale for view in self.views) ** 2  # of what the model sees
         pixels = round(growth * height * width)
+        most_pixels = MAX_TOKENS * self.footprint.token_pixels
         plans = []
-        if self.mode == "whole" or (self.mode == "auto" and pixels // 256 <= MAX_TOKENS):
+        if self.mode == "whole" or (self.mode == "auto" and pixels <= most_pixels):
             plans.append(Plan("whole", nbytes=self.footprint.whole(pixels)))
-        if self.mode == "reduced" or (self.mode == "auto" and hasattr(self.model, "predict")):
+        if self.mode == "reduced" or (self.mode == "auto" and self.model.has_scalable_encoder):
             plans += [
                 Plan("reduced", scale=scale, nbytes=self.footprint.whole(pixels, scale))
                 for scale in SCALES
-                if pixels // (256 * scale**2) <= MAX_TOKENS
+                if pixels <= most_pixels * scale**2
             ]
         if self.mode in ("tiles", "auto"):
             for side in TILE_SIZES:
@@ -212,22 +275,31 @@ class Predictor:
         return plans
 
 
-def predict_alpha(model: nn.Module, image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
-    """Predict the matte of one image as a whole: `Predictor` with its plainest settings."""
-    return Predictor(model, mode="whole")([image], [trimap])[0]
+def predict_alpha(model: System, image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
+    """Alpha (H, W) uint8 of one image as a whole: `Predictor` with its plainest settings."""
+    return Predictor(model, mode="whole").one({"image": image, "trimap": trimap})["alpha"]
 
 
 def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)  # on a CPU
 
 
+def _to_arrays(name: str, output: Tensor) -> np.ndarray:
+    """A batch as uint8: (B, H, W) of levels or class indexes, (B, H, W, 3) of colours.
+
+    Raises:
+        InputError: a value is not finite.
+    """
+    if not torch.isfinite(output).all():
+        raise InputError("the model predicts NaN: its checkpoint is from a run that diverged, or fp16 overflows")
+    if name == "mask":
+        return output.argmax(dim=1).to(torch.uint8).cpu().numpy()
+    levels = (output * 255).round_().to(torch.uint8).cpu()
+    return (levels[:, 0] if name == "alpha" else levels.permute(0, 2, 3, 1)).numpy()
+
+
 def _image_tensor(image: np.ndarray) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255)
-
-
-def _padding_colour(model: nn.Module) -> Tensor:
-    """What the model's own padding, zeros after normalisation, is as a colour."""
-    return model.pixel_mean.flatten().cpu() if hasattr(model, "pixel_mean") else torch.zeros(3)
 
 
 def _joined(pictures: Sequence[Tensor], padding: Tensor) -> Tensor:
@@ -239,8 +311,3 @@ def _joined(pictures: Sequence[Tensor], padding: Tensor) -> Tensor:
     for canvas, picture in zip(joined, pictures, strict=True):
         canvas[:, : picture.shape[1], : picture.shape[2]] = picture
     return joined
-
-
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise InputError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")

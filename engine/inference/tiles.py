@@ -1,15 +1,17 @@
 """Overlapping tiles with blended seams: any size in bounded memory, at the price of what a tile cannot see."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import product
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-UNKNOWN = 0.5
+from data.images.trimap_tensors import fuse_trimap
 
-Predict = Callable[[Tensor, Tensor], Tensor]
+UNKNOWN = 0.5  # of a trimap as a tensor
+
+Predict = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
 class Tile(NamedTuple):
@@ -25,33 +27,38 @@ class Tile(NamedTuple):
         return x[..., self.top : self.top + self.height, self.left : self.left + self.width]
 
 
-def predict_in_tiles(predict: Predict, image: Tensor, trimap: Tensor, size: int, overlap: int) -> Tensor:
-    """Predict alpha tile by tile; tiles without unknown pixels cost nothing.
+def predict_in_tiles(predict: Predict, inputs: Mapping[str, Tensor], size: int, overlap: int) -> dict[str, Tensor]:
+    """Predict tile by tile; with a trimap, tiles without unknown pixels cost nothing.
 
     Where tiles overlap their predictions are averaged with weights that fall linearly to the seams, so no seam shows
     as a step.
 
     Args:
-        predict: maps image (B, 3, h, w) and trimap (B, 1, h, w) to alpha (B, 1, h, w).
-        image: (B, 3, H, W) float in [0, 1].
-        trimap: (B, 1, H, W) of 0, 0.5 and 1.
+        predict: maps inputs of a tile to outputs (B, C, h, w) of its size.
+        inputs: (B, C, H, W) each; "image", and perhaps "trimap" of 0, 0.5 and 1.
         size: side of a tile, pixels.
         overlap: of neighbouring tiles, pixels; less than half of `size`.
 
     Returns:
-        (B, 1, H, W) float32: the known values of the trimap, and the prediction in the unknown region.
+        the outputs (B, C, H, W) float32; with a trimap, alpha has its known values.
     """
-    total = torch.zeros_like(trimap, dtype=torch.float32)
-    weights = torch.zeros_like(total[:1])
+    image, trimap = inputs["image"], inputs.get("trimap")
+    totals: dict[str, Tensor] = {}
+    weights = image.new_zeros(1, 1, *image.shape[-2:], dtype=torch.float32)
     for tile in tiles_of(*image.shape[-2:], size, overlap):
-        part = tile.of(trimap)
-        if not (part == UNKNOWN).any():
+        if trimap is not None and not (tile.of(trimap) == UNKNOWN).any():
             continue
-        weight = _ramp(tile, image.shape[-2:], overlap).to(total)
-        tile.of(total).addcmul_(predict(tile.of(image), part).float(), weight)
+        weight = _ramp(tile, image.shape[-2:], overlap).to(weights)
+        for name, part in predict({name: tile.of(x) for name, x in inputs.items()}).items():
+            if name not in totals:
+                totals[name] = image.new_zeros(*part.shape[:2], *image.shape[-2:], dtype=torch.float32)
+            tile.of(totals[name]).addcmul_(part.float(), weight)
         tile.of(weights).add_(weight)
-    blended = total.div_(weights.clamp_(min=1e-6))
-    return torch.where(trimap == UNKNOWN, blended, trimap.float())
+    weights.clamp_(min=1e-6)
+    outputs = {name: total.div_(weights) for name, total in totals.items()}
+    if trimap is not None and "alpha" in outputs:
+        outputs["alpha"] = fuse_trimap(outputs["alpha"], trimap)
+    return outputs
 
 
 def tiles_of(height: int, width: int, size: int, overlap: int) -> Iterator[Tile]:

@@ -1,15 +1,14 @@
 """Test-time augmentation: predict several views of an image and average what they say."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from data.images.trimap_tensors import resize_trimap_tensor
 
-Predict = Callable[[Tensor, Tensor], Tensor]
+Predict = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -32,38 +31,40 @@ VIEWS = {
 }
 
 
-def predict_views(predict: Predict, image: Tensor, trimap: Tensor, views: tuple[View, ...]) -> Tensor:
+def predict_views(predict: Predict, inputs: Mapping[str, Tensor], views: tuple[View, ...]) -> dict[str, Tensor]:
     """Average the predictions of the views, each turned back to the image's frame.
 
     Args:
-        predict: maps image (B, 3, h, w) and trimap (B, 1, h, w) to alpha (B, 1, h, w).
-        image: (B, 3, H, W) float in [0, 1].
-        trimap: (B, 1, H, W) of 0, 0.5 and 1.
+        predict: maps inputs to outputs (B, C, h, w) of their size.
+        inputs: (B, C, H, W) each; "image" float in [0, 1], and perhaps "trimap" of 0, 0.5 and 1.
 
     Returns:
-        (B, 1, H, W) float32 in [0, 1].
+        the outputs (B, C, H, W) float32.
     """
     if views == (View(),):
-        return predict(image, trimap).float()
-    total = torch.zeros_like(trimap, dtype=torch.float32)
+        return {name: output.float() for name, output in predict(inputs).items()}
+    size = inputs["image"].shape[-2:]
+    totals: dict[str, Tensor] = {}
     for view in views:
-        total += _turned_back(predict(*_seen(image, trimap, view)).float(), view, image.shape[-2:])
-    return total / len(views)
+        for name, output in predict(_seen(inputs, view)).items():
+            turned = _turned_back(output.float(), view, size)
+            totals[name] = totals[name] + turned if name in totals else turned
+    return {name: total / len(views) for name, total in totals.items()}
 
 
-def _seen(image: Tensor, trimap: Tensor, view: View) -> tuple[Tensor, Tensor]:
+def _seen(inputs: Mapping[str, Tensor], view: View) -> dict[str, Tensor]:
+    seen = dict(inputs)
     if view.scale != 1:
-        size = [max(1, round(side * view.scale)) for side in image.shape[-2:]]
-        image = F.interpolate(image, size=size, mode="bilinear", antialias=True)
-        trimap = resize_trimap_tensor(trimap, size)
-    if view.flip:
-        image, trimap = image.flip(-1), trimap.flip(-1)
-    return image, trimap
+        size = [max(1, round(side * view.scale)) for side in inputs["image"].shape[-2:]]
+        seen["image"] = F.interpolate(inputs["image"], size=size, mode="bilinear", antialias=True)
+        if "trimap" in inputs:
+            seen["trimap"] = resize_trimap_tensor(inputs["trimap"], size)
+    return {name: x.flip(-1) for name, x in seen.items()} if view.flip else seen
 
 
-def _turned_back(alpha: Tensor, view: View, size: tuple[int, int]) -> Tensor:
+def _turned_back(output: Tensor, view: View, size: tuple[int, int]) -> Tensor:
     if view.flip:
-        alpha = alpha.flip(-1)
+        output = output.flip(-1)
     if view.scale != 1:
-        alpha = F.interpolate(alpha, size=size, mode="bicubic", antialias=view.scale > 1).clamp(0, 1)
-    return alpha
+        output = F.interpolate(output, size=size, mode="bicubic", antialias=view.scale > 1).clamp(0, 1)
+    return output

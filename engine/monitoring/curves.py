@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,8 @@ from engine.monitoring.error_by_share import BINS
 from engine.monitoring.metrics_file import FILE_NAME as METRICS_FILE
 from engine.monitoring.metrics_file import read_metrics
 from engine.monitoring.periods import is_due
-from metrics import METRICS, PAPER_METRICS
+from metrics import METRICS
+from metrics.description import Description
 from runtime.files import replacing
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dinomatte.monitoring")
 
 FILE_NAME = "curves.png"
+VALIDATION = "validation/"
 SECONDS_BETWEEN = 60.0
 LARGEST_SHARE_OF_TIME = 0.02
 COLUMNS = 4
@@ -35,17 +38,18 @@ Series = tuple[np.ndarray, np.ndarray]  # iterations, values
 
 
 class DrawCurves(HookBase):
-    """Draw curves.png anew as the run goes on, at most once a minute, and at its end. For the main process.
+    """Draw curves.png again and again as the run goes on, at most once a minute, and at its end. For the main process.
 
     Comes after the hook that writes metrics.json. A failure to draw is a warning.
 
     Args:
         output_dir: the run folder.
         period: iterations between writes of metrics.json.
+        metrics: those that validation gives.
     """
 
-    def __init__(self, output_dir: str | Path, period: int) -> None:
-        self.output_dir, self.period = Path(output_dir), period
+    def __init__(self, output_dir: str | Path, period: int, metrics: Mapping[str, Description] = METRICS) -> None:
+        self.output_dir, self.period, self.metrics = Path(output_dir), period, metrics
 
     def before_train(self) -> None:
         self._next = time.perf_counter() + SECONDS_BETWEEN
@@ -62,15 +66,18 @@ class DrawCurves(HookBase):
 
     def _draw(self) -> None:
         try:
-            draw_curves(self.output_dir)
+            draw_curves(self.output_dir, self.metrics)
         except Exception as error:  # a picture is not worth a run
             logger.warning("%s is not drawn: %s", self.output_dir / FILE_NAME, " ".join(str(error).split()))
 
 
-def draw_curves(output_dir: str | Path) -> None:
+def draw_curves(output_dir: str | Path, metrics: Mapping[str, Description] = METRICS) -> None:
     """Draw the metrics.json of a run folder into its curves.png; without a file or lines in it, do nothing.
 
     Losses, validation metrics, learning rates, gradient norm, error by unknown share, speed: what the file holds.
+
+    Args:
+        metrics: titles and scales of the validation metrics; others are shown by their name.
 
     Raises:
         InputError: the picture cannot be written.
@@ -79,7 +86,7 @@ def draw_curves(output_dir: str | Path) -> None:
     entries = read_metrics(path) if path.exists() else {}
     if not entries:
         return
-    figure = _figure(_series(entries), Path(output_dir).resolve().name)
+    figure = _figure(_series(entries), metrics, Path(output_dir).resolve().name)
     with replacing(Path(output_dir) / FILE_NAME) as temporary:
         figure.savefig(temporary, format="png")
 
@@ -152,10 +159,10 @@ def _series(entries: dict[int, dict[str, float]]) -> dict[str, Series]:
     return {name: (np.array(iterations), np.array(numbers)) for name, (iterations, numbers) in points.items()}
 
 
-def _figure(series: dict[str, Series], title: str) -> "Figure":
+def _figure(series: dict[str, Series], metrics: Mapping[str, Description], title: str) -> "Figure":
     from matplotlib.figure import Figure  # half a second, which only those who draw should wait
 
-    panels = [panel for panel in _panels(series) if panel.curves]
+    panels = [panel for panel in _panels(series, metrics) if panel.curves]
     columns = max(1, min(COLUMNS, len(panels)))
     rows = max(1, math.ceil(len(panels) / columns))
     figure = Figure(figsize=(4.4 * columns, 3.1 * rows + 0.4), dpi=100)
@@ -170,7 +177,7 @@ def _figure(series: dict[str, Series], title: str) -> "Figure":
     return figure
 
 
-def _panels(series: dict[str, Series]) -> list[Panel | SharePanel]:
+def _panels(series: dict[str, Series], metrics: Mapping[str, Description]) -> list[Panel | SharePanel]:
     def level(name: str) -> float:
         return series[name][1].max()
 
@@ -180,9 +187,12 @@ def _panels(series: dict[str, Series]) -> list[Panel | SharePanel]:
     losses = {name: name.removeprefix("loss_") for name in sorted(series, key=level, reverse=True) if "loss" in name}
     rates = {name: name.removeprefix("lr/") for name in sorted(series, key=level) if name.startswith("lr/")}
     shares = {name: name for name in sorted(series) if name.startswith("unknown_error/")}
+    validated = [name.removeprefix(VALIDATION) for name in series if name.startswith(VALIDATION)]
+    described = {name: metrics[name] for name in metrics if name in validated}
+    described |= {name: Description(name, "") for name in validated if name not in described}
     scores = [
-        Panel(f"validation: {METRICS[metric].title}", present(f"validation/{metric}"), scale=METRICS[metric].scale)
-        for metric in PAPER_METRICS
+        Panel(f"validation: {metric.title}", present(f"{VALIDATION}{name}"), scale=metric.scale)
+        for name, metric in described.items()
     ]
     return [
         Panel("losses", losses, log=True, smooth=True),

@@ -21,8 +21,7 @@ class ErrorByUnknownShare(HookBase):
     Samples without unknown pixels are left out; of several micro-batches the last is looked at. Nothing is read
     back from a GPU in between.
 
-    Runs in every process. The model's criterion keeps `last_per_sample` as MattingCriterion does; without it, nothing
-    is logged.
+    Runs in every process. What it logs is the system's `sample_errors`; of a system that has none, nothing.
 
     Args:
         period: iterations from one time to the next.
@@ -33,7 +32,7 @@ class ErrorByUnknownShare(HookBase):
         self._seen: list[Tensor] = []
 
     def after_step(self) -> None:
-        seen = getattr(getattr(self.trainer.unwrapped, "criterion", None), "last_per_sample", None)
+        seen = self.trainer.unwrapped.sample_errors()
         if seen is not None:
             self._seen.append(torch.stack(seen))  # (2, B)
         if not is_due(self.trainer, self.period):

@@ -1,5 +1,7 @@
 """What the network is fed, as a picture."""
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from detectron2.engine import HookBase
@@ -11,7 +13,7 @@ LARGEST_TILE = 512  # pixels a side; larger crops are shown smaller
 
 
 class FirstBatchPanel(HookBase):
-    """Log samples of the first batch after a start or resume: image, trimap and alpha side by side.
+    """Log samples of the first batch after a start or resume: inputs and targets side by side.
 
     For the main process. `trainer.batches` is an ObservedBatches.
 
@@ -25,19 +27,30 @@ class FirstBatchPanel(HookBase):
     def after_step(self) -> None:
         batch, self.trainer.batches.first = self.trainer.batches.first, None
         if batch is not None and self.num_samples > 0:
-            self.trainer.storage.put_image("image | trimap | alpha/first batch", batch_panel(batch, self.num_samples))
+            model = self.trainer.unwrapped
+            names = (*model.inputs, *model.targets)
+            picture = batch_panel(batch, names, self.num_samples, model.num_classes)
+            self.trainer.storage.put_image(f"{' | '.join(names)}/first batch", picture)
 
 
-def batch_panel(batch: dict[str, Tensor], num_samples: int) -> Tensor:
-    """A picture (3, rows * H, 3 * W) uint8 of the first samples of a batch: image, trimap, alpha, a row for each.
+def batch_panel(batch: dict[str, Tensor], names: Sequence[str], num_samples: int, num_classes: int = 2) -> Tensor:
+    """A picture (3, rows * H, n * W) uint8 of the first samples of a batch, a row for each and a column for each name.
 
     Args:
-        batch: "image" (B, 3, H, W) in [0, 1], "trimap" and "alpha" (B, 1, H, W), as the model takes them.
+        batch: what a system reads: (B, 3, H, W) or (B, 1, H, W) in [0, 1], and "mask" (B, H, W) of class indexes.
     """
-    image, trimap, alpha = (batch[key][:num_samples].float().cpu() for key in ("image", "trimap", "alpha"))
-    grays = [gray.expand_as(image) for gray in (quantise_trimap_tensor(trimap), alpha)]
-    rows = torch.cat([image, *grays], dim=3)  # (rows, 3, H, 3 W)
-    scale = LARGEST_TILE / max(image.shape[-2:])
+    columns = [_gray_or_colour(name, batch[name][:num_samples].cpu(), num_classes) for name in names]
+    rows = torch.cat(columns, dim=3)  # (rows, 3, H, n W)
+    scale = LARGEST_TILE / max(columns[0].shape[-2:])
     if scale < 1:
         rows = F.interpolate(rows, scale_factor=scale, mode="area")
     return rows.clamp(0, 1).mul(255).round().byte().transpose(0, 1).flatten(1, 2)
+
+
+def _gray_or_colour(name: str, x: Tensor, num_classes: int) -> Tensor:
+    """(rows, 3, H, W) in [0, 1] of a picture as the batch holds it."""
+    if name == "mask":
+        x = x[:, None].float() / (num_classes - 1)
+    elif name == "trimap":
+        x = quantise_trimap_tensor(x)
+    return x.float().expand(-1, 3, -1, -1)

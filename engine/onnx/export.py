@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from engine.inference.footprint import PICTURE_FLOATS
 from engine.onnx.model import FORMAT, INPUTS, MAX_BYTES, OUTPUTS, PREFIX, OnnxModel
 from engine.onnx.packages import onnx_package
 from modeling.meta_arch import ViTMatte
-from modeling.traceable import TraceableViTMatte
-from runtime.errors import InputError
+from modeling.meta_arch.footprint import PICTURE_FLOATS
+from runtime.errors import InputError, require_choice
 from runtime.files import replacing
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -72,7 +71,7 @@ def export_onnx(
             would be over 2 GiB, or a float32 file is further than 1e-4 from PyTorch.
     """
     _check_options(precision, opset)
-    graph = _traced(TraceableViTMatte(model).eval(), _generic_shape(model), opset)
+    graph = _traced(model.traceable().eval(), _generic_shape(model), opset)
     graph = {"fp32": lambda: graph, "fp16": lambda: _halved(graph), "int8": lambda: _quantised(graph)}[precision]()
     _describe(graph, model, config=config, checkpoint=checkpoint, precision=precision)
     if graph.ByteSize() > MAX_BYTES:
@@ -87,8 +86,7 @@ def export_onnx(
 
 
 def _check_options(precision: str, opset: int) -> None:
-    if precision not in PRECISIONS:
-        raise InputError(f"precision: expected one of {', '.join(PRECISIONS)}, got {precision!r}")
+    require_choice("precision", precision, PRECISIONS)
     onnx_package("onnxscript")
     onnx_package("onnxruntime")
     highest = onnx_package("onnx").defs.onnx_opset_version()
@@ -102,7 +100,7 @@ def _generic_shape(model: ViTMatte) -> tuple[int, int, int]:
     return 2, 3 * window // 2 + 3, 5 * window // 2 + 5
 
 
-def _traced(model: TraceableViTMatte, shape: tuple[int, int, int], opset: int) -> Any:
+def _traced(model: nn.Module, shape: tuple[int, int, int], opset: int) -> Any:
     """The ModelProto of the model in float32; nodes keep which module they come from, for `_halved`."""
     free = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     level = logging.getLogger("torch.onnx").level
@@ -218,7 +216,7 @@ def _describe(graph: Any, model: ViTMatte, **names: str) -> None:
         **names,
         "size_divisibility": model.size_divisibility,
         "pixel_mean": " ".join(f"{value:.6g}" for value in model.pixel_mean.flatten().tolist()),
-        "colour_prior": "no" if model.colour_prior is None else "yes",
+        "colour_prior": "yes" if model.depends_on_padding else "no",
         "footprint": f"{pixel} {attention:.6g}",
     }
     for key, value in metadata.items():

@@ -4,7 +4,7 @@ The file is untrusted. It is parsed before onnxruntime sees it, and it must hold
 have tensors read from other files is refused.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from engine.inference.footprint import Footprint
 from engine.onnx.packages import onnx_package
+from modeling.meta_arch.base import System
+from modeling.meta_arch.footprint import Footprint
 from runtime.errors import InputError
 
 FORMAT = "1"  # of inputs, outputs and metadata; a file of another one is refused
@@ -41,11 +42,10 @@ class OnnxFootprint(Footprint):
         return super().whole(pixels, encoder_scale) + int(self.attention * (pixels / encoder_scale**2) ** 2)
 
 
-class OnnxModel(nn.Module):
+class OnnxModel(System):
     """Maps {"image": (B, 3, H, W) float RGB in [0, 1], "trimap": (B, 1, H, W) of 0, 0.5, 1} to {"phas"} on the CPU.
 
-    Has what `Predictor` asks of a model. Any H, W >= 1; padding, normalising and the fusion with the trimap are in the
-    file.
+    Any H, W >= 1; padding, normalising and the fusion with the trimap are in the file.
 
     Args:
         path: written by tools/export_onnx.py.
@@ -60,29 +60,37 @@ class OnnxModel(nn.Module):
         super().__init__()
         self.path = path
         runtime = onnx_package("onnxruntime")
-        self.device = _execution_device(runtime, device)
+        self.runs_on = _execution_device(runtime, device)  # tensors go in and come out on the CPU
         content = _read(path)
         metadata = _checked_metadata(path, content)
         self.metadata = metadata
         self.precision = metadata["precision"]
-        # a prior looks at the whole image, padding included: then only images of one size can share a batch
-        self.size_divisibility = (
-            1 if metadata["colour_prior"] == "yes" else _number(path, metadata, "size_divisibility")
-        )
+        self.size_divisibility = _number(path, metadata, "size_divisibility")
+        self.depends_on_padding = metadata["colour_prior"] == "yes"  # it looks at the whole image
         self.pixel_mean = torch.tensor(_numbers(path, metadata, "pixel_mean", 3))
-        pixel, attention = _numbers(path, metadata, "footprint", 2)
-        self.footprint = OnnxFootprint(pixel, attention=attention)
-        self.session = _session(runtime, path, content, threads or torch.get_num_threads(), self.device)
+        self.bytes_per_pixel, self.attention_bytes = _numbers(path, metadata, "footprint", 2)
+        self.session = _session(runtime, path, content, threads or torch.get_num_threads(), self.runs_on)
         _check_signature(path, self.session)
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Predict.
+    @property
+    def padding_colour(self) -> Tensor:
+        return self.pixel_mean
+
+    def footprint(self) -> Footprint:
+        return OnnxFootprint(self.bytes_per_pixel, attention=self.attention_bytes)
+
+    def encode(self, inputs: Mapping[str, Tensor], scale: int = 1) -> Mapping[str, Tensor]:
+        """The inputs: the file's graph is run as a whole, by `decode`."""
+        return inputs
+
+    def decode(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run the graph.
 
         Raises:
             MemoryError: onnxruntime could not allocate what it needs.
             InputError: the graph fails on this input.
         """
-        feeds = {name: np.ascontiguousarray(batch[name].float().cpu().numpy()) for name in INPUTS}
+        feeds = {name: np.ascontiguousarray(state[name].float().cpu().numpy()) for name in INPUTS}
         try:
             (phas,) = self.session.run(list(OUTPUTS), feeds)
         except Exception as error:  # onnxruntime's exceptions share no base class
@@ -92,7 +100,7 @@ class OnnxModel(nn.Module):
             raise InputError(f"{self.path}: onnxruntime cannot run it: {reason}") from error
         if phas.shape != feeds["trimap"].shape:
             raise InputError(f"{self.path}: phas comes out as {phas.shape}, expected {feeds['trimap'].shape}")
-        return {"phas": torch.from_numpy(phas)}
+        return {"alpha": torch.from_numpy(phas)}
 
 
 def _execution_device(runtime: ModuleType, device: str | None) -> str:

@@ -18,7 +18,8 @@ class WeightAverage:
     as its count of batches, are copied.
 
     Args:
-        model: unwrapped; its copy is `self.model`, in eval mode and without gradients, to be scored and saved.
+        model: unwrapped; its copy is `self.model`, in eval mode and without gradients, to be scored and saved. Frozen
+            parameters are shared with it.
         decay: share of the old average that stays at each update, in [0, 1).
 
     Raises:
@@ -30,7 +31,10 @@ class WeightAverage:
             raise InputError(f"train.ema_decay: expected 0 <= decay < 1, or null for no average, got {decay}")
         self.decay = decay
         self.updates = 0
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+        shared = {id(parameter): parameter for parameter in frozen}  # frozen parameters are not copied
+        self.model = copy.deepcopy(model, shared).eval().requires_grad_(False)
+        self._names = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
@@ -46,6 +50,6 @@ class WeightAverage:
                 average.copy_(value)
         torch._foreach_lerp_(averages, values, share)
 
-    @staticmethod
-    def _tensors(model: nn.Module) -> list[torch.Tensor]:
-        return [*model.parameters(), *model.buffers()]
+    def _tensors(self, model: nn.Module) -> list[torch.Tensor]:
+        parameters = dict(model.named_parameters())
+        return [*(parameters[name] for name in self._names), *model.buffers()]

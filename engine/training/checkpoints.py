@@ -5,14 +5,18 @@ import logging
 import re
 import shutil
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from detectron2.checkpoint import DetectionCheckpointer
 
 from engine.processes.agreement import from_main_process
+from modeling.meta_arch import System
 from modeling.weights.checkpoint_file import DamagedCheckpointError, read_checkpoint, read_extra, write_checkpoint
-from modeling.weights.loading import load_model, model_metadata
+from modeling.weights.frozen import ENTRY as FROZEN
+from modeling.weights.frozen import frozen_entry
+from modeling.weights.loading import load_model
 from runtime.errors import InputError
 from runtime.files import replacing
 
@@ -34,11 +38,27 @@ def numbered_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
     return sorted(((int(match[1]), path) for match, path in matches if match and match[1]), reverse=True)
 
 
-class MattingCheckpointer(DetectionCheckpointer):
+class RunCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, with safe reading, strict key accounting and atomic writing.
 
     The file `last_checkpoint` names the one that a run continues from.
+
+    Args:
+        model: what is saved, unwrapped.
+        save_dir: the run folder.
+        description: entries that every checkpoint carries beside its state, such as the config of the model.
+        checkpointables: what else is saved and resumed, by name.
+
+    Attributes:
+        frozen: entry of the checkpoints for the frozen weights that came from a file, see `modeling.weights.frozen`.
     """
+
+    def __init__(
+        self, model: System, save_dir: str = "", *, description: Mapping[str, Any] | None = None, **checkpointables: Any
+    ) -> None:
+        super().__init__(model, save_dir, **checkpointables)
+        self.description = dict(description or {})
+        self.frozen: dict[str, Any] | None = None
 
     def save(self, name: str, *, mark_last: bool = True, **kwargs: Any) -> Path:
         """Write `name`.pth to the run folder, then mark it as the last one; on failure both stay as they were.
@@ -49,7 +69,10 @@ class MattingCheckpointer(DetectionCheckpointer):
         path = self.path_of(name)
         if not self.save_dir or not self.save_to_disk:
             return path
-        data = {"model": self.model.state_dict(), "metadata": model_metadata(self.model)}
+        data = {"model": self.model.state_dict(), "metadata": self.model.metadata(), **self.description}
+        if self.frozen is not None:
+            data[FROZEN] = self.frozen
+            data["model"] = {key: value for key, value in data["model"].items() if key not in self.frozen["keys"]}
         data |= {key: value.state_dict() for key, value in self.checkpointables.items()} | kwargs
         write_checkpoint(path, data)
         if mark_last:
@@ -126,13 +149,27 @@ class MattingCheckpointer(DetectionCheckpointer):
         except (OSError, ValueError) as error:
             return checkpoints, [f"{mark}: not readable: {error}"]
 
+    def load_initial(self, path: str, frozen: Sequence[str] = ()) -> None:
+        """Load what training starts from: a pretrained encoder, a trained checkpoint, or nothing for an empty path.
+
+        Args:
+            frozen: names of the parameters that stay as they are; those that come from the file are left to it in the
+                checkpoints of the run.
+        """
+        loaded = self.load(path, checkpointables=[])
+        from_file = [name for name in frozen if name in loaded.get("model", ())]
+        if from_file:
+            self.frozen = frozen_entry(path, from_file)
+
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
-        """Load model and checkpointables; with `checkpointables=[]`, a pretrained backbone is enough."""
+        """Load model and checkpointables; with `checkpointables=[]`, a pretrained encoder is enough."""
         if not path:
             logger.info("no checkpoint given: the model starts from random weights")
             return {}
         checkpoint = read_checkpoint(path)
         load_model(self.model, checkpoint, path, pretrained=checkpointables == [])
+        if checkpointables is None:
+            self.frozen = checkpoint.get(FROZEN)
         for key in self.checkpointables if checkpointables is None else checkpointables:
             if key not in checkpoint:
                 raise InputError(f"{path}: cannot resume from it, it holds no {key} state")
@@ -141,8 +178,8 @@ class MattingCheckpointer(DetectionCheckpointer):
             except (ValueError, RuntimeError, KeyError, TypeError) as error:
                 reason = " ".join(str(error).split())
                 raise InputError(
-                    f"{path}: cannot resume from it with these settings (optimizer and precision must be those of the "
-                    f"run): {reason}"
+                    f"{path}: cannot resume from it with these settings (model, optimizer and precision must be those "
+                    f"of the run): {reason}"
                 ) from error
         return checkpoint
 

@@ -1,6 +1,8 @@
-"""Which learning rate and weight decay each parameter gets."""
+"""Parameter groups: the learning rate and weight decay of each parameter."""
 
 from torch import nn
+
+from modeling.meta_arch import System
 
 
 def param_groups(
@@ -17,8 +19,8 @@ def param_groups(
     With L backbone blocks, the patch embedding and tokens learn at `base_lr * layer_decay ** (L + 1)`, block i
     (from 0) at `base_lr * layer_decay ** (L - i)`; residual convolutions, the final norm and all else at `base_lr`,
     the decoder at `base_lr * head_lr_mult`. The scheme of BEiT and ViTDet, with ViTMatte's treatment of what is new.
-    Parts are found by module, not by parameter name, so wrappers like DDP change nothing: a backbone is what has
-    `parameter_layers` and `token_parameters` (see `modeling.backbone.ViT`), a decoder what is called so.
+    The roles of parameters are those that the system states (`System.parameter_roles`), so wrappers like DDP change
+    nothing. Frozen parameters are left out.
 
     Weight decay is 0 for norms, biases, LayerScale, tokens and position embeddings.
 
@@ -37,21 +39,16 @@ def param_groups(
     new: set[nn.Parameter] = set(model.parameters()) if all_new else set()
     tokens: set[nn.Parameter] = set()
     for module in model.modules():
-        if hasattr(module, "parameter_layers"):
-            layers = dict(module.parameter_layers())
-            top = max(layers.values()) + 1  # what no layer claims is new, and learns at the full rate
-            lr_factors.update({parameter: layer_decay ** (top - layer) for parameter, layer in layers.items()})
-            new.update(parameter for parameter in module.parameters() if parameter not in layers)
-        if hasattr(module, "token_parameters"):
-            tokens.update(module.token_parameters())
-        if isinstance(getattr(module, "decoder", None), nn.Module):
-            lr_factors.update(dict.fromkeys(module.decoder.parameters(), head_lr_mult))
-            new.update(module.decoder.parameters())
+        if isinstance(module, System):
+            roles = module.parameter_roles()
+            top = max(roles.layers.values(), default=0) + 1
+            lr_factors.update({parameter: layer_decay ** (top - layer) for parameter, layer in roles.layers.items()})
+            lr_factors.update(dict.fromkeys(roles.head, head_lr_mult))
+            tokens.update(roles.tokens)
+            new.update(roles.new)
         if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._BatchNorm):
             undecayed.update(module.parameters(recurse=False))
-        bias = getattr(module, "bias", None)
-        if isinstance(bias, nn.Parameter):
-            undecayed.add(bias)
+        undecayed.update(parameter for name, parameter in module.named_parameters(recurse=False) if name == "bias")
     undecayed |= tokens
     new -= tokens
     groups: dict[tuple[float, float, bool], dict] = {}

@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 from engine.monitoring.metrics_file import FILE_NAME as METRICS_FILE
 from engine.monitoring.periods import last_written
 from engine.processes.agreement import from_main_process
-from engine.training.checkpoints import MattingCheckpointer
+from engine.training.checkpoints import RunCheckpointer
 from engine.training.interruption import Interruption
 from engine.training.saving import SaveCheckpoints
 from runtime.files import replacing
@@ -32,14 +32,14 @@ Scalars = dict[str, list]  # name: value, its iteration, whether writers may smo
 VALIDATION = "validation/"
 
 
-def resume_run(checkpointer: MattingCheckpointer) -> int:
+def resume_run(checkpointer: RunCheckpointer) -> int:
     """Load the run folder's last usable checkpoint, in all processes, and clear what a killed run left unfinished.
 
     Returns:
         how many iterations are done, 0 where there is no checkpoint.
 
     Raises:
-        InputError: see MattingCheckpointer.resume.
+        InputError: see RunCheckpointer.resume.
     """
     if comm.is_main_process():
         _remove_unfinished(Path(checkpointer.save_dir))
@@ -66,7 +66,7 @@ def continue_log(trainer: TrainerBase, config: DictConfig, start: int) -> None:
     trainer.register_hooks([FinishIteration(scalars, scores, period, registered[saving + 1 :])])
 
 
-def finish_run(trainer: TrainerBase, checkpointer: MattingCheckpointer, config: DictConfig, start: int) -> None:
+def finish_run(trainer: TrainerBase, checkpointer: RunCheckpointer, config: DictConfig, start: int) -> None:
     """Do what comes after the last iteration and is not done yet: the final checkpoint, evaluation, the end of the log.
 
     To be called by all processes when all hooks are registered and the checkpoint is loaded.

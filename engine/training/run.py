@@ -13,9 +13,11 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from data.images.file_set import FileSet
 from data.images.scan import require_none
-from engine.config import build
-from engine.evaluation.validation import ValidationStopped, validate
+from engine.config import build, describe_model
+from engine.evaluation.evaluators import Evaluator, MattingEvaluator, format_scores
+from engine.evaluation.validation import ValidationStopped, panel_title, validate
 from engine.monitoring import (
     DrawCurves,
     ErrorByUnknownShare,
@@ -29,15 +31,16 @@ from engine.monitoring import (
 from engine.processes.agreement import from_main_process
 from engine.processes.sync_batch_norm import synchronise_batch_norms
 from engine.training.averaging import WeightAverage
-from engine.training.checkpoints import MattingCheckpointer
+from engine.training.checkpoints import RunCheckpointer
+from engine.training.freezing import freeze
 from engine.training.interruption import Interruption
 from engine.training.muon import MuonAdamW
 from engine.training.resuming import LoggedScalars, continue_log, finish_run, resume_run
 from engine.training.run_folder import claimed, start_logging
 from engine.training.saving import SaveBest, SaveCheckpoints
 from engine.training.settings import RunSettings
-from engine.training.trainer import BadBatchError, MattingTrainer
-from metrics import METRICS, PAPER_METRICS
+from engine.training.trainer import BadBatchError, SystemTrainer
+from modeling.meta_arch import System
 from runtime.device import resolve_device
 from runtime.errors import InputError
 from runtime.precision import Precision
@@ -67,18 +70,22 @@ def train(config: DictConfig, resume: bool = False) -> nn.Module:
 
 def _train(config: DictConfig, resume: bool) -> nn.Module:
     trainer = _build_trainer(config)
-    checkpointer = MattingCheckpointer(
-        trainer.scored, config.train.output_dir, trainer=trainer, settings=RunSettings(config)
+    checkpointer = RunCheckpointer(
+        trainer.scored,
+        config.train.output_dir,
+        description=describe_model(config.model),
+        trainer=trainer,
+        settings=RunSettings(config),
     )
     saving = config.train.checkpointer
     saver = SaveCheckpoints(checkpointer, saving.period, saving.get("max_to_keep"))
     trainer.register_hooks(_hooks(config, trainer.scored, saver))
     start = resume_run(checkpointer) if resume else 0
     if not start:
-        checkpointer.load(config.train.init_checkpoint, checkpointables=[])
+        checkpointer.load_initial(config.train.init_checkpoint, frozen=trainer.frozen_names())
         trainer.unwrapped.load_state_dict(trainer.scored.state_dict())  # with an average, what was loaded went into it
     if resume and not start:
-        logger.warning("--resume: no checkpoint in %s, the run starts anew", config.train.output_dir)
+        logger.warning("--resume: no checkpoint in %s, the run starts from the beginning", config.train.output_dir)
     if start >= config.train.max_iter:
         finish_run(trainer, checkpointer, config, start)
     else:
@@ -87,16 +94,17 @@ def _train(config: DictConfig, resume: bool) -> nn.Module:
     return trainer.scored
 
 
-def _build_trainer(config: DictConfig) -> MattingTrainer:
+def _build_trainer(config: DictConfig) -> SystemTrainer:
     """Model, optimizer and trainer; without hooks and batches, as where these start is not known yet."""
     settings = config.train
     device = resolve_device(settings.device)
     torch.manual_seed(settings.seed)
     model = build(config.model).to(device)
+    freeze(model, settings.get("freeze") or ())
     if settings.compile:
-        model.backbone.compile()  # in place, so that the weights keep their names
+        model.compile_encoder()
     average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
-    return MattingTrainer(
+    return SystemTrainer(
         _distributed(model, config, device),
         None,
         _build_optimizer(config, model),
@@ -109,12 +117,12 @@ def _build_trainer(config: DictConfig) -> MattingTrainer:
     )
 
 
-def _train_from(start: int, trainer: MattingTrainer, saver: SaveCheckpoints, config: DictConfig) -> None:
+def _train_from(start: int, trainer: SystemTrainer, saver: SaveCheckpoints, config: DictConfig) -> None:
     continue_log(trainer, config, start)
     trainer.batches = ObservedBatches(_build_batches(config, start, trainer.num_samples))
     if comm.is_main_process():
         record_environment(config.train.output_dir, start)
-    device = next(trainer.model.parameters()).device
+    device = trainer.unwrapped.device
     millions = sum(parameter.numel() for parameter in trainer.model.parameters()) / 1e6
     logger.info("%.2f million parameters", millions)
     logger.info("training from iteration %d to %d on %s", start, config.train.max_iter, device)
@@ -123,28 +131,34 @@ def _train_from(start: int, trainer: MattingTrainer, saver: SaveCheckpoints, con
             trainer.train(start, config.train.max_iter)
         except BadBatchError as error:
             path = saver.save_finished()
-            hint = f"; what was done is saved in {path}: mend the file and continue with --resume" if path else ""
+            hint = f"; what was done is saved in {path}: fix the file and continue with --resume" if path else ""
             raise InputError(f"{error} (iteration {trainer.iter}){hint}") from error
 
 
-def evaluate(config: DictConfig) -> dict[str, float]:
-    """Score the checkpoint `train.init_checkpoint`, or the run folder's last one, on the config's validation set."""
+def evaluate(config: DictConfig) -> tuple[dict[str, float], Evaluator]:
+    """Score the checkpoint `train.init_checkpoint`, or the run folder's last one, on the config's validation set.
+
+    Returns:
+        the scores, and the evaluator that gave them.
+    """
     start_logging(Path(config.train.output_dir))
     model = build(config.model).to(resolve_device(config.train.device))
-    checkpointer = MattingCheckpointer(model, config.train.output_dir)
+    checkpointer = RunCheckpointer(model, config.train.output_dir)
     path = config.train.init_checkpoint or checkpointer.get_checkpoint_file()
     if not path:
         raise InputError(
             "--eval-only: set train.init_checkpoint to a trained checkpoint, or train.output_dir to its run"
         )
     checkpointer.load(path)
-    scores, _ = validate(model, _build_validation(config))
-    return scores
+    evaluator = build_evaluator(config)
+    scores, _ = validate(model, _build_validation(config), evaluator)
+    return scores, evaluator
 
 
-def format_scores(scores: dict[str, float]) -> str:
-    """One line of all metrics, in the units papers print (MSE in thousandths)."""
-    return "  ".join(f"{METRICS[name].title} {scores[name] * METRICS[name].scale:.3f}" for name in PAPER_METRICS)
+def build_evaluator(config: DictConfig) -> Evaluator:
+    """The config's `dataloader.evaluator`; matting metrics over the unknown region where it names none."""
+    node = config.dataloader.get("evaluator")
+    return MattingEvaluator() if node is None else build(node)
 
 
 def _distributed(model: nn.Module, config: DictConfig, device: torch.device) -> nn.Module:
@@ -180,30 +194,24 @@ def _build_batches(config: DictConfig, start_iteration: int, start_sample: int) 
     config.dataloader.train.start_iteration = start_iteration
     config.dataloader.train.start_sample = start_sample
     loader = build(config.dataloader.train)
-    if hasattr(loader.dataset, "list_files"):
+    if isinstance(loader.dataset, FileSet):
         loader.dataset.list_files()
     _scan(loader.dataset, config.train.scan_data)
     return loader
 
 
 def _scan(dataset: Any, mode: str) -> None:
-    """Name every unusable training file before the first iteration, not hours later.
-
-    Data sets that read files have a `problems` method; procedural ones have none.
-    """
+    """Name every unusable training file before the first iteration, not hours later."""
     if mode not in ("off", "headers", "decode"):
         raise InputError(f"train.scan_data: expected off, headers or decode, got {mode!r}")
-    if mode != "off" and hasattr(dataset, "problems"):
+    if mode != "off" and isinstance(dataset, FileSet):
         from_main_process(lambda: _name_unusable_files(dataset, decode=mode == "decode"))
 
 
-def _name_unusable_files(dataset: Any, decode: bool) -> None:
+def _name_unusable_files(dataset: FileSet, decode: bool) -> None:
     problems = dataset.problems(decode=decode)
     if dataset.on_bad == "error":
-        setting = (
-            "on_bad=skip for each part" if hasattr(dataset, "datasets") else "dataloader.train.dataset.on_bad=skip"
-        )
-        require_none(problems, f"mend or remove them, or set {setting}")
+        require_none(problems, f"fix or remove them, or set {dataset.on_bad_setting}")
     for problem in problems:
         logger.warning("will be skipped: %s", problem)
 
@@ -212,13 +220,14 @@ def _build_validation(config: DictConfig) -> Any:
     if config.dataloader.get("test") is None:
         raise InputError("train.eval_period: the config has no dataloader.test to evaluate on")
     dataset = build(config.dataloader.test)
-    if hasattr(dataset, "problems"):
-        from_main_process(lambda: require_none(dataset.problems(), "mend or remove them"))
+    if isinstance(dataset, FileSet):
+        from_main_process(lambda: require_none(dataset.problems(decode=False), "fix or remove them"))
     return dataset
 
 
-def _hooks(config: DictConfig, model: nn.Module, saver: SaveCheckpoints) -> list[hooks.HookBase]:
+def _hooks(config: DictConfig, model: System, saver: SaveCheckpoints) -> list[hooks.HookBase]:
     settings = config.train
+    evaluator = build_evaluator(config)
     run_hooks = [
         hooks.IterationTimer(),
         RunScalars(settings.log_period),
@@ -228,29 +237,29 @@ def _hooks(config: DictConfig, model: nn.Module, saver: SaveCheckpoints) -> list
     ]
     run_hooks += [LoggedScalars(), saver]
     if settings.eval_period > 0:
-        run_hooks.append(_evaluation_hook(config, model, saver))
+        run_hooks.append(_evaluation_hook(config, model, evaluator, saver))
         if settings.checkpointer.get("best_metric") is not None:
-            run_hooks.append(SaveBest(saver.checkpointer, settings.checkpointer.best_metric))
+            run_hooks.append(SaveBest(saver.checkpointer, settings.checkpointer.best_metric, evaluator.metrics))
     if comm.is_main_process():
         run_hooks.append(RunWriters(build_writers(config), period=settings.log_period))
-        run_hooks.append(DrawCurves(settings.output_dir, settings.log_period))
+        run_hooks.append(DrawCurves(settings.output_dir, settings.log_period, evaluator.metrics))
     return run_hooks
 
 
-def _evaluation_hook(config: DictConfig, model: nn.Module, saver: SaveCheckpoints) -> hooks.EvalHook:
+def _evaluation_hook(config: DictConfig, model: System, evaluator: Evaluator, saver: SaveCheckpoints) -> hooks.EvalHook:
     dataset = _build_validation(config)
 
     def evaluate_now() -> dict[str, float]:
         try:
-            scores, panels = validate(model, dataset, config.train.num_panels, hook.trainer.interruption)
+            scores, panels = validate(model, dataset, evaluator, config.train.num_panels, hook.trainer.interruption)
         except ValidationStopped as stopped:
             saver.stop(*stopped.args)
             return {}
-        logger.info("validation: %s", format_scores(scores))
+        logger.info("validation: %s", format_scores(scores, evaluator.metrics))
         if comm.is_main_process():
             for name, picture in panels:
-                hook.trainer.storage.put_image(f"image | trimap | prediction | truth/{name}", picture)
-        return {f"validation/{metric}": scores[metric] for metric in PAPER_METRICS}
+                hook.trainer.storage.put_image(f"{panel_title(model)}/{name}", picture)
+        return {f"validation/{metric}": scores[metric] for metric in evaluator.metrics}
 
     hook = hooks.EvalHook(config.train.eval_period, evaluate_now)
     return hook

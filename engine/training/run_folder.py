@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +16,6 @@ from engine.training.checkpoints import LAST_CHECKPOINT, run_checkpoints
 from engine.training.interruption import TrainingInterrupted
 from runtime.errors import InputError
 from runtime.files import replacing
-
-try:
-    import fcntl
-except ImportError:  # Windows: two runs into one folder are then not noticed
-    fcntl = None
 
 SMALLEST_FREE_SPACE = 2**20  # bytes a run needs for its logs before anything else
 LOGGERS = ("detectron2", "fvcore", "dinomatte")
@@ -76,9 +72,6 @@ def _locked(output_dir: Path) -> Iterator[None]:
 
     A record lock, which worker processes do not inherit.
     """
-    if fcntl is None:
-        yield
-        return
     try:
         lock = open(output_dir / ".lock", "w")  # noqa: SIM115  (closed below)
     except OSError as error:

@@ -2,14 +2,15 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from engine.training.checkpoints import MattingCheckpointer, numbered_checkpoints
+from engine.training.checkpoints import RunCheckpointer, numbered_checkpoints
 from engine.training.interruption import TrainingInterrupted
-from metrics import METRICS, PAPER_METRICS
+from metrics.description import Description
 from modeling.weights.checkpoint_file import read_extra
 from runtime.errors import InputError
 
@@ -33,7 +34,7 @@ class SaveCheckpoints(HookBase):
         InputError: `period` or `max_to_keep` is below 1.
     """
 
-    def __init__(self, checkpointer: MattingCheckpointer, period: int, max_to_keep: int | None = None) -> None:
+    def __init__(self, checkpointer: RunCheckpointer, period: int, max_to_keep: int | None = None) -> None:
         for name, value in (("period", period), ("max_to_keep", max_to_keep)):
             if value is not None and value < 1:
                 raise InputError(f"train.checkpointer.{name}: expected at least 1, got {value}")
@@ -120,19 +121,20 @@ class SaveBest(HookBase):
     evaluation.
 
     Args:
-        metric: one of those that validation computes.
+        metric: one of those that the evaluator gives.
+        metrics: all that it gives.
 
     Raises:
         InputError: no such metric.
     """
 
-    def __init__(self, checkpointer: MattingCheckpointer, metric: str) -> None:
-        if metric not in PAPER_METRICS:
+    def __init__(self, checkpointer: RunCheckpointer, metric: str, metrics: Mapping[str, Description]) -> None:
+        if metric not in metrics:
             raise InputError(
-                f"train.checkpointer.best_metric: expected one of {', '.join(PAPER_METRICS)}, or null, got {metric!r}"
+                f"train.checkpointer.best_metric: expected one of {', '.join(metrics)}, or null, got {metric!r}"
             )
         self.checkpointer, self.metric = checkpointer, metric
-        self._sign = -1 if METRICS[metric].higher_is_better else 1
+        self._sign = -1 if metrics[metric].higher_is_better else 1
         self._best: float | None = None
 
     def after_step(self) -> None:

@@ -1,35 +1,55 @@
-"""The settings a run was begun with, kept in its checkpoints: continuing with others is told or refused."""
+"""The settings a run was begun with, kept in its checkpoints: continuing with others is refused or reported."""
 
+import functools
+import inspect
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from detectron2.utils.registry import locate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 logger = logging.getLogger("dinomatte.settings")
 
 DECISIVE = (
-    "optimizer", "lr_multiplier", "dataloader.train", "train.max_iter", "train.seed", "train.clip_grad_norm",
-    "train.accumulate", "train.freeze_batch_norm", "train.sync_batch_norm",
+    "model", "optimizer", "lr_multiplier", "dataloader.train", "train.max_iter", "train.seed", "train.clip_grad_norm",
+    "train.accumulate", "train.amp.enabled", "train.amp.dtype", "train.ema_decay", "train.freeze_batch_norm",
+    "train.sync_batch_norm",
 )  # fmt: skip
-HARMLESS = ("num_workers", "pin_memory", "cache", "start_iteration", "start_sample")  # in dataloader.train
-FIXED = "optimizer."  # loaded from the checkpoint, so another value would have no effect
+HARMLESS = {  # last names of settings that leave the iterations as they are
+    "num_workers", "pin_memory", "cache", "start_iteration", "start_sample", "use_act_checkpoint", "sparse_decoding",
+}  # fmt: skip
+
+# What the checkpoint fixes. The optimizer's settings and the loss scale are loaded from it, so other values would have
+# no effect, or half of one; its weights belong to one network in one precision.
+FIXED = ("optimizer.", "model.", "train.amp.")
+# ... but for what acts in training alone, and may be changed on the way.
+TRAINING_ONLY = ("model.criterion.",)
+REGULARISERS = {"drop_path_rate", "rope_rescale"}  # last names
+
+Values = dict[str, Any]
 
 
 class RunSettings:
     """A part of every checkpoint: the settings that decide what the iterations to come will do.
+
+    A setting that is left out has its default, so a config that spells a default out is no other config. A section
+    that a checkpoint says nothing of, as it was saved before that section was kept, is not compared.
 
     Args:
         config: of the run as it starts or continues.
     """
 
     def __init__(self, config: DictConfig) -> None:
-        self.values = {
-            key: value
-            for section in DECISIVE
-            for key, value in _leaves(section, OmegaConf.select(config, section))
-            if key.rpartition(".")[2] not in HARMLESS
-        }
+        self.values: Values = {}
+        self.defaults: dict[str, Values] = {}  # argument that may be left out: its settings then
+        for section in DECISIVE:
+            node = OmegaConf.select(config, section)
+            self.values |= _kept(_leaves(section, node))
+            for argument, default in _defaults(section, node):
+                self.defaults[argument] = _kept(_leaves(argument, default))
+        if not self.values["train.amp.enabled"]:
+            self.values["train.amp.dtype"] = None  # without a meaning
 
     def state_dict(self) -> dict[str, Any]:
         return {"values": self.values}
@@ -40,21 +60,47 @@ class RunSettings:
         Raises:
             ValueError: one that the checkpoint fixes has another value now.
         """
-        before = state["values"]
-        changed = [
-            f"{key} {before.get(key)} -> {self.values.get(key)}"
-            for key in sorted(before.keys() | self.values.keys())
-            if before.get(key) != self.values.get(key)
-        ]
-        fixed = [line for line in changed if line.startswith(FIXED)]
+        known = [section for section in DECISIVE if any(_is_within(key, section) for key in state["values"])]
+        before, now = self._complete(state["values"], known), self._complete(self.values, known)
+        changed = {
+            key: f"{key} {before.get(key)} -> {now.get(key)}"
+            for key in sorted(before.keys() | now.keys())
+            if before.get(key) != now.get(key)
+        }
+        fixed = [line for key, line in changed.items() if _is_fixed(key)]
         if fixed:
             raise ValueError(
                 f"{', '.join(fixed)}; to train on with these, start a new run from it by train.init_checkpoint"
             )
         if changed:
             logger.warning(
-                "continuing with other settings than before, so not as the run began: %s", ", ".join(changed)
+                "continuing with other settings than before, so not as the run began: %s", ", ".join(changed.values())
             )
+
+    def _complete(self, values: Values, sections: list[str]) -> Values:
+        """The settings in `sections`, with the default of each argument that `values` says nothing of."""
+        complete = {key: value for key, value in values.items() if any(_is_within(key, each) for each in sections)}
+        for argument, default in self.defaults.items():
+            within = any(_is_within(argument, section) for section in sections)
+            if within and not any(_is_within(key, argument) for key in values):
+                complete |= default
+        return complete
+
+
+def _is_fixed(key: str) -> bool:
+    return key.startswith(FIXED) and not key.startswith(TRAINING_ONLY) and _last_name(key) not in REGULARISERS
+
+
+def _kept(leaves: Iterator[tuple[str, Any]]) -> Values:
+    return {key: value for key, value in leaves if _last_name(key) not in HARMLESS}
+
+
+def _last_name(key: str) -> str:
+    return key.rpartition(".")[2].partition("[")[0]
+
+
+def _is_within(key: str, section: str) -> bool:
+    return key == section or key.startswith((f"{section}.", f"{section}["))
 
 
 def _leaves(key: str, node: Any) -> Iterator[tuple[str, Any]]:
@@ -62,14 +108,41 @@ def _leaves(key: str, node: Any) -> Iterator[tuple[str, Any]]:
 
     Classes by their own name alone: a config holds torch.optim.AdamW itself, the run folder's config.yaml its path.
     """
-    if isinstance(node, DictConfig):
+    if isinstance(node, Mapping | ListConfig | list | tuple) and not node:
+        yield key, None  # it is given, so its default does not stand for it
+    elif isinstance(node, Mapping):
         for name in node:
             yield from _leaves(f"{key}.{name}", node[name])
-    elif isinstance(node, ListConfig):
+    elif isinstance(node, ListConfig | list | tuple):
         for index, item in enumerate(node):
             yield from _leaves(f"{key}[{index}]", item)
     elif key.endswith("_target_"):
         yield key, str(getattr(node, "__qualname__", node)).rpartition(".")[2]
+    elif isinstance(node, functools.partial):  # a layer with its settings
+        yield from _leaves(f"{key}._target_", node.func)
+        yield from _leaves(key, node.keywords)
     else:
         plain = node is None or type(node) in (bool, int, float, str)
         yield key, node if plain else getattr(node, "__qualname__", str(type(node)))
+
+
+def _defaults(key: str, node: Any) -> Iterator[tuple[str, Any]]:
+    """The arguments with a default of all calls in a node: their full keys and defaults."""
+    if isinstance(node, ListConfig):
+        for index, item in enumerate(node):
+            yield from _defaults(f"{key}[{index}]", item)
+    if not isinstance(node, DictConfig):
+        return
+    for name in node:
+        yield from _defaults(f"{key}.{name}", node[name])
+    if "_target_" in node:
+        for name, parameter in _parameters(node["_target_"]).items():
+            if parameter.default is not parameter.empty:
+                yield f"{key}.{name}", parameter.default
+
+
+def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(locate(target) if isinstance(target, str) else target).parameters
+    except (ImportError, ValueError):  # building it says what is wrong; some that are written in C state none
+        return {}

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from data.images.trimap_tensors import quantise_trimap_tensor
 from engine.training.averaging import WeightAverage
+from modeling.meta_arch import System
 from runtime.command_line import one_line
 from runtime.errors import InputError
 from runtime.precision import Precision
@@ -36,18 +36,18 @@ class BadBatchError(InputError):
     """A sample of this iteration cannot be made, as its files cannot be read; nothing of the iteration is done."""
 
 
-class MattingTrainer(TrainerBase):
+class SystemTrainer(TrainerBase):
     """Forward, backward, step; everything else is a hook.
 
-    One iteration takes `accumulate` batches in each process. Losses are means over the unknown (or known) pixels of all
-    of them together, so how a batch is dealt among processes and micro-batches does not change what is minimised; but
-    BatchNorm sees a micro-batch at a time, and without SyncBatchNorm its own process only.
+    One iteration takes `accumulate` batches in each process. Losses divide by what the system counts in all of them
+    together (`System.counts`), so how a batch is dealt among processes and micro-batches does not change what is
+    minimised; but BatchNorm sees a micro-batch at a time, and without SyncBatchNorm its own process only.
 
     Random draws inside the model (drop path, coordinate rescaling) are seeded from (seed, rank, iteration) at every
     step, so the random state of a run is a function of its iteration and a resumed run draws what it would have drawn.
 
     Args:
-        model: maps a batch to named losses in training mode; may be wrapped in DDP.
+        model: a system; may be wrapped in DDP.
         batches: endless, or None until `self.batches` is set: only after resuming is it known where they start.
         optimizer: over the model's parameters.
         precision: autocast and loss scaling.
@@ -94,14 +94,18 @@ class MattingTrainer(TrainerBase):
         self._iterator: Iterator[Batch] | None = None
 
     @property
-    def unwrapped(self) -> nn.Module:
+    def unwrapped(self) -> System:
         """The model without DDP."""
         return self.model.module if isinstance(self.model, DistributedDataParallel) else self.model
 
     @property
-    def scored(self) -> nn.Module:
+    def scored(self) -> System:
         """What is evaluated and saved as the model: the average of the weights where there is one."""
         return self.unwrapped if self.average is None else self.average.model
+
+    def frozen_names(self) -> list[str]:
+        """The names of parameters that training leaves as they are."""
+        return [name for name, parameter in self.unwrapped.named_parameters() if not parameter.requires_grad]
 
     def before_train(self) -> None:
         self.model.train()
@@ -126,7 +130,7 @@ class MattingTrainer(TrainerBase):
         if self.freeze_batch_norm_from is not None and self.iter >= self.freeze_batch_norm_from:
             _freeze_batch_norm(self.unwrapped)
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self._accumulate_gradients(batches)
+        losses = self._accumulate_gradients([self.unwrapped.prepare(batch) for batch in batches])
         self._agree(losses, data_time, batches)
 
         scaler = self.precision.scaler
@@ -146,7 +150,8 @@ class MattingTrainer(TrainerBase):
         state["scaler"] = self.precision.scaler.state_dict()
         state |= {"num_samples": self.num_samples, "num_redrawn": self.num_redrawn}
         if self.average is not None:  # what is saved as the model is then the average
-            state["weights"] = self.unwrapped.state_dict()
+            frozen = set(self.frozen_names())
+            state["weights"] = {k: v for k, v in self.unwrapped.state_dict().items() if k not in frozen}
             state["average_updates"] = self.average.updates
         return state
 
@@ -160,7 +165,8 @@ class MattingTrainer(TrainerBase):
         self.precision.scaler.load_state_dict(state["scaler"])
         self.num_samples, self.num_redrawn = state["num_samples"], state["num_redrawn"]
         if self.average is not None:
-            self.unwrapped.load_state_dict(state["weights"])
+            frozen = {name: self.unwrapped.state_dict()[name] for name in self.frozen_names()}
+            self.unwrapped.load_state_dict({**state["weights"], **frozen})
             self.average.updates = state["average_updates"]
 
     def _clip_gradients(self) -> Tensor:
@@ -172,28 +178,30 @@ class MattingTrainer(TrainerBase):
 
     def _accumulate_gradients(self, batches: list[Batch]) -> dict[str, float]:
         """Forward and backward of all micro-batches; returns the losses of this process."""
-        unknown_pixels = self._mean_unknown_pixels(batches)
+        counts = self._mean_counts(batches)
         sums: dict[str, Tensor] = {}
         for number, batch in enumerate(batches, start=1):
             with self._gradients_shared(number == len(batches)):
                 with self.precision.autocast():
-                    losses = self.model({**batch, "unknown_pixels": unknown_pixels})
+                    losses = self.model(batch, counts)
                 self.precision.scaler.scale(sum(losses.values()) / len(batches)).backward()
             for name, loss in losses.items():
                 sums[name] = sums.get(name, 0) + loss.detach() / len(batches)
         values = torch.stack(list(sums.values())).cpu().tolist()
         return dict(zip(sums, values, strict=True))
 
-    def _mean_unknown_pixels(self, batches: list[Batch]) -> Tensor:
-        """Unknown pixels of a micro-batch, on average over all micro-batches and processes: a scalar on the device.
+    def _mean_counts(self, batches: list[Batch]) -> dict[str, Tensor]:
+        """What the losses divide by, on average over all micro-batches and processes: scalars on the device.
 
-        No plain number: a compiled model would be compiled anew for each value.
+        They are no plain numbers: a compiled model would be compiled again for each value.
         """
-        count = sum(int((quantise_trimap_tensor(batch["trimap"]) == 0.5).sum()) for batch in batches)
-        total = torch.tensor(float(count), device=next(self.model.parameters()).device)
+        counts = [self.unwrapped.counts(batch) for batch in batches]
+        if not counts[0]:
+            return {}
+        total = torch.stack([torch.stack(list(of_batch.values())) for of_batch in counts]).sum(dim=0)
         if comm.get_world_size() > 1:
             dist.all_reduce(total)
-        return total / (comm.get_world_size() * len(batches))
+        return dict(zip(counts[0], total / (comm.get_world_size() * len(batches)), strict=True))
 
     def _gradients_shared(self, shared: bool) -> contextlib.AbstractContextManager:
         """DDP averages gradients over the processes once, at the last micro-batch."""
@@ -225,7 +233,9 @@ class MattingTrainer(TrainerBase):
     def _raise_non_finite(self, what: str, losses: dict[str, float], batches: list[Batch]) -> NoReturn:
         """To be called by all processes, which learn of each other's data."""
         listed = ", ".join(f"{name}={value:g}" for name, value in losses.items())
-        faulty = "; ".join(fault for faults in comm.all_gather(_faulty_samples(batches)) for fault in faults)
+        names = self.unwrapped.inputs + self.unwrapped.targets
+        faults = comm.all_gather(_faulty_samples(batches, names))
+        faulty = "; ".join(fault for of_process in faults for fault in of_process)
         cause = (
             f"samples that are not finite: {faulty}; mend or remove these files"
             if faulty
@@ -244,12 +254,12 @@ def _gathered(own: list[float], device: torch.device) -> np.ndarray:
     return torch.stack(parts).cpu().numpy()
 
 
-def _faulty_samples(batches: list[Batch]) -> list[str]:
+def _faulty_samples(batches: list[Batch], names: Sequence[str]) -> list[str]:
     """What holds values that are not finite: "image of NAME" for each such sample."""
     return [
         f"{key} of {batch['name'][index]}"
         for batch in batches
-        for key in ("image", "alpha", "trimap")
+        for key in names
         for index in range(len(batch[key]))
         if not torch.isfinite(batch[key][index]).all()
     ]

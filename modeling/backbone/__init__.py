@@ -1,4 +1,5 @@
+from modeling.backbone.base import Encoder
 from modeling.backbone.variants import DINOV3_PIXEL_STATISTICS, DINOV3_VARIANTS, DINOv3Variant
 from modeling.backbone.vit import ViT
 
-__all__ = ["DINOV3_PIXEL_STATISTICS", "DINOV3_VARIANTS", "DINOv3Variant", "ViT"]
+__all__ = ["DINOV3_PIXEL_STATISTICS", "DINOV3_VARIANTS", "DINOv3Variant", "Encoder", "ViT"]

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from runtime.errors import InputError
+
 
 class RotaryPositions(nn.Module):
     """Angles for axial rotary embedding over normalised patch coordinates (Siméoni et al., "DINOv3", 2025).
@@ -31,9 +33,9 @@ class RotaryPositions(nn.Module):
     ) -> None:
         super().__init__()
         if head_dim % 4:
-            raise ValueError(f"head_dim must be a multiple of 4 for two rotary axes, got {head_dim}")
+            raise InputError(f"head_dim must be a multiple of 4 for two rotary axes, got {head_dim}")
         if rescale is not None and rescale < 1:
-            raise ValueError(f"rescale must be at least 1, got {rescale}")
+            raise InputError(f"rescale must be at least 1, got {rescale}")
         frequencies = head_dim // 4
         exponents = 2 * torch.arange(frequencies, dtype=torch.float32) / (head_dim // 2)
         self.register_buffer("periods", base**exponents)

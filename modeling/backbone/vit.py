@@ -8,15 +8,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from modeling.backbone.base import Encoder
 from modeling.backbone.blocks import FFN_LAYERS, Attention, Block, MergeProjection, PatchEmbed
 from modeling.backbone.partial_block import block_at
 from modeling.backbone.rope import RotaryPositions
+from runtime.errors import InputError, require_choice
 
 NUM_REGISTERS = 4  # every published DINOv3 ViT
 DINOV3_NORM = partial(nn.LayerNorm, eps=1e-5)
+Rotation = tuple[Tensor, Tensor]  # cos and sin
 
 
-class ViT(nn.Module):
+class ViT(Encoder):
     """Plain ViT with CLS and register tokens, rotary positions and LayerScale.
 
     With `window_block_indexes=()` and `residual_block_indexes=()` this is DINOv3's ViT (Siméoni et al., 2025).
@@ -96,12 +99,12 @@ class ViT(nn.Module):
         merge_block_indexes: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        _check_choice("out_feature", out_feature, ("last_feat",))
-        _check_choice("ffn", ffn, tuple(FFN_LAYERS))
-        _check_choice("rope_coordinates", rope_coordinates, ("image", "step"))
-        _check_choice("rope_in_windows", rope_in_windows, ("image", "window"))
-        _check_choice("window_padding", window_padding, ("masked", "zeros"))
-        _check_choice("window_prefix", window_prefix, ("global", "mean"))
+        require_choice("ViT: out_feature", out_feature, ("last_feat",))
+        require_choice("ViT: ffn", ffn, tuple(FFN_LAYERS))
+        require_choice("ViT: rope_coordinates", rope_coordinates, ("image", "step"))
+        require_choice("ViT: rope_in_windows", rope_in_windows, ("image", "window"))
+        require_choice("ViT: window_padding", window_padding, ("masked", "zeros"))
+        require_choice("ViT: window_prefix", window_prefix, ("global", "mean"))
         _check_indexes("window_block_indexes", window_block_indexes, depth)
         _check_indexes("residual_block_indexes", residual_block_indexes, depth)
         _check_indexes("merge_block_indexes", merge_block_indexes, depth)
@@ -179,23 +182,58 @@ class ViT(nn.Module):
         """
         patches, grid = self.patch_embed(x)  # (B, HW, D)
         tokens = self._with_prefix(patches, grid)  # (B, P + HW, D)
-        image_rotation, window_rotation = self._rotations(grid)
         merged = 0
-        for index, block in enumerate(self.blocks):
-            rotation = window_rotation if index in self.window_block_indexes else image_rotation
-            is_last = index == len(self.blocks) - 1
-            if is_last and needed is not None and not self.training:
-                tokens = block_at(block, tokens, grid, rotation, needed)
-            elif self.use_act_checkpoint and self.training:
-                tokens = checkpoint(block, tokens, grid, rotation, use_reentrant=False)
-            else:
-                tokens = block(tokens, grid, rotation)
+        rotations = self._rotations(grid)
+        for index in range(len(self.blocks)):
+            tokens = self._run_block(index, tokens, grid, rotations, needed)
             if str(index) in self.merge:
                 merged = merged + self.merge[str(index)](tokens[:, self.num_prefix_tokens :])
         patches = self.norm(tokens)[:, self.num_prefix_tokens :]
         if self.merge:
             patches = patches + merged
-        return patches.unflatten(1, grid).permute(0, 3, 1, 2)  # (B, D, H, W) in channels-last memory
+        return _as_map(patches, grid)  # (B, D, H, W) in channels-last memory
+
+    def features(self, x: Tensor, blocks: Sequence[int], norm: bool = True) -> list[Tensor]:
+        """The patch maps after several blocks, each (B, embed_dim, ceil(H / p), ceil(W / p)), in the order asked for.
+
+        Args:
+            blocks: indexes from 0; negative ones count from the last block. Blocks behind the last of them do not run.
+            norm: apply the final norm to each map, as DINOv2's and DINOv3's `get_intermediate_layers` does.
+
+        Raises:
+            ValueError: no such block.
+
+        Example:
+            >>> last_four = vit.features(images, blocks=[8, 9, 10, 11])
+        """
+        depth = len(self.blocks)
+        wanted = [index + depth if index < 0 else index for index in blocks]
+        _check_indexes("blocks", wanted, depth)
+        patches, grid = self.patch_embed(x)  # (B, HW, D)
+        tokens, rotations, maps = self._with_prefix(patches, grid), self._rotations(grid), {}
+        for index in range(max(wanted, default=-1) + 1):
+            tokens = self._run_block(index, tokens, grid, rotations)
+            if index in wanted:
+                kept = self.norm(tokens) if norm else tokens
+                maps[index] = _as_map(kept[:, self.num_prefix_tokens :], grid)
+        return [maps[index] for index in wanted]
+
+    def _run_block(
+        self,
+        index: int,
+        tokens: Tensor,
+        grid: tuple[int, int],
+        rotations: tuple[Rotation | None, Rotation | None],
+        needed: Tensor | None = None,
+    ) -> Tensor:
+        """The tokens (B, P + HW, D) after a block; with `needed`, those of other patches may be anything finite."""
+        block = self.blocks[index]
+        rotation = rotations[index in self.window_block_indexes]
+        if index == len(self.blocks) - 1 and needed is not None and not self.training:
+            return block_at(block, tokens, grid, rotation, needed)
+        if self.use_act_checkpoint and self.training:
+            return checkpoint(block, tokens, grid, rotation, use_reentrant=False)
+        return block(tokens, grid, rotation)
 
     def parameter_layers(self) -> Iterator[tuple[nn.Parameter, int]]:
         """Yield each parameter of the pretrained trunk with its layer for learning-rate decay.
@@ -219,6 +257,9 @@ class ViT(nn.Module):
         scales = [p for name, p in self.named_parameters() if name.endswith(".gamma")]
         return [p for p in (self.cls_token, self.storage_tokens, self.pos_embed) if p is not None] + scales
 
+    def metadata(self) -> dict[str, float]:
+        return {"layer_norm_eps": self.norm.eps} if isinstance(self.norm, nn.LayerNorm) else {}
+
     def _with_prefix(self, patches: Tensor, grid: tuple[int, int]) -> Tensor:
         cls_token = self.cls_token
         if self.pos_embed is not None:
@@ -237,7 +278,7 @@ class ViT(nn.Module):
         resized = F.interpolate(square.float(), size=grid, mode="bicubic", align_corners=False)
         return resized.flatten(2).transpose(1, 2)
 
-    def _rotations(self, grid: tuple[int, int]):
+    def _rotations(self, grid: tuple[int, int]) -> tuple[Rotation | None, Rotation | None]:
         """Rotary tables (cos, sin) for global and for windowed blocks; one random scale per forward pass."""
         if self.rope_embed is None:
             return None, None
@@ -258,12 +299,11 @@ class ViT(nn.Module):
                 nn.init.trunc_normal_(tokens, std=0.02)
 
 
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"ViT: {name} must be one of {choices}, got {value!r}")
+def _as_map(patches: Tensor, grid: tuple[int, int]) -> Tensor:
+    return patches.unflatten(1, grid).permute(0, 3, 1, 2)  # (B, HW, D) -> (B, D, H, W)
 
 
 def _check_indexes(name: str, indexes: Sequence[int], depth: int) -> None:
     outside = [index for index in indexes if not 0 <= index < depth]
     if outside:
-        raise ValueError(f"ViT: {name} holds {outside}, but there are {depth} blocks, 0 to {depth - 1}")
+        raise InputError(f"ViT: {name} holds {outside}, but there are {depth} blocks, 0 to {depth - 1}")

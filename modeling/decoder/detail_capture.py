@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modeling.activation_checkpointing import checkpointed
+from modeling.decoder.base import Decoder
 from modeling.decoder.gate import closed_to_candidates, gated_alpha
 from modeling.decoder.sparse import decode as sparse
 from modeling.decoder.sparse.bands import decode_in_bands
@@ -93,7 +94,7 @@ class MattingHead(nn.Module):
         return last(relu(conv_norm(x, conv, norm)))
 
 
-class DetailCapture(nn.Module):
+class DetailCapture(Decoder):
     """Alpha from features at 1/16 and the full-resolution input.
 
     Args:
@@ -146,6 +147,10 @@ class DetailCapture(nn.Module):
         self.candidates = list(candidates)
         self.candidate_drop = candidate_drop
         self.matting_head = MattingHead(fusion_out[-1], head_chans, len(self.candidates))
+        details_and_fused = zip(convstream_out, reversed(fusion_out[:-1]), strict=True)  # at 1/2, 1/4, ...
+        self.band_floats = img_chans + sum(
+            (detail + fused) / 4**level for level, (detail, fused) in enumerate(details_and_fused, 1)
+        )
 
     def forward(self, features: Tensor, images: Tensor, unknown: Tensor | None = None) -> Tensor:
         """Map features and images to alpha (B, 1, H, W) in [0, 1].

@@ -1,18 +1,42 @@
 """The matting architecture: image and trimap in, alpha (or training losses) out."""
 
-import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from data.images.trimap_tensors import quantise_trimap_tensor
+from data.images.trimap_tensors import fuse_trimap
+from modeling.backbone import Encoder
 from modeling.colour_prior import ColourPrior
+from modeling.criterion import MattingCriterion
+from modeling.decoder import Decoder
+from modeling.meta_arch.base import ParameterRoles, System
+from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, PRIOR_FLOATS, TOKEN_WIDTHS, Footprint
 from modeling.trimap_input import TRIMAP_CHANS, encode_trimap, resize_trimap_channels
+from runtime.errors import InputError
 
 
-class ViTMatte(nn.Module):
+@dataclass(frozen=True)
+class Encoded:
+    """An encoded batch.
+
+    Attributes:
+        features: (B, C, h, w) of the backbone.
+        pixels: (B, img_chans, H', W') at full resolution, padded.
+        unknown: (B, 1, H', W') bool, the pixels that the decoder is asked for; None for all.
+        trimap: (B, 1, H, W) of exactly 0, 0.5 and 1.
+    """
+
+    features: Tensor
+    pixels: Tensor
+    unknown: Tensor | None
+    trimap: Tensor
+
+
+class ViTMatte(System):
     """A ViT backbone and a detail-capture decoder over RGB + trimap (Yao et al., "ViTMatte", 2023).
 
     Args:
@@ -32,12 +56,14 @@ class ViTMatte(nn.Module):
             trimap's 0 and 1 elsewhere, as they are written to file. False returns the decoder's values everywhere.
     """
 
+    has_scalable_encoder = True
+
     def __init__(
         self,
         *,
-        backbone: nn.Module,
-        decoder: nn.Module,
-        criterion: nn.Module,
+        backbone: Encoder,
+        decoder: Decoder,
+        criterion: MattingCriterion,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         input_format: str = "RGB",
@@ -62,51 +88,88 @@ class ViTMatte(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), persistent=False)
 
-    def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Predict in eval mode, return losses in training mode.
-
-        Args:
-            batch: "image" (B, 3, H, W) RGB float in [0, 1] and "trimap" (B, 1, H, W), quantised here; in training
-                mode also "alpha" (B, 1, H, W) in [0, 1], and where the batch is part of a larger one "unknown_pixels",
-                the number that its losses divide by (see MattingCriterion). Any H, W >= 1, any device.
-
-        Returns:
-            {"phas": (B, 1, H, W) float32 in [0, 1]} in eval mode, else name -> scalar loss.
-        """
-        device = self.pixel_mean.device
-        image, trimap = (batch[key].to(device, non_blocking=True) for key in ("image", "trimap"))
-        if not self.training:
-            return {"phas": self.predict(image, trimap)}
-        trimap = quantise_trimap_tensor(trimap)
-        phas = self._alpha(image, trimap, unknown=None)
-        alpha = batch["alpha"].to(device, non_blocking=True)
-        return self.criterion(phas, alpha, trimap, batch.get("unknown_pixels"))
-
-    def predict(self, image: Tensor, trimap: Tensor, encoder_scale: int = 1) -> Tensor:
-        """Alpha (B, 1, H, W) in [0, 1], as forward in eval mode.
-
-        Args:
-            image, trimap: as in forward's batch, on the model's device.
-            encoder_scale: the backbone sees an image so many times smaller, which saves most of the memory and time of
-                large images; the decoder still works at full resolution. More than 1 is an approximation.
-        """
-        trimap = quantise_trimap_tensor(trimap)
-        unknown = trimap == 0.5 if self.sparse_decoding else None
-        phas = self._alpha(image, trimap, unknown, encoder_scale)
-        return phas if unknown is None else torch.where(unknown, phas, trimap.to(phas.dtype))
-
-    def _alpha(self, image: Tensor, trimap: Tensor, unknown: Tensor | None, encoder_scale: int = 1) -> Tensor:
-        """Alpha (B, 1, H, W), at least where `unknown` (B, 1, H, W) is true; None for everywhere."""
-        height, width = image.shape[-2:]
+    def encode(self, inputs: Mapping[str, Tensor], scale: int = 1) -> "Encoded":
+        image, trimap = inputs["image"], inputs["trimap"]
         if image.shape[-2:] != trimap.shape[-2:]:
-            raise ValueError(f"ViTMatte: image is {width} x {height}, trimap {trimap.shape[-1]} x {trimap.shape[-2]}")
-        inputs = self._inputs(image, trimap)
-        unknown = None if unknown is None else pad_to_multiple(unknown, self.size_divisibility)
-        features = self._encode(inputs, unknown) if encoder_scale == 1 else self._encode_small(inputs, encoder_scale)
+            (height, width), (trimap_height, trimap_width) = image.shape[-2:], trimap.shape[-2:]
+            raise ValueError(f"ViTMatte: image is {width} x {height}, trimap {trimap_width} x {trimap_height}")
+        unknown = None
+        if self.sparse_decoding and not self.training:
+            unknown = pad_to_multiple(trimap == 0.5, self.size_divisibility)
+        pixels = self._inputs(image, trimap)
+        features = self._features(pixels, unknown) if scale == 1 else self._features_of_smaller(pixels, scale)
         if self.colour_prior is not None:
             prior = self.colour_prior(image, trimap)
-            inputs = torch.cat([inputs, pad_to_multiple(prior, self.size_divisibility)], dim=1)
-        return self.decoder(features, inputs, unknown)[..., :height, :width]
+            pixels = torch.cat([pixels, pad_to_multiple(prior, self.size_divisibility)], dim=1)
+        return Encoded(features, pixels, unknown, trimap)
+
+    def decode(self, state: "Encoded") -> dict[str, Tensor]:
+        height, width = state.trimap.shape[-2:]
+        alpha = self.decoder(state.features, state.pixels, state.unknown)[..., :height, :width]
+        if state.unknown is not None:
+            alpha = fuse_trimap(alpha, state.trimap)
+        return {"alpha": alpha}
+
+    def losses(self, batch: Mapping[str, Tensor], counts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        alpha = self.decode(self.encode(batch))["alpha"]
+        return self.criterion(alpha, batch["alpha"], batch["trimap"], counts["unknown_pixels"])
+
+    def counts(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"unknown_pixels": (batch["trimap"] == 0.5).sum().float()}
+
+    def footprint(self) -> Footprint:
+        features = self.backbone.embed_dim / self.backbone.patch_size**2
+        return Footprint(
+            picture=FLOAT * (PICTURE_FLOATS + PRIOR_FLOATS * (self.decoder.img_chans - 4)),
+            encoder=FLOAT * TOKEN_WIDTHS * features,
+            features=FLOAT * features,
+            band=FLOAT * self.decoder.band_floats,
+            band_pixels=self.decoder.band_pixels,
+            token_pixels=self.backbone.patch_size**2,
+        )
+
+    def parameter_roles(self) -> ParameterRoles:
+        return ParameterRoles.of(self.backbone, self.decoder)
+
+    def starts_fresh(self, key: str) -> bool:
+        new = (".residual.", ".attn.rel_pos_", "backbone.merge.")
+        return not key.startswith("backbone.") or any(piece in key for piece in new)
+
+    def may_be_left_out(self, key: str) -> bool:
+        return key.startswith(("backbone.cls_token", "backbone.storage_tokens", "backbone.pos_embed", "backbone.norm."))
+
+    def metadata(self) -> dict[str, Any]:
+        """Pixel statistics, and the epsilon of the backbone's LayerNorm where it ends in one."""
+        values: dict[str, Any] = {
+            name: [round(value, 6) for value in statistic.flatten().tolist()]
+            for name, statistic in (("pixel_mean", self.pixel_mean), ("pixel_std", self.pixel_std))
+        }
+        return values | self.backbone.metadata()
+
+    def sample_errors(self) -> tuple[Tensor, Tensor] | None:
+        return self.criterion.last_per_sample
+
+    def compile_encoder(self, **options: Any) -> None:
+        """Compile the backbone alone: the decoder's work depends on the trimap, and each would be compiled."""
+        self.backbone.compile(**options)
+
+    def traceable(self) -> nn.Module:
+        from modeling.traceable import TraceableViTMatte  # which builds on this module
+
+        return TraceableViTMatte(self)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    @property
+    def padding_colour(self) -> Tensor:
+        return self.pixel_mean.flatten().cpu()  # zeros after normalisation
+
+    @property
+    def depends_on_padding(self) -> bool:
+        """A prior's coarsest scale is the mean of the image; and padding is no region of a one-hot trimap."""
+        return self.colour_prior is not None or self.trimap_input == "one_hot"
 
     def _inputs(self, image: Tensor, trimap: Tensor) -> Tensor:
         """Normalised RGB and the trimap's channels, zero-padded: (B, 4 or 6, H', W'), made in place to save a copy."""
@@ -119,34 +182,31 @@ class ViTMatte(nn.Module):
         inputs[:, 3:, :height, :width] = encode_trimap(trimap, self.trimap_input)
         return inputs
 
-    def _encode(self, inputs: Tensor, unknown: Tensor | None) -> Tensor:
+    def _features(self, pixels: Tensor, unknown: Tensor | None) -> Tensor:
         """The backbone's features, at least those that the decoder reads for `unknown`."""
-        if unknown is None or "needed" not in inspect.signature(self.backbone.forward).parameters:
-            return self.backbone(inputs)
-        return self.backbone(inputs, needed=self.decoder.needed_features(unknown)[:, 0])
+        needed = None if unknown is None else self.decoder.needed_features(unknown)[:, 0]
+        return self.backbone(pixels, needed=needed)
 
-    def _encode_small(self, inputs: Tensor, scale: int) -> Tensor:
-        """Features (B, C, H / 16, W / 16) of the inputs (B, 4 or 6, H, W) made `scale` times smaller."""
+    def _features_of_smaller(self, pixels: Tensor, scale: int) -> Tensor:
+        """Features (B, C, H / 16, W / 16) of the pixels (B, 4 or 6, H, W) made `scale` times smaller."""
         patch = self.backbone.patch_size
-        grid = [side // patch for side in inputs.shape[-2:]]
+        grid = [side // patch for side in pixels.shape[-2:]]
         size = [patch * -(-side // scale) for side in grid]  # whole patches, so that the grids cover the same image
-        image = F.interpolate(inputs[:, :3], size=size, mode="bilinear", antialias=True)
-        small = torch.cat([image, resize_trimap_channels(inputs[:, 3:], size)], dim=1)
+        image = F.interpolate(pixels[:, :3], size=size, mode="bilinear", antialias=True)
+        small = torch.cat([image, resize_trimap_channels(pixels[:, 3:], size)], dim=1)
         return F.interpolate(self.backbone(small), size=grid, mode="bilinear")
 
 
-def _check_channels(
-    backbone: nn.Module, decoder: nn.Module, trimap_chans: int, colour_prior: ColourPrior | None
-) -> None:
+def _check_channels(backbone: Encoder, decoder: Decoder, trimap_chans: int, colour_prior: ColourPrior | None) -> None:
     prior_chans = 0 if colour_prior is None else colour_prior.out_chans
     channels = 3 + trimap_chans
-    if getattr(backbone, "in_chans", channels) != channels:
-        raise ValueError(
+    if backbone.in_chans != channels:
+        raise InputError(
             f"ViTMatte: backbone.in_chans must be {channels} (RGB and {trimap_chans} of the trimap), "
             f"got {backbone.in_chans}"
         )
     if decoder.img_chans != channels + prior_chans:
-        raise ValueError(
+        raise InputError(
             f"ViTMatte: decoder.img_chans must be {channels + prior_chans} (RGB, {trimap_chans} of the trimap and "
             f"{prior_chans} of the prior), got {decoder.img_chans}"
         )

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
+from modeling.meta_arch import System
 from modeling.pretrained.report import key_pattern
+from modeling.weights.frozen import ENTRY, with_frozen_weights
 from modeling.weights.input_channels import fit_input_channels
 from runtime.errors import InputError
 
@@ -18,24 +19,24 @@ logger = logging.getLogger("dinomatte.checkpoint")
 METADATA_TOLERANCE = 1e-6
 
 
-def load_model(model: nn.Module, checkpoint: dict[str, Any], path: str | Path, *, pretrained: bool = False) -> None:
+def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, pretrained: bool = False) -> None:
     """Copy the weights of `checkpoint` into `model`, all of them or none.
 
     Args:
         model: unwrapped (no DDP).
         checkpoint: from `read_checkpoint`.
         path: named in messages.
-        pretrained: the file holds a backbone from preprocess.py. Then the decoder, the residual convolutions, merge
-            projections and relative positions may be missing (they start fresh), tokens or a final norm that the config
-            leaves out may be unused, and the trimap may take more channels than in the file; all are logged.
-            Otherwise the keys must match exactly.
+        pretrained: the file may be an encoder from preprocess.py. Then tensors may be missing or unused as the system
+            says (`System.starts_fresh`, `System.may_be_left_out`), and the trimap may take more channels than in the
+            file; all are logged. Otherwise the keys must match exactly.
 
     Raises:
         InputError: keys, shapes or preprocessing metadata do not match the model.
     """
+    checkpoint = with_frozen_weights(checkpoint, path)
     state = {key.removeprefix("module."): value for key, value in checkpoint["model"].items()}
     expected = model.state_dict()
-    state = fit_input_channels(state, expected) if pretrained else state
+    state = fit_input_channels(state, expected) if pretrained or ENTRY in checkpoint else state
     _check_metadata(model, checkpoint.get("metadata") or {}, path)
     missing = [key for key in expected if key not in state]
     unused = [key for key in state if key not in expected]
@@ -44,8 +45,10 @@ def load_model(model: nn.Module, checkpoint: dict[str, Any], path: str | Path, *
         for key, value in expected.items()
         if key in state and state[key].shape != value.shape
     ]
-    fatal_missing = [key for key in missing if not (pretrained and _starts_fresh(key))]
-    fatal_unused = [key for key in unused if not (pretrained and _may_be_left_out(key))]
+    if pretrained and not state.keys() & expected.keys():
+        raise InputError(f"{path}: holds no tensor of this config's model ({type(model).__name__})")
+    fatal_missing = [key for key in missing if not (pretrained and model.starts_fresh(key))]
+    fatal_unused = [key for key in unused if not (pretrained and model.may_be_left_out(key))]
     if fatal_missing or fatal_unused or shapes:
         problems = [
             f"{label}: {_abbreviated(keys)}"
@@ -61,20 +64,8 @@ def load_model(model: nn.Module, checkpoint: dict[str, Any], path: str | Path, *
         logger.info("in the file, left out by the config: %s", _counted(unused))
 
 
-def model_metadata(model: nn.Module) -> dict[str, Any]:
-    """What must agree between weights and model but is not a tensor: pixel statistics and LayerNorm's epsilon."""
-    metadata: dict[str, Any] = {}
-    for name in ("pixel_mean", "pixel_std"):
-        if hasattr(model, name):
-            metadata[name] = [round(value, 6) for value in getattr(model, name).flatten().tolist()]
-    norm = getattr(getattr(model, "backbone", None), "norm", None)
-    if isinstance(norm, nn.LayerNorm):
-        metadata["layer_norm_eps"] = norm.eps
-    return metadata
-
-
-def _check_metadata(model: nn.Module, metadata: dict[str, Any], path: str | Path) -> None:
-    for name, ours in model_metadata(model).items():
+def _check_metadata(model: System, metadata: dict[str, Any], path: str | Path) -> None:
+    for name, ours in model.metadata().items():
         theirs = metadata.get(name)
         if theirs is None:
             continue
@@ -92,16 +83,6 @@ def _agree(theirs: Any, ours: Any) -> bool:
         return bool(np.allclose(theirs, ours, rtol=METADATA_TOLERANCE, atol=0))
     except (TypeError, ValueError):  # not numbers, or not as many
         return False
-
-
-def _starts_fresh(key: str) -> bool:
-    new = (".residual.", ".attn.rel_pos_", "backbone.merge.")
-    return not key.startswith("backbone.") or any(piece in key for piece in new)
-
-
-def _may_be_left_out(key: str) -> bool:
-    pieces = ("backbone.cls_token", "backbone.storage_tokens", "backbone.pos_embed", "backbone.norm.")
-    return key.startswith(pieces)
 
 
 def _counted(names: Iterable[str]) -> str:

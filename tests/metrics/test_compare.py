@@ -24,7 +24,7 @@ from metrics.reports.saved import read_report
 from runtime.errors import InputError
 from tools import compare as tool
 
-GOLDEN_DIR = ROOT / "tests" / "data" / "metrics"
+GOLDEN_DIR = ROOT / "tests" / "goldens" / "metrics"
 METRICS = ("sad", "mse", "grad", "conn")
 
 # Worked by hand: B - A is -1, +2, 0, -3, so the mean is -0.5, two images are better, one is worse, one is equal.

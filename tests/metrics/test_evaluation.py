@@ -23,7 +23,7 @@ from metrics.matching import match_folders
 from metrics.pool import outcomes
 from runtime.errors import InputError
 
-GOLDEN_DIR = ROOT / "tests" / "data" / "metrics"
+GOLDEN_DIR = ROOT / "tests" / "goldens" / "metrics"
 KINDS = ("pred", "alpha", "trimap")
 NAMES = ["blob_33x47", "border_600x800", "hair_240x320", "islands_128x160", "no_unknown_64x80"]
 
@@ -365,7 +365,6 @@ def test_a_mistake_ends_the_script_with_status_2_and_one_line(folders):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT to a process group")
 @pytest.mark.parametrize("delay", [0.5, 4], ids=["while workers start", "while they score"])
 def test_interrupting_ends_the_workers_without_tracebacks(folders, tmp_path, delay):
     for number in range(1500):
@@ -678,7 +677,6 @@ def start_with_workers(folders, json_file):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.name == "nt", reason="sends SIGINT to a process group")
 def test_a_second_interrupt_does_not_hang(folders, tmp_path):
     many_images(folders)
     process = start_with_workers(folders, tmp_path / "a.json")

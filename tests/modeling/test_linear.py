@@ -47,7 +47,7 @@ def test_learns_and_lowers_precision_as_a_linear_layer():
 def test_freed_memory_is_not_fetched_anew():
     script = """
 import resource, sys, torch
-from data.allocator import keep_freed_memory
+from runtime.memory import keep_freed_memory
 if sys.argv[1] == "keep" and not keep_freed_memory():
     sys.exit(7)
 for _ in range(12):  # the heap grows to the shape that is needed in a few rounds

@@ -1,7 +1,9 @@
 """Reading every kind of image file, and writing whole files or none."""
 
 import os
+import struct
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -53,6 +55,32 @@ def test_sixteen_bits_are_rounded(tmp_path):
     values = np.array([[0, 128, 129, 257, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_gray(tmp_path / "a.png"), [[0, 0, 1, 1, 255]])
+
+
+# the bytes of a row of such a BMP are 1216, 1616 and 2416, and the last is 16 pixels wide
+@pytest.mark.parametrize("width", [405, 538, 805, 16])
+@pytest.mark.parametrize("suffix", [".bmp", ".png", ".ppm", ".tif"])
+def test_eight_bits_in_several_channels_are_not_taken_for_sixteen(tmp_path, width, suffix):
+    gray = np.random.default_rng(0).integers(0, 256, (3, width), np.uint8)
+    Image.merge("RGB", [Image.fromarray(gray)] * 3).save(tmp_path / f"matte{suffix}")
+    np.testing.assert_array_equal(files.read_gray_exact(tmp_path / f"matte{suffix}"), gray)
+
+
+def test_a_bmp_of_sixteen_bits_a_pixel_has_no_deep_channels(tmp_path):
+    """5, 6 and 5 bits; written by hand, since Pillow only reads them."""
+    header = struct.pack(
+        "<2sIIIIiiHHIIiiIIIII", b"BM", 70, 0, 66, 40, 2, 1, 1, 16, 3, 4, 0, 0, 0, 0, 0xF800, 0x7E0, 0x1F
+    )
+    (tmp_path / "a.bmp").write_bytes(header + struct.pack("<HH", 0xFFFF, 0))
+    assert files.read_gray_exact(tmp_path / "a.bmp").tolist() == [[255, 0]]
+
+
+@pytest.mark.parametrize("name", ["deep.png", "deep_alpha.png", "deep.tif", "deep.ppm"])
+def test_sixteen_bits_in_several_channels_are_refused_where_values_must_be_exact(tmp_path, name):
+    deep = np.full((4, 5, 4 if "alpha" in name else 3), 40_000, np.uint16)
+    cv2.imwrite(str(tmp_path / name), deep)
+    with pytest.raises(InputError, match="found 16 bits in each of several channels"):
+        files.read_gray_exact(tmp_path / name)
 
 
 def test_exif_orientation_is_applied(tmp_path, colours):

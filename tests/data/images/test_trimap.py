@@ -13,8 +13,14 @@ def test_arrays_and_tensors_are_quantised_alike():
     levels = np.arange(256, dtype=np.uint8)
     snapped = quantise_trimap(levels)
     expected = torch.tensor([{0: 0.0, 128: 0.5, 255: 1.0}[int(level)] for level in snapped])
-    for coded in (torch.from_numpy(levels), torch.from_numpy(levels).float(), torch.from_numpy(levels).float() / 255):
+    for coded in (torch.from_numpy(levels), torch.from_numpy(levels).int(), torch.from_numpy(levels).float() / 255):
         assert torch.equal(quantise_trimap_tensor(coded), expected)
+
+
+def test_a_float_trimap_that_resizing_took_above_one_keeps_its_scale():
+    """Bicubic resizing overshoots: 1.05 is foreground, and no sign of a scale up to 255."""
+    resized = torch.tensor([0.0, -0.04, 0.5, 1.0, 1.05])
+    assert quantise_trimap_tensor(resized).tolist() == [0, 0, 0.5, 1, 1]
 
 
 def test_round_trip_through_a_tensor():

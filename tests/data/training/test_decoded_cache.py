@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,14 +54,16 @@ def process(code, folder, *arguments):
     head = (
         "import os, sys, signal, time\n"
         "from pathlib import Path\n"
-        "from data import decoded_cache\n"
-        "from tests.test_decoded_cache import decode\n"
+        "from data.training import decoded_cache\n"
+        "from test_decoded_cache import decode\n"
         "decoded_cache.SETTLED_AFTER = 0\n"
         "folder, arguments = Path(sys.argv[1]), sys.argv[2:]\n"
     )
     pipe = subprocess.PIPE
     command = [sys.executable, "-c", head + code, str(folder), *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    found = os.pathsep.join(map(str, (ROOT, ROOT / "tests", Path(__file__).parent)))
+    environment = os.environ | {"PYTHONPATH": found}
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def finished(started):
@@ -70,6 +73,37 @@ def finished(started):
 
 
 # --- what is read
+
+
+def resized(path, height, width=8):
+    return np.resize(decode(path), (height, width))
+
+
+class Decoder:
+    """Called like a function, but without a name."""
+
+    def __call__(self, path):
+        return decode(path)
+
+
+def test_a_partial_decoder_is_known_by_its_function_and_arguments(tmp_path, folder):
+    path, cache = files(tmp_path, 1)[0], DecodedCache("1MB", folder)
+    for decoder in (
+        partial(resized, height=3),
+        partial(resized, height=4),
+        partial(partial(resized, width=5), height=3),
+    ):
+        for _ in range(2):
+            np.testing.assert_array_equal(cache.read(path, decoder), decoder(path))
+    assert len(entries(folder)) == 3
+    assert not cache.read(path, partial(resized, height=3)).flags.writeable  # an entry, not decoded again
+
+
+@pytest.mark.parametrize("decoder", [Decoder(), partial(Decoder()), partial(resized, height=np.int64(3))])
+def test_what_an_unnamed_decoder_gives_is_not_kept(tmp_path, folder, decoder):
+    path, cache = files(tmp_path, 1)[0], DecodedCache("1MB", folder)
+    np.testing.assert_array_equal(cache.read(path, decoder), decoder(path))
+    assert entries(folder) == []
 
 
 def test_a_file_is_decoded_once_and_comes_back_the_same(tmp_path, folder):
@@ -263,7 +297,7 @@ def test_no_torn_entry_is_ever_read_while_writers_are_killed(tmp_path, folder):
     reader = DecodedCache("50MB", folder)
     reader.read(paths[0], decode_large)
     code = (
-        "from tests.test_decoded_cache import decode_large\n"
+        "from test_decoded_cache import decode_large\n"
         "cache = decoded_cache.DecodedCache('50MB', folder)\n"
         "print('ready', flush=True)\n"
         "while True:\n"

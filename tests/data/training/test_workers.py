@@ -10,7 +10,7 @@ from tiny import ROOT
 
 PROGRAM = """
 import multiprocessing, os, sys, time
-from data.workers import leave_stopping_to_parent
+from data.training.workers import leave_stopping_to_parent
 
 def load(ready):
     leave_stopping_to_parent()

@@ -10,50 +10,39 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from systems import Constant
 from tiny import CONFIG, OVERRIDES, ROOT
-from torch import nn
 
 import inference
 from engine.config import build, load_config
 from engine.inference import predict_alpha
-from engine.training.checkpoints import MattingCheckpointer
+from engine.training.checkpoints import RunCheckpointer
 from runtime import command_line as cli
 from runtime.errors import InputError
-
-
-class Half(nn.Module):
-    """Predicts a constant, to see what happens to it afterwards."""
-
-    def __init__(self, value: float) -> None:
-        super().__init__()
-        self.value = value
-
-    def forward(self, batch):
-        return {"phas": torch.full_like(batch["trimap"], self.value)}
 
 
 def test_alpha_is_rounded_and_known_regions_are_exact():
     trimap = np.array([[0, 128, 255]], np.uint8)
     image = np.zeros((1, 3, 3), np.uint8)
-    assert predict_alpha(Half(0.998), image, trimap).tolist() == [[0, 254, 255]]  # 254.49; 0.999 is 254.7
-    assert predict_alpha(Half(0.999), image, trimap).tolist() == [[0, 255, 255]]
+    assert predict_alpha(Constant(0.998), image, trimap).tolist() == [[0, 254, 255]]  # 254.49; 0.999 is 254.7
+    assert predict_alpha(Constant(0.999), image, trimap).tolist() == [[0, 255, 255]]
 
 
 def test_a_trimap_without_unknown_is_its_own_matte():
     trimap = np.array([[0, 255]], np.uint8)
-    assert predict_alpha(Half(float("nan")), np.zeros((1, 2, 3), np.uint8), trimap).tolist() == [[0, 255]]
+    assert predict_alpha(Constant(float("nan")), np.zeros((1, 2, 3), np.uint8), trimap).tolist() == [[0, 255]]
 
 
 def test_a_prediction_that_is_not_finite_is_no_matte():
     with pytest.raises(InputError, match="predicts NaN"):
-        predict_alpha(Half(float("nan")), np.zeros((1, 2, 3), np.uint8), np.array([[0, 128]], np.uint8))
+        predict_alpha(Constant(float("nan")), np.zeros((1, 2, 3), np.uint8), np.array([[0, 128]], np.uint8))
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> str:
     folder = tmp_path_factory.mktemp("checkpoint")
     torch.manual_seed(0)
-    MattingCheckpointer(build(load_config(CONFIG, OVERRIDES).model), str(folder)).save("model")
+    RunCheckpointer(build(load_config(CONFIG, OVERRIDES).model), str(folder)).save("model")
     return str(folder / "model.pth")
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from systems import Red
 from tiny import CONFIG, OVERRIDES, ROOT
 from torch import nn
 
@@ -28,17 +29,11 @@ from data.images import files
 from data.images.files import read_rgb, read_size
 from engine.config import build, load_config
 from engine.inference import Job, Predictor, run_jobs
+from engine.inference.jobs import READERS
 from runtime import command_line as cli
 from runtime.errors import InputError
 
 PNG = b"\x89PNG\r\n\x1a\n"
-
-
-class Red(nn.Module):
-    """A model that costs nothing: alpha is the red channel."""
-
-    def forward(self, batch):
-        return {"phas": batch["image"][:, :1]}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,7 +61,7 @@ def run(tmp_path, models, monkeypatch, capsys) -> Callable:
     """Run the script on images/, trimaps/ and out/; returns (exit status, stdout, stderr)."""
 
     def call(*options: str, model: str = "red", **places: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(inference, "model_of_config", lambda arguments: (models[model], "cpu"))
+        monkeypatch.setattr(inference, "model_of_checkpoint", lambda arguments: (models[model], "cpu"))
         places = {"image": tmp_path / "images", "trimap": tmp_path / "trimaps", "output": tmp_path / "out"} | places
         named = [f"--{name}={path}" for name, path in places.items()]
         with pytest.raises(SystemExit) as ended:
@@ -349,7 +344,7 @@ def test_an_image_that_memory_cannot_hold_costs_only_itself(tmp_path, add, run, 
             raise MemoryError
         return read_rgb(path)
 
-    monkeypatch.setattr("engine.inference.jobs.read_rgb", read_or_run_out)
+    monkeypatch.setitem(READERS, "image", read_or_run_out)
     status, _, err = run()
     assert (status, err.count("error: ")) == (2, 1)
     assert f"{tmp_path / 'images' / 'a.png'}: reading it takes more memory than there is" in err
@@ -414,7 +409,8 @@ def test_files_that_go_after_the_listing_cost_only_themselves(tmp_path, add, mod
         add(name)
         (tmp_path / "images" / f"{name}.png").unlink()
     os.mkfifo(tmp_path / "images" / "c.png")
-    jobs = [Job(*(tmp_path / folder / f"{name}.png" for folder in ("images", "trimaps", "out"))) for name in "abcd"]
+    files = [[tmp_path / folder / f"{name}.png" for folder in ("images", "trimaps", "out")] for name in "abcd"]
+    jobs = [Job({"image": image, "trimap": trimap}, {"alpha": output}) for image, trimap, output in files]
     outcomes = list(run_jobs(Predictor(models["red"]), jobs))
     assert [outcome.status for outcome in outcomes] == ["written", "failed", "failed", "written"]
     assert "found nothing" in outcomes[1].remark
@@ -752,15 +748,16 @@ SCRIPT = """
 import runpy, sys, time
 from types import SimpleNamespace
 sys.path.insert(0, {root!r})
-import torch
+sys.path.insert(1, {root!r} + "/tests")
 from PIL import Image
+from systems import Red
 
-class Slow(torch.nn.Module):
-    device, footprint = torch.device("cpu"), None
+class Slow(Red):
+    runs_on = "cpu"
 
-    def forward(self, batch):
+    def decode(self, state):
         time.sleep(0.15)
-        return {{"phas": batch["image"][:, :1]}}
+        return super().decode(state)
 
 def hang(image, path, **settings):
     with open(path, "wb") as opened:

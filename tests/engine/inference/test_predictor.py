@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from systems import Pointwise, Red
 from tiny import CONFIG, OVERRIDES
 from torch import nn
 
@@ -24,9 +25,13 @@ GB = 10**9
 VIEW_NAMES = ("none", "flip+scale")
 
 
-def red(image, trimap):
+def red(inputs):
     """A model that knows the answer: alpha is the red channel."""
-    return image[:, :1]
+    return {"alpha": inputs["image"][:, :1]}
+
+
+def sample(image, trimap) -> dict:
+    return {"image": image, "trimap": trimap}
 
 
 # ---- tiles
@@ -49,15 +54,16 @@ def test_tiles_cover_every_pixel_and_stay_inside(height, width, size, data):
 def test_tiles_that_agree_blend_to_what_they_agree_on(height, width, size):
     image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(height * 100 + width))
     trimap = torch.full((1, 1, height, width), 0.5)
-    assert torch.allclose(predict_in_tiles(red, image, trimap, size, size // 4), image[:, :1], atol=1e-6)
+    alpha = predict_in_tiles(red, sample(image, trimap), size, size // 4)["alpha"]
+    assert torch.allclose(alpha, image[:, :1], atol=1e-6)
 
 
 def test_a_seam_is_a_ramp_not_a_step():
     answers = iter([0.0, 1.0])
     alpha = predict_in_tiles(
-        lambda image, trimap: torch.full_like(trimap, next(answers)),
-        torch.zeros(1, 3, 4, 24), torch.full((1, 1, 4, 24), 0.5), size=16, overlap=8,
-    )[0, 0, 0]  # fmt: skip
+        lambda inputs: {"alpha": torch.full_like(inputs["trimap"], next(answers))},
+        sample(torch.zeros(1, 3, 4, 24), torch.full((1, 1, 4, 24), 0.5)), size=16, overlap=8,
+    )["alpha"][0, 0, 0]  # fmt: skip
     assert alpha[:8].tolist() == [0] * 8
     assert alpha[16:].tolist() == [1] * 8
     assert torch.allclose(alpha[8:16].diff(), torch.full((7,), 1 / 8))
@@ -69,11 +75,11 @@ def test_tiles_without_unknown_pixels_are_not_predicted():
     trimap[..., :8, :8] = 1
     calls = []
 
-    def predict(image, trimap):
-        calls.append(trimap.shape)
-        return torch.full_like(trimap, 0.25)
+    def predict(inputs):
+        calls.append(inputs["trimap"].shape)
+        return {"alpha": torch.full_like(inputs["trimap"], 0.25)}
 
-    alpha = predict_in_tiles(predict, torch.zeros(1, 3, 64, 64), trimap, size=32, overlap=0)
+    alpha = predict_in_tiles(predict, sample(torch.zeros(1, 3, 64, 64), trimap), size=32, overlap=0)["alpha"]
     assert len(calls) == 1
     assert torch.equal(alpha, torch.where(trimap == 0.5, 0.25, trimap))
 
@@ -84,19 +90,22 @@ def test_tiles_without_unknown_pixels_are_not_predicted():
 def test_views_are_turned_back_before_they_are_averaged():
     image = torch.rand(2, 3, 20, 30, generator=torch.Generator().manual_seed(0))
     trimap = torch.full((2, 1, 20, 30), 0.5)
-    assert torch.allclose(predict_views(red, image, trimap, VIEWS["flip"]), image[:, :1], atol=1e-6)
+    alpha = predict_views(red, sample(image, trimap), VIEWS["flip"])["alpha"]
+    assert torch.allclose(alpha, image[:, :1], atol=1e-6)
 
 
 def test_a_scaled_view_of_a_smooth_image_comes_back_in_place():
     ramp = torch.linspace(0, 1, 64).expand(1, 3, 48, 64)
-    alpha = predict_views(red, ramp, torch.full((1, 1, 48, 64), 0.5), (View(scale=0.75),))
+    inputs = sample(ramp, torch.full((1, 1, 48, 64), 0.5))
+    alpha = predict_views(red, inputs, (View(scale=0.75),))["alpha"]
     assert (alpha - ramp[:, :1])[..., 4:-4].abs().max() < 2e-3  # half a pixel off would be 8e-3
 
 
 def test_a_scaled_trimap_knows_only_what_is_known_throughout():
     trimap = torch.tensor([0.0, 0, 1, 1] * 8).expand(1, 1, 32, 32)
     seen = []
-    predict_views(lambda i, t: seen.append(t) or t, torch.zeros(1, 3, 32, 32), trimap, (View(scale=0.5),))
+    inputs = sample(torch.zeros(1, 3, 32, 32), trimap)
+    predict_views(lambda x: seen.append(x["trimap"]) or {"alpha": x["trimap"]}, inputs, (View(scale=0.5),))
     assert set(seen[0].unique().tolist()) <= {0, 0.5, 1}
     assert (seen[0] == 0.5).any()
 
@@ -142,6 +151,10 @@ def model() -> nn.Module:
     return build(load_config(CONFIG, [*OVERRIDES, "model.colour_prior=null", "model.decoder.img_chans=4"]).model).eval()
 
 
+def job_of(image, trimap, output) -> Job:
+    return Job({"image": image, "trimap": trimap}, {"alpha": output})
+
+
 def picture(height: int, width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     trimap = np.full((height, width), 128, np.uint8)
@@ -180,20 +193,21 @@ def test_a_matte_does_not_depend_on_what_shares_its_batch(tmp_path, model, views
     for index, (image, trimap) in enumerate(pairs):
         Image.fromarray(image).save(tmp_path / f"{index}.png")
         Image.fromarray(trimap).save(tmp_path / f"{index}_trimap.png")
-        jobs.append(Job(tmp_path / f"{index}.png", tmp_path / f"{index}_trimap.png", tmp_path / "out" / f"{index}.png"))
+        files = (f"{index}.png", f"{index}_trimap.png", f"out/{index}.png")
+        jobs.append(job_of(*(tmp_path / file for file in files)))
     assert {outcome.status for outcome in run_jobs(Predictor(model, batch_size=4, views=views), jobs)} == {"written"}
     for job, (image, trimap) in zip(jobs, pairs, strict=True):
-        alone = Predictor(model, views=views)([image], [trimap])[0]
-        assert np.abs(np.array(Image.open(job.output)).astype(int) - alone).max() <= 1
+        alone = Predictor(model, views=views).one(sample(image, trimap))["alpha"]
+        assert np.abs(np.array(Image.open(job.outputs["alpha"])).astype(int) - alone).max() <= 1
 
 
 def test_running_out_of_memory_on_a_cpu_is_one_line(model):
-    class Greedy(nn.Module):
-        def forward(self, batch):
-            return {"phas": torch.empty(2**60)}
+    class Greedy(Pointwise):
+        def decode(self, state):
+            return {"alpha": torch.empty(2**60)}
 
     with pytest.raises(InputError, match="out of memory, predicting as a whole"):
-        Predictor(Greedy(), mode="whole")(*([part] for part in picture(32, 32)))
+        Predictor(Greedy(), mode="whole").one(sample(*picture(32, 32)))
 
 
 @pytest.mark.parametrize(("nbytes", "text"), [(1, "1MiB"), (180 * 2**20, "180MiB"), (3 * 2**30 + 1, "3.1GiB")])
@@ -210,8 +224,8 @@ def test_auto_does_not_encode_a_huge_image_whole_however_much_memory_there_is(mo
 @pytest.mark.parametrize("mode", ["reduced", "tiles"])
 def test_every_mode_leaves_the_known_region_alone_and_is_near_the_whole(model, mode):
     image, trimap = picture(260, 300)
-    whole = Predictor(model, mode="whole")([image], [trimap])[0]
-    other = Predictor(model, mode=mode)([image], [trimap])[0]
+    whole = Predictor(model, mode="whole").one(sample(image, trimap))["alpha"]
+    other = Predictor(model, mode=mode).one(sample(image, trimap))["alpha"]
     assert (other[trimap == 0] == 0).all()
     assert np.abs(whole.astype(int) - other)[trimap == 128].mean() < 32
 
@@ -220,9 +234,10 @@ def test_a_batch_of_one_padded_shape_gives_what_its_images_give_alone(model):
     pairs = [picture(40, 50, 1), picture(33, 64, 2), picture(64, 64, 3)]
     predictor = Predictor(model, batch_size=3)
     assert {predictor.padded_shape(*trimap.shape) for _, trimap in pairs} == {(64, 64)}
-    together = predictor([image for image, _ in pairs], [trimap for _, trimap in pairs])
-    for (image, trimap), alpha in zip(pairs, together, strict=True):
-        alone = Predictor(model)([image], [trimap])[0]
+    together = predictor([sample(*pair) for pair in pairs])
+    for (image, trimap), arrays in zip(pairs, together, strict=True):
+        alpha = arrays["alpha"]
+        alone = Predictor(model).one(sample(image, trimap))["alpha"]
         assert alpha.shape == trimap.shape
         assert np.abs(alpha.astype(int) - alone).max() <= 1  # rounding of a last bit
 
@@ -241,7 +256,7 @@ def test_settings_that_mean_nothing_are_refused(model, settings):
 
 def test_another_model_has_no_reduced_mode():
     with pytest.raises(InputError, match="no encoder"):
-        Predictor(nn.Identity(), mode="reduced")
+        Predictor(Red(), mode="reduced")
 
 
 # ---- the pipeline
@@ -255,39 +270,39 @@ def jobs(tmp_path) -> list[Job]:
         files = [tmp_path / f"{kind}_{number}.png" for kind in ("image", "trimap", "matte")]
         Image.fromarray(image).save(files[0])
         Image.fromarray(trimap).save(files[1])
-        made.append(Job(*files))
+        made.append(job_of(*files))
     return made
 
 
 def test_files_in_batches_give_the_mattes_of_files_alone(model, jobs):
     outcomes = list(run_jobs(Predictor(model), jobs))
     assert [outcome.job for outcome in outcomes] == jobs  # in the order given
-    alone = [np.asarray(Image.open(job.output)).astype(int) for job in jobs]
+    alone = [np.asarray(Image.open(job.outputs["alpha"])).astype(int) for job in jobs]
     outcomes = list(run_jobs(Predictor(model, batch_size=8), jobs))
     assert {outcome.job for outcome in outcomes} == set(jobs)
     assert {outcome.status for outcome in outcomes} == {"written"}
     for job, expected in zip(jobs, alone, strict=True):
-        assert np.abs(np.asarray(Image.open(job.output)) - expected).max() <= 1
+        assert np.abs(np.asarray(Image.open(job.outputs["alpha"])) - expected).max() <= 1
 
 
 def test_a_bad_file_in_a_batch_costs_only_itself(model, jobs):
-    jobs[2].image.write_bytes(jobs[2].image.read_bytes()[:60])
+    jobs[2].inputs["image"].write_bytes(jobs[2].inputs["image"].read_bytes()[:60])
     outcomes = {outcome.job: outcome for outcome in run_jobs(Predictor(model, batch_size=8), jobs)}
     assert [outcomes[job].status for job in jobs] == ["written", "written", "failed", "written", "written"]
-    assert str(jobs[2].image) in outcomes[jobs[2]].remark
+    assert str(jobs[2].inputs["image"]) in outcomes[jobs[2]].remark
 
 
-class Watched(nn.Module):
+class Watched(Pointwise):
     """Notes in which thread it runs, and what is on the disk then."""
 
     def __init__(self, jobs):
         super().__init__()
         self.jobs, self.threads, self.written = jobs, [], []
 
-    def forward(self, batch):
+    def decode(self, state):
         self.threads.append(threading.current_thread())
-        self.written.append(sum(job.output.exists() for job in self.jobs))
-        return {"phas": torch.full_like(batch["trimap"], 0.5)}
+        self.written.append(sum(job.is_done() for job in self.jobs))
+        return {"alpha": torch.full_like(state["trimap"], 0.5)}
 
 
 def test_the_model_stays_in_the_main_thread_and_results_come_as_they_are_done(jobs):
@@ -302,17 +317,17 @@ def test_the_model_stays_in_the_main_thread_and_results_come_as_they_are_done(jo
 
 def test_an_interrupt_leaves_whole_files_only_and_a_rerun_goes_on(jobs, tmp_path):
     class Interrupted(Watched):
-        def forward(self, batch):
+        def decode(self, state):
             if len(self.threads) == 3:
                 raise KeyboardInterrupt
-            return super().forward(batch)
+            return super().decode(state)
 
     with pytest.raises(KeyboardInterrupt):
         list(run_jobs(Predictor(Interrupted(jobs)), jobs))
-    left = [job for job in jobs if job.output.exists()]
+    left = [job for job in jobs if job.is_done()]
     assert 0 < len(left) < len(jobs)
     for job in left:
-        Image.open(job.output).load()
+        Image.open(job.outputs["alpha"]).load()
     assert not list(tmp_path.glob(".*part"))
     again = Watched(jobs)
     outcomes = list(run_jobs(Predictor(again), jobs, skip_existing=True))

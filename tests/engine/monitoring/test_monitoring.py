@@ -15,6 +15,7 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage, EventWriter
 from PIL import Image
+from small_models import small_model
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tiny import CONFIG, ROOT, overrides
 
@@ -168,11 +169,11 @@ def test_speed_and_waiting_are_measured_over_the_steps():
 def test_peak_memory_is_that_of_this_process():
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from resident_memory import peak_gib\n"
+        "from runtime.memory import peak_gib\n"
         "before = peak_gib(); held = bytearray(2**29); after = peak_gib()\n"
         "print(after - before)"
     )
-    folder = ROOT / "data"  # its module alone: importing all takes seconds
+    folder = ROOT
     ballast = bytearray(2**30)  # of this process: a child's own peak must not begin with it
     ballast[::4096] = b"x" * len(ballast[::4096])
     grown = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True).stdout
@@ -209,7 +210,7 @@ def test_errors_are_sorted_by_share():
 def test_error_by_share_covers_all_iterations_since_the_last_time():
     batches = ObservedBatches([{"image": torch.zeros(2, 3, 4, 4)}] * 5)
     seen = [([0.15, 0.55], [0.1, 0.2]), ([0.11, 0.95], [0.3, 0.4]), ([0.15, 0.0], [0.8, 0.0]), ([0.2, 0.2], [1, 1])]
-    model = types.SimpleNamespace(criterion=types.SimpleNamespace(last_per_sample=None))
+    model = small_model()
 
     def step(trainer, batch):
         model.criterion.last_per_sample = tuple(map(torch.tensor, seen[trainer.iter]))
@@ -230,9 +231,9 @@ def test_error_by_share_covers_all_iterations_since_the_last_time():
 def test_the_first_batch_is_shown_and_let_go():
     image = torch.zeros(3, 3, 4, 6)
     image[1, 0] = 1.0
-    trimap = torch.tensor([0.0, 128, 255])[:, None, None, None].expand(3, 1, 4, 6)
+    trimap = torch.tensor([0, 128, 255])[:, None, None, None].expand(3, 1, 4, 6)
     batch = {"image": image, "trimap": trimap, "alpha": torch.full((3, 1, 4, 6), 0.2)}
-    trainer = StepwiseTrainer(ObservedBatches([batch] * 3))
+    trainer = StepwiseTrainer(ObservedBatches([batch] * 3), model=small_model())
     trainer.register_hooks([FirstBatchPanel(2)])
     trainer.train(0, 3)
     ((name, picture, iteration),) = trainer.storage._vis_data
@@ -247,7 +248,7 @@ def test_the_first_batch_is_shown_and_let_go():
 
 def test_large_crops_are_shown_smaller():
     crops = {"image": torch.rand(1, 3, 1024, 768), "trimap": torch.ones(1, 1, 1024, 768)}
-    assert batch_panel({**crops, "alpha": crops["trimap"]}, 4).shape == (3, 512, 3 * 384)
+    assert batch_panel({**crops, "alpha": crops["trimap"]}, ["image", "trimap", "alpha"], 4).shape == (3, 512, 3 * 384)
 
 
 def write(writer: EventWriter, **scalars: dict[int, float]) -> None:
@@ -339,7 +340,7 @@ def test_a_picture_that_cannot_be_drawn_ends_no_run(tmp_path, caplog, monkeypatc
 
 def test_curves_are_drawn_once_a_minute_and_at_the_end(tmp_path, monkeypatch):
     drawn, now = [], [0.0]
-    monkeypatch.setattr(curves, "draw_curves", lambda output_dir: drawn.append(now[0]))
+    monkeypatch.setattr(curves, "draw_curves", lambda output_dir, metrics: drawn.append(now[0]))
     monkeypatch.setattr(curves.time, "perf_counter", lambda: now[0])
 
     def step(trainer, batch):

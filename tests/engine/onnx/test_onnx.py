@@ -21,7 +21,7 @@ from engine.inference import Predictor
 from engine.onnx import export as onnx_export
 from engine.onnx.export import _example, export_onnx
 from engine.onnx.model import FORMAT, PREFIX, OnnxModel
-from engine.training.checkpoints import MattingCheckpointer
+from engine.training.checkpoints import RunCheckpointer
 from modeling.backbone import ViT
 from modeling.traceable.backbone import TraceableViT
 from runtime import command_line as cli
@@ -244,7 +244,7 @@ def test_mattes_of_the_file_are_those_of_pytorch_without_modeling_or_detectron2(
     for name in ("a", "b"):
         image = np.array(Image.open(tmp_path / "images" / f"{name}.png"))
         trimap = np.array(Image.open(tmp_path / "trimaps" / f"{name}.png"))
-        (expected,) = Predictor(exported.model)([image], [trimap])
+        expected = Predictor(exported.model).one({"image": image, "trimap": trimap})["alpha"]
         matte = np.asarray(Image.open(tmp_path / "onnx" / f"{name}.png"))
         assert np.abs(matte.astype(int) - expected).max() <= 1
         assert (trimap == 128).any()
@@ -253,7 +253,7 @@ def test_mattes_of_the_file_are_those_of_pytorch_without_modeling_or_detectron2(
 @pytest.mark.usefixtures("traced_before")
 def test_the_tool_and_the_script_together(tmp_path, exported, pictures, capsys):
     config, overrides = CONFIGS[exported.path.stem]
-    MattingCheckpointer(exported.model, str(tmp_path)).save("model")
+    RunCheckpointer(exported.model, str(tmp_path)).save("model")
     file = str(tmp_path / "m.onnx")
     tool.main(["--config-file", config, "--checkpoint", str(tmp_path / "model.pth"), "--output", file, *overrides])
     assert capsys.readouterr().out.count("alpha differs from PyTorch's by") == 3

@@ -28,8 +28,11 @@ def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
 
 
+pytestmark = pytest.mark.slow
+
+
 def why_not() -> str:
-    """Why two hosts cannot be made here; empty where they can."""
+    """Why two hosts cannot be made here; empty where they can. It tries, so it is asked when a test runs."""
     if not sys.platform.startswith("linux") or shutil.which("ip") is None:
         return "no `ip` (Debian's package iproute2)"
     if os.geteuid() != 0:
@@ -41,12 +44,14 @@ def why_not() -> str:
     return ""
 
 
-REASON = why_not()
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(REASON), reason=REASON)]
+@pytest.fixture(scope="module")
+def network_namespaces() -> None:
+    if reason := why_not():
+        pytest.skip(reason)
 
 
 @pytest.fixture
-def hosts():
+def hosts(network_namespaces):
     """The two namespaces, with 10.77.0.1 and 10.77.0.2 on a veth pair, and no other way out."""
     for host in HOSTS:
         subprocess.run(["ip", "netns", "del", host], capture_output=True)

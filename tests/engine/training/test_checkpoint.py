@@ -12,7 +12,7 @@ import torch
 from small_models import small_model
 from tiny import ROOT
 
-from engine.training.checkpoints import MattingCheckpointer
+from engine.training.checkpoints import RunCheckpointer
 from modeling.weights.checkpoint_file import DamagedCheckpointError, read_checkpoint
 from modeling.weights.loading import load_model, model_metadata
 from runtime.errors import InputError
@@ -31,8 +31,8 @@ def without(checkpoint: dict, *pieces: str) -> dict:
 
 def test_a_round_trip_restores_every_tensor(tmp_path):
     source, target = small_model(seed=1), small_model(seed=2)
-    MattingCheckpointer(source, str(tmp_path)).save("model")
-    MattingCheckpointer(target).load(str(tmp_path / "model.pth"))
+    RunCheckpointer(source, str(tmp_path)).save("model")
+    RunCheckpointer(target).load(str(tmp_path / "model.pth"))
     for (name, ours), theirs in zip(target.state_dict().items(), source.state_dict().values(), strict=True):
         assert torch.equal(ours, theirs), name
 
@@ -110,7 +110,7 @@ def test_files_that_are_no_checkpoints_are_named(tmp_path):
 
 def test_a_bit_that_is_not_as_written_is_noticed_wherever_it_is(tmp_path):
     path = tmp_path / "c.pth"
-    MattingCheckpointer(small_model(), str(tmp_path)).save("c", best={"score": 0.5})
+    RunCheckpointer(small_model(), str(tmp_path)).save("c", best={"score": 0.5})
     whole, expected = path.read_bytes(), read_checkpoint(path)
     rng = np.random.default_rng(0)
     noticed = 0
@@ -145,7 +145,7 @@ def test_the_file_then_its_name_then_the_mark_are_on_disk_before_the_next_step(t
 
     monkeypatch.setattr(os, "fsync", noted_fsync)
     monkeypatch.setattr(os, "replace", noted_replace)
-    MattingCheckpointer(small_model(), str(tmp_path)).save("model_final")
+    RunCheckpointer(small_model(), str(tmp_path)).save("model_final")
     assert done == [
         "model_final", "model_final.pth named", "folder", "last_checkpoint", "last_checkpoint named", "folder"
     ]  # fmt: skip
@@ -155,21 +155,21 @@ FULL_DISK = """
 import resource, signal, sys
 sys.path[:0] = ["tests", "."]
 from engine import cli
-from engine.training.checkpoints import MattingCheckpointer
+from engine.training.checkpoints import RunCheckpointer
 from small_models import small_model
 from tiny import ROOT
 
 def save():
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-    MattingCheckpointer(small_model(), sys.argv[1]).save("model")
+    RunCheckpointer(small_model(), sys.argv[1]).save("model")
 
 cli.run(save)
 """
 
 
 def test_a_full_disk_is_one_line_and_keeps_the_previous_checkpoint(tmp_path):
-    MattingCheckpointer(small_model(seed=1), str(tmp_path)).save("model")
+    RunCheckpointer(small_model(seed=1), str(tmp_path)).save("model")
     before = (tmp_path / "model.pth").read_bytes()
     assert len(before) > 20_000
     result = subprocess.run([sys.executable, "-c", FULL_DISK, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)

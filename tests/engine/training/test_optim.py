@@ -7,6 +7,7 @@ from torch import nn
 from engine.training.optim import param_groups
 from modeling.backbone import ViT
 from modeling.decoder import DetailCapture
+from modeling.meta_arch import ParameterRoles, System
 
 # 0.65 ** (13 - id) as printed by the published code for a 12-block ViT
 PUBLISHED_FACTORS = [
@@ -15,11 +16,14 @@ PUBLISHED_FACTORS = [
 ]  # fmt: skip
 
 
-class Model(nn.Module):
+class Model(System):
     def __init__(self) -> None:
         super().__init__()
         self.backbone = ViT(embed_dim=8, depth=12, num_heads=2, residual_block_indexes=[2], use_abs_pos=True)
         self.decoder = nn.Sequential(nn.Conv2d(8, 4, 3), nn.BatchNorm2d(4))
+
+    def parameter_roles(self) -> ParameterRoles:
+        return ParameterRoles.of(self.backbone, self.decoder)
 
 
 @pytest.fixture
@@ -80,7 +84,7 @@ def test_adamw_accepts_the_groups(model):
 
 
 def test_muon_takes_the_matrices_that_come_without_pretrained_weights():
-    model = nn.Module()
+    model = Model()
     model.backbone = ViT(embed_dim=8, depth=3, num_heads=2, residual_block_indexes=[1], merge_block_indexes=[0])
     model.decoder = DetailCapture(8, convstream_out=[4, 4, 4], fusion_out=[4, 4, 4, 4])
     names = {parameter: name for name, parameter in model.named_parameters()}

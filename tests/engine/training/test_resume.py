@@ -23,12 +23,12 @@ from tiny import CONFIG, ROOT, overrides
 
 from data.synthetic import SyntheticMatting
 from engine.config import build, load_config
-from engine.evaluation import validation
-from engine.training.checkpoints import MattingCheckpointer
+from engine.inference import Predictor
+from engine.training.checkpoints import RunCheckpointer
 from engine.training.interruption import SAME_REQUEST, Interruption, TrainingInterrupted
 from engine.training.resuming import rewind_log
 from engine.training.run import train
-from engine.training.trainer import MattingTrainer
+from engine.training.trainer import SystemTrainer
 from modeling.weights.checkpoint_file import read_checkpoint
 from runtime.errors import InputError
 
@@ -102,7 +102,7 @@ def test_a_resumed_run_ends_with_the_same_weights_optimizer_and_log(whole_run, s
 def run_killed_after_each_save(tmp_path_factory) -> tuple[Path, dict[str, Path]]:
     """A run, and its folder as it was on disk right after each checkpoint was written."""
     output_dir, copies = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("killed")
-    save = MattingCheckpointer.save
+    save = RunCheckpointer.save
 
     def save_and_copy(checkpointer, name, **extra):
         path = save(checkpointer, name, **extra)
@@ -111,7 +111,7 @@ def run_killed_after_each_save(tmp_path_factory) -> tuple[Path, dict[str, Path]]
         return path
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(MattingCheckpointer, "save", save_and_copy)
+        patch.setattr(RunCheckpointer, "save", save_and_copy)
         run(output_dir, 15, *PERIODS)
     return output_dir, {path.name: path for path in copies.iterdir()}
 
@@ -288,7 +288,7 @@ def test_a_second_signal_leaves_at_once_and_an_ignored_one_is_ignored(tmp_path):
 
 STUCK = """
 import signal, sys, time
-from data.files import replacing
+from runtime.files import replacing
 from engine.training.interruption import Interruption
 
 signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -366,16 +366,16 @@ def test_a_signal_during_evaluation_does_not_wait_for_its_end(tmp_path, monkeypa
     whole = tmp_path / "whole"
     run(whole, 6, *settings)
     predictions = []
-    predict_alpha = validation.predict_alpha
+    predict = Predictor.one
 
     def signalled(*arguments):
         predictions.append(1)
         if len(predictions) == 3 * evaluation - 2:  # the first image of that evaluation
             signal.raise_signal(signal.SIGTERM)
-        return predict_alpha(*arguments)
+        return predict(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(validation, "predict_alpha", signalled)
+        patch.setattr(Predictor, "one", signalled)
         with pytest.raises(TrainingInterrupted, match=f"terminated at iteration {2 * evaluation - 1}, saved") as ended:
             run(tmp_path / "run", 6, *settings)
     assert len(predictions) == 3 * evaluation - 2
@@ -420,6 +420,9 @@ def test_a_run_killed_before_its_first_checkpoint_begins_its_log_anew(tmp_path):
         ("optimizer.lr=1e-5", None),
         ("train.seed=7", "train.seed 0 -> 7"),
         ("dataloader.train.dataset.size=96", "dataloader.train.dataset.size 64 -> 96"),
+        ("model.criterion.losses=[unknown_l1_loss]", "model.criterion.losses[1] known_l1_loss -> None"),
+        ("model.criterion.fuse_trimap=True", "model.criterion.fuse_trimap False -> True"),
+        ("model.backbone.drop_path_rate=0.1", "model.backbone.drop_path_rate 0.3 -> 0.1"),
     ],
 )
 def test_continuing_with_other_settings_is_refused_or_told(tmp_path, caplog, setting, told):
@@ -652,13 +655,13 @@ def test_the_best_checkpoint_is_that_of_the_smallest_score_over_all_starts(tmp_p
     """Evaluations after iterations 1, 3, 5, 7 and 9 are given scores; the run is stopped after the third."""
     scores = iter(SCORES)
 
-    def validate(model, dataset, num_panels, interruption):
+    def validate(model, dataset, evaluator, num_panels, interruption):
         return {"mse": 0.0, "grad": 0.0, "conn": 0.0, "sad": next(scores)}, []
 
     monkeypatch.setattr("engine.training.run.validate", validate)
     settings = ["train.eval_period=2", "train.checkpointer.period=2"]
     with monkeypatch.context() as patch:
-        patch.setattr("engine.training.trainer.MattingTrainer.run_step", stop_at(6))
+        patch.setattr("engine.training.trainer.SystemTrainer.run_step", stop_at(6))
         with pytest.raises(TrainingInterrupted):
             run(tmp_path, 10, *settings)
     best = read_checkpoint(tmp_path / "model_best.pth")
@@ -670,7 +673,7 @@ def test_the_best_checkpoint_is_that_of_the_smallest_score_over_all_starts(tmp_p
 
 
 def stop_at(iteration: int):
-    run_step = MattingTrainer.run_step
+    run_step = SystemTrainer.run_step
 
     def run_step_and_stop(trainer):
         run_step(trainer)

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from small_models import small_model
 from tiny import CONFIG, overrides
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -16,7 +17,7 @@ from data.training.mixture import Mixture
 from engine.config import load_config
 from engine.training.averaging import WeightAverage
 from engine.training.run import train
-from engine.training.trainer import MattingTrainer, NonFiniteLossError
+from engine.training.trainer import NonFiniteLossError, SystemTrainer
 from modeling.decoder.detail_capture import conv_norm
 from modeling.weights.checkpoint_file import read_checkpoint
 from runtime.errors import InputError
@@ -181,10 +182,13 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_it_reaches_the_weigh
 
 
 def test_a_trimap_of_other_values_is_counted_as_the_model_sees_it():
-    net = nn.Linear(1, 1)
-    trainer = MattingTrainer(net, None, None, precision=Precision(False, "bf16", torch.device("cpu")))
+    net = small_model()
+    trainer = SystemTrainer(net, None, None, precision=Precision(False, "bf16", torch.device("cpu")))
     trimap = torch.tensor([0, 128 / 255, 0.5, 1]).view(1, 1, 2, 2)
-    assert trainer._mean_unknown_pixels([{"trimap": trimap}, {"trimap": torch.zeros(1, 1, 2, 2)}]).item() == 1.0
+    rest = {"image": torch.zeros(1, 3, 2, 2), "alpha": torch.zeros(1, 1, 2, 2)}
+    batches = [net.prepare({**rest, "trimap": each}) for each in (trimap, torch.zeros(1, 1, 2, 2))]
+    counts = trainer._mean_counts(batches)
+    assert counts["unknown_pixels"].item() == 1.0
 
 
 @pytest.mark.slow

@@ -99,7 +99,7 @@ def test_validation_scores_and_pictures_are_logged(tmp_path):
 
 def test_evaluate_scores_the_runs_last_checkpoint(whole_run):
     output_dir, _ = whole_run
-    scores = evaluate(load_config(CONFIG, overrides(output_dir, 6)))
+    scores, _ = evaluate(load_config(CONFIG, overrides(output_dir, 6)))
     assert 0 < scores["mse"] < 1
 
 
@@ -135,7 +135,7 @@ def test_torchrun_starts_the_same_script(tmp_path):
         (["train.device=tpu"], "expected cpu, cuda, cuda:N, mps or auto"),
         (["train.max_itre=3"], "no key 'train.max_itre'"),
         (["model.backbone.use_rel_pos=True", "train.device=cpu"], "use_rel_pos"),
-        (["model.backbone.ffn=glu", "train.device=cpu"], "ffn must be one of"),
+        (["model.backbone.ffn=glu", "train.device=cpu"], "ViT: ffn: expected one of mlp, swiglu, got 'glu'"),
         (["train.init_checkpoint=nowhere.pth", "train.device=cpu"], "nowhere.pth: expected a checkpoint"),
         (["dataloader"], "expected key=value"),
         (["train.max_iter=abc"], "train.max_iter must be a whole number of at least 1, got 'abc'"),
@@ -204,7 +204,7 @@ def test_a_mistake_in_a_worker_process_is_one_line_too(tmp_path):
     result = main_py("--num-gpus", "2", *overrides(tmp_path, 2, "model.backbone.ffn=glu"))
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
-    assert "ffn must be one of" in result.stderr
+    assert "ffn: expected one of mlp, swiglu, got" in result.stderr
 
 
 def test_training_on_files_scans_them_first_and_names_the_bad_ones(tmp_path):

@@ -41,7 +41,7 @@ def test_only_the_side_that_needs_it_is_padded():
 @pytest.mark.parametrize(
     "recode",
     [
-        lambda t: (t * 255).floor(),  # 0, 127, 255
+        lambda t: (t * 255).floor().to(torch.int32),  # 0, 127, 255
         lambda t: (t * 255).ceil().to(torch.uint8),  # 0, 128, 255
         lambda t: t * 128 / 127.5,  # a file's 128 / 255 = 0.50196; 1 becomes 1.0039
         lambda t: (t + 0.1 * (t == 0.5)).clamp(0, 1),
@@ -54,15 +54,19 @@ def test_every_coding_of_a_trimap_gives_the_same_matte(recode):
     with torch.inference_mode():
         expected = model(batch)["phas"]
         recoded = recode(batch["trimap"])
-        if recoded.is_floating_point() and recoded.max() < 2:
-            recoded = recoded.clamp(max=1)
         torch.testing.assert_close(model(batch | {"trimap": recoded})["phas"], expected, atol=0, rtol=0)
+
+
+def test_floats_up_to_255_are_no_trimap():
+    batch = make_batch(32, 32)
+    with pytest.raises(ValueError, match=r"expected floats in \[0, 1\] or integers in 0..255, got floats up to 255"):
+        small_model().eval()(batch | {"trimap": batch["trimap"] * 255})
 
 
 def test_inputs_come_back_unchanged():
     model = small_model(ColourPrior())
     batch = make_batch(50, 64)
-    batch["trimap"] = (batch["trimap"] * 255).ceil()
+    batch["trimap"] = (batch["trimap"] * 255).ceil().to(torch.uint8)
     before = {name: value.clone() for name, value in batch.items()}
     sum(model.train()(batch).values()).backward()
     for name, value in before.items():
@@ -171,7 +175,7 @@ def test_the_losses_of_a_part_divide_by_the_number_in_the_batch():
     model = small_model().train()
     batch = make_batch(64, 64)
     count = int((batch["trimap"] == 0.5).sum())
-    own, halved = model(batch), model(batch | {"unknown_pixels": count / 2})
+    own, halved = model(batch), model(model.prepare(batch), {"unknown_pixels": torch.tensor(count / 2)})
     for name in ("unknown_l1_loss", "loss_gradient_penalty"):
         torch.testing.assert_close(halved[name], 2 * own[name])
     rest = batch["trimap"].numel() - count

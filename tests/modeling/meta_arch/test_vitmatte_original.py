@@ -12,6 +12,9 @@ from engine.training.optim import param_groups
 from modeling.backbone import ViT, partial_block, relative_positions
 from modeling.backbone.relative_positions import relative_attention, resize_table
 from modeling.backbone.windows import windowed_attention
+from modeling.criterion import MattingCriterion
+from modeling.decoder import DetailCapture
+from modeling.meta_arch import ViTMatte
 from modeling.pretrained import convert
 from modeling.pretrained.architecture import VITMATTE_VARIANTS
 from modeling.weights.loading import load_model
@@ -235,8 +238,9 @@ def test_configs_are_the_published_models(name):
 
 def test_relative_positions_learn_with_their_block_and_decay():
     """ViTDet's settings decay them: they exempt `pos_embed` alone."""
-    model = nn.Module()
-    model.backbone = original_vit()
+    decoder = DetailCapture(32, convstream_out=[8, 8, 8], fusion_out=[8, 8, 8, 8])
+    statistics = {"pixel_mean": [0.5] * 3, "pixel_std": [0.25] * 3}
+    model = ViTMatte(backbone=original_vit(), decoder=decoder, criterion=MattingCriterion(), **statistics)
     groups = param_groups(model, base_lr=1.0, weight_decay=0.1, layer_decay=0.5)
     setting = {p: (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
     for index, block in enumerate(model.backbone.blocks):

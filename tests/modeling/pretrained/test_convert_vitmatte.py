@@ -15,7 +15,7 @@ from transformers import VitMatteConfig, VitMatteForImageMatting, VitMatteImageP
 
 import inference
 from engine.config import build, load_config
-from engine.training.checkpoints import MattingCheckpointer
+from engine.training.checkpoints import RunCheckpointer
 from modeling.pretrained import convert, convert_file
 from modeling.weights.checkpoint_file import read_checkpoint
 from modeling.weights.loading import load_model
@@ -303,7 +303,7 @@ def test_the_published_size_has_the_published_config(tmp_path):
     ],
 )
 def test_a_model_that_transformers_does_not_have_is_refused(tmp_path, config, overrides, message):
-    MattingCheckpointer(build(load_config(config, overrides).model), str(tmp_path)).save("model")
+    RunCheckpointer(build(load_config(config, overrides).model), str(tmp_path)).save("model")
     command = ["--config-file", config, "--checkpoint", str(tmp_path / "model.pth"), "--output", str(tmp_path / "out")]
     with pytest.raises(InputError, match=message):
         export_huggingface.main([*command, *overrides])

@@ -1,8 +1,6 @@
-"""What a model needs at its peak for an image of a size, reckoned from its widths; docs/inference.md compares."""
+"""Peak memory of a prediction, estimated from a model's widths; docs/inference.md compares it with measurements."""
 
 from dataclasses import dataclass
-
-from torch import nn
 
 FLOAT = 4
 TOKEN_WIDTHS = 14  # embeddings a token holds at the peak of a block: stream, norm, queries, keys, values, windows
@@ -10,7 +8,8 @@ PICTURE_FLOATS = 15  # a pixel: image and trimap, the network's input, masks, al
 CANVAS_FLOATS = 12  # a pixel of an image in tiles: the image, its trimap, and the sums that the tiles are blended in
 PRIOR_FLOATS = 4  # a pixel, for each channel of a colour prior: blurs and estimates beside the channel itself
 FIXED = 150 * 2**20  # what does not grow: chunks of attention and tiles, buffers of the libraries
-UNKNOWN_MODEL = 1200  # bytes a pixel for a model without the parts we know
+UNKNOWN_MODEL = 1200  # bytes a pixel for a model that does not say
+TOKEN_PIXELS = 16**2
 
 
 @dataclass(frozen=True)
@@ -23,6 +22,7 @@ class Footprint:
         features: bytes a pixel of what the encoder leaves to the decoder.
         band: bytes a pixel of what the decoder works on at once. Encoder and decoder do not peak together.
         band_pixels: how much the decoder works on at once.
+        token_pixels: pixels that share a token of attention, whose time grows with the square of the tokens.
     """
 
     picture: float
@@ -30,24 +30,12 @@ class Footprint:
     features: float = 0
     band: float = 0
     band_pixels: int = 0
+    token_pixels: int = TOKEN_PIXELS
 
     @classmethod
-    def of(cls, model: nn.Module) -> "Footprint":
-        """Reckon it for a ViTMatte, or assume a generous figure for another model."""
-        backbone, decoder = getattr(model, "backbone", None), getattr(model, "decoder", None)
-        if not (hasattr(backbone, "embed_dim") and hasattr(decoder, "convstream")):
-            return cls(UNKNOWN_MODEL)
-        features = backbone.embed_dim / backbone.patch_size**2
-        details = [conv.conv.out_channels for conv in decoder.convstream.convs]  # at 1/2, 1/4, ...
-        fused = [block.conv.conv.out_channels for block in reversed(decoder.fusion_blks[:-1])]  # the same
-        maps = sum((one + other) / 4**level for level, (one, other) in enumerate(zip(details, fused, strict=True), 1))
-        return cls(
-            picture=FLOAT * (PICTURE_FLOATS + PRIOR_FLOATS * (decoder.img_chans - 4)),
-            encoder=FLOAT * TOKEN_WIDTHS * features,
-            features=FLOAT * features,
-            band=FLOAT * (maps + decoder.img_chans),
-            band_pixels=decoder.band_pixels,
-        )
+    def unknown(cls) -> "Footprint":
+        """A generous figure for a model that does not say."""
+        return cls(UNKNOWN_MODEL)
 
     def whole(self, pixels: int, encoder_scale: int = 1) -> int:
         """Bytes for an image of so many pixels, its encoder at 1 / `encoder_scale`."""

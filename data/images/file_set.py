@@ -1,0 +1,22 @@
+"""The contract of data sets that read files: they can name those that are of no use before hours are spent."""
+
+from abc import ABC, abstractmethod
+
+
+class FileSet(ABC):
+    """A data set whose items are read from files.
+
+    Attributes:
+        on_bad: "error" where a bad file ends the run, "skip" where other files take its place.
+        on_bad_setting: how a config makes it skip bad files, for messages; empty where it cannot.
+    """
+
+    on_bad: str = "error"
+    on_bad_setting: str = ""
+
+    @abstractmethod
+    def problems(self, decode: bool = True) -> list[str]:
+        """One line for each file that cannot be used; with `decode=False` from the headers only."""
+
+    def list_files(self) -> None:  # noqa: B027  (optional)
+        """Look which files there are, in one process before others start."""

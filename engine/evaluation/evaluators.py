@@ -1,0 +1,107 @@
+"""Evaluators: they see the predictions of a set one by one and give its scores, as Detectron2's DatasetEvaluator does.
+
+A config names one as `dataloader.evaluator`. Saving, curves and logs ask it for names, units and directions of metrics.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from detectron2.utils import comm
+
+from metrics import METRICS, PAPER_METRICS, mean_scores, score_image
+from metrics.description import Description
+from metrics.segmentation import SEGMENTATION_METRICS, confusion_matrix, segmentation_scores
+from runtime.errors import InputError, require_choice
+
+Sample = Mapping[str, Any]
+
+
+class Evaluator:
+    """Scores a set of predictions. Each process of a job sees its own; `evaluate` puts them together.
+
+    Attributes:
+        metrics: what `evaluate` returns, by name; the first is what tables and logs show first.
+        reads: the targets and predictions that it compares; "trimap" where it scores the unknown region.
+    """
+
+    metrics: Mapping[str, Description]
+    reads: tuple[str, ...]
+
+    def reset(self) -> None:
+        """Forget what was seen."""
+        raise NotImplementedError
+
+    def process(self, inputs: Sequence[Sample], outputs: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Take in predictions.
+
+        Args:
+            inputs: samples of the set, 8-bit arrays with the truth.
+            outputs: of the predictor for each, by name.
+        """
+        raise NotImplementedError
+
+    def evaluate(self) -> dict[str, float]:
+        """The scores over everything that all processes have seen; the same in each."""
+        raise NotImplementedError
+
+
+class MattingEvaluator(Evaluator):
+    """The metrics of matting papers, averaged over images.
+
+    Args:
+        region: "unknown" scores the unknown region of each sample's trimap, "whole" every pixel.
+
+    Example:
+        >>> dataloader.evaluator = L(MattingEvaluator)(region="whole")
+    """
+
+    def __init__(self, region: str = "unknown") -> None:
+        require_choice("dataloader.evaluator.region", region, ("unknown", "whole"))
+        self.region = region
+        self.reads = ("alpha", "trimap") if region == "unknown" else ("alpha",)
+        self.metrics = {name: METRICS[name].description for name in PAPER_METRICS}
+        self.reset()
+
+    def reset(self) -> None:
+        self._scores: list[dict[str, float]] = []
+
+    def process(self, inputs: Sequence[Sample], outputs: Sequence[Mapping[str, np.ndarray]]) -> None:
+        for sample, output in zip(inputs, outputs, strict=True):
+            trimap = sample["trimap"] if self.region == "unknown" else None
+            self._scores.append(score_image(output["alpha"], sample["alpha"], trimap))
+
+    def evaluate(self) -> dict[str, float]:
+        scores = [score for of_process in comm.all_gather(self._scores) for score in of_process]
+        return mean_scores(scores)
+
+
+class SegmentationEvaluator(Evaluator):
+    """Mean intersection over union and pixel accuracy from one confusion matrix over the set.
+
+    Args:
+        num_classes: of masks of class indexes; pixels of class 255 are not scored.
+    """
+
+    def __init__(self, num_classes: int = 2) -> None:
+        if num_classes < 2:
+            raise InputError(f"dataloader.evaluator.num_classes: expected 2 or more, got {num_classes}")
+        self.num_classes = num_classes
+        self.reads = ("mask",)
+        self.metrics = SEGMENTATION_METRICS
+        self.reset()
+
+    def reset(self) -> None:
+        self._matrix = np.zeros((self.num_classes, self.num_classes), np.int64)
+
+    def process(self, inputs: Sequence[Sample], outputs: Sequence[Mapping[str, np.ndarray]]) -> None:
+        for sample, output in zip(inputs, outputs, strict=True):
+            self._matrix += confusion_matrix(output["mask"], sample["mask"], self.num_classes)
+
+    def evaluate(self) -> dict[str, float]:
+        return segmentation_scores(sum(comm.all_gather(self._matrix)))
+
+
+def format_scores(scores: Mapping[str, float], metrics: Mapping[str, Description]) -> str:
+    """One line of all metrics, in the units that papers print (MSE in thousandths)."""
+    return "  ".join(f"{metrics[name].title} {scores[name] * metrics[name].scale:.3f}" for name in metrics)

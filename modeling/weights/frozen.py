@@ -1,0 +1,47 @@
+"""Frozen weights of a checkpoint: named by file and hash instead of stored again in every checkpoint of a run."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from modeling.weights.checkpoint_file import read_checkpoint
+from runtime.errors import InputError
+from runtime.files import hash_file
+
+ENTRY = "frozen"  # key in a checkpoint
+
+
+def frozen_entry(path: str | os.PathLike, keys: Iterable[str]) -> dict[str, Any]:
+    """What a checkpoint says of the tensors `keys`, which it leaves to the file they were loaded from."""
+    return {"file": os.fspath(path), "sha256": hash_file(path), "keys": list(keys)}
+
+
+def with_frozen_weights(checkpoint: dict[str, Any], path: str | os.PathLike) -> dict[str, Any]:
+    """The checkpoint with the tensors that it names by file and hash; unchanged where it names none.
+
+    The file is looked for under its recorded path, then beside the checkpoint.
+
+    Raises:
+        InputError: it is in neither place, or is not the file that the run used.
+    """
+    entry = checkpoint.get(ENTRY)
+    if entry is None:
+        return checkpoint
+    if not (isinstance(entry, dict) and isinstance(entry.get("file"), str) and isinstance(entry.get("keys"), list)):
+        raise InputError(f"{path}: its entry {ENTRY!r} is not one that training writes")
+    recorded = Path(entry["file"])
+    candidates = [recorded, Path(path).parent / recorded.name]
+    found = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if found is None:
+        raise InputError(
+            f"{path}: its frozen weights are those of {recorded}, which is not there; put that file beside the "
+            "checkpoint"
+        )
+    if hash_file(found) != entry.get("sha256"):
+        raise InputError(f"{path}: its frozen weights are those of another file than {found}; use the file of the run")
+    source = read_checkpoint(found)["model"]
+    missing = [key for key in entry["keys"] if key not in source]
+    if missing:
+        raise InputError(f"{path}: {found} lacks its frozen tensor {missing[0]}")
+    return {**checkpoint, "model": {**{key: source[key] for key in entry["keys"]}, **checkpoint["model"]}}

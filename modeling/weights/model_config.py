@@ -1,0 +1,128 @@
+"""The model's config inside a checkpoint: plain values, from which only networks of this project can be built.
+
+A checkpoint may come from a stranger. Its config names classes by their import path; a name is followed only to a
+subclass of `torch.nn.Module` in `modeling` or `torch.nn`, so no other code can be called. Before the network is
+built for real, it is built without memory and compared with the tensors of the file.
+"""
+
+import functools
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from modeling.meta_arch import System
+from runtime.errors import InputError
+
+ENTRY = "config"  # key in a checkpoint
+TARGET, PARTIAL = "_target_", "_partial_"
+PACKAGES = ("modeling.", "torch.nn.")
+LARGEST_NUMBER = 2**16
+LONGEST_LIST = 2**10
+LONGEST_TEXT = 2**8
+DEEPEST = 8
+
+
+def plain_config(node: Any) -> Any:
+    """The config of a model as dicts, lists, numbers and texts.
+
+    Args:
+        node: nested dicts and lists whose `_target_` entries are classes or their names; an object may be a
+            `functools.partial` of a class with keywords.
+
+    Raises:
+        ValueError: it holds an object that has no plain form.
+    """
+    if isinstance(node, Mapping):
+        return {key: _path_of(value) if key == TARGET else plain_config(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [plain_config(item) for item in node]
+    if isinstance(node, functools.partial) and not node.args:
+        return {PARTIAL: _path_of(node.func), **plain_config(node.keywords)}
+    if node is None or isinstance(node, bool | int | float | str):
+        return node
+    raise ValueError(f"a {type(node).__name__} has no plain form")
+
+
+def build_model(checkpoint: Mapping[str, Any], path: Any) -> System:
+    """The network that a checkpoint describes, without its weights.
+
+    Args:
+        checkpoint: from `read_checkpoint`.
+        path: named in messages.
+
+    Raises:
+        InputError: it describes none, describes something else than a network of this project, or one of other tensors
+            than it holds.
+    """
+    if ENTRY not in checkpoint:
+        raise InputError(f"{path}: says nothing about its model; give --config-file too")
+    try:
+        with torch.device("meta"):
+            outline = _built(checkpoint[ENTRY], DEEPEST)
+        _check_outline(outline, checkpoint["model"])
+        return _built(checkpoint[ENTRY], DEEPEST)
+    except MemoryError:
+        raise
+    except Exception as error:  # a hostile config may make constructors fail in any way
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: its config describes no usable model: {reason or type(error).__name__}") from error
+
+
+def _check_outline(outline: Any, tensors: Mapping[str, Tensor]) -> None:
+    if not isinstance(outline, System):
+        raise ValueError(f"expected a system of this project, got a {type(outline).__name__}")
+    expected = {key: tuple(value.shape) for key, value in outline.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in tensors.items()}
+    wrong = [key for key, shape in found.items() if expected.get(key) != shape]
+    if wrong:
+        raise ValueError(f"the file holds {wrong[0]} {found[wrong[0]]}, the model has {expected.get(wrong[0])}")
+
+
+def _built(node: Any, depth: int) -> Any:
+    if depth == 0:
+        raise ValueError("nested too deeply")
+    if isinstance(node, Mapping):
+        keywords = {key: _built(value, depth - 1) for key, value in node.items() if key not in (TARGET, PARTIAL)}
+        if not all(isinstance(key, str) for key in keywords):
+            raise ValueError("expected names of settings to be text")
+        if TARGET in node:
+            return _network_class(node[TARGET])(**keywords)
+        if PARTIAL in node:
+            return functools.partial(_network_class(node[PARTIAL]), **keywords)
+        return keywords
+    if isinstance(node, list):
+        if len(node) > LONGEST_LIST:
+            raise ValueError(f"a list of {len(node)} items is over the limit of {LONGEST_LIST}")
+        return [_built(item, depth - 1) for item in node]
+    if isinstance(node, str) and len(node) <= LONGEST_TEXT:
+        return node
+    if node is None or isinstance(node, bool) or (isinstance(node, int | float) and abs(node) <= LARGEST_NUMBER):
+        return node
+    raise ValueError(f"a setting of {str(node)[:40]!r} is not allowed")
+
+
+def _network_class(name: Any) -> type[nn.Module]:
+    """Follow an import path to a network class, and to nothing else."""
+    if not isinstance(name, str) or not name.startswith(PACKAGES) or not name.replace(".", "_").isidentifier():
+        raise ValueError(f"{str(name)[:80]!r} is no network of this project")
+    module_name, _, class_name = name.rpartition(".")
+    if any(part.startswith("_") for part in name.split(".")):
+        raise ValueError(f"{name[:80]!r} is no network of this project")
+    try:
+        found = vars(importlib.import_module(module_name)).get(class_name)
+    except ImportError:
+        found = None
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(f"{name[:80]!r} is no network of this project")
+    return found
+
+
+def _path_of(target: Any) -> str:
+    if isinstance(target, str):
+        return target
+    if isinstance(target, type):
+        return f"{target.__module__}.{target.__qualname__}"
+    raise ValueError(f"{target!r} is no class")

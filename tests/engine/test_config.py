@@ -1,0 +1,84 @@
+"""Building what a config describes: a wrong setting is one line, a fault of the code keeps its traceback."""
+
+import traceback
+
+import pytest
+import torch
+from detectron2.config import LazyCall as L
+
+from engine.config import build
+from runtime.errors import InputError
+
+
+def half(width: int) -> int:
+    if width % 2:
+        raise ValueError(f"half of {width}")
+    return width // 2
+
+
+class Base:
+    def __init__(self, width: int) -> None:
+        if width < 1:
+            raise ValueError(f"Base: width must be at least 1, got {width}")
+        self.width = width
+
+
+class Network(Base):
+    """Refuses a negative depth itself, other widths by its base class, and calls code that may fail."""
+
+    def __init__(self, width: int = 4, depth: int = 1, parts: object = (1, 2), inner: object = None) -> None:
+        super().__init__(width)
+        if depth < 0:
+            raise ValueError(f"Network: depth must be at least 0, got {depth}")
+        if depth > 8:
+            raise TypeError(f"Network: depth {depth} is not known")
+        self.first, self.second = parts
+        self.half = half(width)
+        self.inner = inner
+
+    @classmethod
+    def with_a_bug(cls, width: int) -> "Network":
+        return cls(width, height=3)
+
+
+def network_of(width: int) -> Network:
+    if width > 100:
+        raise ValueError(f"network_of: {width} is too wide")
+    return Network(width)
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (L(Network)(widht=3), r"config: .*unexpected keyword argument 'widht'"),
+        (L(Base)(), "config: .*missing 1 required positional argument: 'width'"),
+        (L(Network)(depth=-1), "^config: Network: depth must be at least 0, got -1$"),
+        (L(Network)(depth=9), "^config: Network: depth 9 is not known$"),
+        (L(Network)(width=0), "^config: Base: width must be at least 1, got 0$"),
+        (L(Network)(inner=L(Network)(depth=-2)), "^config: Network: depth must be at least 0, got -2$"),
+        (L(network_of)(width=200), "^config: network_of: 200 is too wide$"),
+        (L(torch.optim.AdamW)(params=[torch.nn.Parameter(torch.zeros(1))], lr=-1.0), "config: Invalid learning rate"),
+        (L(torch.Size)(size=3), r"^config: .*keyword argument"),
+    ],
+)
+def test_a_wrong_setting_is_one_line(node, message):
+    with pytest.raises(InputError, match=message):
+        build(node)
+
+
+@pytest.mark.parametrize(
+    ("node", "kind", "line"),
+    [
+        (L(Network)(width=3), ValueError, 'raise ValueError(f"half of {width}")'),  # a refusal of what it calls
+        (L(Network)(parts=(1, 2, 3)), ValueError, "self.first, self.second = parts"),  # no `raise` statement
+        (L(Network)(parts=7), TypeError, "self.first, self.second = parts"),
+        (L(Network.with_a_bug)(width=4), TypeError, "return cls(width, height=3)"),  # a call from within
+        (L(network_of)(width=0), ValueError, "return Network(width)"),  # a function answers for its own refusals only
+        (L(Network)(inner=L(Network)(parts=())), ValueError, "self.first, self.second = parts"),
+    ],
+)
+def test_a_fault_below_the_call_keeps_its_traceback(node, kind, line):
+    with pytest.raises(kind) as caught:
+        build(node)
+    assert not isinstance(caught.value, InputError)
+    assert line in "".join(traceback.format_exception(caught.value))
