@@ -1,6 +1,17 @@
 """A procedural matting data set: scenes whose alpha, foreground and background are known exactly."""
 
-from data.synthetic.dataset import SyntheticMatting
-from data.synthetic.layouts import write_composition1k_layout, write_dim_layout
+import importlib
 
-__all__ = ["SyntheticMatting", "write_composition1k_layout", "write_dim_layout"]
+_HOMES = {
+    "SyntheticMatting": "data.synthetic.dataset",
+    "write_composition1k_layout": "data.synthetic.layouts",
+    "write_dim_layout": "data.synthetic.layouts",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name on first use, so that families and textures can be drawn without torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -53,16 +53,28 @@ def draw_scene(
         background_photographs: the share of backgrounds cut from photographs.
     """
     height, width = window
+    layer, surface = draw_object(rng, family, window, scene, photographs)
+    alpha, foreground = layers.separated(layer, surface)
+    background = _background(rng, height, width, photographs, background_photographs)
+    background = _related(rng, background, layer)
+    return Scene(alpha, *_with_grain(rng, foreground, background))
+
+
+def draw_object(
+    rng: np.random.Generator,
+    family: str,
+    window: tuple[int, int],
+    scene: tuple[float, float],
+    photographs: Sequence[np.ndarray] = (),
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the object alone, as `draw_scene` does: its layer (H, W, 4) and (H, W, 3) uint8 colours for empty pixels."""
+    height, width = window
     unit = min(scene)
     outlines = _placed_outlines(rng, window, scene)
     surface = _surface(rng, family, height, width, photographs)
     surface = _lit_surface(rng, surface, outlines, unit)
     layer = FAMILIES[family][0](rng, Frame(height, width, unit, outlines, surface))
-    layer = _through_lens(rng, layer, unit)
-    alpha, foreground = layers.separated(layer, surface)
-    background = _background(rng, height, width, photographs, background_photographs)
-    background = _related(rng, background, layer)
-    return Scene(alpha, *_with_grain(rng, foreground, background))
+    return _through_lens(rng, layer, unit), surface
 
 
 def _placed_outlines(rng: np.random.Generator, window: tuple[int, int], scene: tuple[float, float]) -> list[np.ndarray]:

@@ -1,0 +1,1 @@
+"""A renderer of foregrounds: strands and meshes with exact alpha, for training."""

@@ -1,0 +1,81 @@
+"""Lay pictures of a library out on a contact sheet: over backgrounds, and their alphas beneath.
+
+python tools/foreground_sheet.py --library foregrounds --families branch fern --output foliage.jpg
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from data.images.files import images_by_stem, read_gray, read_rgb
+from data.synthetic.photographs import shipped_photographs
+from runtime.command_line import run
+from runtime.errors import InputError
+from runtime.files import replacing
+
+FLAT = [(142, 150, 158), (88, 96, 84), (205, 200, 190)]
+
+
+def main() -> None:
+    """Parse the command line and write the sheet."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--library", type=Path, required=True, help="folder that holds fg and alpha")
+    parser.add_argument("--families", nargs="+", required=True, metavar="NAME", help="one band of the sheet each")
+    parser.add_argument("--output", type=Path, required=True, help=".jpg or .png")
+    parser.add_argument("--columns", type=int, default=6, help="pictures of a family (default: 6)")
+    parser.add_argument("--cell", type=int, default=176, help="pixels a picture (default: 176)")
+    args = parser.parse_args()
+    rows = [row for family in args.families for row in band(args.library, family, args.columns, args.cell)]
+    write(args.output, np.vstack(rows))
+
+
+def band(library: Path, family: str, columns: int, cell: int) -> tuple[np.ndarray, np.ndarray]:
+    """A row of composites and a row of alphas, (cell, columns * cell, 3) uint8 each.
+
+    Raises:
+        InputError: the library has fewer pictures of the family.
+    """
+    paths = [path for name, path in images_by_stem(library / "fg").items() if name.split("_s")[0] == family][:columns]
+    if len(paths) < columns:
+        raise InputError(f"{library}: expected {columns} pictures of {family}, found {len(paths)}; render more")
+    composites, alphas = [], []
+    for index, path in enumerate(paths):
+        size = (cell, cell)
+        alpha = cv2.resize(read_gray(library / "alpha" / path.name), size, interpolation=cv2.INTER_AREA)
+        weight = cv2.merge([alpha] * 3) / np.float32(255)
+        foreground = cv2.resize(read_rgb(path), size, interpolation=cv2.INTER_AREA)
+        composites.append(np.rint(weight * foreground + (1 - weight) * background(index, cell)).astype(np.uint8))
+        alphas.append(cv2.merge([alpha] * 3))
+    return np.hstack(composites), np.hstack(alphas)
+
+
+def background(index: int, cell: int) -> np.ndarray:
+    """A flat colour or a blurred photograph of scikit-image, by turns."""
+    if index % 2 == 0:
+        return np.full((cell, cell, 3), FLAT[index // 2 % len(FLAT)], np.uint8)
+    photographs = shipped_photographs()[:4]
+    photograph = photographs[index // 2 % len(photographs)]
+    side = min(photograph.shape[:2])
+    small = cv2.resize(photograph[:side, :side], (cell, cell), interpolation=cv2.INTER_AREA)
+    return cv2.GaussianBlur(small, (0, 0), cell / 100)
+
+
+def write(path: Path, sheet: np.ndarray) -> None:
+    """Write the sheet, whole or not at all."""
+    if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        raise InputError(f"--output: expected a name ending in .jpg or .png, got {path}")
+    with replacing(path) as temporary:
+        kind = "PNG" if path.suffix.lower() == ".png" else "JPEG"
+        Image.fromarray(sheet).save(temporary, format=kind, quality=84, optimize=True)
+
+
+if __name__ == "__main__":
+    run(main)
