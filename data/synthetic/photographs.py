@@ -37,11 +37,16 @@ def shipped_photographs() -> tuple[np.ndarray, ...]:
     Raises:
         InputError: scikit-image is not installed, or lacks one of the files.
     """
-    folder = _data_folder()
+    folder = shipped_folder()
     return tuple(_reduced(read_rgb(folder / name)) for name in COLOUR_FILES + GRAY_FILES)
 
 
-def _data_folder() -> Path:
+def shipped_folder() -> Path:
+    """Folder of scikit-image's data files.
+
+    Raises:
+        InputError: scikit-image is not installed.
+    """
     package = importlib.util.find_spec("skimage")
     if package is None or package.origin is None:
         raise InputError(

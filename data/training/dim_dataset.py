@@ -1,5 +1,6 @@
 """Training samples composed from foregrounds, alphas and backgrounds on disk (Deep Image Matting and its like)."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -14,11 +15,13 @@ from data.images.scan import training_set_problems
 from data.images.trimap import FOREGROUND, UNKNOWN
 from data.training.decoded_cache import DecodedCache
 from data.training.dim_recipe import DIM_AFFINE, Crop, DimDraw, DimRecipe, Layer, canvas_size, draw_sample, make_crop
+from data.training.realism import Look, Realism, draw_look
 from data.training.repeatable import RepeatableDataset
 from data.transforms import AffineRange
 from runtime.errors import InputError
 
 TRIMAP_LEVELS = np.float32([0] * UNKNOWN + [0.5] * (FOREGROUND - UNKNOWN) + [1])  # of 0, 128, 255
+LOOK_STREAM = 1  # of a sample's random numbers; the recipe's have none
 ROOT_VARIABLE = "DINOMATTE_DIM_ROOT"  # environment variable that gives the root where the config does not
 
 
@@ -42,6 +45,10 @@ class CompositionDataset(RepeatableDataset):
         cache: how much of decoded foregrounds and alphas is kept in shared memory, see
             `data.training.decoded_cache.DecodedCache`; samples do not depend on it.
         reduced_decode: decode large JPEG backgrounds at 1/2, 1/4 or 1/8 where that is no smaller than the canvas.
+        cache_backgrounds: keep decoded backgrounds in `cache` too, for a set with few of them; they are then decoded
+            at full size.
+        realism: photographic backgrounds, trimaps and camera effects, see `data.training.realism`; None for none, and
+            then samples are what they were before there was this setting.
         crop_size, trimap_erosion, trimap_size, double_foreground_prob, double_foreground, resize640_prob, affine,
             interpolation, colour_jitter: see `data.training.dim_recipe.DimRecipe`.
 
@@ -72,6 +79,8 @@ class CompositionDataset(RepeatableDataset):
         return_layers: bool = False,
         cache: str | int | None = "auto",
         reduced_decode: bool = False,
+        cache_backgrounds: bool = False,
+        realism: Realism | None = None,
     ):
         recipe = DimRecipe(
             crop_size=crop_size,
@@ -91,6 +100,7 @@ class CompositionDataset(RepeatableDataset):
         self.pairing = pairing
         self.alpha_levels = snapped_levels(alpha_snap)
         self.return_layers, self.reduced_decode = return_layers, reduced_decode
+        self.cache_backgrounds, self.realism = cache_backgrounds, realism
         self.cache = DecodedCache(cache)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str | int]:
@@ -116,7 +126,9 @@ class CompositionDataset(RepeatableDataset):
 
     def _sample(self, files: "_Files", epoch: int, index: int, attempt: int) -> dict[str, Tensor | str]:
         rng = self.generator(epoch, index, attempt)
-        drawn = draw_sample(self.recipe, rng)
+        drawn, look = draw_sample(self.recipe, rng), self._look(epoch, index, attempt)
+        if look is not None:
+            drawn = dataclasses.replace(drawn, zoom=look.zoom, foreground_erosion=1, background_erosion=1)
         # drawn whether needed or not, so that a setting changes only what it names
         random_fg, random_second = rng.integers(len(files.pairs), size=2)
         random_bg = rng.integers(len(files.backgrounds))
@@ -126,13 +138,22 @@ class CompositionDataset(RepeatableDataset):
         layer = self._read_layer(*files.pairs[fg_index])
         second = self._read_layer(*files.pairs[random_second]) if drawn.double_foreground else None
         background = self._read_background(files.backgrounds[bg_index], layer, drawn)
-        crop = make_crop(layer, second, background, drawn, self.recipe, self.return_layers)
+        crop = make_crop(layer, second, background, drawn, self.recipe, self.return_layers, look)
         return {**_to_tensors(crop), "name": files.pairs[fg_index][0].stem}
+
+    def _look(self, epoch: int, index: int, attempt: int) -> Look | None:
+        """The sample's look, from a random stream of its own."""
+        if self.realism is None:
+            return None
+        key = [self.seed, epoch, index, attempt, LOOK_STREAM]
+        return draw_look(self.realism, np.random.default_rng(np.random.SeedSequence(key)))
 
     def _read_layer(self, fg_path: Path, alpha_path: Path) -> Layer:
         return read_layer(fg_path, alpha_path, self.alpha_levels, self.cache)
 
     def _read_background(self, path: Path, layer: Layer, drawn: DimDraw) -> np.ndarray:
+        if self.cache_backgrounds:
+            return self.cache.read(path, read_rgb)
         if not self.reduced_decode:
             return read_rgb(path)
         return read_rgb_reduced(path, canvas_size(layer.size, drawn, self.recipe))

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from data.images.trimap import trimap_from_alpha
+from data.training.realism import Look
 from data.transforms import (
     CANDIDATE_STEP,
     Affine,
@@ -106,6 +107,7 @@ class DimDraw:
     interpolation_fg2: int
     interpolation_alpha2: int
     interpolation_bg: int
+    zoom: float | None = None  # of the foreground, in place of `squeeze`; None for none
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ def make_crop(
     drawn: DimDraw,
     recipe: DimRecipe,
     return_layers: bool = True,
+    look: Look | None = None,
 ) -> Crop:
     """Make the crop that `drawn` describes.
 
@@ -169,6 +172,8 @@ def make_crop(
         background: (H, W, 3) uint8 RGB of any size; it is stretched to the foreground's canvas.
         return_layers: whether the crop has `fg` and `bg`; without them, costly kernels are computed only at the pixels
             that show. The rest of the crop is the same to the bit.
+        look: background, trimap and camera in place of the recipe's plain ones; None for the public recipe. The image
+            is then no longer the exact composite of `fg` and `bg`.
     """
     if second is not None and not leaves_background(layer.alpha, second.alpha):
         second = None
@@ -181,11 +186,19 @@ def make_crop(
     fg = colours.read(place.to_layer, layer_alphas, recipe.double_foreground)
     if recipe.colour_jitter:
         fg = jitter_colour(fg, alpha, drawn.jitter)
-    bg = read_stretched(background, place.canvas, place.corner, crop_size, drawn.interpolation_bg)
+    if look is None:
+        bg = read_stretched(background, place.canvas, place.corner, crop_size, drawn.interpolation_bg)
+        trimap = place.trimap
+    else:
+        bg = look.background(background, crop_size, fg, alpha)
+        fg = look.foreground(fg, bg, alpha)
+        trimap = look.draw_trimap(alpha)
     fg, bg = _planes(fg), _planes(bg)
     image = composite_planes(fg, bg, alpha, out=None if return_layers else fg)
     image, fg, bg = (planes.transpose(1, 2, 0) for planes in (image, fg, bg))
-    return Crop(image, fg if return_layers else None, bg if return_layers else None, alpha, place.trimap)
+    if look is not None:
+        image = _planes(look.photograph(image)).transpose(1, 2, 0)
+    return Crop(image, fg if return_layers else None, bg if return_layers else None, alpha, trimap)
 
 
 @dataclass(frozen=True)
@@ -272,6 +285,8 @@ def canvas_size(layer_size: Size, drawn: DimDraw, recipe: DimRecipe) -> Size:
 
 
 def _squeezed_size(layer_size: Size, drawn: DimDraw) -> Size:
+    if drawn.zoom is not None:
+        return tuple(max(1, round(side * drawn.zoom)) for side in layer_size)
     return SQUARE if drawn.squeeze else layer_size
 
 

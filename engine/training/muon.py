@@ -68,23 +68,27 @@ class MuonAdamW(torch.optim.Optimizer):
         for group in self.param_groups:
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
             if group["muon"]:
-                for parameter in parameters:
-                    self._muon(parameter, group)
+                for alike in _by_matrix_shape(parameters):
+                    self._muon(alike, group)
             elif parameters:
                 self._adamw(parameters, group)
         return loss
 
-    def _muon(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["momentum_buffer"] = torch.zeros_like(parameter)
-        buffer = state["momentum_buffer"]
-        buffer.lerp_(parameter.grad, 1 - group["momentum"])
-        update = parameter.grad.lerp(buffer, group["momentum"]).flatten(1)  # (out, in * k * k)
-        update = orthogonalise(update)
-        scale = ADAMW_RMS * max(update.shape) ** 0.5  # an orthogonal matrix has an RMS of 1 / sqrt(its longer side)
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
+    def _muon(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        """Update parameters whose matrices have one shape: together, as most of the time goes into starting kernels."""
+        updates = []
+        for parameter in parameters:
+            state = self.state[parameter]
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            buffer = state["momentum_buffer"]
+            buffer.lerp_(parameter.grad, 1 - group["momentum"])
+            updates.append(parameter.grad.lerp(buffer, group["momentum"]).flatten(1))  # (out, in * k * k)
+        updates = orthogonalise(torch.stack(updates)).unbind() if len(updates) > 1 else [orthogonalise(updates[0])]
+        scale = ADAMW_RMS * max(updates[0].shape) ** 0.5  # an orthogonal matrix has an RMS of 1 / sqrt(its longer side)
+        for parameter, update in zip(parameters, updates, strict=True):
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
 
     def _adamw(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
         for parameter in parameters:
@@ -117,16 +121,26 @@ def orthogonalise(matrix: Tensor) -> Tensor:
     Newton-Schulz iteration in bfloat16, which is what its coefficients were chosen for: singular values end between
     0.7 and 1.2, but for those below about 1e-3 of the Frobenius norm, which end smaller.
 
+    Args:
+        matrix: (rows, columns), or a stack of matrices (N, rows, columns), each brought there by itself.
+
     Returns:
-        (rows, columns) of the argument's dtype.
+        The argument's shape and dtype.
     """
     a, b, c = NEWTON_SCHULZ
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    x = wide.bfloat16()
-    x = x / x.norm().clamp(min=NEWTON_SCHULZ_EPS)
+    add_product = torch.addmm if matrix.ndim == 2 else torch.baddbmm
+    is_wide = matrix.shape[-2] <= matrix.shape[-1]
+    x = (matrix if is_wide else matrix.mT).bfloat16()
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=NEWTON_SCHULZ_EPS)
     for _ in range(NEWTON_SCHULZ_STEPS):
-        gram = x @ x.T
-        polynomial = torch.addmm(gram, gram, gram, beta=b, alpha=c)
-        x = torch.addmm(x, polynomial, x, beta=a)
-    x = x if matrix.shape[0] <= matrix.shape[1] else x.T
-    return x.to(matrix.dtype)
+        gram = x @ x.mT
+        polynomial = add_product(gram, gram, gram, beta=b, alpha=c)
+        x = add_product(x, polynomial, x, beta=a)
+    return (x if is_wide else x.mT).to(matrix.dtype)
+
+
+def _by_matrix_shape(parameters: Iterable[nn.Parameter]) -> Iterable[list[nn.Parameter]]:
+    groups: dict[tuple[int, int], list[nn.Parameter]] = {}
+    for parameter in parameters:
+        groups.setdefault((len(parameter), parameter[0].numel()), []).append(parameter)
+    return groups.values()

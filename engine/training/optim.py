@@ -12,6 +12,7 @@ def param_groups(
     layer_decay: float = 1.0,
     head_lr_mult: float = 1.0,
     muon_for_new: bool = False,
+    all_new: bool = False,
 ) -> list[dict]:
     """Group parameters for the optimizer: layer-wise learning-rate decay, a head multiplier, selective decay.
 
@@ -27,6 +28,7 @@ def param_groups(
         muon_for_new: mark for `engine.training.muon.MuonAdamW` the matrices and kernels that do not come from
             pretrained weights: the decoder's and what is new in a backbone. Not those of a single row, such as the
             decoder's last convolution, which Muon would reduce to the direction of their gradient.
+        all_new: no weights are pretrained, so the backbone's matrices count as new too; tokens do not.
 
     Returns:
         One dict for each distinct (lr, weight_decay), as torch optimizers take them, in order of first use; with
@@ -34,18 +36,21 @@ def param_groups(
     """
     lr_factors: dict[nn.Parameter, float] = {}
     undecayed: set[nn.Parameter] = set()
-    new: set[nn.Parameter] = set()
+    new: set[nn.Parameter] = set(model.parameters()) if all_new else set()
+    tokens: set[nn.Parameter] = set()
     for module in model.modules():
         if isinstance(module, System):
             roles = module.parameter_roles()
             top = max(roles.layers.values(), default=0) + 1
             lr_factors.update({parameter: layer_decay ** (top - layer) for parameter, layer in roles.layers.items()})
             lr_factors.update(dict.fromkeys(roles.head, head_lr_mult))
-            undecayed.update(roles.tokens)
+            tokens.update(roles.tokens)
             new.update(roles.new)
         if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.modules.batchnorm._BatchNorm):
             undecayed.update(module.parameters(recurse=False))
         undecayed.update(parameter for name, parameter in module.named_parameters(recurse=False) if name == "bias")
+    undecayed |= tokens
+    new -= tokens
     groups: dict[tuple[float, float, bool], dict] = {}
     for parameter in model.parameters():
         if not parameter.requires_grad:

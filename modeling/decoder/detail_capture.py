@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from modeling.activation_checkpointing import checkpointed
 from modeling.decoder.base import Decoder
+from modeling.decoder.gate import closed_to_candidates, gated_alpha
 from modeling.decoder.sparse import decode as sparse
 from modeling.decoder.sparse.bands import decode_in_bands
 from modeling.decoder.sparse.costs import costs_on
@@ -73,15 +74,21 @@ class FusionBlock(nn.Module):
 
 
 class MattingHead(nn.Module):
-    """Two convolutions to one channel of alpha logits."""
+    """Two convolutions to alpha logits, and where there are other estimates of alpha, to the logits of a gate.
 
-    def __init__(self, in_chans: int, mid_chans: int = 16) -> None:
+    Args:
+        in_chans, mid_chans: widths before and between the convolutions.
+        num_candidates: further estimates that the gate chooses among, see `gated_alpha`.
+    """
+
+    def __init__(self, in_chans: int, mid_chans: int = 16, num_candidates: int = 0) -> None:
         super().__init__()
+        out_chans = 1 + (1 + num_candidates if num_candidates else 0)
         self.matting_convs = nn.Sequential(
             nn.Conv2d(in_chans, mid_chans, 3, padding=1),
             nn.BatchNorm2d(mid_chans),
             nn.ReLU(inplace=True),
-            nn.Conv2d(mid_chans, 1, 1),
+            nn.Conv2d(mid_chans, out_chans, 1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,6 +107,10 @@ class DetailCapture(Decoder):
         use_act_checkpoint: in training, compute the fusions and the head anew in the backward pass instead of keeping
             their maps; the same gradients from less memory. Without effect in a compiled model, where torch.compile
             chooses what to keep.
+        head_chans: width of the matting head.
+        candidates: channels of the input that hold estimates of alpha (see ClosedFormPrior). A gate that the head
+            learns then mixes them with its own alpha. None for the published decoder.
+        candidate_drop: share of the training samples whose gate is closed to all candidates.
 
     Attributes:
         band_pixels: larger inputs, a batch's pixels together, are decoded in bands of so many.
@@ -117,8 +128,13 @@ class DetailCapture(Decoder):
         convstream_out: Sequence[int] = (48, 96, 192),
         fusion_out: Sequence[int] = (256, 128, 64, 32),
         use_act_checkpoint: bool = False,
+        head_chans: int = 16,
+        candidates: Sequence[int] = (),
+        candidate_drop: float = 0.0,
     ) -> None:
         super().__init__()
+        if any(not 0 <= channel < img_chans for channel in candidates):
+            raise ValueError(f"DetailCapture: candidates must be channels 0 to {img_chans - 1}, got {list(candidates)}")
         if len(fusion_out) != len(convstream_out) + 1:
             raise ValueError(
                 f"DetailCapture: fusion_out needs one width more than convstream_out, got {len(fusion_out)} and "
@@ -133,7 +149,9 @@ class DetailCapture(Decoder):
             FusionBlock(deep + detail, fused)
             for deep, detail, fused in zip(deep_chans, reversed(detail_chans), fusion_out, strict=False)
         )
-        self.matting_head = MattingHead(fusion_out[-1])
+        self.candidates = list(candidates)
+        self.candidate_drop = candidate_drop
+        self.matting_head = MattingHead(fusion_out[-1], head_chans, len(self.candidates))
         details_and_fused = zip(convstream_out, reversed(fusion_out[:-1]), strict=True)  # at 1/2, 1/4, ...
         self.band_floats = img_chans + sum(
             (detail + fused) / 4**level for level, (detail, fused) in enumerate(details_and_fused, 1)
@@ -177,13 +195,21 @@ class DetailCapture(Decoder):
         return sparse.is_cheaper(self, field, unknown)
 
     def _decode_all(self, features: Tensor, images: Tensor) -> Tensor:
-        # convolutions are up to twice as fast in channels-last memory, and the features arrive in it
-        details = self.convstream(images.contiguous(memory_format=torch.channels_last))
+        # convolutions are up to twice as fast in channels-last memory, and the features arrive in it; under autocast
+        # they round their input, so that rounding it once saves the joined maps in float32
+        device = images.device.type
+        rounded = images.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else images
+        details = self.convstream(rounded.contiguous(memory_format=torch.channels_last))
         use_checkpoint = self.use_act_checkpoint and self.training and not torch.compiler.is_compiling()
         call = checkpointed if use_checkpoint else _called
         for fuse in self.fusion_blks:
             features = call(fuse, features, details.pop())
-        return torch.sigmoid(call(self.matting_head, features).float())
+        logits = call(self.matting_head, features)
+        if self.candidates:
+            if self.training and self.candidate_drop:
+                logits = closed_to_candidates(logits, self.candidate_drop)
+            return gated_alpha(logits, images[:, self.candidates], dim=1)
+        return torch.sigmoid(logits.float())
 
 
 def _called(module: nn.Module, *inputs: Tensor) -> Tensor:

@@ -92,7 +92,8 @@ def decode(decoder: nn.Module, features: Tensor, images: Tensor, field: Receptiv
             deep = fuse(FoldedFusion.of(block, detail.channels, dtype), detail, deep, mask)
         detail = details.pop()
         block, head = FoldedFusion.of(last, detail.channels, dtype), FoldedHead(decoder.matting_head, dtype)
-        return matte(block, head, detail, deep, unknown).masked_fill(~unknown, 0)[:, None]
+        candidates = images[:, decoder.candidates]
+        return matte(block, head, detail, deep, candidates, unknown).masked_fill(~unknown, 0)[:, None]
 
 
 def convolve_details(conv: FoldedConv, finer: SparseMap, mask: Tensor) -> SparseMap:
@@ -125,18 +126,25 @@ def fuse(block: FoldedFusion, details: SparseMap, deep: SparseMap, mask: Tensor)
     return out
 
 
-def matte(block: FoldedFusion, head: FoldedHead, details: SparseMap, deep: SparseMap, unknown: Tensor) -> Tensor:
-    """The last fusion and the head: alpha (B, H, W) in the tiles that cover `unknown` (B, H, W), 0 elsewhere."""
+def matte(
+    block: FoldedFusion, head: FoldedHead, details: SparseMap, deep: SparseMap, candidates: Tensor, unknown: Tensor
+) -> Tensor:
+    """The last fusion and the head: alpha (B, H, W) in the tiles that cover `unknown` (B, H, W), 0 elsewhere.
+
+    `candidates` (B, K, H, W) are the estimates that the head's gate chooses among, none with K = 0.
+    """
     height, width = details.size
     tiles = cheapest_tiles(unknown, lambda side: block.work(side, halo=1) + head.work(side))
     alpha = torch.zeros(*tiles.grid, tiles.side, tiles.side, device=unknown.device)
     weights = ColumnWeights(tiles, 1, width, block.dtype)
+    others = SparseMap.whole(candidates, torch.float32) if candidates.shape[1] else None
 
     def compute(item: tuple[int, TileList, Tensor]) -> None:
         _, chunk, columns = item
         fused = block(chunk, 1, details, deep, columns).relu_()  # (n, side + 2, side + 2, C)
         clear_outside(fused, chunk, height, width)
-        alpha[chunk.image, chunk.row, chunk.column] = head(fused)
+        estimates = None if others is None else others.patches(chunk.image, chunk.top, chunk.left, chunk.side)
+        alpha[chunk.image, chunk.row, chunk.column] = head(fused, estimates)
 
     for_each(compute, fusion_chunks(block, *weights.sort(tiles), weights), unknown.device)
     return alpha.transpose(2, 3).flatten(3, 4).flatten(1, 2)[:, :height, :width]

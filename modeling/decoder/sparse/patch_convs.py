@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modeling.decoder.gate import gated_alpha
 from modeling.decoder.sparse.folding import fold_norm
 from modeling.decoder.sparse.tiles import SparseMap, TileList
 from modeling.decoder.sparse.upsampled_conv import UpsampledConv, axis_weights, low_length, low_start
@@ -92,17 +93,20 @@ class ColumnWeights:
 
 
 class FoldedHead:
-    """The matting head."""
+    """The matting head, and its gate where it has one."""
 
     def __init__(self, head: nn.Module, dtype: torch.dtype) -> None:
         conv, norm, _, last = head.matting_convs
         self.conv = FoldedConv.of(conv, norm, dtype)
-        self.weight = last.weight.to(dtype).flatten()  # (mid,)
+        self.weight = last.weight.to(dtype).flatten(1)  # (logits, mid)
         self.bias = last.bias.to(dtype)
 
-    def __call__(self, fused: Tensor) -> Tensor:
-        """(n, side + 2, side + 2, in) -> alpha (n, side, side), float32."""
-        return torch.sigmoid((self.conv(fused).relu_() @ self.weight + self.bias).float())
+    def __call__(self, fused: Tensor, candidates: Tensor | None = None) -> Tensor:
+        """(n, side + 2, side + 2, in), and of a gate (n, side, side, K) estimates -> alpha (n, side, side), float32."""
+        hidden = self.conv(fused).relu_()
+        if candidates is None:
+            return torch.sigmoid((hidden @ self.weight[0] + self.bias).float())
+        return gated_alpha(hidden @ self.weight.T + self.bias, candidates, dim=-1)[..., 0]
 
     def work(self, side: int) -> int:
         """Multiplications for a tile."""

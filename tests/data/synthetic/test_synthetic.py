@@ -154,7 +154,7 @@ def test_textures_alone_need_no_photographs(monkeypatch):
 def test_missing_photographs_are_a_clear_error(monkeypatch, tmp_path):
     from data.synthetic import photographs
 
-    monkeypatch.setattr(photographs, "_data_folder", lambda: tmp_path)
+    monkeypatch.setattr(photographs, "shipped_folder", lambda: tmp_path)
     shipped_photographs.cache_clear()
     with pytest.raises(InputError, match=r"astronaut\.png"):
         SyntheticMatting(size=64)[0]

@@ -205,3 +205,30 @@ def test_settings_out_of_range_are_refused(settings, message):
 def test_a_vector_is_no_matrix():
     with pytest.raises(ValueError, match=r"matrices or convolution kernels, got shapes \[\(7,\)\]"):
         MuonAdamW([{"params": parameters([(4, 4), (7,)]), "muon": True}])
+
+
+def test_a_stack_of_matrices_is_each_of_them():
+    matrices = torch.stack([torch.randn(24, 40, generator=torch.Generator().manual_seed(seed)) for seed in range(3)])
+    matrices[2] = 0
+    together = orthogonalise(matrices)
+    for matrix, result in zip(matrices, together, strict=True):
+        torch.testing.assert_close(result, orthogonalise(matrix), atol=0.02, rtol=0)  # bfloat16 sums in another order
+    tall = orthogonalise(matrices.mT)
+    torch.testing.assert_close(tall, together.mT, atol=0.02, rtol=0)
+
+
+@needs_torch_muon
+def test_parameters_of_one_shape_go_as_in_torch_s_muon():
+    shapes = [(20, 30), (20, 30), (20, 30, 1, 1)]
+    ours, theirs = parameters(shapes), parameters(shapes)
+    matrices = [nn.Parameter(parameter.detach().reshape(20, 30)) for parameter in theirs]
+    optimizer = MuonAdamW([{"params": ours, "muon": True}], lr=0.02, weight_decay=0.1)
+    reference = torch.optim.Muon(matrices, lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for step in range(3):
+        draw_gradients(ours, step)
+        for matrix, parameter in zip(matrices, ours, strict=True):
+            matrix.grad = parameter.grad.reshape(20, 30).clone()
+        optimizer.step()
+        reference.step()
+    for parameter, matrix in zip(ours, matrices, strict=True):
+        torch.testing.assert_close(parameter.reshape(20, 30), matrix, atol=2e-3, rtol=0)

@@ -23,6 +23,12 @@ WIDTHS = {
     "as published": {"img_chans": 4, "convstream_out": [6, 8, 10], "fusion_out": [12, 10, 8, 6]},
     "with a prior": {"img_chans": 7, "convstream_out": [6, 8, 10], "fusion_out": [12, 10, 8, 6]},
     "two levels": {"img_chans": 4, "convstream_out": [6], "fusion_out": [12, 6]},
+    "with a gate": {
+        "img_chans": 7,
+        "convstream_out": [6, 8, 10],
+        "fusion_out": [12, 10, 8, 6],
+        "candidates": [4, 6],
+    },
     "no stream": {"img_chans": 5, "convstream_out": [], "fusion_out": [8]},
 }
 

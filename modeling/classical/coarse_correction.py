@@ -1,0 +1,80 @@
+"""A preconditioner for the matting Laplacian: corrections from coarser scales that follow the image's edges.
+
+What conjugate gradients are slow to find are wide changes of alpha that cost almost nothing: those that are linear in
+the colours of every window. Interpolation that knows only positions, as in textbook multigrid, hardly represents them.
+Here a correction of a coarse image is carried to the finer one through its local linear models, as alpha itself is:
+
+    P x = s . up(G box(s x)),   s = (I - 1/2, 1),
+
+with G, symmetric, the regression from window sums of (I x, x) to slopes and offset, and `up` a repetition over 2 x 2
+cells. The preconditioner adds the scales up, M = 1 + P (w + P (w + ...) P') P', an additive multigrid without
+coarse matrices: P' and P are a few sums per scale, a quarter of the pixels each time.
+"""
+
+import torch
+from torch import Tensor
+
+from modeling.classical.blocks import Blocks
+from modeling.classical.local_linear import inverse, window_moments
+from modeling.classical.pooling import apply_matrix, cell_sum, channel_dot, spread_dot, window_sum
+
+RIDGE = 1e-4  # added to the covariance of the colours: what a slope costs
+WEIGHT = 0.2  # one over a usual diagonal entry of the matting Laplacian: 9 windows of 1 - 4 / 9
+
+
+class CoarseCorrection:
+    """The preconditioner for one system.
+
+    Args:
+        image: (N, 3, h, w) colours of the blocks in [0, 1].
+        inside: (N, 1, h, w), 0 beyond the edges of the image.
+        scale: (N, 1, h, w) by which unknowns were multiplied to make the system's diagonal 1: positive where the pixel
+            is unknown, 0 elsewhere.
+        scales: coarser scales, each half the last; 2 ** scales divides h and w.
+    """
+
+    def __init__(self, image: Tensor, inside: Tensor, scale: Tensor, blocks: Blocks, scales: int) -> None:
+        self.blocks = blocks
+        unknown = (scale > 0).to(image.dtype)
+        inverse = torch.where(scale > 0, 1 / scale, 0)
+        self.carriers = [_carrier(image, inverse)]  # s at each scale, 0 at known pixels
+        self.regressions = []
+        for _ in range(scales):
+            area = cell_sum(inside)
+            image = cell_sum(image * inside) / area.clamp_min(1)
+            unknown, inside = (cell_sum(unknown) > 0).to(image.dtype), (area > 0).to(image.dtype)
+            self.carriers.append(_carrier(image, unknown))
+            self.regressions.append(self._regression(image, inside))
+
+    def __call__(self, residual: Tensor) -> Tensor:
+        return residual + self._correction(residual, 0)
+
+    def _correction(self, residual: Tensor, scale: int) -> Tensor:
+        """P (w + P (...) P') P' residual, at the given scale and all coarser ones."""
+        if scale == len(self.regressions):
+            return torch.zeros_like(residual)
+        fine, coarse, regression = self.carriers[scale], self.carriers[scale + 1], self.regressions[scale]
+        models = apply_matrix(regression, cell_sum(fine * residual))
+        coarse_residual = channel_dot(coarse, self._box(models))
+        x = WEIGHT * coarse_residual
+        if scale + 1 < len(self.regressions):
+            x += self._correction(coarse_residual, scale + 1)
+        return spread_dot(fine, apply_matrix(regression, self._box(coarse * x)))
+
+    def _box(self, x: Tensor) -> Tensor:
+        return window_sum(self.blocks.with_margin(x, 1))
+
+    def _regression(self, image: Tensor, inside: Tensor) -> Tensor:
+        """G (N, 4, 4, h, w): symmetric, from window sums of (I x, x) to the model of x in the window."""
+        area, mean, covariance = window_moments(image, inside, self._box)
+        slopes = inverse(covariance, RIDGE)
+        towards = apply_matrix(slopes, mean)
+        matrix = mean.new_empty(len(mean), 4, 4, *mean.shape[2:])
+        matrix[:, :3, :3] = slopes
+        matrix[:, :3, 3] = matrix[:, 3, :3] = -towards
+        matrix[:, 3, 3] = 1 + (mean * towards).sum(dim=1)
+        return matrix / area[:, None]
+
+
+def _carrier(image: Tensor, weight: Tensor) -> Tensor:
+    return torch.cat([(image - 0.5) * weight, weight], dim=1)

@@ -1,0 +1,46 @@
+"""Preconditioned conjugate gradients for many images at once."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+def conjugate_gradients(
+    multiply: Callable[[Tensor], Tensor],
+    precondition: Callable[[Tensor], Tensor],
+    residual: Tensor,
+    dot: Callable[[Tensor, Tensor], Tensor],
+    iterations: int,
+    goal: Tensor,
+    check_every: int | None = 10,
+) -> tuple[Tensor, int]:
+    """Solution x of A x = residual, started from zero, and the number of iterations done.
+
+    Args:
+        multiply: x -> A x, symmetric and positive.
+        precondition: a symmetric and positive approximation of A^-1.
+        residual: the right-hand side; overwritten with what is left of it.
+        dot: inner products, one number an image, in a shape that broadcasts with x.
+        iterations: their highest number.
+        goal: squared norm of the residual, shaped as `dot` gives it, at which an image is left as it is.
+        check_every: iterations after which the computation stops if all images reached their goal. Each check waits
+            for the device; None never checks.
+    """
+    x = torch.zeros_like(residual)
+    direction = precondition(residual)
+    slope = dot(residual, direction)
+    done = 0
+    for done in range(1, iterations + 1):
+        product = multiply(direction)
+        curvature = dot(direction, product)
+        going = (dot(residual, residual) > goal) & (curvature > 0)
+        step = torch.where(going, slope / curvature, 0)
+        x.addcmul_(step, direction)
+        residual.addcmul_(-step, product)
+        if check_every and done % check_every == 0 and not bool((dot(residual, residual) > goal).any()):
+            break
+        preconditioned = precondition(residual)
+        previous, slope = slope, dot(residual, preconditioned)
+        direction.mul_(torch.where(going, slope / previous, 0)).add_(preconditioned)
+    return x, done

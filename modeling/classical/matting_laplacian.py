@@ -1,0 +1,133 @@
+"""The matting Laplacian as a stencil: thirteen numbers a pixel in place of a sparse matrix.
+
+Levin, Lischinski and Weiss, "A Closed-Form Solution to Natural Image Matting", 2008, equation 12. In every window k of
+3 x 3 pixels alpha is assumed linear in the colours, and
+
+    L_ij = sum over the windows k that hold i and j of  delta_ij - (1 + (I_i - mu_k)' S_k (I_j - mu_k)) / 9,
+    S_k = (covariance_k + epsilon / 9)^-1.
+
+Two pixels share a window only if they are at most two rows and two columns apart, and L is symmetric: the twelve
+offsets of half a 5 x 5 neighbourhood hold everything. The usual box filters (He et al., 2010) compute the same product
+from sums of I * x, which cancel: in float32 they lose all digits at PyMatting's epsilon of 1e-7. Here colours are
+centred before they are multiplied, and a product with the stencil is as exact as its storage.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+OFFSETS = [(0, 1), (0, 2)] + [(dy, dx) for dy in (1, 2) for dx in range(-2, 3)]  # (rows, columns) from i to j
+REACH = 2  # pixels that a product with the stencil looks beyond its block
+MARGIN = 2 * REACH  # pixels of image around a block that its stencil depends on
+WINDOW = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+
+
+def stencil(image: Tensor, inside: Tensor, epsilon: float) -> Tensor:
+    """Coefficients of the matting Laplacian for blocks of pixels.
+
+    Args:
+        image: (N, 3, H + 8, W + 8) colours in [0, 1] of blocks of H x W pixels and `MARGIN` pixels around them.
+        inside: (N, 1, H + 8, W + 8), 1 where the pixel belongs to the image and 0 beyond its edges.
+        epsilon: the regularisation of the window covariances.
+
+    Returns:
+        (N, 12, H + 2, W + 4), of the image's dtype: at [:, o, y + 2, x + 2] the entry L_ij for the block's pixel
+        i = (y, x) and j = i + OFFSETS[o], with the two rows above and the two columns on either side that
+        `product` needs.
+    """
+    vectors, weight = _window_vectors(image, inside, epsilon)
+    height, width = image.shape[-2] - 2 * MARGIN, image.shape[-1] - 2 * MARGIN
+    coefficients = image.new_zeros(image.shape[0], len(OFFSETS), height + REACH, width + 2 * REACH)
+    for index, (dy, dx) in enumerate(OFFSETS):
+        for first, (y, x) in enumerate(WINDOW):
+            if (y + dy, x + dx) not in WINDOW:
+                continue
+            second = WINDOW.index((y + dy, x + dx))
+            # Pixel i is at (y, x) of the window around i - (y, x); windows start 3 pixels outside the block.
+            rows = slice(1 - y, 1 - y + height + REACH)
+            columns = slice(1 - x, 1 - x + width + 2 * REACH)
+            shared = (vectors[first][..., rows, columns] * vectors[second][..., rows, columns]).sum(dim=1)
+            coefficients[:, index].sub_(shared).sub_(weight[:, 0, rows, columns], alpha=1 / 9)
+    return coefficients
+
+
+def _window_vectors(image: Tensor, inside: Tensor, epsilon: float) -> tuple[list[Tensor], Tensor]:
+    """Whitened colours of the nine pixels of each window, and whether the window is inside the image.
+
+    Returns:
+        Nine (N, 3, h, w) with v_i . v_j = (I_i - mu)' S (I_j - mu) / 9, and (N, 1, h, w) of 0 and 1; windows that cross
+        the image's edge have zeros.
+    """
+    precise = image.dtype if image.device.type == "mps" else torch.float64  # MPS has no float64
+    height, width = image.shape[-2] - 2, image.shape[-1] - 2
+
+    def shifted(x: Tensor, offset: tuple[int, int]) -> Tensor:
+        return x[..., 1 + offset[0] : 1 + offset[0] + height, 1 + offset[1] : 1 + offset[1] + width]
+
+    centre = shifted(image, (0, 0))
+    colours = [(shifted(image, offset) - centre).to(precise) for offset in WINDOW]  # differences of close colours
+    mean = sum(colours) / 9
+    colours = [colour.sub_(mean) for colour in colours]
+    weight = torch.ones_like(centre[:, :1])
+    for offset in WINDOW:
+        weight = weight * shifted(inside, offset)
+    factor = _cholesky(colours, epsilon)
+    return [(_whiten(colour, factor) * weight).to(image.dtype) for colour in colours], weight
+
+
+def _cholesky(colours: list[Tensor], epsilon: float) -> tuple[Tensor, ...]:
+    """Lower factor of 9 covariance + epsilon, six (N, h, w): 00, 10, 11, 20, 21, 22."""
+
+    def moment(a: int, b: int) -> Tensor:
+        return sum(colour[:, a] * colour[:, b] for colour in colours)
+
+    l00 = (moment(0, 0) + epsilon).sqrt()
+    l10 = moment(1, 0) / l00
+    l20 = moment(2, 0) / l00
+    l11 = (moment(1, 1) + epsilon - l10 * l10).clamp_min(epsilon).sqrt()
+    l21 = (moment(2, 1) - l20 * l10) / l11
+    l22 = (moment(2, 2) + epsilon - l20 * l20 - l21 * l21).clamp_min(epsilon).sqrt()
+    return l00, l10, l11, l20, l21, l22
+
+
+def _whiten(colour: Tensor, factor: tuple[Tensor, ...]) -> Tensor:
+    l00, l10, l11, l20, l21, l22 = factor
+    first = colour[:, 0] / l00
+    second = (colour[:, 1] - l10 * first) / l11
+    third = (colour[:, 2] - l20 * first - l21 * second) / l22
+    return torch.stack([first, second, third], dim=1)
+
+
+def diagonal_of(coefficients: Tensor) -> Tensor:
+    """Diagonal of the Laplacian, (N, 1, H, W): minus the sum of the entries beside it, as constants cost nothing."""
+    ones = coefficients.new_ones(len(coefficients), 1, coefficients.shape[-2] + REACH, coefficients.shape[-1])
+    height, width = coefficients.shape[-2] - REACH, coefficients.shape[-1] - 2 * REACH
+    return -add_product(coefficients, ones, coefficients.new_zeros(len(coefficients), 1, height, width))
+
+
+def add_product(coefficients: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Add the product of all entries beside the diagonal with x to y.
+
+    Args:
+        coefficients: as `stencil` returns them.
+        x: (N, 1, H + 4, W + 4): blocks with `REACH` pixels around them.
+        y: (N, 1, H, W), changed in place; to begin with the diagonal times x.
+    """
+    height, width = y.shape[-2:]
+
+    def at(tensor: Tensor, dy: int, dx: int) -> Tensor:
+        return tensor[..., REACH + dy : REACH + dy + height, REACH + dx : REACH + dx + width]
+
+    for index, (dy, dx) in enumerate(OFFSETS):
+        entry = coefficients[:, index : index + 1]
+        y.addcmul_(at(entry, 0, 0), at(x, dy, dx)).addcmul_(at(entry, -dy, -dx), at(x, -dy, -dx))
+    return y
+
+
+def scale_symmetrically(coefficients: Tensor, scale: Tensor) -> None:
+    """Multiply each entry L_ij by scale_i scale_j, in place, for scale (N, 1, H + 4, W + 4) with `REACH` around it."""
+    rows, columns = coefficients.shape[-2:]
+    beyond = F.pad(scale, (REACH, REACH, 0, 0))  # j may be two columns further out, where no product looks
+    for index, (dy, dx) in enumerate(OFFSETS):
+        entry = coefficients[:, index : index + 1]
+        entry.mul_(scale[..., :rows, :]).mul_(beyond[..., dy : dy + rows, REACH + dx : REACH + dx + columns])

@@ -1,0 +1,50 @@
+"""Closed-form matting at a fraction of the size, as extra input channels of a network."""
+
+import torch
+from torch import Tensor, nn
+
+from modeling.classical.closed_form import EPSILON, Effort, closed_form
+
+
+class ClosedFormPrior(nn.Module):
+    """Alpha by Levin et al., 2008, and how well it fits the colours, in a fixed number of steps.
+
+    The system is solved at 1 / `scale` of the size and carried up by local linear models
+    (`modeling.classical.closed_form`). Nothing waits for the device on an accelerator.
+
+    Args:
+        scale: a power of two.
+        iterations: of conjugate gradients at each size, on a CPU.
+        plain_iterations: the same on an accelerator, where they have no coarse corrections: more of them, but faster.
+        epsilon: the regularisation of the window covariances.
+        smallest_side: pixels; the first size solved is the smallest that is at least as high and wide.
+    """
+
+    out_chans = 2
+
+    def __init__(
+        self,
+        scale: int = 2,
+        iterations: int = 20,
+        epsilon: float = EPSILON,
+        smallest_side: int = 24,
+        plain_iterations: int = 40,
+    ) -> None:
+        super().__init__()
+        self.scale = scale
+        self.effort = Effort(iterations, tolerance=1e-4, check_every=None, smallest_side=smallest_side)
+        self.plain_effort = self.effort._replace(iterations=plain_iterations, plain=True)
+        self.epsilon = epsilon
+
+    @torch.no_grad()
+    def forward(self, image: Tensor, trimap: Tensor) -> Tensor:
+        """Return (B, 2, H, W) float32 for RGB (B, 3, H, W) in [0, 1] and a trimap of 0, 0.5 and 1.
+
+        The channels: alpha in [0, 1], exact where the trimap is known; root mean square of what the local linear
+        models leave of the smaller alpha, in units of alpha, 0 where the trimap is known.
+        """
+        effort = self.effort if image.device.type == "cpu" else self.plain_effort
+        alpha, misfit = closed_form(
+            image.float(), trimap.float(), effort, epsilon=self.epsilon, scale=self.scale, max_pixels=None
+        )
+        return torch.cat([alpha, misfit], dim=1)

@@ -1,0 +1,44 @@
+"""Write a trained model as files to be passed on: weights in half precision, config, SHA-256.
+
+    python tools/export_box.py --run output/box --output weights/box --name matting
+
+The weights are those of model_final.pth or another checkpoint of the run; with train.ema_decay, the average.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from engine.inference.shipped import read_shipped, write_shipped
+from runtime.command_line import run
+
+SIZE_LIMIT = 16 * 10**6  # bytes: what a repository carries without effort
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--run", type=Path, required=True, help="run folder, with config.yaml")
+    parser.add_argument("--checkpoint", default="model_final.pth", help="file in it (default: model_final.pth)")
+    parser.add_argument("--output", type=Path, required=True, help="folder for NAME.safetensors and NAME.yaml")
+    parser.add_argument("--name", default="matting", help="default: matting")
+    arguments = parser.parse_args()
+    path = write_shipped(
+        arguments.run / arguments.checkpoint,
+        arguments.run / "config.yaml",
+        arguments.output,
+        arguments.name,
+        SIZE_LIMIT,
+    )
+    described = read_shipped(path)[0].weights
+    size = (path.parent / described.file).stat().st_size
+    print(
+        f"{path}: {described.parameters / 1e6:.2f} million parameters, {size / 1e6:.1f} MB, SHA-256 {described.sha256}"
+    )
+
+
+if __name__ == "__main__":
+    run(main)
