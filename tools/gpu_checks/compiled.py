@@ -77,7 +77,7 @@ def compare_alpha(settings: Settings, size: tuple[int, int]) -> Row:
 
 def compile_backbone(settings: Settings, model: ViTMatte, first_call: Callable[[], Tensor]) -> float:
     """Compile the backbone in place, as training does; the seconds of the first call after it."""
-    model.backbone.compile(backend=settings.sized("inductor", "aot_eager"))
+    model.compile_encoder(backend=settings.sized("inductor", "aot_eager"))
     started = time.perf_counter()
     first_call()
     settings.synchronise()
