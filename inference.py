@@ -18,8 +18,9 @@ from contextlib import closing
 
 from tqdm import tqdm
 
-from runtime.command_line import printable, run, tell, unwinding
+from runtime.command_line import run, tell, unwinding
 from runtime.errors import InputError
+from runtime.text import printable
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

@@ -23,7 +23,7 @@ from runtime.errors import InputError, require_choice
 REGIONS = ("unknown", "whole")
 
 
-class Item(NamedTuple):
+class Reference(NamedTuple):
     """What an image was scored against, whatever the files are called and however they are compressed.
 
     Attributes:
@@ -38,7 +38,7 @@ class Item(NamedTuple):
     trimap: str | None
 
 
-Outcome = tuple[dict[str, float], Item] | str  # the string: why there is none
+ImageResult = tuple[dict[str, float], Reference] | str  # the string: why there is none
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Evaluation:
     missing: list[str] = field(default_factory=list)
     cases: dict[str, Case] = field(default_factory=dict)
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
-    items: dict[str, Item] = field(default_factory=dict)
+    items: dict[str, Reference] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     sequences: dict[str, dict[str, float]] | None = None
     failed_clips: dict[str, str] = field(default_factory=dict)
@@ -169,7 +169,7 @@ def score_folders(
 
 def score_case(
     case: Case, metrics: Sequence[str] = PAPER_METRICS, quantise_trimaps: bool = False
-) -> tuple[dict[str, float], Item]:
+) -> tuple[dict[str, float], Reference]:
     """Read the files of one image, score it, and say what it was scored against.
 
     Raises:
@@ -177,7 +177,7 @@ def score_case(
             holds other values than 0, 128 and 255 and is not to be quantised.
     """
     pred_alpha, alpha, trimap = read_case(case, quantise_trimaps)
-    item = Item(*alpha.shape, _digest(alpha), None if trimap is None else _digest(trimap))
+    item = Reference(*alpha.shape, _digest(alpha), None if trimap is None else _digest(trimap))
     return score_image(pred_alpha, alpha, trimap, metrics), item
 
 
@@ -185,7 +185,7 @@ def _digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
 
 
-def _fill(evaluation: Evaluation, scored: Iterator[tuple[str, Outcome]], progress: bool) -> None:
+def _fill(evaluation: Evaluation, scored: Iterator[tuple[str, ImageResult]], progress: bool) -> None:
     """Take in the outcomes as they come; on Ctrl-C keep those that have come and name the others."""
     bar = tqdm(scored, "scoring", len(evaluation.cases), unit="image", disable=None if progress else True)
     try:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 from runtime.errors import InputError
+from runtime.text import printable
 
 # No fault of the program, wherever met.
 MACHINE_ERRORS = {
@@ -82,11 +83,6 @@ def tell(text: str, write: Callable[..., None] = print) -> None:
     """Write a line to stderr; where that is on a full disk the work goes on, and the status has to do."""
     with contextlib.suppress(OSError):
         write(printable(text), file=sys.stderr)
-
-
-def printable(text: str) -> str:
-    """Escape line ends, bytes that are no UTF-8 and the like: names of files may hold them, a line must not."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 
 def one_line(error: InputError) -> str:

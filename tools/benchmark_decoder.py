@@ -30,8 +30,8 @@ SHARES = (0.1, 0.2, 0.4, 1.0)
 DENSE = None
 
 
-def band_around_blobs(size: tuple[int, int], share: float, seed: int = 0) -> Tensor:
-    """The `share` of pixels nearest to the outlines of three wavy blobs, (1, 1, H, W) bool."""
+def draw_blobs(size: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """Three wavy blobs, (H, W) uint8 of 0 and 1."""
     rng = np.random.default_rng(seed)
     height, width = size
     blobs = np.zeros(size, np.uint8)
@@ -43,6 +43,11 @@ def band_around_blobs(size: tuple[int, int], share: float, seed: int = 0) -> Ten
         radius = rng.uniform(0.12, 0.25) * min(size) * waves
         outline = centre + np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
         cv2.fillPoly(blobs, [outline.astype(np.int32)], 1)
+    return blobs
+
+
+def band_around(blobs: np.ndarray, share: float) -> Tensor:
+    """The `share` of pixels nearest to the outlines of blobs (H, W), as (1, 1, H, W) bool."""
     distances = [cv2.distanceTransform(side, cv2.DIST_L2, 5) for side in (blobs, 1 - blobs)]  # one is 0 everywhere
     distance = np.maximum(*distances)
     return torch.from_numpy(distance <= np.quantile(distance, share))[None, None]
@@ -56,7 +61,7 @@ def make_case(size: tuple[int, int], share: float | None) -> Callable[[], Tensor
     images = torch.randn(1, 4, *size)
     if share is DENSE:
         return lambda: decoder(features, images)
-    unknown = band_around_blobs(size, share)[:, 0] if share < 1 else torch.ones(1, *size, dtype=torch.bool)
+    unknown = band_around(draw_blobs(size), share)[:, 0] if share < 1 else torch.ones(1, *size, dtype=torch.bool)
     return lambda: decoder(features, images, unknown[:, None])
 
 

@@ -34,6 +34,7 @@ from modeling.backbone import ViT
 from modeling.criterion import MattingCriterion
 from modeling.decoder import DetailCapture
 from modeling.meta_arch import ViTMatte
+from modeling.meta_arch.vitmatte import pad_to_multiple
 from modeling.pretrained import MattingArchitecture, convert
 from runtime.memory import available_memory, keep_freed_memory, peak_gib
 
@@ -128,11 +129,13 @@ def measure(name: str, side: str, share: str, file: str, precision: str) -> None
 
 
 def predict(model: nn.Module, image: Tensor, trimap: Tensor) -> Tensor:
-    """Alpha (1, 1, H, W); both models are given what they take."""
+    """Alpha (1, 1, H, W); both models are given what they take. The sides of transformers' images are padded to 32."""
     if isinstance(model, ViTMatte):
         return model({"image": image, "trimap": trimap})["phas"]
-    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (MEAN, STD))
-    return model(pixel_values=torch.cat([(image - mean) / std, trimap], dim=1)).alphas
+    height, width = image.shape[-2:]
+    mean, std = (torch.tensor(values, device=image.device).view(3, 1, 1) for values in (MEAN, STD))
+    inputs = pad_to_multiple(torch.cat([(image - mean) / std, trimap], dim=1), 32)
+    return model(pixel_values=inputs).alphas[..., :height, :width]
 
 
 def random_image(side: int) -> Tensor:

@@ -21,12 +21,14 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # some packages install a `tests` too
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cv2
 import numpy as np
 import PIL.Image
 import torch
+from references.public_recipe import public_sample
 
 from data.images.files import images_by_stem
 from data.training.decoded_cache import SETTLED_AFTER
@@ -35,7 +37,6 @@ from data.training.dim_recipe import DimRecipe, draw_sample
 from data.training.workers import init_worker
 from runtime.command_line import run
 from runtime.files import replacing
-from tests.references.public_recipe import public_sample
 
 WARM_UP = 3  # samples
 CACHE_PASSES = 2  # over the foregrounds, of another epoch

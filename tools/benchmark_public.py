@@ -14,16 +14,17 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # some packages install a `tests` too
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
+from references.public_model import PublicMatting
 
 from modeling.backbone import ViT
 from modeling.criterion import MattingCriterion
 from modeling.decoder import DetailCapture
 from modeling.meta_arch import ViTMatte
 from runtime.memory import peak_gib
-from tests.references.public_model import PublicMatting
 
 HYBRID = {"windowed": [0, 1, 3, 4, 6, 7, 9, 10], "residual": [2, 5, 8, 11]}
 AS_PUBLISHED = {"windowed": [1, 4, 7, 10], "residual": [1, 4, 7, 10]}

@@ -11,6 +11,7 @@ libraries, weights, gradients and AdamW's two moments included.
 """
 
 import argparse
+import contextlib
 import json
 import platform
 import statistics
@@ -20,17 +21,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # some packages install a `tests` too
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
-from torch import Tensor
+from references.public_losses import public_losses
+from references.public_model import PublicMatting
+from torch import Tensor, nn
 
-from engine.config import build, load_config
 from engine.training.optim import param_groups
+from modeling.backbone import DINOV3_PIXEL_STATISTICS
 from runtime.files import replacing
 from runtime.memory import peak_gib, resident_gib
-from tests.references.public_losses import public_losses
-from tests.references.public_model import PublicMatting
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = str(ROOT / "configs" / "ViTMatte_S_100ep.py")
@@ -40,6 +42,8 @@ VARIANTS = {
     "ours, backbone checkpointed": {"backbone": True},
     "ours, all checkpointed": {"backbone": True, "decoder": True},
 }
+Autocast = Callable[[], contextlib.AbstractContextManager]
+Step = Callable[[dict[str, Tensor]], Tensor]  # one step on a batch; its loss
 ROW = "{:>5} {:>6}  {:<28} {:>8} {:>7}   {:>6} {:>7}"
 
 
@@ -129,31 +133,45 @@ def random_samples(batch: int, size: int) -> dict[str, Tensor]:
     return {"image": torch.rand(batch, 3, size, size), "trimap": trimap, "alpha": torch.rand(batch, 1, size, size)}
 
 
-def our_step(backbone: bool = False, decoder: bool = False) -> Callable[[dict[str, Tensor]], None]:
+def our_step(backbone: bool = False, decoder: bool = False) -> Step:
+    from engine.config import build, load_config
+
     config = load_config(CONFIG, ["model.decoder.use_act_checkpoint=True"] if decoder else [])
     config.model.backbone.use_act_checkpoint = backbone
-    model = build(config.model).train()
+    return step_of(build(config.model))
+
+
+def step_of(model: nn.Module, autocast: Autocast = contextlib.nullcontext) -> Step:
+    """A step of our model; `autocast` makes the context that the forward pass runs in."""
+    model.train()
     optimizer = torch.optim.AdamW(param_groups(model, 5e-4, 0.1, layer_decay=0.65, head_lr_mult=3.0))
 
-    def step(samples: dict[str, Tensor]) -> None:
+    def step(samples: dict[str, Tensor]) -> Tensor:
         optimizer.zero_grad(set_to_none=True)  # before forward, as engine/training/trainer.py does
-        sum(model(samples).values()).backward()
+        with autocast():
+            loss = sum(model(samples).values())
+        loss.backward()
         optimizer.step()
+        return loss.detach()
 
     return step
 
 
-def public_step() -> Callable[[dict[str, Tensor]], None]:
-    model = PublicMatting(384, 12, 6, windowed=[0, 1, 3, 4, 6, 7, 9, 10], residual=[2, 5, 8, 11]).train()
+def public_step(device: torch.device | str = "cpu", autocast: Autocast = contextlib.nullcontext) -> Step:
+    """A step of the public network, with random weights."""
+    model = PublicMatting(384, 12, 6, windowed=[0, 1, 3, 4, 6, 7, 9, 10], residual=[2, 5, 8, 11]).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4, weight_decay=0.1)
-    mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in DINOV3_PIXEL_STATISTICS["lvd1689m"])
 
-    def step(samples: dict[str, Tensor]) -> None:
+    def step(samples: dict[str, Tensor]) -> Tensor:
         inputs = torch.cat([(samples["image"] - mean) / std, samples["trimap"]], dim=1)
-        losses = public_losses(model(inputs), samples["alpha"], samples["trimap"])
+        with autocast():
+            losses = public_losses(model(inputs), samples["alpha"], samples["trimap"])
         optimizer.zero_grad(set_to_none=True)  # after forward, as detectron2's trainers do
-        sum(losses.values()).backward()
+        loss = sum(losses.values())
+        loss.backward()
         optimizer.step()
+        return loss.detach()
 
     return step
 

@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.images.files import check_outputs
-from data.preparation.dataset_check import Lists, Report, TrainingSet, check_dataset, write_report
+from data.preparation.dataset_check import CheckReport, Lists, TrainingSet, check_dataset, write_report
 from data.preparation.findings import KINDS, NOTE, PROBLEM
 from data.training.alpha_layouts import LAYOUTS, find_folders
 from runtime.command_line import run
@@ -80,7 +80,7 @@ def training_set(options: argparse.Namespace) -> TrainingSet:
     )
 
 
-def print_report(report: Report) -> None:
+def print_report(report: CheckReport) -> None:
     """Print all problems, some notes of each kind, and how many of what."""
     for finding in report.of(PROBLEM):
         print(f"problem: {printable(str(finding))}")

@@ -1,6 +1,6 @@
-"""Lay pictures of a library out on a contact sheet: over backgrounds, and their alphas beneath.
+"""Lay pictures of libraries out on a contact sheet: over backgrounds, and their alphas beneath.
 
-python tools/foreground_sheet.py --library foregrounds --families branch fern --output foliage.jpg
+python tools/foreground_sheet.py --libraries sheets/branch sheets/fern --output foliage.jpg
 """
 
 import argparse
@@ -27,25 +27,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--library", type=Path, required=True, help="folder that holds fg and alpha")
-    parser.add_argument("--families", nargs="+", required=True, metavar="NAME", help="one band of the sheet each")
+    parser.add_argument(
+        "--libraries", nargs="+", type=Path, required=True, metavar="DIR", help="folders of fg and alpha, one band each"
+    )
     parser.add_argument("--output", type=Path, required=True, help=".jpg or .png")
-    parser.add_argument("--columns", type=int, default=6, help="pictures of a family (default: 6)")
+    parser.add_argument("--columns", type=int, default=6, help="pictures of a library (default: 6)")
     parser.add_argument("--cell", type=int, default=176, help="pixels a picture (default: 176)")
     args = parser.parse_args()
-    rows = [row for family in args.families for row in band(args.library, family, args.columns, args.cell)]
+    rows = [row for library in args.libraries for row in band(library, args.columns, args.cell)]
     write(args.output, np.vstack(rows))
 
 
-def band(library: Path, family: str, columns: int, cell: int) -> tuple[np.ndarray, np.ndarray]:
+def band(library: Path, columns: int, cell: int) -> tuple[np.ndarray, np.ndarray]:
     """A row of composites and a row of alphas, (cell, columns * cell, 3) uint8 each.
 
     Raises:
-        InputError: the library has fewer pictures of the family.
+        InputError: the library has fewer pictures.
     """
-    paths = [path for name, path in images_by_stem(library / "fg").items() if name.split("_s")[0] == family][:columns]
+    paths = list(images_by_stem(library / "fg").values())[:columns]
     if len(paths) < columns:
-        raise InputError(f"{library}: expected {columns} pictures of {family}, found {len(paths)}; render more")
+        raise InputError(f"{library}: expected {columns} pictures, found {len(paths)}; render more")
     composites, alphas = [], []
     for index, path in enumerate(paths):
         size = (cell, cell)

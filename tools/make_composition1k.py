@@ -17,7 +17,7 @@ from data.preparation.composition1k_builder import (
     BACKGROUNDS_PER_FOREGROUND,
     MANIFEST,
     build_composition1k,
-    plan_composition1k,
+    plan_composites,
 )
 from data.preparation.manifest import read_manifest, verify
 from runtime.command_line import run
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         raise InputError("--manifest: goes with --verify; a build writes manifest.json into --output")
     if not (options.test_set and options.backgrounds and options.output):
         raise InputError("expected --test-set, --backgrounds and --output, or --verify; see --help")
-    composites = plan_composition1k(options.test_set, options.backgrounds, options.per_foreground)
+    composites = plan_composites(options.test_set, options.backgrounds, options.per_foreground)
     built = build_composition1k(composites, options.output, options.workers)
     print(f"{options.output}: {len(composites)} test images; {built.made} files made, {built.kept} kept; {MANIFEST}")
     return 0

@@ -33,7 +33,7 @@ def fuse_trimap(alpha: Tensor, trimap: Tensor) -> Tensor:
 def tensor_to_trimap(trimap: Tensor) -> np.ndarray:
     """The inverse of `trimap_to_tensor`: (1, H, W) of 0, 0.5 and 1 to (H, W) uint8."""
     levels = np.array([BACKGROUND, UNKNOWN, FOREGROUND], np.uint8)
-    return levels[(trimap[0] * 2).round().long().numpy()]
+    return levels[(trimap[0] * 2).round().long().cpu().numpy()]
 
 
 def resize_trimap_tensor(trimap: Tensor, size: tuple[int, int]) -> Tensor:

@@ -50,7 +50,7 @@ class Built:
     kept: int
 
 
-def plan_composition1k(
+def plan_composites(
     test_set: str | os.PathLike,
     background_dirs: Sequence[str | os.PathLike],
     per_foreground: int = BACKGROUNDS_PER_FOREGROUND,

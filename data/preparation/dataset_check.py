@@ -48,7 +48,7 @@ class Lists:
 
 
 @dataclass
-class Report:
+class CheckReport:
     """`checked`: how many images, alphas and backgrounds there are; `findings` in the order of folders and names."""
 
     checked: dict[str, int]
@@ -70,7 +70,7 @@ def check_dataset(
     crop_size: int = 512,
     num_workers: int = 1,
     progress: bool = True,
-) -> Report:
+) -> CheckReport:
     """Decode every file of a training set and compare them with each other and with lists.
 
     Args:
@@ -96,7 +96,7 @@ def check_dataset(
             findings += file_findings(role, path, facts[path], crop_size)
     findings += pair_findings(known["image"], known["alpha"], facts)
     findings += shared_findings(known, facts)
-    return Report({role: len(paths) for role, paths in files.items()}, findings)
+    return CheckReport({role: len(paths) for role, paths in files.items()}, findings)
 
 
 def list_images(folder: str | os.PathLike) -> tuple[dict[str, Path], list[Finding]]:
@@ -121,7 +121,7 @@ def list_images(folder: str | os.PathLike) -> tuple[dict[str, Path], list[Findin
     return files, findings
 
 
-def write_report(path: str | os.PathLike, report: Report) -> None:
+def write_report(path: str | os.PathLike, report: CheckReport) -> None:
     """Write a report as JSON, whole or not at all."""
     record = {
         "checked": report.checked,

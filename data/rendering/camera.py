@@ -84,7 +84,7 @@ def _framed(rng: np.random.Generator, model: Model, flat: np.ndarray, size: int)
     """Focal length and principal point: mostly the whole object, sometimes cut by the frame, sometimes from near."""
     low, high = np.percentile(flat, [1, 99], axis=0)
     extent, middle = (high - low).max(), (low + high) / 2
-    if rng.random() < 0.6 or model.closest <= 1.2:
+    if rng.random() < 0.68 or model.closest <= 1.2:
         fill = rng.uniform(0.62, 1.1)
         slack = np.maximum(size - fill * size * (high - low) / extent, 0)
         target = size / 2 + rng.uniform(-0.5, 0.5, 2) * (slack + 0.06 * size)

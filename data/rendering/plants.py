@@ -40,10 +40,16 @@ class Leaf:
     edge_colour: np.ndarray
 
 
+def stations(count: int) -> np.ndarray:
+    """Places along a leaf, 0 to 1, closer together at both ends, where outlines are round."""
+    t = np.linspace(0, 1, count)
+    return 0.35 * t + 0.65 * (0.5 - 0.5 * np.cos(np.pi * t))
+
+
 def drawn_leaf(rng: np.random.Generator, aspect: float, points: int = 12, lobed: float = 0.2) -> Leaf:
     """A random leaf: ovate, lanceolate, rounded or heart-shaped; plain, toothed or (for the share `lobed`) lobed."""
     points = 30 if rng.random() < lobed else points
-    s = np.linspace(0, 1, points)
+    s = stations(points)
     rise, fall = rng.uniform(0.35, 1.1), rng.uniform(0.45, 1.3)
     profile = np.maximum(s, 1e-4) ** rise * np.maximum(1 - s, 1e-4) ** fall
     profile = profile / profile.max()
@@ -66,13 +72,13 @@ def leaves(
 ) -> Mesh:  # fmt: skip
     """Blades that start at (n, 3) `bases` along `directions` with their upper side near `ups`; colours (n, 3)."""
     n, m, a = len(bases), len(leaf.profile), leaf.across
-    s, c = np.linspace(0, 1, m), np.linspace(-1, 1, a)
+    s, c = stations(m), np.linspace(-1, 1, a)
     y = unit(directions)
     x = unit(np.cross(y, ups) + 1e-9)
     z = np.cross(x, y)
     bend = (leaf.droop + rng.normal(0, 0.3, n))[:, None] * s[None]  # (n, m) angle of the midrib below its start
-    step = lengths[:, None] / (m - 1)
-    forward, down = np.cumsum(np.cos(bend), 1) - 1, np.cumsum(np.sin(bend), 1) - np.sin(bend[:, :1])
+    step, gap = lengths[:, None], np.diff(s, prepend=0.0)
+    forward, down = np.cumsum(gap * np.cos(bend), 1), np.cumsum(gap * np.sin(bend), 1)
     side_bend = rng.normal(0, 0.12, n)[:, None] * s[None] ** 2 * lengths[:, None]
     midrib = (
         bases[:, None]

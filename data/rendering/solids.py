@@ -69,6 +69,12 @@ def scattered(
     return points, unit(sum(weights[:, i : i + 1] * normals[faces[face, i]] for i in range(3)))
 
 
+def surface_area(vertices: np.ndarray, faces: np.ndarray) -> float:
+    """Area of a mesh."""
+    a, b, c = (vertices[faces[:, i]] for i in range(3))
+    return float(0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1).sum())
+
+
 def outwards(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     """`faces` wound so that the normals of a closed mesh point out of it."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))

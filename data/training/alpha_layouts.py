@@ -8,7 +8,7 @@ from runtime.errors import InputError
 
 
 @dataclass(frozen=True)
-class Layout:
+class FolderLayout:
     """Names of a data set's folders: `images` are alternatives, of which the first that exists is read."""
 
     images: tuple[str, ...]
@@ -16,10 +16,10 @@ class Layout:
 
 
 LAYOUTS = {
-    "p3m-10k": Layout(("blurred_image", "original_image"), "mask"),  # train/, validation/P3M-500-P/ and -NP/
-    "am-2k": Layout(("original",), "mask"),  # train/ and validation/
-    "aim-500": Layout(("original",), "mask"),
-    "distinctions-646": Layout(("FG",), "GT"),  # Train/
+    "p3m-10k": FolderLayout(("blurred_image", "original_image"), "mask"),  # train/, validation/P3M-500-P/ and -NP/
+    "am-2k": FolderLayout(("original",), "mask"),  # train/ and validation/
+    "aim-500": FolderLayout(("original",), "mask"),
+    "distinctions-646": FolderLayout(("FG",), "GT"),  # Train/
 }
 
 

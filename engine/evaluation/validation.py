@@ -13,7 +13,7 @@ from engine.training.interruption import Interruption
 from modeling.meta_arch import System
 from runtime.errors import InputError
 
-Panel = tuple[str, np.ndarray]
+Picture = tuple[str, np.ndarray]
 
 
 class ValidationStopped(Exception):  # noqa: N818  (no error: what was asked for)
@@ -26,7 +26,7 @@ def validate(
     evaluator: Evaluator,
     num_panels: int = 0,
     interruption: Interruption | None = None,
-) -> tuple[dict[str, float], list[Panel]]:
+) -> tuple[dict[str, float], list[Picture]]:
     """Score `model` over `dataset`, the images dealt among the processes of the job.
 
     Args:

@@ -23,7 +23,9 @@ MODES = ("auto", "whole", "reduced", "tiles")
 SCALES = (2, 3, 4, 6, 8)  # of a reduced encoder, the first that fits is taken
 TILE_SIZES = (2048, 1536, 1024, 768, 512, 256)
 OVERLAP = 128  # of tiles, pixels; a quarter of the smallest tile at most
-MAX_TOKENS = 4096 * 4096 // 256  # attention costs the square of them: above, auto does not encode the whole image
+# Attention costs the square of the tokens: above so many, auto does not encode the whole image.
+MAX_TOKENS = {"cpu": 4096 * 4096 // 256}
+ACCELERATOR_MAX_TOKENS = 8192 * 8192 // 256  # an estimate: some 20 s in float32
 
 logger = logging.getLogger("dinomatte.inference")
 
@@ -258,7 +260,7 @@ class Predictor:
         """The plans that the mode allows, the best first."""
         growth = max(view.scale for view in self.views) ** 2  # of what the model sees
         pixels = round(growth * height * width)
-        most_pixels = MAX_TOKENS * self.footprint.token_pixels
+        most_pixels = MAX_TOKENS.get(self.device.type, ACCELERATOR_MAX_TOKENS) * self.footprint.token_pixels
         plans = []
         if self.mode == "whole" or (self.mode == "auto" and pixels <= most_pixels):
             plans.append(Plan("whole", nbytes=self.footprint.whole(pixels)))

@@ -71,6 +71,7 @@ class OnnxModel(System):
         self.bytes_per_pixel, self.attention_bytes = _numbers(path, metadata, "footprint", 2)
         self.session = _session(runtime, path, content, threads or torch.get_num_threads(), self.runs_on)
         _check_signature(path, self.session)
+        self.eval()
 
     @property
     def padding_colour(self) -> Tensor:

@@ -74,8 +74,8 @@ def _train(config: DictConfig, resume: bool) -> nn.Module:
         trainer.scored,
         config.train.output_dir,
         description=describe_model(config.model),
+        settings=RunSettings(config),  # before the trainer: it names a setting where that would name its groups
         trainer=trainer,
-        settings=RunSettings(config),
     )
     saving = config.train.checkpointer
     saver = SaveCheckpoints(checkpointer, saving.period, saving.get("max_to_keep"))

@@ -14,17 +14,17 @@ logger = logging.getLogger("dinomatte.settings")
 DECISIVE = (
     "model", "optimizer", "lr_multiplier", "dataloader.train", "train.max_iter", "train.seed", "train.clip_grad_norm",
     "train.accumulate", "train.amp.enabled", "train.amp.dtype", "train.ema_decay", "train.freeze_batch_norm",
-    "train.sync_batch_norm",
+    "train.sync_batch_norm", "train.freeze",
 )  # fmt: skip
 HARMLESS = {  # last names of settings that leave the iterations as they are
     "num_workers", "pin_memory", "cache", "start_iteration", "start_sample", "use_act_checkpoint", "sparse_decoding",
 }  # fmt: skip
 
 # What the checkpoint fixes. The optimizer's settings and the loss scale are loaded from it, so other values would have
-# no effect, or half of one; its weights belong to one network in one precision.
-FIXED = ("optimizer.", "model.", "train.amp.")
+# no effect, or half of one; its weights belong to one network in one precision, frozen or trained.
+FIXED = ("optimizer", "model", "train.amp", "train.freeze")
 # ... but for what acts in training alone, and may be changed on the way.
-TRAINING_ONLY = ("model.criterion.",)
+TRAINING_ONLY = "model.criterion"
 REGULARISERS = {"drop_path_rate", "rope_rescale"}  # last names
 
 Values = dict[str, Any]
@@ -88,7 +88,9 @@ class RunSettings:
 
 
 def _is_fixed(key: str) -> bool:
-    return key.startswith(FIXED) and not key.startswith(TRAINING_ONLY) and _last_name(key) not in REGULARISERS
+    if _is_within(key, TRAINING_ONLY) or _last_name(key) in REGULARISERS:
+        return False
+    return any(_is_within(key, section) for section in FIXED)
 
 
 def _kept(leaves: Iterator[tuple[str, Any]]) -> Values:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from metrics.folders import REGIONS, Item
+from metrics.folders import REGIONS, Reference
 from metrics.image_scores import METRICS
 from metrics.reports.scores import FORMAT_VERSION
 from runtime.errors import InputError
@@ -47,7 +47,7 @@ class SavedReport:
     missing: list[str]
     metrics: tuple[str, ...]
     scores: dict[str, dict[str, float]]
-    items: dict[str, Item]
+    items: dict[str, Reference]
 
 
 def read_report(path: str | os.PathLike) -> SavedReport:
@@ -240,7 +240,7 @@ def _number(value: object, what: str) -> float:
     return number
 
 
-def _item(name: str, item: object, region: str) -> Item:
+def _item(name: str, item: object, region: str) -> Reference:
     if not isinstance(item, dict):
         raise _UnfitError(f"the set's entry of {name} is {_kind(item)}")
     for side in ("height", "width"):
@@ -251,7 +251,7 @@ def _item(name: str, item: object, region: str) -> Item:
         _require_sha256(item["trimap"], f"trimap of {name}")
     elif item["trimap"] is not None:
         raise _UnfitError(f"a trimap of {name} in a report of region {region}")
-    return Item(**{key: item[key] for key in Item._fields})
+    return Reference(**{key: item[key] for key in Reference._fields})
 
 
 def _require_sha256(value: object, what: str) -> None:

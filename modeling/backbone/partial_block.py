@@ -33,7 +33,7 @@ def block_at(
     places = x.shape[1] - grid[0] * grid[1] + patches
     tokens = x[:, places] + block.ls1(block.attn.at(block.norm1(x), grid, rotation, patches))
     tokens = tokens + block.ls2(block.mlp(block.norm2(tokens)))
-    x = x.index_copy(1, places, tokens)
+    x = x.to(tokens.dtype).index_copy(1, places, tokens)  # under autocast they differ after the first block
     return x if block.residual is None else block.convolve(x, grid)
 
 

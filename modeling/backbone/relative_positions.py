@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CHUNK_BYTES = {"cpu": 64 * 2**20}  # of bias alive at a time
-ACCELERATOR_CHUNK_BYTES = 256 * 2**20  # larger chunks fill more of a GPU
+# 16384 queries of a 2048 x 2048 image: 256 blocks of the kernel, for some hundred multiprocessors. An estimate.
+ACCELERATOR_CHUNK_BYTES = 2**30
 CHUNK_QUERIES = 768  # from here on PyTorch's CPU kernel takes its large blocks; fewer heads at a time rather than less
 
 

@@ -58,7 +58,8 @@ def windowed_attention(
         if num_prefix:
             parts = _with_prefixes(parts, prefixes, with_query=prefix_update == "mean")
         # (B * windows, heads, [P +] window, head_dim)
-        attended = attend(*parts, window, key_window) if attend else F.scaled_dot_product_attention(*parts)
+        # not "if attend": torch 2.11 does not compile the truth value of a bound method
+        attended = attend(*parts, window, key_window) if attend is not None else F.scaled_dot_product_attention(*parts)
         if num_prefix and prefix_update == "mean":
             own_prefixes.append(attended[:, :, :num_prefix].unflatten(0, (len(q), -1)))
             attended = attended[:, :, num_prefix:]

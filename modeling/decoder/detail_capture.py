@@ -5,6 +5,7 @@ those of the published checkpoints (hustvl/ViTMatte).
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -16,6 +17,7 @@ from modeling.decoder.base import Decoder
 from modeling.decoder.gate import closed_to_candidates, gated_alpha
 from modeling.decoder.sparse import decode as sparse
 from modeling.decoder.sparse.bands import decode_in_bands
+from modeling.decoder.sparse.costs import costs_on
 from modeling.decoder.sparse.folding import fold_norm
 from modeling.decoder.sparse.receptive_field import ReceptiveField
 
@@ -112,9 +114,12 @@ class DetailCapture(Decoder):
 
     Attributes:
         band_pixels: larger inputs, a batch's pixels together, are decoded in bands of so many.
+        decoding: "sparse" or "dense" decoding of inputs of which only some pixels are asked for; "auto" for the one
+            that takes less time on the device (see sparse/costs.py).
     """
 
     band_pixels = 2048 * 2048  # maps of some 50 floats a pixel: 0.8 GiB for ViT-S
+    decoding = "auto"
 
     def __init__(
         self,
@@ -165,11 +170,9 @@ class DetailCapture(Decoder):
         if unknown is None or self.training or torch.is_grad_enabled():
             return self._decode_all(features, images)
         if unknown.numel() > self.band_pixels:
-            return decode_in_bands(self._decode_sparsely, features, images, unknown, self.band_pixels)
-        field = ReceptiveField.of(unknown[:, 0], len(self.fusion_blks))
-        if sparse.is_cheaper(self, field, unknown[:, 0]):
-            return sparse.decode(self, features, images, field, unknown[:, 0])
-        return self._decode_all(features, images).masked_fill(~unknown, 0)
+            decode_band = partial(self._decode_unknown, in_bands=True)
+            return decode_in_bands(decode_band, features, images, unknown, self.band_pixels)
+        return self._decode_unknown(features, images, unknown)
 
     def needed_features(self, unknown: Tensor) -> Tensor:
         """Which features alpha at the `unknown` pixels depends on: bool (B, 1, H, W) -> (B, 1, H/16, W/16).
@@ -178,9 +181,18 @@ class DetailCapture(Decoder):
         """
         return ReceptiveField.of(unknown[:, 0], len(self.fusion_blks)).features[:, None]
 
-    def _decode_sparsely(self, features: Tensor, images: Tensor, unknown: Tensor) -> Tensor:
+    def _decode_unknown(self, features: Tensor, images: Tensor, unknown: Tensor, in_bands: bool = False) -> Tensor:
         field = ReceptiveField.of(unknown[:, 0], len(self.fusion_blks))
-        return sparse.decode(self, features, images, field, unknown[:, 0])
+        if self._is_sparse(field, unknown[:, 0], in_bands):
+            return sparse.decode(self, features, images, field, unknown[:, 0])
+        return self._decode_all(features, images).masked_fill(~unknown, 0)
+
+    def _is_sparse(self, field: ReceptiveField, unknown: Tensor, in_bands: bool) -> bool:
+        if self.decoding != "auto":
+            return self.decoding == "sparse"
+        if in_bands and costs_on(unknown.device).dense_limit is not None:
+            return True  # for its memory
+        return sparse.is_cheaper(self, field, unknown)
 
     def _decode_all(self, features: Tensor, images: Tensor) -> Tensor:
         # convolutions are up to twice as fast in channels-last memory, and the features arrive in it; under autocast

@@ -15,6 +15,7 @@ from modeling.criterion import MattingCriterion
 from modeling.decoder import Decoder
 from modeling.meta_arch.base import ParameterRoles, System
 from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, PRIOR_FLOATS, TOKEN_WIDTHS, Footprint
+from modeling.traceable import TraceableViTMatte
 from modeling.trimap_input import TRIMAP_CHANS, encode_trimap, resize_trimap_channels
 from runtime.errors import InputError
 
@@ -154,8 +155,6 @@ class ViTMatte(System):
         self.backbone.compile(**options)
 
     def traceable(self) -> nn.Module:
-        from modeling.traceable import TraceableViTMatte  # which builds on this module
-
         return TraceableViTMatte(self)
 
     @property

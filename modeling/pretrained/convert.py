@@ -10,7 +10,7 @@ from modeling.pretrained.architecture import check_requested, read_architecture
 from modeling.pretrained.assemble import assemble
 from modeling.pretrained.matting_architecture import read_matting_architecture
 from modeling.pretrained.pixel_statistics import read_pixel_statistics
-from modeling.pretrained.report import Report
+from modeling.pretrained.report import ConversionReport
 from modeling.pretrained.select import select
 from runtime.errors import InputError
 
@@ -30,7 +30,7 @@ class Conversion:
 
     model: dict[str, Tensor]
     metadata: dict[str, Any]
-    report: Report
+    report: ConversionReport
 
 
 def convert(
@@ -86,7 +86,7 @@ def convert(
         "source_layout": selection.layout.name,
         "source_prefix": selection.prefix,
     }
-    report = Report(
+    report = ConversionReport(
         source=source,
         mapped=selection.mapped,
         ignored=selection.ignored,

@@ -21,7 +21,7 @@ _FIELDS = {
 
 
 @dataclass(frozen=True)
-class Layout:
+class KeyLayout:
     """How one publisher names the tensors of a ViT.
 
     Args:
@@ -55,9 +55,9 @@ class Layout:
                 return target.format(**match.groupdict())
         return None
 
-    def reversed(self) -> "Layout":
+    def reversed(self) -> "KeyLayout":
         """The layout that renames back, for one whose renames are one to one."""
-        return Layout(self.name, self.family, {target: source for source, target in self.renames.items()}, {})
+        return KeyLayout(self.name, self.family, {target: source for source, target in self.renames.items()}, {})
 
     def ignore_reason(self, key: str) -> str | None:
         """Say why a source key is left out, None if it is not on this layout's list."""
@@ -81,7 +81,7 @@ _MLP = _same("blocks.{i}.mlp.fc1.{p}", "blocks.{i}.mlp.fc2.{p}")
 _MASK_TOKEN = "stands for hidden patches, used in pre-training only"
 _HEAD = "head on top of the backbone"
 
-OFFICIAL = Layout(
+OFFICIAL = KeyLayout(
     name="official",
     family="dinov3",
     renames={
@@ -114,8 +114,8 @@ _TIMM = {
     "blocks.{i}.gamma_1": "blocks.{i}.ls1.gamma",
     "blocks.{i}.gamma_2": "blocks.{i}.ls2.gamma",
 }
-TIMM_MLP = Layout("timm", "dinov3", {**_TIMM, **_MLP}, {"head.*": _HEAD})
-TIMM_SWIGLU = Layout(
+TIMM_MLP = KeyLayout("timm", "dinov3", {**_TIMM, **_MLP}, {"head.*": _HEAD})
+TIMM_SWIGLU = KeyLayout(
     name="timm",
     family="dinov3",
     renames={
@@ -128,7 +128,7 @@ TIMM_SWIGLU = Layout(
 )
 
 
-def _huggingface(feed_forward: dict[str, str]) -> Layout:
+def _huggingface(feed_forward: dict[str, str]) -> KeyLayout:
     """transformers' DINOv3ViTModel: `layer.i` in files, `model.layer.i` in memory since version 5."""
     block = {
         "norm1.{p}": "norm1.{p}",
@@ -149,7 +149,7 @@ def _huggingface(feed_forward: dict[str, str]) -> Layout:
     }
     for stem in ("layer", "model.layer"):
         renames |= {f"{stem}.{{i}}.{source}": f"blocks.{{i}}.{target}" for source, target in block.items()}
-    return Layout("huggingface", "dinov3", renames, {"embeddings.mask_token": _MASK_TOKEN, "classifier.*": _HEAD})
+    return KeyLayout("huggingface", "dinov3", renames, {"embeddings.mask_token": _MASK_TOKEN, "classifier.*": _HEAD})
 
 
 HUGGINGFACE_MLP = _huggingface({"mlp.up_proj.{p}": "mlp.fc1.{p}", "mlp.down_proj.{p}": "mlp.fc2.{p}"})
@@ -157,7 +157,7 @@ HUGGINGFACE_SWIGLU = _huggingface(
     {"mlp.gate_proj.{p}": "mlp.w1.{p}", "mlp.up_proj.{p}": "mlp.w2.{p}", "mlp.down_proj.{p}": "mlp.w3.{p}"}
 )
 
-PLAIN = Layout(
+PLAIN = KeyLayout(
     name="plain",
     family="plain",
     renames={**_TRUNK, **_MLP, **_same("pos_embed", "blocks.{i}.attn.qkv.bias")},
@@ -178,7 +178,7 @@ _VITMATTE_ATTENTION = ("qkv.{p}", "proj.{p}", "rel_pos_h", "rel_pos_w")
 
 def _vitmatte(
     name: str, *, positions: str, patches: str, blocks: str, attention: str, fusion: str, batch_norm: str
-) -> Layout:
+) -> KeyLayout:
     """A whole ViTMatte model; the two publishers differ in the words that are arguments here."""
     renames = {f"backbone.{positions}": "pos_embed", f"backbone.{patches}.{{p}}": "patch_embed.proj.{p}"}
     for key in _VITMATTE_BLOCK:
@@ -189,7 +189,7 @@ def _vitmatte(
         renames[f"decoder.{source}.conv.weight"] = f"decoder.{target}.conv.weight"
         renames[f"decoder.{source}.{batch_norm}.{{b}}"] = f"decoder.{target}.bn.{{b}}"
     renames |= _same(*(f"decoder.matting_head.matting_convs.{layer}" for layer in ("0.{p}", "1.{b}", "3.{p}")))
-    return Layout(name, "vitmatte", renames, {})
+    return KeyLayout(name, "vitmatte", renames, {})
 
 
 VITMATTE = _vitmatte(
@@ -264,7 +264,7 @@ def is_vitmatte(keys: Iterable[str]) -> bool:
     return any(map(_MATTING_DECODER.match, keys)) and any(map(_RELATIVE_POSITIONS.match, keys))
 
 
-def detect_layout(keys: Collection[str]) -> Layout:
+def detect_layout(keys: Collection[str]) -> KeyLayout:
     """Tell the layout from keys without their prefix.
 
     Raises:

@@ -20,7 +20,7 @@ _GROUPS = (
 
 
 @dataclass(frozen=True)
-class Report:
+class ConversionReport:
     """What became of every entry of the source and of every tensor of the model.
 
     Args:

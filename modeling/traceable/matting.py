@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from data.images.trimap import FOREGROUND_FROM, UNKNOWN_FROM
 from modeling.backbone import ViT
 from modeling.decoder import DetailCapture
-from modeling.meta_arch import ViTMatte
 from modeling.traceable.backbone import TraceableViT
 from modeling.trimap_input import encode_trimap
 from runtime.errors import InputError
@@ -25,7 +24,7 @@ class TraceableViTMatte(nn.Module):
         InputError: its backbone or decoder is of another class, or has settings that cannot be traced.
     """
 
-    def __init__(self, model: ViTMatte) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         for part, expected in ((model.backbone, ViT), (model.decoder, DetailCapture)):
             if type(part) is not expected:

@@ -36,8 +36,8 @@ class PublicAttention(nn.Module):
         return self.proj(out.transpose(1, 2).reshape(batch, height, width, dim))
 
     def _table(self, height: int, width: int) -> tuple[Tensor, Tensor]:
-        rows = (torch.arange(height) + 0.5) / height
-        columns = (torch.arange(width) + 0.5) / width
+        rows = (torch.arange(height, device=self.periods.device) + 0.5) / height
+        columns = (torch.arange(width, device=self.periods.device) + 0.5) / width
         coordinates = 2 * torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).flatten(0, 1) - 1
         angles = (2 * math.pi * coordinates[:, :, None] / self.periods).flatten(1).tile(2)
         return angles.sin(), angles.cos()

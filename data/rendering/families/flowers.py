@@ -7,7 +7,7 @@ import numpy as np
 from data.rendering.colours import bark_colour, hsv, leaf_colour, petal_colour, varied
 from data.rendering.curves import facing, grid_faces, grown, repeated_faces, unit
 from data.rendering.model import Finish, Mesh, Model, Strands, joined
-from data.rendering.plants import Leaf, along, branched, drawn_leaf, leaves, stalks
+from data.rendering.plants import Leaf, along, branched, drawn_leaf, leaves, stalks, stations
 
 UP = np.array([0.0, 0, 1])
 GOLDEN = 2.39996
@@ -176,7 +176,7 @@ def _stems(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray, np
 
 def _petal(rng: np.random.Generator, aspect: float, points: int = 18, across: int = 9) -> Leaf:
     """A petal: widest beyond the middle, rounded or pointed, thin."""
-    s = np.linspace(0, 1, points)
+    s = stations(points)
     profile = np.maximum(s + 0.06, 1e-3) ** rng.uniform(0.4, 1.3) * np.maximum(1 - s, 1e-4) ** rng.uniform(0.22, 0.8)
     return Leaf(
         aspect, profile / profile.max() + 0.01, rng.normal(0.15, 0.2), rng.normal(0.2, 0.5), rng.uniform(0, 0.3),

@@ -6,9 +6,10 @@ from scipy.spatial import cKDTree
 from data.rendering.colours import any_colour, hair_colour, hsv, pattern, varied
 from data.rendering.curves import Field, smooth_field, sphere, unit, vertex_normals
 from data.rendering.model import Finish, Mesh, Model, Strands
-from data.rendering.solids import Implicit, ellipsoids, meshed, outwards, scattered
+from data.rendering.solids import Implicit, ellipsoids, meshed, outwards, scattered, surface_area
 
 MOST = 44000  # strands of one coat
+COVER = 2.0  # how many times over the strands of a coat, laid flat, cover the body at least
 
 
 def fur(rng: np.random.Generator) -> Model:
@@ -52,8 +53,8 @@ def plush(rng: np.random.Generator) -> Model:
         gravity=0.0,
         clump=rng.uniform(0.0, 0.7),
         per_clump=int(rng.uniform(10, 60)),
-        frizz=rng.uniform(0.1, 0.8),
-        curl=rng.uniform(0.5, 1.5) if rng.random() < 0.25 else 0.0,
+        frizz=rng.uniform(0.1, 0.5),
+        curl=rng.uniform(0.5, 1.2) if rng.random() < 0.25 else 0.0,
     )
     return Model(strands, [_skin(vertices, faces, albedo), *_eyes(rng, vertices, faces, length)], closest=1.8)
 
@@ -68,17 +69,18 @@ def coat(
         albedo: colour by the root's place.
         length: mean length; it varies smoothly over the body.
         lean: how far strands lie along the body's flow; 0 stands upright.
-        gravity: how much tips turn down.
+        gravity: how much tips turn down. radius: at the root, more where the coat would be too thin to cover.
         clump: how far tips move to the middle of their tuft, 0 to 1.
         frizz: waviness of single strands. curl: radius of curls shared by a tuft, as a share of a tenth of the length.
     """
     roots, normals = scattered(rng, vertices, faces, count)
+    radius = max(radius, COVER * surface_area(vertices, faces) / (2 * count * length))
     flow = _flow(rng, roots, normals)
     lengths = length * np.exp(0.3 * smooth_field(rng, 2.5)(roots)[:, 0]) * rng.lognormal(0, 0.18, count)
     under = rng.random(count) < 0.3
     lengths[under] *= rng.uniform(0.4, 0.7)
     direction = unit(normals + lean * flow + rng.normal(0, 0.12, (count, 3)))
-    m = 9 if length < 0.12 and not curl else 13
+    m = 9 if length < 0.12 and not curl and frizz < 0.3 else 15
     s = np.linspace(0, 1, m)[None, :, None]
     down = np.array([0.0, 0, -1])
     sag = gravity * (down + (-(normals @ down)[:, None]).clip(0) * normals) + 0.5 * lean * flow
@@ -109,12 +111,12 @@ def _waves(
 ) -> np.ndarray:  # fmt: skip
     """Displacement (n, m, 3): one slow wave and one quicker one a strand, and curls in step within a tuft."""
     n = len(near)
-    phase, axis = rng.uniform(0, 2 * np.pi, (n, 1, 3)), rng.lognormal(0, 0.5, (n, 1, 1))
+    phase, axis = rng.uniform(0, 2 * np.pi, (n, 1, 3)), np.minimum(rng.lognormal(0, 0.5, (n, 1, 1)), 1.6)
     slow = np.sin(rng.uniform(1.5, 4, (n, 1, 3)) * s + phase) - np.sin(phase)
-    quick = 0.3 * (np.sin(rng.uniform(6, 11, (n, 1, 3)) * s + 2 * phase) - np.sin(2 * phase))
+    quick = 0.25 * (np.sin(rng.uniform(5, 8, (n, 1, 3)) * s + 2 * phase) - np.sin(2 * phase))
     moved = 0.25 * frizz * span * axis * (slow + quick) * np.minimum(1, 3 * s)
     if curl:
-        angle = (9 + (near * 0.37) % 5)[:, None, None] * s + ((near * 1.7) % 6.28)[:, None, None]
+        angle = (6 + (near * 0.37) % 4)[:, None, None] * s + ((near * 1.7) % 6.28)[:, None, None]
         first = unit(np.cross(normals, [0.31, 0.5, 0.81]))[:, None]
         second = np.cross(normals, first[:, 0])[:, None]
         moved = moved + 0.1 * curl * span * s * (np.cos(angle) * first + np.sin(angle) * second)

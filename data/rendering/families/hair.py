@@ -10,11 +10,17 @@ from data.rendering.solids import ellipsoids, meshed, outwards, scattered
 
 
 def hair(rng: np.random.Generator) -> Model:
-    """A head seen from any side with a full head of hair: 18,000 to 32,000 strands."""
+    """A head seen from any side with a full head of hair: 11,000 to 32,000 strands."""
     head, skull = _head_mesh(rng)
     style = rng.choice(["long", "short", "round", "tied"], p=[0.45, 0.2, 0.2, 0.15])
     curl = rng.choice([0.0, rng.uniform(0.2, 1.0), rng.uniform(1.0, 3.0)], p=[0.35, 0.4, 0.25])
-    count = int(rng.uniform(18000, 24000)) if curl or style == "long" else 32000
+    count = (
+        int(rng.uniform(11000, 14000))
+        if curl > 1
+        else int(rng.uniform(18000, 24000))
+        if curl or style == "long"
+        else 32000
+    )
     roots, normals = _roots(rng, head, skull, count)
     strands = _styled(rng, roots, normals, skull, style, float(curl))
     return Model([strands], [head], elevation=(-0.25, 0.5), rooted="bottom")
@@ -22,7 +28,7 @@ def hair(rng: np.random.Generator) -> Model:
 
 def braid(rng: np.random.Generator) -> Model:
     """A plait or ponytail that hangs free, ending in a brush of loose tips."""
-    count, m = 6500, 80
+    count, m = 5000, 110
     s = np.linspace(0, 1, m)
     sway = smooth_field(rng, 1.6, 2)(np.stack([2.2 * s, 0 * s, 0 * s], -1))
     core = np.stack([0.18 * sway[:, 0], 0.18 * sway[:, 1], 1.3 - 2.6 * s], -1)
@@ -48,7 +54,7 @@ def braid(rng: np.random.Generator) -> Model:
     k = np.minimum(at.astype(int), m - 2)
     rows = np.arange(count)[:, None]
     points = points[rows, k] + (at - k)[..., None] * (points[rows, k + 1] - points[rows, k])
-    points += _frizz(rng, points, rng.uniform(0.05, 0.3), 0.12)
+    points += _frizz(rng, points, rng.uniform(0.02, 0.2), 0.12)
     colour = _coloured(rng, points, np.zeros(count, int))
     radius = rng.uniform(0.0012, 0.0026) * rng.lognormal(0, 0.2, (count, 1)) * (1 - 0.7 * s**3)
     return Model([Strands(points, radius, colour, _gloss(rng))], elevation=(-0.6, 0.6), rooted="top")
@@ -88,7 +94,7 @@ def _styled(
     curl: float,
 ) -> Strands:  # fmt: skip
     count = len(roots)
-    m = 40 if curl else 22
+    m = 22 if not curl else 40 if curl < 1 else 60
     length = {"long": rng.uniform(0.8, 2.0), "short": rng.uniform(0.15, 0.6), "round": rng.uniform(0.3, 0.7)}.get(
         style, 1.5
     )
@@ -125,7 +131,7 @@ def _tied(
 ) -> Strands:
     """Hair drawn over the skull to a knot, from which a tail falls."""
     centre, radii = skull
-    count, m = len(roots), 44
+    count, m = len(roots), 44 if curl < 1 else 60
     knot = centre + radii * unit(np.array([rng.uniform(-0.3, 0.3), -1.0, rng.uniform(-0.1, 1.2)])) * 1.12
     t = np.linspace(0, 1, m // 2)[None, :, None]
     chord = roots[:, None] + (knot - roots[:, None]) * t
@@ -142,7 +148,10 @@ def _tied(
     start = knot + rng.normal(0, 0.025, (count, 3))
     tail = grown(rng, start, heading, lengths, m - m // 2 + 1, pull, bend=0.25)
     first[:, -1] = start
-    return _finished(rng, np.concatenate([first, tail[:, 1:]], axis=1), lengths, curl, held=0.5)
+    drawn = np.concatenate([first, tail[:, 1:]], axis=1)
+    for _ in range(3):  # round the bend at the knot
+        drawn[:, 1:-1] += 0.25 * (drawn[:, :-2] - 2 * drawn[:, 1:-1] + drawn[:, 2:])
+    return _finished(rng, drawn, lengths, curl, held=0.5)
 
 
 def _finished(
@@ -158,7 +167,7 @@ def _finished(
     points = guide + clump * free**1.2 * (guide[near] - guide)
     if curl:
         loops = curl * rng.uniform(2.5, 4.5) * lengths.mean()
-        loops = loops * (1 + 0.25 * np.sin(near * 3.7)) * rng.normal(1, 0.06, count)
+        loops = min(loops, m * (1 - held) / 17) * (1 + 0.25 * np.sin(near * 3.7)) * rng.normal(1, 0.06, count)
         _, first, second = frames(guide)
         angle = 2 * np.pi * loops[:, None] * s[..., 0] + (near * 1.7 % 6.28)[:, None] + rng.normal(0, 0.4, (count, 1))
         radius = (0.085 / (0.6 + curl)) * np.minimum(1, 4 * free[..., 0]) * rng.lognormal(0, 0.25, (count, 1))
@@ -179,7 +188,7 @@ def _frizz(rng: np.random.Generator, points: np.ndarray, amount: float, scale: f
         if pace < m / 3:  # slower than the polyline's own steps: no kinks
             phase = rng.uniform(0, 2 * np.pi, (count, 1, 3))
             moved += weight * (np.sin(rng.uniform(0.7, 1.3, (count, 1, 3)) * pace * s + phase) - np.sin(phase))
-    return amount * scale * moved * np.minimum(1, 3 * s) * rng.lognormal(0, 0.6, (count, 1, 1))
+    return amount * scale * moved * np.minimum(1, 3 * s) * np.minimum(rng.lognormal(0, 0.6, (count, 1, 1)), 2.5)
 
 
 def _coloured(rng: np.random.Generator, points: np.ndarray, near: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ def net(rng: np.random.Generator) -> Model:
     warp = sagging(rng, rng.uniform(0.02, 0.3))
     lines = lattice(rng, cells, str(rng.choice(["square", "diamond", "square"])), rng.uniform(0, 0.12))
     colour, twisted = any_colour(rng), rng.random() < 0.35
-    radius = np.exp(rng.uniform(np.log(0.03), np.log(0.14))) / cells
+    radius = np.exp(rng.uniform(np.log(0.04), np.log(0.15))) / cells
     finish = Finish(rng.uniform(0, 0.15), rng.uniform(8, 40), 0.2, 0.2, 2.0)
     meshes, strands = [], []
     for curves in lines:

@@ -31,7 +31,7 @@ def ball_of_yarn(rng: np.random.Generator) -> Model:
     end = np.array([0.9, 0.2, -0.2]) + np.linspace(0, 1, 6)[:, None] * [0.9, 0.5, -0.9] + rng.normal(0, 0.15, (6, 3))
     tail = resampled(end[None], m)
     colours = _yarn_colours(rng)
-    strands = plied(rng, np.concatenate([curves, tail]), thick, colours, budget=420000)
+    strands = plied(rng, np.concatenate([curves, tail]), thick, colours, budget=320000)
     core = meshed(ellipsoids(np.zeros((1, 3)), (0.95 - 2 * thick) * stretch[None]), [-1.5] * 3, [1.5] * 3, 30)
     body = Mesh(core[0], outwards(*core), np.tile(0.35 * colours[0], (len(core[0]), 1)), Finish(0, 10, 0, 0, 5.0))
     return Model(strands, [body], any_roll=True)
@@ -68,7 +68,7 @@ def knit(rng: np.random.Generator) -> Model:
     colours = _yarn_colours(rng)
     stripes = len(colours) > 1 and rng.random() < 0.6
     albedo = _striped(rng, rows, colours) if stripes else None
-    strands = plied(rng, points, rng.uniform(0.26, 0.32) * scale, colours, budget=420000, albedo=albedo)
+    strands = plied(rng, points, rng.uniform(0.26, 0.32) * scale, colours, budget=320000, albedo=albedo)
     return Model(strands, [], facing=facing, spread=0.7, elevation=(-0.2, 0.6), closest=2.6)
 
 
@@ -102,7 +102,7 @@ def tassel(rng: np.random.Generator) -> Model:
     curves = grown(rng, roots, heading, lengths, 30, wind - [0, 0, rng.uniform(1, 4)], bend=rng.uniform(0.1, 0.7))
     colours = _yarn_colours(rng)
     albedo = np.stack([colours[i] for i in rng.integers(len(colours), size=count)])
-    strands = plied(rng, curves, thick, colours, budget=400000, albedo=albedo, frayed=True)
+    strands = plied(rng, curves, thick, colours, budget=320000, albedo=albedo, frayed=True)
     return Model(strands, _band(rng, kind, roots, thick, colours), elevation=(-0.4, 0.4), rooted="top", closest=2.5)
 
 
@@ -194,7 +194,7 @@ def _fuzz(rng: np.random.Generator, body: Strands, radius: float, count: int) ->
     lengths = min(radius, 0.03) * rng.uniform(0.6, 2.2) * rng.lognormal(0, 0.5, count)
     curves = grown(rng, roots, heading, lengths, 9, bend=1.1)
     albedo = body.albedo[i, np.minimum(j, body.albedo.shape[1] - 1)][:, None]
-    thin = float(np.median(body.radius)) * 0.4
+    thin = min(float(np.median(body.radius)) * 0.4, 0.0025)
     return Strands(curves, np.full((count, 9), thin) * np.linspace(1, 0.5, 9), albedo, WOOL)
 
 

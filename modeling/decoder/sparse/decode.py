@@ -7,35 +7,53 @@ the matting head run together, some tiles at a time, so that beside the input no
 """
 
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from modeling.decoder.sparse.folded import ColumnWeights, FoldedConv, FoldedFusion, FoldedHead
+from modeling.decoder.sparse.costs import costs_on
 from modeling.decoder.sparse.parallel import for_each, num_threads
+from modeling.decoder.sparse.patch_convs import ColumnWeights, FoldedConv, FoldedFusion, FoldedHead
 from modeling.decoder.sparse.receptive_field import ReceptiveField
-from modeling.decoder.sparse.tiles import SparseMap, TileList, tiles_of
+from modeling.decoder.sparse.tiles import SparseMap, TileList, mask_tiles
 
 TILE_SIDES = (16, 32, 64)  # pixels of the level; each level takes the side that costs it least
-CHUNK_VALUES = 2**21  # intermediate values of the tiles computed together: they should stay in the cache
 
-# Times in units of a dense convolution's multiplications, from tools/benchmark_decoder.py on a CPU; see is_cheaper.
-DENSE_PIXEL = 4_000  # for a pixel of full resolution, what is not multiplications
-SPARSE_PRODUCT = 0.7  # for a multiplication of the dense decoder that the sparse one saves or does otherwise
-SPARSE_PIXEL = 15_000  # for a pixel of full resolution in an active tile: indices, gathering, resampling
-SPARSE_CALL = 5e8  # for a call
-DENSE_LIMIT = 512 * 512  # pixels; above, the dense decoder's memory, up to 700 bytes for each, decides
+
+class Work(NamedTuple):
+    """Multiplications of the dense decoder, and what of them the sparse decoder does in some way.
+
+    Attributes:
+        pixels: of full resolution, a batch's together.
+        dense: multiplications of the dense decoder for a pixel of full resolution.
+        active: those in active tiles, for a pixel of full resolution.
+        share: of the smallest tiles of full resolution that are active.
+    """
+
+    pixels: int
+    dense: float
+    active: float
+    share: float
 
 
 def is_cheaper(decoder: nn.Module, field: ReceptiveField, unknown: Tensor) -> bool:
     """Whether `decode` takes less time than the dense decoder, judged by the share of tiles that it computes.
 
-    With the widths of ViTMatte-S it does from 256 x 256 on, even where all is unknown; the narrower the network, the
-    larger the image and the smaller the unknown region must be. Above DENSE_LIMIT it is always taken as cheaper.
+    On a CPU, with the widths of ViTMatte-S, it does from 256 x 256 on, even where all is unknown; the narrower the
+    network, the larger the image and the smaller the unknown region must be. Above the costs' `dense_limit` it is
+    always taken as cheaper.
     """
-    pixels = unknown.numel()
-    if pixels > DENSE_LIMIT:
+    costs = costs_on(unknown.device)
+    if costs.dense_limit is not None and unknown.numel() > costs.dense_limit:
         return True
+    work = work_of(decoder, field, unknown)
+    per_pixel = costs.sparse_product * work.active + costs.sparse_pixel * work.share
+    return costs.sparse_call + work.pixels * per_pixel < work.pixels * (work.dense + costs.dense_pixel)
+
+
+def work_of(decoder: nn.Module, field: ReceptiveField, unknown: Tensor) -> Work:
+    """The work of decoding `unknown` (B, H, W) bool, whose receptive field is `field`."""
     share = tile_share(unknown)
     head = decoder.matting_head.matting_convs[0].weight.numel()
     last = decoder.fusion_blks[-1].conv.conv.weight.numel()
@@ -45,13 +63,12 @@ def is_cheaper(decoder: nn.Module, field: ReceptiveField, unknown: Tensor) -> bo
         products = [layer.weight.numel() / 4 ** (level + 1) for layer in (block.conv.conv, stream.conv)]
         dense += sum(products)
         active += products[0] * tile_share(field.fused[level]) + products[1] * tile_share(field.details[level])
-    sparse_time = SPARSE_CALL + pixels * (SPARSE_PRODUCT * active + SPARSE_PIXEL * share)
-    return sparse_time < pixels * (dense + DENSE_PIXEL)
+    return Work(unknown.numel(), dense, active, share)
 
 
 def tile_share(mask: Tensor) -> float:
     """The share of the smallest tiles that hold a true pixel of `mask` (B, H, W)."""
-    return tiles_of(mask, TILE_SIDES[0]).float().mean().item()
+    return mask_tiles(mask, TILE_SIDES[0]).float().mean().item()
 
 
 def decode(decoder: nn.Module, features: Tensor, images: Tensor, field: ReceptiveField, unknown: Tensor) -> Tensor:
@@ -135,7 +152,7 @@ def matte(
 
 def cheapest_tiles(mask: Tensor, work: Callable[[int], int]) -> TileList:
     """The tiles that cover `mask` (B, H, W), of the side that costs least when a tile of a side costs `work`(side)."""
-    choices = [(side, tiles_of(mask, side)) for side in TILE_SIDES]
+    choices = [(side, mask_tiles(mask, side)) for side in TILE_SIDES]
     side, active = min(choices, key=lambda choice: int(choice[1].sum()) * work(choice[0]))
     return TileList.where(active, side)
 
@@ -144,7 +161,7 @@ def chunks(tiles: TileList, values: int) -> Iterator[tuple[int, TileList]]:
     """Yield start and tiles of pieces to be computed together, where each tile has `values` intermediate values."""
     if len(tiles) == 0:
         return
-    pieces = -(-len(tiles) // max(1, CHUNK_VALUES // values))
+    pieces = -(-len(tiles) // max(1, costs_on(tiles.row.device).chunk_values // values))
     threads = num_threads(tiles.row.device)
     rounds = -(-pieces // threads)  # all threads have work until the end
     size = -(-len(tiles) // (rounds * threads))

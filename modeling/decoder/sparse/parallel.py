@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import torch
 
-Item = TypeVar("Item")
+T = TypeVar("T")
 
 
 def num_threads(device: torch.device) -> int:
@@ -15,7 +15,7 @@ def num_threads(device: torch.device) -> int:
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
-def for_each(function: Callable[[Item], None], items: Iterable[Item], device: torch.device) -> None:
+def for_each(function: Callable[[T], None], items: Iterable[T], device: torch.device) -> None:
     """Call `function` with every item; on a CPU with as many items at once as torch has threads, one thread each.
 
     Torch's own threads divide every operation, and wait for each other at its end. Where operations take a
@@ -28,7 +28,7 @@ def for_each(function: Callable[[Item], None], items: Iterable[Item], device: to
     items = list(items)  # while this thread still has torch's number of threads
     inference = torch.is_inference_mode_enabled()  # belongs to a thread, as gradient mode does
 
-    def call(item: Item) -> None:
+    def call(item: T) -> None:
         with torch.inference_mode(inference), torch.no_grad():
             function(item)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from modeling.decoder.sparse.receptive_field import halve
 
 
-def tiles_of(mask: Tensor, side: int) -> Tensor:
+def mask_tiles(mask: Tensor, side: int) -> Tensor:
     """Which tiles hold a true pixel: (B, H, W) -> (B, ceil(H / side), ceil(W / side)), for a power of two."""
     while side > 1:
         mask, side = halve(mask), side // 2

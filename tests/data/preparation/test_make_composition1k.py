@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.preparation.composition1k_builder import MANIFEST, Built, build_composition1k, plan_composition1k
+from data.preparation.composition1k_builder import MANIFEST, Built, build_composition1k, plan_composites
 from data.preparation.manifest import read_manifest, verify
 from data.preparation.published_composite import cover, published_composite, read_as_stored
 from data.testing.composition1k import Composition1k
@@ -50,7 +50,7 @@ def sources(tmp_path):
 
 def build(sources, output, **options):
     test_set, voc = sources
-    return build_composition1k(plan_composition1k(test_set, [voc], EACH), output, progress=False, **options)
+    return build_composition1k(plan_composites(test_set, [voc], EACH), output, progress=False, **options)
 
 
 def message(action):
@@ -329,32 +329,32 @@ def test_a_file_that_is_no_manifest_is_refused(tmp_path, text):
 
 def test_lists_that_do_not_fit_are_refused(sources):
     test_set, voc = sources
-    assert "expected 20 backgrounds for each of the 2" in message(lambda: plan_composition1k(test_set, [voc]))
+    assert "expected 20 backgrounds for each of the 2" in message(lambda: plan_composites(test_set, [voc]))
     (test_set / "test_fg_names.txt").write_text("ant.png\nANT.png\n")
-    assert "same name" in message(lambda: plan_composition1k(test_set, [voc], EACH))
+    assert "same name" in message(lambda: plan_composites(test_set, [voc], EACH))
     (test_set / "test_fg_names.txt").write_text("ant.png\n../secret.png\n")
-    assert "line 2" in message(lambda: plan_composition1k(test_set, [voc], EACH))
+    assert "line 2" in message(lambda: plan_composites(test_set, [voc], EACH))
     (test_set / "test_fg_names.txt").write_bytes(b"\xff\xfe\x00")
-    assert "test_fg_names.txt" in message(lambda: plan_composition1k(test_set, [voc], EACH))
+    assert "test_fg_names.txt" in message(lambda: plan_composites(test_set, [voc], EACH))
     (test_set / "test_fg_names.txt").unlink()
-    assert "test_fg_names.txt" in message(lambda: plan_composition1k(test_set, [voc], EACH))
+    assert "test_fg_names.txt" in message(lambda: plan_composites(test_set, [voc], EACH))
 
 
 def test_all_missing_files_are_told_before_anything_is_written(sources):
     test_set, voc = sources
     (voc / "2008_000003.png").unlink()
     (test_set / "Adobe-licensed images" / "alpha" / "zebra.png").unlink()
-    text = message(lambda: plan_composition1k(test_set, [voc], EACH))
+    text = message(lambda: plan_composites(test_set, [voc], EACH))
     assert "2008_000003.png" in text
     assert text.count("zebra") == 1
-    assert "no/such" in message(lambda: plan_composition1k(test_set, ["no/such"], EACH))
+    assert "no/such" in message(lambda: plan_composites(test_set, ["no/such"], EACH))
 
 
 def test_backgrounds_may_lie_in_several_folders(tmp_path, sources):
     test_set, voc = sources
     (tmp_path / "more").mkdir()
     (voc / "2008_000003.png").rename(tmp_path / "more" / "2008_000003.png")
-    composites = plan_composition1k(test_set, [voc, tmp_path / "more"], EACH)
+    composites = plan_composites(test_set, [voc, tmp_path / "more"], EACH)
     assert composites[3].bg == tmp_path / "more" / "2008_000003.png"
 
 

@@ -1,5 +1,8 @@
 """Every family gives sound geometry, and a picture that training can use."""
 
+from dataclasses import replace
+
+import cv2
 import numpy as np
 import pytest
 
@@ -7,6 +10,7 @@ pytest.importorskip("numba", reason="the renderer needs numba (requirements/rend
 
 from data.rendering.families import FAMILIES
 from data.rendering.library import picture
+from data.rendering.scene import render
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -40,6 +44,7 @@ def test_no_strand_is_a_kinked_polyline(family):
         assert np.mean(turn < 0.5) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [*FAMILIES, "2d-hair", "2d-net"])
 def test_a_picture_has_known_parts_an_edge_and_bright_enough_colours(family):
     foreground, alpha = picture(family, (0, 1, 1), 96)
@@ -54,17 +59,15 @@ def test_a_picture_has_known_parts_an_edge_and_bright_enough_colours(family):
     assert (same == alpha).all()
 
 
+@pytest.mark.slow
 def test_fur_leaves_no_bald_spot():
-    """Seen against its body, the coat hides all but a few per cent of it."""
-    from dataclasses import replace
-
-    from data.rendering.scene import render
-
+    """Skin glints between hairs; nowhere does it show as a patch of 5 pixels in a picture of 192."""
     for seed in range(3):
         model = FAMILIES["fur"][0](np.random.default_rng(seed))
         body = replace(model.meshes[0], albedo=np.tile([1.0, 0, 0], (len(model.meshes[0].vertices), 1)))
         coat = [replace(part, albedo=np.tile([0, 0.5, 0.5], (1, 1, 1))) for part in model.strands]
         seen = replace(model, strands=coat, meshes=[body], closest=1.0)
         shown = render(np.random.default_rng(seed + 10), seen, 192, passes=8)
-        red = shown[..., 0] > shown[..., 1]
-        assert red[shown[..., 3] == 1].mean() < 0.12
+        bare = (shown[..., 0] > shown[..., 1]) & (shown[..., 3] == 1)
+        patches = cv2.erode(bare.astype(np.uint8), np.ones((5, 5), np.uint8))
+        assert patches.sum() < 1e-3 * (shown[..., 3] == 1).sum()

@@ -12,11 +12,13 @@ import torch
 from PIL import Image
 from systems import Constant
 from tiny import CONFIG, OVERRIDES, ROOT
+from tiny import overrides as run_overrides
 
 import inference
 from engine.config import build, load_config
 from engine.inference import predict_alpha
 from engine.training.checkpoints import RunCheckpointer
+from engine.training.run import train
 from runtime import command_line as cli
 from runtime.errors import InputError
 
@@ -192,3 +194,33 @@ def test_unpaired_names_are_listed(tmp_path, pictures, checkpoint, run):
     status, _, err = run(*folder_arguments(tmp_path, checkpoint))
     assert status == 2
     assert "rgb.png: no image of that name" in err
+
+
+def test_a_runs_checkpoint_needs_no_config(tmp_path, capsys):
+    """The matte is that of the config; a checkpoint from before says that it needs one."""
+    train(load_config(CONFIG, run_overrides(tmp_path / "run", 2)))
+    checkpoint = tmp_path / "run" / "model_final.pth"
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(tmp_path / "image.png")
+    Image.fromarray(rng.choice(np.array([0, 128, 255], np.uint8), (40, 50))).save(tmp_path / "trimap.png")
+    files = ["--image", str(tmp_path / "image.png"), "--trimap", str(tmp_path / "trimap.png"), "--device", "cpu"]
+    alone = [*files, "--checkpoint", str(checkpoint), "--output", str(tmp_path / "alone.png")]
+    assert inference.main(alone) == 0
+    config = [*run_overrides(tmp_path / "run", 2), "--config-file", CONFIG]
+    together = [*files, *config, "--checkpoint", str(checkpoint), "--output", str(tmp_path / "config.png")]
+    assert inference.main(together) == 0
+    assert (tmp_path / "alone.png").read_bytes() == (tmp_path / "config.png").read_bytes()
+
+    without = "import sys; sys.modules.update(detectron2=None, fvcore=None, omegaconf=None); import inference"
+    bare = [*files, "--checkpoint", str(checkpoint), "--output", str(tmp_path / "bare.png")]
+    script = f"{without}; sys.exit(inference.main({bare!r}))"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)  # needs torch and what reads images
+    assert (tmp_path / "bare.png").read_bytes() == (tmp_path / "alone.png").read_bytes()
+
+    old = torch.load(checkpoint, weights_only=True)
+    del old["config"]
+    torch.save(old, tmp_path / "old.pth")
+    with pytest.raises(InputError, match=r"old\.pth: says nothing about its model; give --config-file too"):
+        inference.main([*files, "--checkpoint", str(tmp_path / "old.pth"), "--output", str(tmp_path / "old.png")])
+    assert inference.main([*together[:-3], str(tmp_path / "old.pth"), "--output", str(tmp_path / "old.png")]) == 0
+    assert (tmp_path / "old.png").read_bytes() == (tmp_path / "config.png").read_bytes()

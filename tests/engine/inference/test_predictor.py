@@ -9,6 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from small_models import option_model
 from systems import Pointwise, Red
 from tiny import CONFIG, OVERRIDES
 from torch import nn
@@ -208,6 +209,56 @@ def test_running_out_of_memory_on_a_cpu_is_one_line(model):
 
     with pytest.raises(InputError, match="out of memory, predicting as a whole"):
         Predictor(Greedy(), mode="whole").one(sample(*picture(32, 32)))
+
+
+class Hungry(Red):
+    """Runs out of memory on images above some pixels, as if its footprint were wrong."""
+
+    def __init__(self, most_pixels: int) -> None:
+        super().__init__()
+        self.most_pixels, self.seen = most_pixels, []
+
+    def decode(self, state):
+        pixels = state["image"].shape[-2] * state["image"].shape[-1]
+        self.seen.append(pixels)
+        if pixels > self.most_pixels:
+            raise torch.OutOfMemoryError("out of memory")
+        return super().decode(state)
+
+
+def test_out_of_memory_in_mode_auto_falls_to_the_next_smaller_plan(caplog):
+    image, trimap = picture(700, 900)
+    model = Hungry(600 * 600)
+    alpha = Predictor(model).one(sample(image, trimap))["alpha"]
+    assert (alpha == np.where(trimap == 128, image[..., 0], trimap)).all()  # as the whole would have given
+    assert (model.seen[0], model.seen[1], max(model.seen[2:])) == (700 * 900, 700 * 768, 512 * 512)
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == [
+        "out of memory, predicting as a whole; trying again in tiles of 768 pixels",
+        "out of memory, predicting in tiles of 768 pixels; trying again in tiles of 512 pixels",
+    ]
+
+
+def test_a_mode_that_was_asked_for_is_not_changed_when_memory_runs_out():
+    with pytest.raises(InputError, match="out of memory, predicting as a whole; give --max-memory, or --mode tiles"):
+        Predictor(Hungry(100), mode="whole").one(sample(*picture(32, 32)))
+
+
+def test_memory_that_no_plan_fits_into_fails_the_image_alone(jobs):
+    outcomes = list(run_jobs(Predictor(Hungry(40 * 50)), jobs))
+    assert [outcome.status for outcome in outcomes] == ["written", "failed", "failed", "failed", "failed"]
+    assert "out of memory" in outcomes[1].remark
+
+
+def test_images_of_two_sizes_share_no_batch_where_padding_would_be_a_region():
+    """Of a one-hot trimap padding is no region, which a batch of two sizes could not say."""
+    model = option_model(trimap_input="one_hot").eval()
+    pairs = [picture(40, 50, 1), picture(33, 64, 2), picture(40, 50, 3)]
+    assert Predictor(model).padded_shape(33, 40) == (33, 40)
+    together = Predictor(model, batch_size=2)([sample(*pairs[0]), sample(*pairs[2])])
+    for (image, trimap), arrays in zip((pairs[0], pairs[2]), together, strict=True):
+        alone = Predictor(model).one(sample(image, trimap))["alpha"]
+        assert np.abs(arrays["alpha"].astype(int) - alone).max() <= 1
 
 
 @pytest.mark.parametrize(("nbytes", "text"), [(1, "1MiB"), (180 * 2**20, "180MiB"), (3 * 2**30 + 1, "3.1GiB")])

@@ -14,14 +14,14 @@ from tiny import ROOT
 
 from engine.training.checkpoints import RunCheckpointer
 from modeling.weights.checkpoint_file import DamagedCheckpointError, read_checkpoint
-from modeling.weights.loading import load_model, model_metadata
+from modeling.weights.loading import load_model
 from runtime.errors import InputError
 
 
 @pytest.fixture
 def checkpoint() -> dict:
     model = small_model(seed=1)
-    return {"model": model.state_dict(), "metadata": model_metadata(model)}
+    return {"model": model.state_dict(), "metadata": model.metadata()}
 
 
 def without(checkpoint: dict, *pieces: str) -> dict:

@@ -46,6 +46,7 @@ def saved(*settings: str) -> dict:
         ),
         (("train.ema_decay=0.9",), "train.ema_decay=0.99", "train.ema_decay 0.9 -> 0.99"),
         ((), "train.accumulate=2", "train.accumulate 1 -> 2"),
+        ((), "train.freeze_batch_norm=0.5", "train.freeze_batch_norm 0.0 -> 0.5"),
     ],
 )
 def test_what_acts_in_training_alone_is_reported(caplog, before, now, line):
@@ -63,6 +64,7 @@ def test_what_acts_in_training_alone_is_reported(caplog, before, now, line):
         ((), "model.backbone.window_block_indexes=[]", r"model.backbone.window_block_indexes[0] 0 -> None"),
         ((), "model.backbone.window_padding=zeros", "model.backbone.window_padding masked -> zeros"),
         ((), "model.size_divisibility=16", "model.size_divisibility 32 -> 16"),
+        ((), "train.freeze=[pretrained]", "train.freeze[0] None -> pretrained"),
         ((), "optimizer.lr=1e-5", "optimizer.lr 0.003 -> 1e-05"),
     ],
 )

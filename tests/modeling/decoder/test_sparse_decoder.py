@@ -14,6 +14,7 @@ from modeling.criterion import MattingCriterion
 from modeling.decoder import DetailCapture
 from modeling.decoder.sparse import bands
 from modeling.decoder.sparse import decode as sparse
+from modeling.decoder.sparse.costs import COSTS
 from modeling.decoder.sparse.receptive_field import ReceptiveField
 from modeling.decoder.sparse.upsampled_conv import UpsampledConv, axis_weights, low_length, low_start
 from modeling.meta_arch import ViTMatte
@@ -114,7 +115,7 @@ def test_equals_dense_in_every_unknown_region(unknown, widths):
 @pytest.mark.parametrize("chunk_values", [1, 2**21], ids=["tile by tile", "together"])
 def test_no_seams_with_any_tile_side(monkeypatch, side, chunk_values):
     monkeypatch.setattr(sparse, "TILE_SIDES", (side,))
-    monkeypatch.setattr(sparse, "CHUNK_VALUES", chunk_values)
+    monkeypatch.setitem(COSTS, "cpu", COSTS["cpu"]._replace(chunk_values=chunk_values))
     decoder = make_decoder()
     unknown = torch.cat([torch.ones(1, 1, 112, 208, dtype=torch.bool), band((112, 208), 0.1)])
     assert_equals_dense(decoder, *make_inputs(decoder, 2, (112, 208)), unknown)
@@ -287,6 +288,19 @@ def test_dense_where_that_is_cheaper(monkeypatch):
     assert not cheaper(everything, narrow)
     assert cheaper(band((512, 512), 0.001), narrow)
     assert cheaper(everything.repeat(2, 1, 1, 1), narrow)  # for its memory
+
+
+@pytest.mark.parametrize("decoding", ["sparse", "dense"])
+@pytest.mark.parametrize("band_pixels", [1000, 2**22], ids=["in bands", "whole"])
+def test_either_way_of_decoding_can_be_asked_for(monkeypatch, decoding, band_pixels):
+    decoder = make_decoder()
+    decoder.decoding, decoder.band_pixels = decoding, band_pixels
+    monkeypatch.setattr(sparse, "is_cheaper", lambda *arguments: decoding == "dense")  # the other way
+    inputs, unknown = make_inputs(decoder, 1, (112, 144)), band((112, 144), 0.1)
+    assert_equals_dense(decoder, *inputs, unknown)
+    monkeypatch.setattr(*{"sparse": (decoder, "_decode_all"), "dense": (sparse, "decode")}[decoding], None)
+    with torch.no_grad():
+        assert decoder(*inputs, unknown).std() > 0
 
 
 def small_model(sparse_decoding: bool) -> ViTMatte:

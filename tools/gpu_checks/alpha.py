@@ -1,0 +1,75 @@
+"""Alpha on the device against alpha on a CPU, by precision and way of decoding."""
+
+import copy
+from collections.abc import Iterator
+from functools import partial
+from math import nan
+
+import torch
+from torch import Tensor
+
+from modeling.meta_arch import ViTMatte
+from tools.gpu_checks.inputs import named, random_dinov3_vitmatte, random_original_vitmatte, random_pair
+from tools.gpu_checks.rows import Case, Row
+from tools.gpu_checks.settings import Settings, exact_float32
+
+MODELS = {"DINOv3 ViTMatte-S": random_dinov3_vitmatte, "original ViTMatte-S": random_original_vitmatte}
+SIZES = ((512, 512), (333, 517), (97, 701), (768, 1024))
+TINY_SIZES = ((64, 64), (45, 70))
+SHARE = 0.2
+# Largest and mean difference in the unknown region, where a grey level is 4e-3. "tf32" is float32 as PyTorch has it
+# without further settings, with TF32 in convolutions.
+LIMITS = {"fp32": (1e-3, 2e-5), "tf32": (1e-2, 1e-3), "bf16": (1e-1, 1e-2), "fp16": (2e-2, 2e-3)}
+
+Alphas = dict[tuple[int, int], Tensor]
+
+
+def cases(settings: Settings) -> Iterator[Case]:
+    sizes = settings.sized(SIZES, TINY_SIZES)
+    for name, build in MODELS.items():
+        reference = build()
+        model = copy.deepcopy(reference).to(settings.device)
+        with torch.inference_mode():
+            expected = {size: reference.predict(*random_pair(size, SHARE)) for size in sizes}
+        for precision in settings.sized(LIMITS, ("fp32", "bf16", "fp16")):
+            for decoding in ("sparse", "dense"):
+                check = partial(compare, settings, model, expected, precision, decoding)
+                yield f"{name}, {precision}, {decoding}; {', '.join(map(named, sizes))}", check
+        yield f"{name}, fp32, encoder at 1/2", partial(compare_reduced, settings, reference, model, sizes[0])
+
+
+@torch.inference_mode()
+def compare(settings: Settings, model: ViTMatte, expected: Alphas, precision: str, decoding: str) -> Row:
+    """The differences of one precision and way of decoding, over all sizes."""
+    model.decoder.decoding = decoding
+    largest, means = [], []
+    for size, alpha in expected.items():
+        image, trimap = random_pair(size, SHARE, device=settings.device)
+        if precision == "tf32":
+            ours = model.predict(image, trimap)
+        else:
+            with exact_float32(), settings.autocast(precision):
+                ours = model.predict(image, trimap)
+        error = (ours.cpu() - alpha).abs()[trimap.cpu() == 0.5]
+        largest.append(error.max().item())
+        means.append(error.mean().item())
+    finite = all(mean == mean for mean in means)
+    worst, mean = (max(largest), max(means)) if finite else (nan, nan)
+    limits = LIMITS[precision]
+    return Row(
+        f"max {worst:.1e}, mean {mean:.1e}; at most {limits[0]:.0e}, {limits[1]:.0e}",
+        worst <= limits[0] and mean <= limits[1],
+        {"max": worst, "mean": mean},
+    )
+
+
+@torch.inference_mode()
+def compare_reduced(settings: Settings, reference: ViTMatte, model: ViTMatte, size: tuple[int, int]) -> Row:
+    """The same with the encoder at half the size, in float32."""
+    model.decoder.decoding = "auto"
+    image, trimap = random_pair(size, SHARE)
+    with exact_float32():
+        ours = model.predict(image.to(settings.device), trimap.to(settings.device), encoder_scale=2).cpu()
+    largest = (ours - reference.predict(image, trimap, encoder_scale=2)).abs().max().item()
+    limit = LIMITS["fp32"][0]
+    return Row(f"max {largest:.1e}; at most {limit:.0e}", largest <= limit, {"max": largest})
