@@ -24,7 +24,7 @@ class ClosedFormPrior(nn.Module):
     def __init__(self, scale: int = 2, iterations: int = 20, epsilon: float = EPSILON, smallest_side: int = 48) -> None:
         super().__init__()
         self.scale = scale
-        self.effort = Effort(iterations, tolerance=1e-4, check_every=None, smallest_side=smallest_side)
+        self.effort = Effort(iterations, tolerance=1e-6, check_every=None, smallest_side=smallest_side)
         self.epsilon = epsilon
 
     @torch.no_grad()
@@ -35,6 +35,6 @@ class ClosedFormPrior(nn.Module):
         models leave of the smaller alpha, in units of alpha, 0 where the trimap is known.
         """
         alpha, misfit = closed_form(
-            image.float(), trimap.float(), self.effort, epsilon=self.epsilon, scale=self.scale, max_pixels=None
+            image.float(), trimap.float(), self.effort, epsilon=self.epsilon, scale=self.scale, with_misfit=True
         )
         return torch.cat([alpha, misfit], dim=1)
