@@ -1,5 +1,5 @@
 """Who runs the loop: training, validation, inference, checkpoints, processes."""
 
-from engine import compat
+from engine import detectron2_compat
 
-compat.apply()
+detectron2_compat.apply()

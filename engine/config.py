@@ -12,11 +12,11 @@ from types import FrameType, TracebackType
 from typing import Any, NamedTuple
 
 from detectron2.config import LazyConfig, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from engine.moved import use_current_names
 from modeling.weights.model_config import ENTRY, plain_config
 from runtime.errors import InputError
+from runtime.moved import current_name
 
 logger = logging.getLogger("dinomatte.config")
 
@@ -85,7 +85,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     except Exception as error:  # a config is a program, and may fail in any way
         raise InputError(f"{path}: not a usable config: {type(error).__name__}: {_one_line(error)}") from error
     if isinstance(config, DictConfig):
-        use_current_names(config)
+        _use_current_names(config)
     if not isinstance(config, DictConfig) or "model" not in config:
         raise InputError(f"{path}: expected a LazyConfig that defines `model`, found none")
     for override in overrides:
@@ -116,6 +116,16 @@ def build(node: DictConfig) -> Any:
         if not _is_wrong_setting(error):
             raise
         raise InputError(f"config: {_one_line(error)}") from error
+
+
+def _use_current_names(node: DictConfig | ListConfig) -> None:
+    """Give each `_target_` of a saved config its present name, in place."""
+    for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
+        value = node._get_node(key)
+        if isinstance(value, DictConfig | ListConfig):
+            _use_current_names(value)
+        elif key == "_target_" and isinstance(value._value(), str):
+            node[key] = current_name(value._value())
 
 
 def describe_model(node: DictConfig) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from references.public_losses import public_losses
 from references.public_model import PublicMatting
 from torch import Tensor, nn
 
-from engine.training.optim import param_groups
+from engine.training.param_groups import param_groups
 from modeling.backbone import DINOV3_PIXEL_STATISTICS
 from runtime.files import replacing
 from runtime.memory import peak_gib, resident_gib

@@ -3,7 +3,7 @@
 import torch
 from detectron2.config import LazyCall as L
 
-from engine.training.optim import param_groups
+from engine.training.param_groups import param_groups
 
 optimizer = L(torch.optim.AdamW)(
     params=L(param_groups)(

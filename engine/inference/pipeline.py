@@ -151,7 +151,7 @@ def _write(item: _Loaded, model: System) -> Outcome:
     if item.outcome is not None:
         return item.outcome
     for kind, path in item.job.outputs.items():
-        SINKS[kind].write(path, item.predicted, model)
+        SINKS[kind](path, item.predicted, model)
     return Outcome(item.job, "written", item.remark)
 
 

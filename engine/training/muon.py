@@ -24,7 +24,7 @@ class MuonAdamW(torch.optim.Optimizer):
     decay, which is decoupled. A convolution's kernel (out, in, k, k) is the matrix (out, in * k * k).
 
     Args:
-        params: groups as from `engine.training.optim.param_groups`, or parameters, which are AdamW's.
+        params: groups as from `engine.training.param_groups.param_groups`, or parameters, which are AdamW's.
         lr, weight_decay: of groups that name none.
         betas, eps: AdamW's.
         momentum: Muon's, of Nesterov's kind.

@@ -11,7 +11,7 @@ from torch import Tensor
 from modeling.backbone import ViT
 from modeling.meta_arch import ViTMatte
 from modeling.pretrained.convert import TARGET_PREFIX
-from modeling.pretrained.layouts import HUGGINGFACE_VITMATTE
+from modeling.pretrained.key_layouts import HUGGINGFACE_VITMATTE
 from runtime.errors import InputError
 from runtime.files import replacing
 

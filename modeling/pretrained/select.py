@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modeling.pretrained.layouts import KeyLayout, detect_layout, find_prefix, ignore_reason_outside
+from modeling.pretrained.key_layouts import KeyLayout, detect_layout, find_prefix, ignore_reason_outside
 from runtime.errors import InputError
 
 _WRAPPERS = ("teacher", "model", "model_state_dict", "state_dict", "module", "student")  # the first present is taken

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from modeling.meta_arch import System
 from runtime.errors import InputError
+from runtime.moved import current_name
 
 ENTRY = "config"  # key in a checkpoint
 TARGET, PARTIAL = "_target_", "_partial_"
@@ -106,6 +107,7 @@ def _built(node: Any, depth: int) -> Any:
 
 def _network_class(name: Any) -> type[nn.Module]:
     """Follow an import path to a network class, and to nothing else."""
+    name = current_name(name) if isinstance(name, str) else name
     if not isinstance(name, str) or not name.startswith(PACKAGES) or not name.replace(".", "_").isidentifier():
         raise ValueError(f"{str(name)[:80]!r} is no network of this project")
     module_name, _, class_name = name.rpartition(".")

@@ -26,7 +26,7 @@ from engine.monitoring.metrics_file import MetricsFile, read_metrics
 from engine.monitoring.panels import batch_panel
 from engine.monitoring.run_scalars import learning_rates
 from engine.monitoring.writers import TensorBoardWriter, Tolerant
-from engine.training.optim import param_groups
+from engine.training.param_groups import param_groups
 from engine.training.run import train
 from engine.training.trainer import TrainerBase
 from modeling.criterion import MattingCriterion

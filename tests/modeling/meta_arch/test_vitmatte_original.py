@@ -8,7 +8,7 @@ from tiny import ROOT
 from torch import nn
 
 from engine.config import build, load_config
-from engine.training.optim import param_groups
+from engine.training.param_groups import param_groups
 from modeling.backbone import ViT, partial_block, relative_positions
 from modeling.backbone.relative_positions import relative_attention, resize_table
 from modeling.backbone.windows import windowed_attention

@@ -4,7 +4,7 @@ import pytest
 from tiny import ROOT
 
 from engine.config import build, load_config
-from engine.moved import MOVED, MOVED_CLASSES
+from runtime.moved import MOVED, MOVED_CLASSES
 
 SAVED = sorted((ROOT / "tests" / "goldens" / "configs").glob("*.yaml"))
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from engine.training.optim import param_groups
+from engine.training.param_groups import param_groups
 from modeling.backbone import ViT
 from modeling.decoder import DetailCapture
 from modeling.meta_arch import ParameterRoles, System

@@ -1,0 +1,27 @@
+"""Names of classes that moved: a `config.yaml` or a checkpoint that was saved before still loads.
+
+Both name classes by their import path. The table maps the modules that they can hold; these modules are gone, so
+nothing else may depend on them.
+"""
+
+MOVED = {
+    "data.alpha_folders": "data.training.alpha_folders",
+    "data.composition1k": "data.testing.composition1k",
+    "data.dim_dataset": "data.training.dim_dataset",
+    "data.eight_bit": "data.testing.eight_bit",
+    "data.loader": "data.training.loader",
+    "data.mixture": "data.training.mixture",
+    "engine.training.optim": "engine.training.param_groups",
+}
+MOVED_CLASSES = {"data.composition1k.MattingFolder": "data.testing.matting_folder.MattingFolder"}
+
+
+def current_name(target: str) -> str:
+    """The present import path of a class or function that a saved file names.
+
+    Example:
+        >>> current_name("data.loader.build_train_loader")
+        'data.training.loader.build_train_loader'
+    """
+    module, _, name = target.rpartition(".")
+    return MOVED_CLASSES.get(target, f"{MOVED.get(module, module)}.{name}" if module else target)
