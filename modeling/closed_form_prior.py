@@ -32,7 +32,7 @@ class ClosedFormPrior(nn.Module):
     ) -> None:
         super().__init__()
         self.scale = scale
-        self.effort = Effort(iterations, tolerance=1e-4, check_every=None, smallest_side=smallest_side)
+        self.effort = Effort(iterations, tolerance=1e-6, check_every=None, smallest_side=smallest_side)
         self.plain_effort = self.effort._replace(iterations=plain_iterations, plain=True)
         self.epsilon = epsilon
 
@@ -45,6 +45,6 @@ class ClosedFormPrior(nn.Module):
         """
         effort = self.effort if image.device.type == "cpu" else self.plain_effort
         alpha, misfit = closed_form(
-            image.float(), trimap.float(), effort, epsilon=self.epsilon, scale=self.scale, max_pixels=None
+            image.float(), trimap.float(), effort, epsilon=self.epsilon, scale=self.scale, with_misfit=True
         )
         return torch.cat([alpha, misfit], dim=1)

@@ -1,4 +1,4 @@
-"""Write a trained model as files to be passed on: weights in half precision, config, SHA-256.
+"""Write a trained model as files to be passed on: weights in half precision, and their description with SHA-256.
 
     python tools/export_box.py --run output/box --output weights/box --name matting
 
@@ -12,6 +12,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine.inference.shipped import read_shipped, write_shipped
+from modeling.weights.model_config import build_model
 from runtime.command_line import run
 
 SIZE_LIMIT = 16 * 10**6  # bytes: what a repository carries without effort
@@ -21,23 +22,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--run", type=Path, required=True, help="run folder, with config.yaml")
+    parser.add_argument("--run", type=Path, required=True, help="run folder")
     parser.add_argument("--checkpoint", default="model_final.pth", help="file in it (default: model_final.pth)")
-    parser.add_argument("--output", type=Path, required=True, help="folder for NAME.safetensors and NAME.yaml")
+    parser.add_argument("--output", type=Path, required=True, help="folder for NAME.safetensors and NAME.json")
     parser.add_argument("--name", default="matting", help="default: matting")
     arguments = parser.parse_args()
-    path = write_shipped(
-        arguments.run / arguments.checkpoint,
-        arguments.run / "config.yaml",
-        arguments.output,
-        arguments.name,
-        SIZE_LIMIT,
-    )
-    described = read_shipped(path)[0].weights
-    size = (path.parent / described.file).stat().st_size
-    print(
-        f"{path}: {described.parameters / 1e6:.2f} million parameters, {size / 1e6:.1f} MB, SHA-256 {described.sha256}"
-    )
+    path = write_shipped(arguments.run / arguments.checkpoint, arguments.output, arguments.name, SIZE_LIMIT)
+    checkpoint = read_shipped(path)
+    build_model(checkpoint, path)
+    millions = sum(value.numel() for value in checkpoint["model"].values()) / 1e6
+    megabytes = path.with_suffix(".safetensors").stat().st_size / 1e6
+    print(f"{path}: {millions:.2f} million parameters, {megabytes:.1f} MB")
 
 
 if __name__ == "__main__":

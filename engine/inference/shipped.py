@@ -1,44 +1,46 @@
-"""A trained model as two small files to be passed on: NAME.safetensors in half precision, and NAME.yaml.
+"""A trained model as two small files to be passed on: NAME.safetensors in half precision, and NAME.json.
 
-NAME.yaml is a config that builds the model, with the SHA-256 of the weights: a file that was damaged or exchanged is
-refused.
+NAME.json describes the network in plain values, from which only networks of this project can be built, and holds the
+SHA-256 of the weights: a file that was damaged or exchanged is refused.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.config import LazyConfig
-from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.config import load_config
 from modeling.pretrained.weight_files import read_weights
 from modeling.weights.checkpoint_file import read_checkpoint
+from modeling.weights.model_config import ENTRY
 from runtime.errors import InputError
 from runtime.files import hash_file, replacing
 
+LARGEST_DESCRIPTION = 2**20  # bytes
 
-def write_shipped(checkpoint: Path, config_file: Path, folder: Path, name: str, size_limit: int | None = None) -> Path:
-    """Write a run's weights and the config of its model into `folder`.
+
+def write_shipped(checkpoint: Path, folder: Path, name: str, size_limit: int | None = None) -> Path:
+    """Write the weights of a run's checkpoint, and the description of its network, into `folder`.
 
     Matrices and kernels become float16. Vectors (norms with their running statistics, biases, LayerScale) stay
     float32: they take little room, and half precision would flush small variances to zero.
 
     Args:
         checkpoint: of a run; with train.ema_decay its model is the average of the weights.
-        config_file: of the run, its config.yaml.
         size_limit: largest number of bytes of the weights.
 
     Returns:
-        The path of NAME.yaml.
+        The path of NAME.json.
 
     Raises:
-        InputError: an unreadable file, a value that half precision cannot hold, or weights above the limit.
+        InputError: an unreadable checkpoint, or one that does not describe its network; a value that half precision
+            cannot hold; weights above the limit.
     """
-    config = load_config(str(config_file))
     content = read_checkpoint(checkpoint)
+    if ENTRY not in content:
+        raise InputError(f"{checkpoint}: expected a checkpoint that describes its network, as main.py writes it")
     tensors = {key.removeprefix("module."): value for key, value in content["model"].items()}
     halved = {key: _halved(key, value) for key, value in tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -48,39 +50,60 @@ def write_shipped(checkpoint: Path, config_file: Path, folder: Path, name: str, 
         if size_limit is not None and temporary.stat().st_size > size_limit:
             raise InputError(f"{weights}: {temporary.stat().st_size:,} bytes, expected at most {size_limit:,}")
     description = {
-        "file": weights.name,
+        "weights": weights.name,
         "sha256": hash_file(weights),
         "parameters": sum(value.numel() for value in tensors.values()),
         "iteration": content.get("iteration"),
+        "metadata": content.get("metadata", {}),
+        ENTRY: content[ENTRY],
     }
-    model = OmegaConf.to_container(config.model, resolve=True)
-    shipped = OmegaConf.create({"model": model, "weights": description}, flags={"allow_objects": True})
-    path = folder / f"{name}.yaml"
+    path = folder / f"{name}.json"
     with replacing(path) as temporary:
-        LazyConfig.save(shipped, str(temporary))
+        temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     return path
 
 
-def read_shipped(path: Path) -> tuple[DictConfig, dict[str, Any]]:
-    """Config and checkpoint, as `modeling.weights.loading.load_model` takes it, of what `write_shipped` wrote.
+def read_shipped(path: Path) -> dict[str, Any]:
+    """A checkpoint of what `write_shipped` wrote, in float32.
+
+    Returns:
+        What `read_checkpoint` gives: for `modeling.weights.model_config.build_model` and
+        `modeling.weights.loading.load_model`.
 
     Raises:
-        InputError: a file is missing, or the weights are not those that NAME.yaml was written with.
+        InputError: a file is missing or no description, or the weights are not those that it was written with.
+
+    Example:
+        >>> checkpoint = read_shipped(Path("weights/box/matting.json"))
+        >>> model = build_model(checkpoint, "matting.json")
+        >>> load_model(model, checkpoint, "matting.json")
     """
-    config = load_config(str(path))
-    described = config.get("weights")
-    if described is None or not {"file", "sha256"} <= set(described):
-        raise InputError(f"{path}: expected the name and SHA-256 of its weights, as tools/export_box.py writes them")
-    weights = path.parent / Path(described.file).name
+    description = _description(path)
+    weights = path.parent / Path(description["weights"]).name
     if not weights.is_file():
         raise InputError(f"{weights}: expected the weights of {path}, found no such file")
     found = hash_file(weights)
-    if found != described.sha256:
+    if found != description["sha256"]:
         raise InputError(
-            f"{weights}: expected SHA-256 {described.sha256}, got {found}; the file is damaged or of another model"
+            f"{weights}: expected SHA-256 {description['sha256']}, got {found}; the file is damaged or of another model"
         )
-    tensors = read_weights(weights).checkpoint
-    return config, {"model": {key: _single(value) for key, value in tensors.items()}}
+    tensors = {key: _single(value) for key, value in read_weights(weights).checkpoint.items()}
+    return {"model": tensors, ENTRY: description[ENTRY], "metadata": description.get("metadata", {})}
+
+
+def _description(path: Path) -> dict[str, Any]:
+    if not path.is_file() or path.stat().st_size > LARGEST_DESCRIPTION:
+        raise InputError(f"{path}: expected the description of a model, found no such file or a large one")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: expected the description of a model, found no JSON: {error}") from error
+    texts = ("weights", "sha256")
+    if not isinstance(description, dict) or not all(isinstance(description.get(key), str) for key in texts):
+        raise InputError(f"{path}: expected the name and SHA-256 of its weights, as tools/export_box.py writes them")
+    if not isinstance(description.get(ENTRY), dict) or not isinstance(description.get("metadata", {}), dict):
+        raise InputError(f"{path}: expected a description of its network, as tools/export_box.py writes it")
+    return description
 
 
 def _halved(key: str, value: Tensor) -> Tensor:

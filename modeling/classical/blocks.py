@@ -4,11 +4,14 @@ Images are (B, C, H, W), blocks (N, C, side or height, side or width). Blocks ma
 bottom edges. Where a method takes an image or blocks of half, a quarter, ... of the size, the blocks shrink with it.
 """
 
+from collections.abc import Callable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 2**16  # pixels whose many intermediate results are held at once on a CPU
-EVERYTHING = slice(None)
+CHUNK = 2**15  # pixels of tiles whose many intermediate results are held at once
+LARGE = 2**20  # pixels of an image whose channels exchange their margins one after another, to hold less at once
 
 
 class WholeImages:
@@ -20,12 +23,11 @@ class WholeImages:
     """
 
     def __init__(self, unknown: Tensor, multiple: int) -> None:
+        self.count = len(unknown)
         self.height, self.width = (size + -size % multiple for size in unknown.shape[-2:])
 
-    def gather(
-        self, x: Tensor, margin: int = 0, shrunk: int = 1, mode: str = "constant", chunk: slice = EVERYTHING
-    ) -> Tensor:
-        """The blocks of a chunk with `margin` pixels around them; beyond the image zeros, or as F.pad's `mode` says."""
+    def gather(self, x: Tensor, margin: int = 0, shrunk: int = 1, mode: str = "constant") -> Tensor:
+        """The image in blocks with `margin` pixels around them; beyond the image zeros, or as F.pad's `mode` says."""
         right = self.width // shrunk - x.shape[-1] + margin
         bottom = self.height // shrunk - x.shape[-2] + margin
         return F.pad(x, (margin, right, margin, bottom), mode=mode)
@@ -42,13 +44,13 @@ class WholeImages:
         """Inner product of each image, (N, 1, 1, 1): the same for all blocks of an image."""
         return (x * y).sum(dim=(1, 2, 3), keepdim=True)
 
-    def chunks(self) -> list[slice]:
-        """Blocks to handle at once."""
-        return [EVERYTHING]
+    def in_chunks(self, compute: Callable[["WholeImages"], Tensor]) -> Tensor:
+        """What `compute` returns for the blocks, computed for a part of them at a time."""
+        return compute(self)
 
 
 class Tiles:
-    """Square tiles that hold unknown pixels, of all images of a batch.
+    """Square tiles that hold unknown pixels, of all images of a batch; methods as `WholeImages` has them.
 
     Args:
         unknown: (B, 1, H, W) bool.
@@ -60,54 +62,79 @@ class Tiles:
         padded = F.pad(unknown[:, 0], (0, -unknown.shape[-1] % side, 0, -unknown.shape[-2] % side))
         self.batch, self.rows, self.columns = len(padded), padded.shape[-2] // side, padded.shape[-1] // side
         grid = padded.unflatten(1, (self.rows, side)).unflatten(3, (self.columns, side)).any(dim=4).any(dim=2)
-        self.index = grid.nonzero(as_tuple=True)  # image, row, column of each tile
+        self._place(grid.nonzero())
+
+    def _place(self, places: Tensor) -> None:
+        """Set image, row and column of each tile, (N, 3) in the order of reading."""
+        self.places, self.index, self.count = places, places.unbind(dim=1), len(places)
         self._canvases: dict[tuple, Tensor] = {}  # whole images for exchanging margins, kept for the next exchange
 
-    def gather(
-        self, x: Tensor, margin: int = 0, shrunk: int = 1, mode: str = "constant", chunk: slice = EVERYTHING
-    ) -> Tensor:
+    def _part(self, places: Tensor) -> "Tiles":
+        part = object.__new__(Tiles)
+        part.__dict__.update(self.__dict__)
+        part._place(places)
+        return part
+
+    def in_chunks(self, compute: Callable[["Tiles"], Tensor]) -> Tensor:
+        out = None
+        step = max(1, CHUNK // self.width**2)
+        for start in range(0, self.count, step):
+            part = compute(self._part(self.places[start : start + step]))
+            if out is None:
+                out = part.new_empty(self.count, *part.shape[1:])
+            out[start : start + step] = part
+        return out
+
+    def gather(self, x: Tensor, margin: int = 0, shrunk: int = 1, mode: str = "constant") -> Tensor:
+        step = max(1, CHUNK // self.width**2)
+        if self.count > step:
+            return self.in_chunks(lambda part: part.gather(x, margin, shrunk, mode))
+        # Pad only the strip of the image that these tiles are in.
         side = self.width // shrunk
-        right = self.columns * side - x.shape[-1] + margin
-        bottom = self.rows * side - x.shape[-2] + margin
-        index = tuple(axis[chunk] for axis in self.index)
-        return self._windows(F.pad(x, (margin, right, margin, bottom), mode=mode), margin)[index]
+        (image, first, _), (last_image, last, _) = self.places.amin(dim=0).tolist(), self.places.amax(dim=0).tolist()
+        top, bottom = first * side - margin, (last + 1) * side + margin
+        left, right = -margin, self.columns * side + margin
+        height, width = x.shape[-2:]
+        strip = x[image : last_image + 1, :, max(top, 0) : min(bottom, height)]
+        strip = F.pad(strip, (-left, right - width, max(-top, 0), max(bottom - height, 0)), mode=mode)
+        images, rows, columns = self.index
+        return self._windows(strip, side, margin)[images - image, rows - first, columns]
 
     def scatter(self, blocks: Tensor, x: Tensor) -> None:
         padded = F.pad(x, (0, -x.shape[-1] % self.width, 0, -x.shape[-2] % self.height))
-        self._interior(padded, 0)[self.index] = blocks
+        self._interior(padded, self.width, 0)[self.index] = blocks
         x.copy_(padded[..., : x.shape[-2], : x.shape[-1]])
 
     def with_margin(self, blocks: Tensor, margin: int) -> Tensor:
+        channels, side = blocks.shape[1], blocks.shape[-1]
+        pixels = self.rows * self.columns * side**2
+        if channels > 1 and pixels > LARGE // 4:
+            return torch.cat([self.with_margin(channel, margin) for channel in blocks.split(1, dim=1)], dim=1)
         key = (*blocks.shape[1:], margin)
         if key not in self._canvases:
-            rows, columns = self.rows * blocks.shape[-2], self.columns * blocks.shape[-1]
-            shape = (self.batch, blocks.shape[1], rows + 2 * margin, columns + 2 * margin)
+            shape = (self.batch, channels, self.rows * side + 2 * margin, self.columns * side + 2 * margin)
             self._canvases[key] = blocks.new_zeros(shape)
         canvas = self._canvases[key]
-        self._interior(canvas, margin)[self.index] = blocks
-        return self._windows(canvas, margin)[self.index]
+        self._interior(canvas, side, margin)[self.index] = blocks
+        return self._windows(canvas, side, margin)[self.index]
 
     def dot(self, x: Tensor, y: Tensor) -> Tensor:
         sums = (x * y).sum(dim=(1, 2, 3))
         images = sums.new_zeros(self.batch).index_add_(0, self.index[0], sums)
         return images[self.index[0]].view(-1, 1, 1, 1)
 
-    def chunks(self) -> list[slice]:
-        count, step = len(self.index[0]), max(1, CHUNK // self.width**2)
-        return [slice(start, min(start + step, count)) for start in range(0, count, step)]
-
-    def _windows(self, padded: Tensor, margin: int) -> Tensor:
+    @staticmethod
+    def _windows(padded: Tensor, side: int, margin: int) -> Tensor:
         """(B, C, H', W') -> a view (B, rows, columns, C, side + 2 margin, side + 2 margin)."""
-        side = (padded.shape[-1] - 2 * margin) // self.columns
         views = padded.unfold(-2, side + 2 * margin, side).unfold(-2, side + 2 * margin, side)
         return views.movedim((2, 3), (1, 2))
 
-    def _interior(self, canvas: Tensor, margin: int) -> Tensor:
+    @staticmethod
+    def _interior(canvas: Tensor, side: int, margin: int) -> Tensor:
         """(B, C, H', W') -> a view (B, rows, columns, C, side, side) without the margin."""
         height, width = canvas.shape[-2:]
         inner = canvas[..., margin : height - margin, margin : width - margin]
-        views = inner.unflatten(-1, (self.columns, -1)).unflatten(-3, (self.rows, -1))
-        return views.movedim((2, 4), (1, 2))
+        return inner.unflatten(-1, (-1, side)).unflatten(-3, (-1, side)).movedim((2, 4), (1, 2))
 
 
 Blocks = WholeImages | Tiles

@@ -8,14 +8,13 @@ from torch import Tensor
 
 from modeling.classical import local_linear, matting_laplacian
 from modeling.classical.blocks import Blocks, Tiles, WholeImages
-from modeling.classical.coarse_correction import CoarseCorrection
 from modeling.classical.conjugate_gradients import conjugate_gradients
 from modeling.classical.matting_laplacian import REACH
+from modeling.classical.preconditioner import SCALES, Preconditioner
 from modeling.classical.whole_table import solve_whole
 
 EPSILON = 1e-7  # PyMatting's, for colours in [0, 1]
 TILE = 32  # pixels
-SCALES = 5  # of corrections; 2 ** SCALES is at most a tile
 SMALLEST_SIDE = 48
 WHOLE_LIMIT = 2**21  # pixels of an image that an accelerator handles whole
 
@@ -28,7 +27,8 @@ class Effort(NamedTuple):
         tolerance: norm of the residual, relative to that of the right-hand side, that is small enough.
         check_every: iterations between two looks at the residual. Each look waits for the device; None never looks.
         smallest_side: pixels; the image is halved while its height and width stay at least as large.
-        plain: conjugate gradients without coarse corrections, on whole images, see `modeling.classical.whole_table`.
+        plain: conjugate gradients with no preconditioner but the diagonal, on whole images, see
+            `modeling.classical.whole_table`.
     """
 
     iterations: int
@@ -46,8 +46,8 @@ def closed_form_alpha(
     epsilon: float = EPSILON,
     scale: int = 1,
     max_pixels: int | None = None,
-    iterations: int = 30,
-    tolerance: float = 1e-4,
+    iterations: int = 20,
+    tolerance: float = 1e-6,
     check_every: int | None = 10,
 ) -> Tensor:
     """Alpha that is, in every 3 x 3 window, as linear in the colours as the known pixels allow.
@@ -83,8 +83,15 @@ def closed_form_alpha(
 
 @torch.no_grad()
 def closed_form(
-    image: Tensor, trimap: Tensor, effort: Effort, *, epsilon: float, scale: int, max_pixels: int | None
-) -> tuple[Tensor, Tensor]:
+    image: Tensor,
+    trimap: Tensor,
+    effort: Effort,
+    *,
+    epsilon: float = EPSILON,
+    scale: int = 1,
+    max_pixels: int | None = None,
+    with_misfit: bool = False,
+) -> tuple[Tensor, Tensor | None]:
     """As `closed_form_alpha`, with the misfit of the local linear models of half the size, (B, 1, H, W).
 
     The misfit is a root mean square in units of alpha, 0 at known pixels.
@@ -93,16 +100,26 @@ def closed_form(
     with torch.autocast(image.device.type, enabled=False):
         dtype = torch.float64 if image.dtype == torch.float64 else torch.float32
         height, width = image.shape[-2:]
-        image = _at_least_three(image.to(dtype))
-        trimap = _at_least_three(_cleaned(trimap.to(dtype)))
         while max_pixels and height * width > max_pixels * scale**2:
             scale *= 2
-        sizes = _pyramid(image, trimap, scale, effort.smallest_side)
-        alpha, misfit = None, None
-        for level in range(len(sizes) - 1, -1, -1):
-            alpha, misfit = _solve(sizes, level, alpha, effort, epsilon, only_carry_up=2**level < scale)
-        alpha = torch.where(sizes[0][1] == 0.5, _where_undetermined(sizes[0][1], alpha), sizes[0][1])
-        return alpha[..., :height, :width], misfit[..., :height, :width]
+        image, trimap = _at_least_three(image.to(dtype)), _at_least_three(trimap.to(dtype))
+        sizes = [(image, _without_grey(trimap))]
+        while min(sizes[-1][0].shape[-2:]) >= (6 if 2 ** len(sizes) <= scale else 2 * effort.smallest_side):
+            sizes.append((_halved(sizes[-1][0]), _without_grey(_halved(sizes[-1][1]))))
+        coarser, misfit = None, None
+        while sizes:
+            image, alpha = sizes.pop()
+            unknown = alpha == 0.5
+            blocks = _blocks(unknown)
+            if coarser is not None:
+                misfit = _carry_up(blocks, *coarser, image, alpha, unknown, with_misfit and not sizes)
+            if blocks.count and (coarser is None or 2 ** len(sizes) >= scale):
+                _improve(blocks, image, alpha, unknown, effort, epsilon)
+            coarser = image, alpha
+        alpha = _where_determined(trimap, alpha)
+        if with_misfit and misfit is None:
+            misfit = torch.zeros_like(alpha)
+        return alpha[..., :height, :width], misfit[..., :height, :width] if with_misfit else None
 
 
 def _check(image: Tensor, trimap: Tensor, scale: int) -> None:
@@ -114,113 +131,90 @@ def _check(image: Tensor, trimap: Tensor, scale: int) -> None:
         raise ValueError(f"scale: expected a power of two, got {scale}")
 
 
-def _cleaned(trimap: Tensor) -> Tensor:
-    return torch.where((trimap == 0) | (trimap == 1), trimap, 0.5)
-
-
 def _at_least_three(x: Tensor) -> Tensor:
     height, width = x.shape[-2:]
     return F.pad(x, (0, max(0, 3 - width), 0, max(0, 3 - height)), mode="replicate") if min(height, width) < 3 else x
 
 
-def _pyramid(image: Tensor, trimap: Tensor, scale: int, smallest: int) -> list[tuple[Tensor, Tensor]]:
-    """Image and trimap at the full size, half of it (rounded up), and so on, to one `scale` times smaller at least."""
-    sizes = [(image, trimap)]
-    while min(image.shape[-2:]) >= (6 if 2 ** len(sizes) <= scale else 2 * smallest):
-        image, trimap = _halved(image), _halved(trimap)
-        trimap = torch.where((trimap == 0) | (trimap == 1), trimap, 0.5)
-        sizes.append((image, trimap))
-    return sizes
+def _without_grey(trimap: Tensor) -> Tensor:
+    """A copy with 0.5 at every pixel that is neither 0 nor 1."""
+    return torch.where((trimap == 0) | (trimap == 1), trimap, 0.5)
 
 
 def _halved(x: Tensor) -> Tensor:
-    """Mean of each 2 x 2 pixels; an odd last row or column is repeated."""
-    height, width = x.shape[-2:]
-    if height % 2 or width % 2:
-        x = F.pad(x, (0, width % 2, 0, height % 2), mode="replicate")
-    rows = x[..., ::2, :] + x[..., 1::2, :]
-    return (rows[..., ::2] + rows[..., 1::2]) / 4
+    """Mean of each 2 x 2 pixels, or of those that an odd size leaves in the last row or column."""
+    return F.avg_pool2d(x, 2, ceil_mode=True)
 
 
-def _where_undetermined(trimap: Tensor, alpha: Tensor) -> Tensor:
-    """Alpha of images that lack known foreground or background; constants cost nothing, so these are solutions."""
+def _blocks(unknown: Tensor) -> Blocks:
+    whole = unknown.device.type != "cpu" and unknown.shape[-2] * unknown.shape[-1] <= WHOLE_LIMIT
+    return WholeImages(unknown, 2**SCALES) if whole else Tiles(unknown, TILE)
+
+
+def _where_determined(trimap: Tensor, alpha: Tensor) -> Tensor:
+    """Alpha, but a constant for images that lack known foreground or background: constants cost nothing."""
     foreground, background = ((trimap == level).flatten(1).any(dim=1).view(-1, 1, 1, 1) for level in (1, 0))
     constant = torch.where(foreground, 1.0, torch.where(background, 0.0, 0.5)).to(alpha.dtype)
-    return torch.where(foreground & background, alpha, constant)
-
-
-def _solve(
-    sizes: list[tuple[Tensor, Tensor]],
-    level: int,
-    coarser_alpha: Tensor | None,
-    effort: Effort,
-    epsilon: float,
-    only_carry_up: bool,
-) -> tuple[Tensor, Tensor]:
-    """Alpha of one size from that of the next smaller one (None at the smallest), and its models' misfit."""
-    image, trimap = sizes[level]
-    unknown = trimap == 0.5
-    whole = image.device.type != "cpu" and image.shape[-2] * image.shape[-1] <= WHOLE_LIMIT
-    blocks = WholeImages(unknown, 2**SCALES) if whole else Tiles(unknown, TILE)
-    alpha, misfit = trimap.clone(), torch.zeros_like(trimap)
-    if coarser_alpha is not None:
-        models = [_carry_up(blocks, sizes[level + 1][0], coarser_alpha, image, chunk) for chunk in blocks.chunks()]
-        if models:
-            blocks.scatter(torch.cat([start.clamp(0, 1) for start, _ in models]), alpha)
-            blocks.scatter(torch.cat([residual for _, residual in models]), misfit)
-        alpha, misfit = torch.where(unknown, alpha, trimap), torch.where(unknown, misfit, 0)
-    if (not only_carry_up or coarser_alpha is None) and blocks.chunks():
-        alpha = torch.where(unknown, _improved(blocks, image, trimap, alpha, effort, epsilon).clamp(0, 1), trimap)
-    return alpha, misfit
+    return torch.where((foreground & background) | (trimap == 0) | (trimap == 1), alpha, constant)
 
 
 def _carry_up(
-    blocks: Blocks, coarse_image: Tensor, coarse_alpha: Tensor, image: Tensor, chunk: slice
-) -> tuple[Tensor, Tensor]:
-    margin = local_linear.MARGIN
-    return local_linear.carry_up(
-        blocks.gather(coarse_image, margin, shrunk=2, mode="replicate", chunk=chunk),
-        blocks.gather(coarse_alpha, margin, shrunk=2, mode="replicate", chunk=chunk),
-        blocks.gather(image, chunk=chunk),
-    )
+    blocks: Blocks,
+    coarse_image: Tensor,
+    coarse_alpha: Tensor,
+    image: Tensor,
+    alpha: Tensor,
+    unknown: Tensor,
+    with_misfit: bool,
+) -> Tensor | None:
+    """Write alpha at the unknown pixels by the models of half the size, and return the misfit if asked for."""
+
+    def models(part: Blocks) -> Tensor:
+        near = (part.gather(x, local_linear.MARGIN, 2, "replicate") for x in (coarse_image, coarse_alpha))
+        carried, misfit = local_linear.carry_up(*near, part.gather(image))
+        known = ~part.gather(unknown)
+        carried = torch.where(known, part.gather(alpha), carried.clamp(0, 1))
+        return torch.cat([carried, misfit.masked_fill(known, 0)], dim=1) if with_misfit else carried
+
+    channels = blocks.in_chunks(models) if blocks.count else alpha.new_zeros(0, 2, 1, 1)
+    misfit = torch.zeros_like(alpha) if with_misfit else None
+    if blocks.count:
+        blocks.scatter(channels[:, :1], alpha)
+        if with_misfit:
+            blocks.scatter(channels[:, 1:], misfit)
+    return misfit
 
 
-def _improved(blocks: Blocks, image: Tensor, trimap: Tensor, alpha: Tensor, effort: Effort, epsilon: float) -> Tensor:
-    """Alpha after conjugate gradients on the unknown pixels, known ones fixed."""
+def _improve(blocks: Blocks, image: Tensor, alpha: Tensor, unknown: Tensor, effort: Effort, epsilon: float) -> None:
+    """Change the unknown pixels of alpha by conjugate gradients."""
     if effort.plain:
-        return solve_whole(image, trimap, alpha, epsilon, effort.iterations)
-    inside = torch.ones_like(alpha)
-    coefficients = torch.cat([_stencil(blocks, image, inside, epsilon, chunk) for chunk in blocks.chunks()])
-    diagonal = matting_laplacian.diagonal_of(coefficients)
+        solved = solve_whole(image, unknown, alpha, epsilon, effort.iterations)
+        alpha.copy_(torch.where(unknown, solved.clamp_(0, 1), alpha))
+        return
+    inside = image.new_ones(1, 1, 1, 1).expand(len(image), 1, *image.shape[-2:])
+    margin = matting_laplacian.MARGIN
+    coefficients = blocks.in_chunks(
+        lambda part: matting_laplacian.stencil(part.gather(image, margin), part.gather(inside, margin), epsilon)
+    )
+    free = blocks.gather(unknown, REACH)
+    start = blocks.gather(alpha, REACH)
+    is_free = free[..., REACH:-REACH, REACH:-REACH].to(alpha.dtype)
 
-    def of_full_system(x: Tensor) -> Tensor:
-        with_margin = blocks.gather(x, REACH)
-        inner = with_margin[..., REACH:-REACH, REACH:-REACH]
-        return matting_laplacian.add_product(coefficients, with_margin, diagonal * inner)
+    def restricted(x: Tensor) -> Tensor:
+        """L x at the unknown pixels, 0 at the known ones; x has a margin."""
+        return matting_laplacian.product(coefficients, x).mul_(is_free)
 
-    residual = -of_full_system(alpha)
-    right_hand_side = -of_full_system(torch.where(trimap == 0.5, 0, alpha))
-    # With unknowns x = scale y the diagonal is one; a scale of 0 takes the known pixels out of the system.
-    floor = 16 * torch.finfo(alpha.dtype).eps  # of a diagonal that rounding alone makes positive
-    scale = blocks.gather((trimap == 0.5).to(alpha.dtype)) * diagonal.clamp_min(floor).rsqrt()
-    matting_laplacian.scale_symmetrically(coefficients, blocks.with_margin(scale, REACH))
-    right_hand_side *= scale
-    residual *= scale
-    y, _ = conjugate_gradients(
-        lambda y: matting_laplacian.add_product(coefficients, blocks.with_margin(y, REACH), y.clone()),
-        CoarseCorrection(blocks.gather(image), blocks.gather(inside), scale, blocks, SCALES),
+    residual = restricted(start).neg_()
+    right_hand_side = restricted(start.masked_fill_(free, 0))  # what the known pixels contribute, but for the sign
+    goal = effort.tolerance**2 * blocks.dot(right_hand_side, right_hand_side)
+    del free, start, right_hand_side
+    correction = conjugate_gradients(
+        lambda x: restricted(blocks.with_margin(x, REACH)),
+        Preconditioner(blocks, blocks.gather(image), blocks.gather(inside), is_free, coefficients),
         residual,
         blocks.dot,
         effort.iterations,
-        goal=effort.tolerance**2 * blocks.dot(right_hand_side, right_hand_side),
-        check_every=effort.check_every,
+        goal,
+        effort.check_every,
     )
-    improved = alpha.clone()
-    blocks.scatter(blocks.gather(alpha) + scale * y, improved)
-    return improved
-
-
-def _stencil(blocks: Blocks, image: Tensor, inside: Tensor, epsilon: float, chunk: slice) -> Tensor:
-    margin = matting_laplacian.MARGIN
-    parts = (blocks.gather(x, margin, chunk=chunk) for x in (image, inside))
-    return matting_laplacian.stencil(*parts, epsilon)
+    blocks.scatter(correction.add_(blocks.gather(alpha)).clamp_(0, 1), alpha)

@@ -14,8 +14,8 @@ def conjugate_gradients(
     iterations: int,
     goal: Tensor,
     check_every: int | None = 10,
-) -> tuple[Tensor, int]:
-    """Solution x of A x = residual, started from zero, and the number of iterations done.
+) -> Tensor:
+    """Solution x of A x = residual, started from zero.
 
     Args:
         multiply: x -> A x, symmetric and positive.
@@ -30,7 +30,6 @@ def conjugate_gradients(
     x = torch.zeros_like(residual)
     direction = precondition(residual)
     slope = dot(residual, direction)
-    done = 0
     for done in range(1, iterations + 1):
         product = multiply(direction)
         curvature = dot(direction, product)
@@ -43,4 +42,4 @@ def conjugate_gradients(
         preconditioned = precondition(residual)
         previous, slope = slope, dot(residual, preconditioned)
         direction.mul_(torch.where(going, slope / previous, 0)).add_(preconditioned)
-    return x, done
+    return x

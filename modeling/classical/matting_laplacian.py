@@ -13,7 +13,6 @@ centred before they are multiplied, and a product with the stencil is as exact a
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 OFFSETS = [(0, 1), (0, 2)] + [(dy, dx) for dy in (1, 2) for dx in range(-2, 3)]  # (rows, columns) from i to j
@@ -100,34 +99,28 @@ def _whiten(colour: Tensor, factor: tuple[Tensor, ...]) -> Tensor:
 
 def diagonal_of(coefficients: Tensor) -> Tensor:
     """Diagonal of the Laplacian, (N, 1, H, W): minus the sum of the entries beside it, as constants cost nothing."""
-    ones = coefficients.new_ones(len(coefficients), 1, coefficients.shape[-2] + REACH, coefficients.shape[-1])
     height, width = coefficients.shape[-2] - REACH, coefficients.shape[-1] - 2 * REACH
-    return -add_product(coefficients, ones, coefficients.new_zeros(len(coefficients), 1, height, width))
+    diagonal = coefficients.new_zeros(len(coefficients), 1, height, width)
+    for index, (dy, dx) in enumerate(OFFSETS):
+        for row, column in ((REACH, REACH), (REACH - dy, REACH - dx)):
+            diagonal -= coefficients[:, index : index + 1, row : row + height, column : column + width]
+    return diagonal
 
 
-def add_product(coefficients: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Add the product of all entries beside the diagonal with x to y.
+def product(coefficients: Tensor, x: Tensor) -> Tensor:
+    """L x at the pixels of the blocks, (N, 1, H, W), for x (N, 1, H + 4, W + 4) with `REACH` pixels around them.
 
-    Args:
-        coefficients: as `stencil` returns them.
-        x: (N, 1, H + 4, W + 4): blocks with `REACH` pixels around them.
-        y: (N, 1, H, W), changed in place; to begin with the diagonal times x.
+    Computed as the sum over j of L_ij (x_j - x_i): where x is smooth, little of a product cancels.
     """
-    height, width = y.shape[-2:]
-
-    def at(tensor: Tensor, dy: int, dx: int) -> Tensor:
-        return tensor[..., REACH + dy : REACH + dy + height, REACH + dx : REACH + dx + width]
-
+    height, width = x.shape[-2] - 2 * REACH, x.shape[-1] - 2 * REACH
+    y = x.new_zeros(len(x), 1, height, width)
     for index, (dy, dx) in enumerate(OFFSETS):
-        entry = coefficients[:, index : index + 1]
-        y.addcmul_(at(entry, 0, 0), at(x, dy, dx)).addcmul_(at(entry, -dy, -dx), at(x, -dy, -dx))
+        # Pixels i that are in the block, or whose partner i + (dy, dx) is.
+        left, columns = max(dx, 0), width + abs(dx)
+        rows, start = slice(REACH - dy, REACH + height), REACH - left
+        here = x[..., rows, start : start + columns]
+        partner = x[..., REACH : REACH + height + dy, start + dx : start + dx + columns]
+        flow = (partner - here).mul_(coefficients[:, index : index + 1, rows, start : start + columns])
+        y += flow[..., dy:, left : left + width]
+        y -= flow[..., :height, left - dx : left - dx + width]
     return y
-
-
-def scale_symmetrically(coefficients: Tensor, scale: Tensor) -> None:
-    """Multiply each entry L_ij by scale_i scale_j, in place, for scale (N, 1, H + 4, W + 4) with `REACH` around it."""
-    rows, columns = coefficients.shape[-2:]
-    beyond = F.pad(scale, (REACH, REACH, 0, 0))  # j may be two columns further out, where no product looks
-    for index, (dy, dx) in enumerate(OFFSETS):
-        entry = coefficients[:, index : index + 1]
-        entry.mul_(scale[..., :rows, :]).mul_(beyond[..., dy : dy + rows, REACH + dx : REACH + dx + columns])

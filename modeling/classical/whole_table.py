@@ -16,13 +16,13 @@ SIDE = 2 * REACH + 1  # of the neighbourhood of a pixel that it shares windows w
 SMALLEST = 1e-30  # added to a divisor that is zero only where there is nothing left to solve
 
 
-def solve_whole(image: Tensor, trimap: Tensor, start: Tensor, epsilon: float, iterations: int) -> Tensor:
+def solve_whole(image: Tensor, unknown: Tensor, start: Tensor, epsilon: float, iterations: int) -> Tensor:
     """Alpha after `iterations` of conjugate gradients from `start`, known pixels fixed.
 
     Args:
         image: (B, 3, H, W) colours in [0, 1], at least 3 x 3 pixels.
-        trimap: (B, 1, H, W) of 0, 0.5 and 1.
-        start: (B, 1, H, W), equal to the trimap where that is known.
+        unknown: (B, 1, H, W) bool.
+        start: (B, 1, H, W).
         epsilon: the regularisation of the window covariances.
 
     Returns:
@@ -31,8 +31,9 @@ def solve_whole(image: Tensor, trimap: Tensor, start: Tensor, epsilon: float, it
     table = laplacian_table(image, epsilon)
     diagonal = table[:, REACH, REACH]
     floor = 16 * torch.finfo(image.dtype).eps  # of a diagonal that rounding alone makes positive
-    scale = (trimap == 0.5).to(image.dtype) * diagonal.clamp_min(floor).rsqrt()[:, None]
-    residual = -scale * table_product(table, start)
+    scale = unknown.to(image.dtype) * diagonal.clamp_min(floor).rsqrt()[:, None]
+    differences = neighbours(start) - start[:, :, None]  # rows sum to 0: so nothing cancels
+    residual = -scale * (table * differences).sum(dim=(1, 2))[:, None]
     table = table * scale[:, None] * neighbours(scale)  # with unknowns x = scale y the diagonal is one
     return start + scale * _conjugate_gradients(table, residual, iterations)
 

@@ -61,3 +61,27 @@ def test_a_config_that_fails_is_one_line(tmp_path, text):
     (tmp_path / "c.txt").write_text(text)
     with pytest.raises(InputError, match=r"c\.txt: not a usable config"):
         load_config(str(tmp_path / "c.txt"))
+
+
+def test_the_box_s_gate_chooses_among_the_closed_form_and_the_finest_colour_estimate():
+    model = build(load_config(str(ROOT / "configs/ViTMatte_box.py")).model).eval()
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    assert 1e6 < parameters < 8e6  # 16 MB in half precision
+    closed_form, colour = model.colour_prior.priors
+    image, trimap = torch.rand(1, 3, 64, 96), torch.full((1, 1, 64, 96), 0.5)
+    trimap[..., :20], trimap[..., -20:] = 0, 1
+    pixels = model.encode({"image": image, "trimap": trimap}).pixels
+    first, second = pixels[:, model.decoder.candidates].split(1, dim=1)
+    assert torch.equal(first, closed_form(image, trimap)[:, :1])
+    assert torch.equal(second, colour(image, trimap)[:, -3:-2])
+
+
+def test_the_box_trains_on_everything_but_tokens_and_vectors_by_muon():
+    config = load_config(str(ROOT / "configs/ViTMatte_box.py"))
+    model = build(config.model)
+    config.optimizer._set_flag("allow_objects", True)
+    config.optimizer.params.model = model
+    by_muon = {p for group in build(config.optimizer).param_groups if group["muon"] for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        is_token = any(piece in name for piece in ("cls_token", "storage_tokens", ".gamma"))
+        assert (parameter in by_muon) == (parameter.ndim >= 2 and not is_token), name

@@ -1,8 +1,10 @@
 """Models as files to be passed on: what half precision keeps, and files that are not those written."""
 
+import json
+
 import pytest
 import torch
-from detectron2.config import LazyConfig
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 from tiny import CONFIG, overrides
 
@@ -10,34 +12,40 @@ from engine.config import build, load_config
 from engine.inference.shipped import read_shipped, write_shipped
 from modeling.weights.checkpoint_file import write_checkpoint
 from modeling.weights.loading import load_model
+from modeling.weights.model_config import build_model, plain_config
 from runtime.errors import InputError
 
 
 @pytest.fixture
 def run(tmp_path):
-    """A run folder with config.yaml and model_final.pth of a small network, and the network."""
-    config = load_config(CONFIG, overrides(tmp_path, 2))
+    """A run folder with model_final.pth of a small network, and the network."""
+    config = load_config(CONFIG, overrides(tmp_path, 2)).model
     torch.manual_seed(0)
-    model = build(config.model).eval()
+    model = build(config).eval()
     model.decoder.convstream.convs[0].bn.running_var.fill_(1e-9)  # float16 has no such number
-    LazyConfig.save(config, str(tmp_path / "config.yaml"))
-    write_checkpoint(tmp_path / "model_final.pth", {"model": model.state_dict(), "iteration": 7})
+    save(tmp_path, model)
     return tmp_path, model
 
 
+def save(folder, model) -> None:
+    config = plain_config(OmegaConf.to_container(load_config(CONFIG, overrides(folder, 2)).model, resolve=True))
+    content = {"model": model.state_dict(), "config": config, "metadata": model.metadata(), "iteration": 7}
+    write_checkpoint(folder / "model_final.pth", content)
+
+
 def shipped(folder, **options):
-    return write_shipped(folder / "model_final.pth", folder / "config.yaml", folder / "out", "m", **options)
+    return write_shipped(folder / "model_final.pth", folder / "out", "m", **options)
 
 
 def test_the_loaded_model_predicts_what_the_run_s_model_does(run):
     folder, model = run
     path = shipped(folder)
-    config, checkpoint = read_shipped(path)
-    loaded = build(config.model).eval()
+    checkpoint = read_shipped(path)
+    loaded = build_model(checkpoint, path).eval()
     load_model(loaded, checkpoint, path)
-    assert set(config) == {"model", "weights"}
-    assert config.weights.iteration == 7
-    assert config.weights.parameters == sum(value.numel() for value in model.state_dict().values())
+    described = json.loads(path.read_text())
+    assert described["iteration"] == 7
+    assert described["parameters"] == sum(value.numel() for value in model.state_dict().values())
     batch = {"image": torch.rand(1, 3, 64, 96), "trimap": torch.full((1, 1, 64, 96), 0.5)}
     with torch.no_grad():
         difference = (loaded(batch)["phas"] - model(batch)["phas"]).abs().max()
@@ -60,16 +68,33 @@ def test_exchanged_damaged_and_missing_weights_are_refused(run):
     weights.unlink()
     with pytest.raises(InputError, match="found no such file"):
         read_shipped(path)
-    with pytest.raises(InputError, match="expected the name and SHA-256"):
-        read_shipped(run[0] / "config.yaml")
 
 
-def test_too_large_or_not_representable_is_refused_and_leaves_nothing(run):
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weights": 3, "sha256": "0"}', '{"weights": "m", "sha256": "0"}'])
+def test_a_description_that_is_none_is_one_line(tmp_path, text):
+    (tmp_path / "m.json").write_text(text)
+    with pytest.raises(InputError, match=r"m\.json: expected"):
+        read_shipped(tmp_path / "m.json")
+    with pytest.raises(InputError, match=r"other\.json: expected the description"):
+        read_shipped(tmp_path / "other.json")
+
+
+def test_a_name_of_weights_leads_nowhere_else(run):
+    path = shipped(run[0])
+    described = json.loads(path.read_text())
+    path.write_text(json.dumps({**described, "weights": "../../m.safetensors"}))
+    assert read_shipped(path)["model"]  # the file beside the description
+
+
+def test_too_large_not_representable_or_without_description_is_refused_and_leaves_nothing(run):
     folder, model = run
     with pytest.raises(InputError, match="expected at most 1,000"):
         shipped(folder, size_limit=1000)
     model.backbone.patch_embed.proj.weight.data[0, 0, 0, 0] = 1e6
-    write_checkpoint(folder / "model_final.pth", {"model": model.state_dict()})
+    save(folder, model)
     with pytest.raises(InputError, match=r"backbone\.patch_embed\.proj\.weight: holds a value that float16 cannot"):
+        shipped(folder)
+    write_checkpoint(folder / "model_final.pth", {"model": model.state_dict()})
+    with pytest.raises(InputError, match="expected a checkpoint that describes its network"):
         shipped(folder)
     assert list((folder / "out").iterdir()) == []

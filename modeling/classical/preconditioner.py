@@ -7,8 +7,8 @@ Here a correction of a coarse image is carried to the finer one through its loca
     P x = s . up(G box(s x)),   s = (I - 1/2, 1),
 
 with G, symmetric, the regression from window sums of (I x, x) to slopes and offset, and `up` a repetition over 2 x 2
-cells. The preconditioner adds the scales up, M = 1 + P (w + P (w + ...) P') P', an additive multigrid without
-coarse matrices: P' and P are a few sums per scale, a quarter of the pixels each time.
+cells. The preconditioner adds the inverse of the diagonal and all scales, D^-1 + P (w + P (w + ...) P') P': an
+additive multigrid without coarse matrices. P' and P are a few sums per scale, of a quarter of the pixels each time.
 """
 
 import torch
@@ -16,30 +16,31 @@ from torch import Tensor
 
 from modeling.classical.blocks import Blocks
 from modeling.classical.local_linear import inverse, window_moments
+from modeling.classical.matting_laplacian import diagonal_of
 from modeling.classical.pooling import apply_matrix, cell_sum, channel_dot, spread_dot, window_sum
 
+SCALES = 4  # of corrections; 2 ** SCALES divides the sides of a block
 RIDGE = 1e-4  # added to the covariance of the colours: what a slope costs
 WEIGHT = 0.2  # one over a usual diagonal entry of the matting Laplacian: 9 windows of 1 - 4 / 9
 
 
-class CoarseCorrection:
+class Preconditioner:
     """The preconditioner for one system.
 
     Args:
         image: (N, 3, h, w) colours of the blocks in [0, 1].
         inside: (N, 1, h, w), 0 beyond the edges of the image.
-        scale: (N, 1, h, w) by which unknowns were multiplied to make the system's diagonal 1: positive where the pixel
-            is unknown, 0 elsewhere.
-        scales: coarser scales, each half the last; 2 ** scales divides h and w.
+        unknown: (N, 1, h, w), 1 where the pixel is unknown and 0 elsewhere.
+        coefficients: of the matting Laplacian at these blocks.
     """
 
-    def __init__(self, image: Tensor, inside: Tensor, scale: Tensor, blocks: Blocks, scales: int) -> None:
+    def __init__(self, blocks: Blocks, image: Tensor, inside: Tensor, unknown: Tensor, coefficients: Tensor) -> None:
         self.blocks = blocks
-        unknown = (scale > 0).to(image.dtype)
-        inverse = torch.where(scale > 0, 1 / scale, 0)
-        self.carriers = [_carrier(image, inverse)]  # s at each scale, 0 at known pixels
+        floor = 16 * torch.finfo(image.dtype).eps  # of a diagonal that rounding alone makes positive
+        self.inverse_diagonal = unknown / diagonal_of(coefficients).clamp_min_(floor)
+        self.carriers = [_carrier(image, unknown)]  # s at each scale, 0 at known pixels
         self.regressions = []
-        for _ in range(scales):
+        for _ in range(SCALES):
             area = cell_sum(inside)
             image = cell_sum(image * inside) / area.clamp_min(1)
             unknown, inside = (cell_sum(unknown) > 0).to(image.dtype), (area > 0).to(image.dtype)
@@ -47,17 +48,15 @@ class CoarseCorrection:
             self.regressions.append(self._regression(image, inside))
 
     def __call__(self, residual: Tensor) -> Tensor:
-        return residual + self._correction(residual, 0)
+        return self._correction(residual, 0).addcmul_(self.inverse_diagonal, residual)
 
     def _correction(self, residual: Tensor, scale: int) -> Tensor:
         """P (w + P (...) P') P' residual, at the given scale and all coarser ones."""
-        if scale == len(self.regressions):
-            return torch.zeros_like(residual)
         fine, coarse, regression = self.carriers[scale], self.carriers[scale + 1], self.regressions[scale]
         models = apply_matrix(regression, cell_sum(fine * residual))
         coarse_residual = channel_dot(coarse, self._box(models))
         x = WEIGHT * coarse_residual
-        if scale + 1 < len(self.regressions):
+        if scale + 1 < SCALES:
             x += self._correction(coarse_residual, scale + 1)
         return spread_dot(fine, apply_matrix(regression, self._box(coarse * x)))
 
