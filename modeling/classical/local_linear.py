@@ -62,5 +62,5 @@ def inverse(covariance: Tensor, ridge: float) -> Tensor:
     b, e, g = covariance[:, 1, 0], covariance[:, 2, 0], covariance[:, 2, 1]
     cofactors = [d * f - g * g, e * g - b * f, b * g - d * e, a * f - e * e, b * e - a * g, a * d - b * b]
     determinant = a * cofactors[0] + b * cofactors[1] + e * cofactors[2]
-    upper = torch.stack(cofactors, dim=1) / determinant.clamp_min(ridge**3)[:, None]
-    return upper[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]].unflatten(1, (3, 3))
+    rows = torch.stack([cofactors[k] for k in (0, 1, 2, 1, 3, 4, 2, 4, 5)], dim=1)
+    return (rows / determinant.clamp_min(ridge**3)[:, None]).unflatten(1, (3, 3))
