@@ -99,8 +99,8 @@ class Architecture:
 
     def __str__(self) -> str:
         return (
-            f"patch {self.patch_size}, width {self.embed_dim}, depth {self.depth}, {self.num_heads} heads, "
-            f"{self.ffn} of {self.ffn_hidden_dim}, {self.num_register_tokens} registers"
+            f"width {self.embed_dim}, depth {self.depth}, {self.num_heads} heads, "
+            f"{self.ffn} of {self.ffn_hidden_dim}, {self.num_register_tokens} registers, patch {self.patch_size}"
         )
 
 
