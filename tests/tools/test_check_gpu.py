@@ -39,7 +39,9 @@ def test_every_section_runs_and_passes(tmp_path):
     sections = {row["section"] for row in rows}
     assert len(sections) == 11  # nine, the machine and the sum
     assert not [row for row in rows if "skipped" in row["result"] or row["passed"] is False]
-    assert all(row["values"]["max"] < 1e-5 for row in rows if row["section"] == "alpha" and "fp32" in row["case"])
+    exact = [row["values"] for row in rows if row["section"] == "alpha" and "fp32" in row["case"]]
+    assert len(exact) == 2 * (2 + 3)  # two ways of decoding and three of the predictor, for two models
+    assert all(values.get("max", 0) < 1e-5 and values.get("levels", 0) == 0 for values in exact)
 
 
 def test_says_in_one_line_that_there_is_no_gpu():
