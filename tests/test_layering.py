@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "data.training": {"runtime", "data.images", "data.transforms"},
     "data.testing": {"runtime", "data.images", "data.transforms"},
     "data.synthetic": {"runtime", "data.images", "data.transforms"},
+    "data.rendering": {"runtime", "data.images", "data.transforms", "data.synthetic"},
     "metrics": {"runtime", "data.images"},
     "modeling": {"runtime", "data.images"},
 }
