@@ -24,19 +24,31 @@ def small_model(colour_prior: ColourPrior | None = None, seed: int = 0) -> ViTMa
     )  # fmt: skip
 
 
-def option_model(seed: int = 0, trimap_input: str = "value", in_chans: int | None = None, img_chans: int | None = None):
+def option_model(
+    seed: int = 0,
+    trimap_input: str = "value",
+    in_chans: int | None = None,
+    img_chans: int | None = None,
+    patch_size: int = 16,
+    fusions: int = 4,
+    **settings,
+) -> ViTMatte:
     torch.manual_seed(seed)
     chans = {"one_hot": 6}.get(trimap_input, 4)
+    widths = [16, 16, 8, 8, 8, 8]
     model = ViTMatte(
         backbone=ViT(
             in_chans=in_chans or chans, embed_dim=32, depth=2, num_heads=2, window_size=3, window_block_indexes=[0],
-            residual_block_indexes=[1], layer_scale_init=1.0, img_size=64,
+            residual_block_indexes=[1], layer_scale_init=1.0, img_size=64, patch_size=patch_size,
         ),
-        decoder=DetailCapture(32, img_chans or chans, convstream_out=[8, 8, 16], fusion_out=[16, 16, 8, 8]),
+        decoder=DetailCapture(
+            32, img_chans or chans, convstream_out=[8, 8, 16, 16, 16][: fusions - 1], fusion_out=widths[:fusions]
+        ),
         criterion=MattingCriterion(),
         pixel_mean=[0.485, 0.456, 0.406],
         pixel_std=[0.229, 0.224, 0.225],
         trimap_input=trimap_input,
+        **settings,
     )  # fmt: skip
     with torch.no_grad():
         for parameter in model.parameters():

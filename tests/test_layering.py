@@ -24,11 +24,11 @@ MAY_IMPORT = {
     "data.training": {"runtime", "data.images", "data.transforms"},
     "data.testing": {"runtime", "data.images", "data.transforms"},
     "data.synthetic": {"runtime", "data.images", "data.transforms"},
-    "data.rendering": {"runtime", "data.images", "data.transforms", "data.synthetic"},
+    "data.rendering": {"runtime", "data.images", "data.synthetic"},
     "metrics": {"runtime", "data.images"},
     "modeling": {"runtime", "data.images"},
 }
-MAY_IMPORT["engine"] = MAY_IMPORT.keys() - {"data.preparation"}  # which can be read, or left out, alone
+MAY_IMPORT["engine"] = MAY_IMPORT.keys() - {"data.preparation", "data.rendering"}  # can be read, or left out, alone
 MAY_IMPORT["configs"] = MAY_IMPORT["engine"] | {"engine"}
 USE_ALL = ("tools", "main", "inference", "evaluation", "preprocess")  # and nothing imports these
 MAY_IMPORT |= {room: set(MAY_IMPORT) for room in USE_ALL}

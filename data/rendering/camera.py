@@ -17,7 +17,7 @@ class Camera:
         position: (3,). axes: (3, 3) rows right, down, forward.
         focal: pixels. centre: (2,) pixel that the forward axis meets.
         focus: depth in focus. aperture: radius of the lens in units of length.
-        shift, spin: motion during the exposure, pixels (2,) and radians about `pivot` (2,).
+        shift, spin: motion during the exposure, pixels (2,) and radians about `centre`.
         flutter: None, or a field of points to two more components of motion, pixels.
     """
 

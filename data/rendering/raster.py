@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 FAR = np.float32(1e30)
-INSIDE = -1e-5  # barycentric; a little below 0, so that rounding opens no crack between neighbours
+INSIDE, OUTSIDE = np.float32(-1e-5), np.float32(1 + 1e-5)  # a little beyond 0 and 1: rounding must open no cracks
 U, V, DEPTH, RADIUS, DEFOCUS, MOVE_U, MOVE_V = range(7)  # columns of projected points
 
 
@@ -49,24 +49,31 @@ def accumulate(strands, strand_colours, starts, vertices, faces, vertex_colours,
     """
     height, width = total.shape[:2]
     depth = np.empty((height, width), np.float32)
-    colour = np.empty((height, width, 3), np.float32)
+    item = np.empty((height, width), np.int32)  # what is nearest: point i ends a segment, or -1 - face
+    first, second = np.empty((height, width), np.float32), np.empty((height, width), np.float32)  # and where on it
     xy = np.empty((len(vertices), 2), np.float32)
     passes = len(offsets)
     for k in range(passes):
         depth[:] = FAR
-        _draw_triangles(vertices, faces, vertex_colours, offsets[k], xy, depth, colour)
-        _draw_strands(strands, strand_colours, starts, offsets[k], depth, colour)
+        _draw_triangles(vertices, faces, offsets[k], xy, depth, item, first, second)
+        _draw_strands(strands, starts, offsets[k], depth, item, first)
         for y in range(height):
             for x in range(width):
-                if depth[y, x] < FAR:
-                    total[y, x, 3] += 1
+                if depth[y, x] >= FAR:
+                    continue
+                total[y, x, 3] += 1
+                i, a, b = item[y, x], first[y, x], second[y, x]
+                if i >= 0:
                     for c in range(3):
-                        total[y, x, c] += colour[y, x, c]
-    scale = np.float32(1 / passes)
-    for y in range(height):
-        for x in range(width):
-            for c in range(4):
-                total[y, x, c] *= scale
+                        total[y, x, c] += strand_colours[i - 1, c] + a * (
+                            strand_colours[i, c] - strand_colours[i - 1, c]
+                        )
+                else:
+                    f = faces[-1 - i]
+                    for c in range(3):
+                        p, q, r = vertex_colours[f[0], c], vertex_colours[f[1], c], vertex_colours[f[2], c]
+                        total[y, x, c] += (1 - a - b) * p + a * q + b * r
+    total /= np.float32(passes)
 
 
 @njit(cache=True, fastmath=True, nogil=True)
@@ -74,15 +81,15 @@ def depth_map(vertices, faces, height, width):
     """Depth of the nearest triangle at each pixel centre, (H, W) float32, FAR where there is none."""
     depth = np.empty((height, width), np.float32)
     depth[:] = FAR
-    colour = np.empty((height, width, 3), np.float32)
-    none = np.zeros((len(vertices), 3), np.float32)
+    item = np.empty((height, width), np.int32)
+    first, second = np.empty((height, width), np.float32), np.empty((height, width), np.float32)
     xy = np.empty((len(vertices), 2), np.float32)
-    _draw_triangles(vertices, faces, none, np.zeros(5, np.float32), xy, depth, colour)
+    _draw_triangles(vertices, faces, np.zeros(5, np.float32), xy, depth, item, first, second)
     return depth
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def _draw_triangles(vertices, faces, colours, offset, xy, depth, colour):
+def _draw_triangles(vertices, faces, offset, xy, depth, item, first, second):
     height, width = depth.shape
     for i in range(len(vertices)):
         # pixel (0, 0) has its centre at (0.5, 0.5)
@@ -98,75 +105,75 @@ def _draw_triangles(vertices, faces, colours, offset, xy, depth, colour):
         area = (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
         if abs(area) < 1e-9:
             continue
-        inverse = 1 / area
-        z0, z1, z2 = vertices[i, 2], vertices[j, 2], vertices[k, 2]
+        inverse = np.float32(1) / area
+        b_x, b_y = (y2 - y0) * inverse, (x0 - x2) * inverse  # barycentric b and c of vertices j and k: their slopes
+        c_x, c_y = (y0 - y1) * inverse, (x1 - x0) * inverse
+        z, z_b, z_c = vertices[i, 2], vertices[j, 2] - vertices[i, 2], vertices[k, 2] - vertices[i, 2]
         for y in range(top, bottom + 1):
+            dy = np.float32(y) - y0
+            b_row, c_row = dy * b_y, dy * c_y
             for x in range(left, right + 1):
-                a = ((x1 - x) * (y2 - y) - (x2 - x) * (y1 - y)) * inverse
-                b = ((x2 - x) * (y0 - y) - (x0 - x) * (y2 - y)) * inverse
-                c = 1 - a - b
-                if a < INSIDE or b < INSIDE or c < INSIDE:
+                dx = np.float32(x) - x0
+                b, c = b_row + dx * b_x, c_row + dx * c_x
+                if b < INSIDE or c < INSIDE or b + c > OUTSIDE:
                     continue
-                z = a * z0 + b * z1 + c * z2
-                if z < depth[y, x]:
-                    depth[y, x] = z
-                    for q in range(3):
-                        colour[y, x, q] = a * colours[i, q] + b * colours[j, q] + c * colours[k, q]
+                near = z + b * z_b + c * z_c
+                if near < depth[y, x]:
+                    depth[y, x], item[y, x], first[y, x], second[y, x] = near, -1 - f, b, c
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def _draw_strands(points, colours, starts, offset, depth, colour):
+def _draw_strands(points, starts, offset, depth, item, first):
     """Each segment as a row (or column) of short spans, whose width along the row is its width across / cosine."""
     height, width = depth.shape
+    shift_x, shift_y = offset[0] + np.float32(0.5), offset[1] + np.float32(0.5)
     for s in range(len(starts) - 1):
         px = py = pr = np.float32(0)
         steep = False
         for i in range(starts[s], starts[s + 1]):
-            x = points[i, 0] + offset[2] * points[i, 4] + offset[4] * points[i, 5] - offset[0] - np.float32(0.5)
-            y = points[i, 1] + offset[3] * points[i, 4] + offset[4] * points[i, 6] - offset[1] - np.float32(0.5)
+            x = points[i, 0] + offset[2] * points[i, 4] + offset[4] * points[i, 5] - shift_x
+            y = points[i, 1] + offset[3] * points[i, 4] + offset[4] * points[i, 6] - shift_y
             r = points[i, 3]
             if i > starts[s]:
+                z, dz = points[i - 1, 2], points[i, 2] - points[i - 1, 2]
                 was_steep, steep = steep, abs(y - py) >= abs(x - px)
                 if steep:
-                    _span_rows(px, py, pr, x, y, r, points, colours, i, depth, colour, height, width, False)
+                    _span_rows(px, py, pr, x, y, r, z, dz, i, depth, item, first, height, width, False)
                 else:
-                    _span_rows(py, px, pr, y, x, r, points, colours, i, depth, colour, width, height, True)
+                    _span_rows(py, px, pr, y, x, r, z, dz, i, depth, item, first, width, height, True)
                 if steep != was_steep and i > starts[s] + 1 and pr > 0.4:
-                    _draw_disc(px, py, pr, points, colours, i - 1, depth, colour)
+                    _draw_disc(px, py, pr, z, i, depth, item, first)
             px, py, pr = x, y, r
 
 
 @njit(cache=True, fastmath=True, nogil=True)
-def _draw_disc(x, y, radius, points, colours, i, depth, colour):
+def _draw_disc(x, y, radius, z, i, depth, item, first):
     """Close the notch between a segment cut along rows and one cut along columns: a disc at their joint."""
     height, width = depth.shape
     for v in range(max(0, int(np.ceil(y - radius))), min(height - 1, int(np.floor(y + radius))) + 1):
         half = np.sqrt(max(0, radius * radius - (v - y) * (v - y)))
         for u in range(max(0, int(np.ceil(x - half))), min(width - 1, int(np.floor(x + half))) + 1):
-            if points[i, 2] < depth[v, u]:
-                depth[v, u] = points[i, 2]
-                for q in range(3):
-                    colour[v, u, q] = colours[i, q]
+            if z < depth[v, u]:
+                depth[v, u], item[v, u], first[v, u] = z, i, 0
 
 
 @njit(cache=True, fastmath=True, nogil=True, inline="always")
-def _span_rows(px, py, pr, x, y, r, points, colours, i, depth, colour, rows, columns, swapped):
+def _span_rows(px, py, pr, x, y, r, z, dz, i, depth, item, first, rows, columns, swapped):
     """Draw segment i - 1 to i, which advances along y by at least as much as along x; `swapped` exchanges the axes."""
-    dy = y - py
-    first, last = max(0, int(np.ceil(min(py, y)))), min(rows - 1, int(np.floor(max(py, y))))
-    if first > last or dy == 0:
+    top = max(np.int32(0), np.int32(np.ceil(min(py, y))))
+    bottom = min(np.int32(rows - 1), np.int32(np.floor(max(py, y))))
+    dx, dy = x - px, y - py
+    if top > bottom or dy == 0:
         return
-    dx = x - px
-    slant = np.sqrt(dx * dx + dy * dy) / abs(dy)
-    inverse = 1 / dy
-    pz, dz = points[i - 1, 2], points[i, 2] - points[i - 1, 2]
-    for row in range(first, last + 1):
-        t = (row - py) * inverse
+    inverse = np.float32(1) / dy
+    slant = np.float32(np.sqrt(dx * dx + dy * dy)) * abs(inverse)
+    for row in range(top, bottom + 1):
+        t = (np.float32(row) - py) * inverse
         centre, half = px + t * dx, slant * (pr + t * (r - pr))
-        z = pz + t * dz
-        for column in range(max(0, int(np.ceil(centre - half))), min(columns - 1, int(np.floor(centre + half))) + 1):
+        near = z + t * dz
+        left = max(np.int32(0), np.int32(np.ceil(centre - half)))
+        right = min(np.int32(columns - 1), np.int32(np.floor(centre + half)))
+        for column in range(left, right + 1):
             v, u = (column, row) if swapped else (row, column)
-            if z < depth[v, u]:
-                depth[v, u] = z
-                for q in range(3):
-                    colour[v, u, q] = colours[i - 1, q] + t * (colours[i, q] - colours[i - 1, q])
+            if near < depth[v, u]:
+                depth[v, u], item[v, u], first[v, u] = near, i, t

@@ -1,6 +1,6 @@
 """From a model to a picture: camera and light are drawn, hidden parts dropped, vertices shaded, passes accumulated."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -13,6 +13,8 @@ from data.rendering.lighting import Density, Lights, strand_radiance, surface_ra
 from data.rendering.model import Mesh, Model, Strands
 
 PASSES = 64
+LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # of linear RGB (ITU-R BT.709)
+MIDDLE_GRAY = 0.18
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ def render(rng: np.random.Generator, model: Model, size: int, passes: int = PASS
     sample = _sample_points(model)
     camera = aimed(rng, model, sample, size)
     lights = drawn_lights(rng, camera)
-    projected = shaded(model, camera, lights, size, exposure=np.exp(rng.normal(0.1, 0.25)))
+    projected = shaded(model, camera, lights, size)
+    projected = exposed(projected, metered(projected) * np.exp(rng.normal(0.1, 0.3)))
     offsets = raster.pass_offsets(rng, _needed(projected, passes), filter_width=rng.uniform(0.75, 1.4))
     return rasterised(projected, offsets, size)
 
@@ -51,8 +54,8 @@ def rasterised(projected: Projected, offsets: np.ndarray, size: int) -> np.ndarr
     return total
 
 
-def shaded(model: Model, camera: Camera, lights: Lights, size: int, exposure: float = 1.0) -> Projected:
-    """Project and shade what may be visible; radiance is exposed and compressed into [0, 1]."""
+def shaded(model: Model, camera: Camera, lights: Lights, size: int) -> Projected:
+    """Project and shade what may be visible; colours are radiance, linear and not bounded."""
     meshes = [_with_normals(mesh) for mesh in model.meshes]
     density = _density(model.strands, meshes)
     flat_meshes = [camera.project(mesh.vertices) for mesh in meshes]
@@ -64,11 +67,11 @@ def shaded(model: Model, camera: Camera, lights: Lights, size: int, exposure: fl
     counts = np.concatenate([np.full(len(p.points), p.points.shape[1]) for p, _ in parts] or [np.zeros(0, int)])
     return Projected(
         strands=np.concatenate(points) if points else np.zeros((0, 7), np.float32),
-        strand_colours=_exposed(np.concatenate(lit) if lit else np.zeros((0, 3), np.float32), exposure),
+        strand_colours=np.concatenate(lit) if lit else np.zeros((0, 3), np.float32),
         starts=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         vertices=vertices,
         faces=faces,
-        vertex_colours=_exposed(colours, exposure),
+        vertex_colours=colours,
     )
 
 
@@ -141,9 +144,23 @@ def _tint(warmth: float) -> np.ndarray:
     return np.exp(warmth * np.array([0.35, 0.0, -0.45]))
 
 
-def _exposed(radiance: np.ndarray, exposure: float) -> np.ndarray:
-    """Radiance compressed into [0, 1): linear up to 0.6, then a shoulder, as cameras render highlights."""
-    light = np.float32(exposure) * radiance
+def metered(projected: Projected) -> float:
+    """Exposure of an automatic camera: dark objects and dim light are made up for in part."""
+    radiance = np.concatenate([projected.strand_colours, projected.vertex_colours])
+    mean = float(np.mean(radiance @ LUMA)) if len(radiance) else MIDDLE_GRAY
+    return float(np.clip((MIDDLE_GRAY / max(mean, 1e-4)) ** 0.45, 0.6, 2.5))
+
+
+def exposed(projected: Projected, exposure: float) -> Projected:
+    """The same with colours in [0, 1): radiance times `exposure`, highlights compressed."""
+    strand_colours, vertex_colours = (
+        _compressed(np.float32(exposure) * colours) for colours in (projected.strand_colours, projected.vertex_colours)
+    )
+    return replace(projected, strand_colours=strand_colours, vertex_colours=vertex_colours)
+
+
+def _compressed(light: np.ndarray) -> np.ndarray:
+    """Linear up to 0.6, then a shoulder, as cameras render highlights."""
     knee, room = np.float32(0.6), np.float32(0.4)
     over = np.maximum(light - knee, 0)
     return np.where(light > knee, knee + room * (over / (over + room)), light).astype(np.float32)

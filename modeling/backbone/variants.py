@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DINOv3Variant:
-    """Architecture of one published model; head dimension, patch 16 and 4 registers are common to the family."""
+    """Architecture of one published model; head dimension, patch size and 4 registers are common to the family."""
 
     embed_dim: int
     depth: int
     num_heads: int
     ffn: str  # "mlp" (fc1, GELU, fc2) or "swiglu" (gate, up, down)
     ffn_hidden_dim: int
+    patch_size: int = 16
 
     @property
     def mlp_ratio(self) -> float:

@@ -29,7 +29,8 @@ class ViT(Encoder):
     names are those of the official DINOv3 checkpoints, and of ViTMatte's for what only that has.
 
     Args:
-        in_chans: input channels; 4 for RGB and trimap.
+        in_chans: input channels: 3 for RGB, 4 or 6 with a trimap.
+        patch_size: side of a patch, pixels.
         img_size: training crop in pixels, for which the tables of relative positions are made, and the step of rotary
             coordinates where it is fixed; any size runs.
         mlp_ratio: hidden width of the feed-forward layer over `embed_dim`.
@@ -201,14 +202,16 @@ class ViT(Encoder):
             norm: apply the final norm to each map, as DINOv2's and DINOv3's `get_intermediate_layers` does.
 
         Raises:
-            ValueError: no such block.
+            InputError: no such block.
 
         Example:
             >>> last_four = vit.features(images, blocks=[8, 9, 10, 11])
         """
         depth = len(self.blocks)
-        wanted = [index + depth if index < 0 else index for index in blocks]
-        _check_indexes("blocks", wanted, depth)
+        outside = [index for index in blocks if not -depth <= index < depth]
+        if outside:
+            raise InputError(f"ViT: expected blocks from {-depth} to {depth - 1}, got {outside}")
+        wanted = [index % depth for index in blocks]
         patches, grid = self.patch_embed(x)  # (B, HW, D)
         tokens, rotations, maps = self._with_prefix(patches, grid), self._rotations(grid), {}
         for index in range(max(wanted, default=-1) + 1):

@@ -113,7 +113,8 @@ def closed_form(
             blocks = _blocks(unknown)
             if coarser is not None:
                 misfit = _carry_up(blocks, *coarser, image, alpha, unknown, with_misfit and not sizes)
-            if blocks.count and (coarser is None or 2 ** len(sizes) >= scale):
+            is_smallest, coarser = coarser is None, None  # its memory is free for the next size
+            if blocks.count and (is_smallest or 2 ** len(sizes) >= scale):
                 _improve(blocks, image, alpha, unknown, effort, epsilon)
             coarser = image, alpha
         alpha = _where_determined(trimap, alpha)
@@ -196,13 +197,17 @@ def _improve(blocks: Blocks, image: Tensor, alpha: Tensor, unknown: Tensor, effo
     coefficients = blocks.in_chunks(
         lambda part: matting_laplacian.stencil(part.gather(image, margin), part.gather(inside, margin), epsilon)
     )
+    if isinstance(blocks, WholeImages):  # an accelerator, where the time goes into starting kernels
+        system, multiply = matting_laplacian.neighbourhoods(coefficients), matting_laplacian.gathered_product
+    else:
+        system, multiply = coefficients, matting_laplacian.product
     free = blocks.gather(unknown, REACH)
     start = blocks.gather(alpha, REACH)
     is_free = free[..., REACH:-REACH, REACH:-REACH].to(alpha.dtype)
 
     def restricted(x: Tensor) -> Tensor:
         """L x at the unknown pixels, 0 at the known ones; x has a margin."""
-        return matting_laplacian.product(coefficients, x).mul_(is_free)
+        return multiply(system, x).mul_(is_free)
 
     residual = restricted(start).neg_()
     right_hand_side = restricted(start.masked_fill_(free, 0))  # what the known pixels contribute, but for the sign

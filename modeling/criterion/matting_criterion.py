@@ -9,6 +9,7 @@ takes its place as what the parts divide by; then the mean of their losses is th
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -134,13 +135,26 @@ def _masked_mean(values: Tensor, mask: Tensor, pixels: Tensor | None) -> Tensor:
 
 def _sobel(x: Tensor) -> Tensor:
     """(B, 1, H, W) -> its unnormalised Sobel derivatives in x and y, (B, 2, H, W), borders zero-padded."""
-    along_x = x.new_tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]])
-    return F.conv2d(x, torch.stack([along_x, along_x.T])[:, None], padding=1)
+    return F.conv2d(x, _sobel_kernels(x.device, x.dtype), padding=1)
 
 
 def _blur(x: Tensor, gain: float = 1.0) -> Tensor:
-    taps = x.new_tensor([1, 4, 6, 4, 1]) / 16
-    return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), gain * torch.outer(taps, taps)[None, None])
+    return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), _blur_kernel(gain, x.device, x.dtype))
+
+
+# Kept, since making them from Python numbers would let the host wait for a GPU a dozen times in every step.
+@cache
+@torch.inference_mode(False)
+def _sobel_kernels(device: torch.device, dtype: torch.dtype) -> Tensor:
+    along_x = torch.tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], device=device, dtype=dtype)
+    return torch.stack([along_x, along_x.T])[:, None]
+
+
+@cache
+@torch.inference_mode(False)
+def _blur_kernel(gain: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    taps = torch.tensor([1, 4, 6, 4, 1], device=device, dtype=dtype) / 16
+    return gain * torch.outer(taps, taps)[None, None]
 
 
 def _upsample(x: Tensor) -> Tensor:

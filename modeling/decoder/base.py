@@ -24,6 +24,13 @@ class Decoder(nn.Module):
         """
         raise NotImplementedError
 
+    def check_patch_size(self, patch_size: int) -> None:
+        """Refuse features of patches whose size this decoder cannot bring to that of the image.
+
+        Raises:
+            InputError: what this decoder needs, in one line.
+        """
+
     def needed_features(self, unknown: Tensor) -> Tensor:
         """Which features alpha at the `unknown` pixels depends on: bool (B, 1, H, W) -> (B, 1, h, w)."""
         raise NotImplementedError

@@ -20,6 +20,7 @@ from modeling.decoder.sparse.bands import decode_in_bands
 from modeling.decoder.sparse.costs import costs_on
 from modeling.decoder.sparse.folding import fold_norm
 from modeling.decoder.sparse.receptive_field import ReceptiveField
+from runtime.errors import InputError
 
 
 class ConvNormReLU(nn.Module):
@@ -97,12 +98,15 @@ class MattingHead(nn.Module):
 
 
 class DetailCapture(Decoder):
-    """Alpha from features at 1/16 and the full-resolution input.
+    """Alpha from features and the full-resolution input.
+
+    Each fusion block doubles the features' size, so n of them need features at 1 / 2^n: four for patches of 16 pixels,
+    three for patches of 8.
 
     Args:
         in_chans: channels of the backbone's features.
         img_chans: channels of the full-resolution input: RGB, trimap, and any prior (see ColourPrior).
-        convstream_out: widths of the detail maps at 1/2, 1/4 and 1/8.
+        convstream_out: widths of the detail maps at 1/2, 1/4, 1/8, ...: one less than fusion blocks.
         fusion_out: widths after each fusion, coarse to fine.
         use_act_checkpoint: in training, compute the fusions and the head anew in the backward pass instead of keeping
             their maps; the same gradients from less memory. Without effect in a compiled model, where torch.compile
@@ -161,7 +165,7 @@ class DetailCapture(Decoder):
         """Map features and images to alpha (B, 1, H, W) in [0, 1].
 
         Args:
-            features: (B, in_chans, H/16, W/16), or H / 2^n with n fusion blocks.
+            features: (B, in_chans, H / 2^n, W / 2^n), with n fusion blocks.
             images: (B, img_chans, H, W).
             unknown: (B, 1, H, W) bool, the pixels whose alpha is asked for; the others are then 0. At inference,
                 without gradients, only what these pixels depend on is computed where that is cheaper (see
@@ -174,8 +178,22 @@ class DetailCapture(Decoder):
             return decode_in_bands(decode_band, features, images, unknown, self.band_pixels)
         return self._decode_unknown(features, images, unknown)
 
+    def check_patch_size(self, patch_size: int) -> None:
+        fusions = len(self.fusion_blks)
+        if patch_size < 2 or patch_size & (patch_size - 1):
+            raise InputError(
+                f"DetailCapture: patch size {patch_size} cannot be used with this decoder, whose fusion blocks double "
+                "the size of the features; expected a power of two, such as 8 or 16"
+            )
+        if patch_size != 2**fusions:
+            needed = patch_size.bit_length() - 1
+            raise InputError(
+                f"DetailCapture: patch size {patch_size} needs {needed} fusion blocks, each of which doubles the size, "
+                f"got {fusions}; give decoder.fusion_out {needed} widths and decoder.convstream_out one less"
+            )
+
     def needed_features(self, unknown: Tensor) -> Tensor:
-        """Which features alpha at the `unknown` pixels depends on: bool (B, 1, H, W) -> (B, 1, H/16, W/16).
+        """Which features alpha at the `unknown` pixels depends on: bool (B, 1, H, W) -> (B, 1, h, w).
 
         The other features may hold any finite value: forward with the same `unknown` returns the same.
         """

@@ -1,5 +1,6 @@
 """Peak memory of a prediction, estimated from a model's widths; docs/inference.md compares it with measurements."""
 
+import math
 from dataclasses import dataclass
 
 FLOAT = 4
@@ -9,7 +10,6 @@ CANVAS_FLOATS = 12  # a pixel of an image in tiles: the image, its trimap, and t
 PRIOR_FLOATS = 4  # a pixel, for each channel of a colour prior: blurs and estimates beside the channel itself
 FIXED = 150 * 2**20  # what does not grow: chunks of attention and tiles, buffers of the libraries
 UNKNOWN_MODEL = 1200  # bytes a pixel for a model that does not say
-TOKEN_PIXELS = 16**2
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class Footprint:
         features: bytes a pixel of what the encoder leaves to the decoder.
         band: bytes a pixel of what the decoder works on at once. Encoder and decoder do not peak together.
         band_pixels: how much the decoder works on at once.
-        token_pixels: pixels that share a token of attention, whose time grows with the square of the tokens.
+        token_pixels: pixels that share a token of attention, whose time grows with the square of the tokens; infinite
+            where memory alone limits the size of an image.
     """
 
     picture: float
@@ -30,7 +31,7 @@ class Footprint:
     features: float = 0
     band: float = 0
     band_pixels: int = 0
-    token_pixels: int = TOKEN_PIXELS
+    token_pixels: float = math.inf
 
     @classmethod
     def unknown(cls) -> "Footprint":

@@ -41,13 +41,15 @@ class ViTMatte(System):
     """A ViT backbone and a detail-capture decoder over RGB + trimap (Yao et al., "ViTMatte", 2023).
 
     Args:
-        backbone: maps (B, 4, H, W), or 6 channels with a one-hot trimap, to features (B, C, H/16, W/16).
+        backbone: maps (B, 4, H, W), or 6 channels with a one-hot trimap, to features (B, C, H/p, W/p) of patches of p
+            pixels, for which the decoder must be made (`Decoder.check_patch_size`).
         decoder: maps features and the full-resolution input, of `decoder.img_chans` channels, to alpha (B, 1, H, W)
             in [0, 1]; for `sparse_decoding` it is as DetailCapture, with `unknown` and `needed_features`.
         criterion: training losses of (alpha, true alpha, trimap).
         pixel_mean, pixel_std: RGB statistics on the scale [0, 1] that the backbone was pretrained with.
         input_format: "RGB"; kept from ViTMatte's configs.
-        size_divisibility: the batch is padded at the bottom and right until this divides both sides.
+        size_divisibility: the batch is padded at the bottom and right until this divides both sides; a multiple of
+            the patch size.
         colour_prior: extra full-resolution channels for the decoder; None for the published model.
         trimap_input: "value" is the published model's fourth channel of 0, 0.5 and 1. "one_hot" is three channels,
             background, unknown and foreground, so that unknown need not lie half-way between the others; backbone and
@@ -79,6 +81,7 @@ class ViTMatte(System):
         if trimap_input not in TRIMAP_CHANS:
             raise ValueError(f"ViTMatte: trimap_input must be one of {list(TRIMAP_CHANS)}, got {trimap_input!r}")
         _check_channels(backbone, decoder, TRIMAP_CHANS[trimap_input], colour_prior)
+        _check_patches(backbone, decoder, size_divisibility)
         self.backbone = backbone
         self.decoder = decoder
         self.criterion = criterion
@@ -187,7 +190,7 @@ class ViTMatte(System):
         return self.backbone(pixels, needed=needed)
 
     def _features_of_smaller(self, pixels: Tensor, scale: int) -> Tensor:
-        """Features (B, C, H / 16, W / 16) of the pixels (B, 4 or 6, H, W) made `scale` times smaller."""
+        """Features (B, C, H / p, W / p) of the pixels (B, 4 or 6, H, W) made `scale` times smaller."""
         patch = self.backbone.patch_size
         grid = [side // patch for side in pixels.shape[-2:]]
         size = [patch * -(-side // scale) for side in grid]  # whole patches, so that the grids cover the same image
@@ -208,6 +211,15 @@ def _check_channels(backbone: Encoder, decoder: Decoder, trimap_chans: int, colo
         raise InputError(
             f"ViTMatte: decoder.img_chans must be {channels + prior_chans} (RGB, {trimap_chans} of the trimap and "
             f"{prior_chans} of the prior), got {decoder.img_chans}"
+        )
+
+
+def _check_patches(backbone: Encoder, decoder: Decoder, size_divisibility: int) -> None:
+    decoder.check_patch_size(backbone.patch_size)
+    if size_divisibility < 1 or size_divisibility % backbone.patch_size:
+        raise InputError(
+            f"ViTMatte: size_divisibility must be a multiple of backbone.patch_size {backbone.patch_size}, "
+            f"got {size_divisibility}"
         )
 
 

@@ -11,14 +11,20 @@ from torch import Tensor, nn
 from modeling.backbone import DINOV3_VARIANTS, ViT
 from runtime.errors import InputError
 
-PATCH_SIZE = 16
+MAX_PATCH_SIZE = 64  # pixels
 MAX_DEPTH = 64  # ViT-7B has 40; bounds what a hostile file can ask for
 DINOV3_EPS = 1e-5
 PLAIN_EPS = 1e-6
 ROPE_BASE = 100.0
 
-# DINO's and MAE's own ViTs: (embed_dim, depth, num_heads). DINO's ViT-B/16 has the architecture of MAE's.
-PLAIN_VARIANTS = {"dino_vits16": (384, 12, 6), "mae_vitb16": (768, 12, 12), "mae_vitl16": (1024, 24, 16)}
+# DINO's and MAE's own ViTs: (embed_dim, depth, num_heads, patch_size). DINO's ViT-B/16 has the architecture of MAE's.
+PLAIN_VARIANTS = {
+    "dino_vits8": (384, 12, 6, 8),
+    "dino_vits16": (384, 12, 6, 16),
+    "dino_vitb8": (768, 12, 12, 8),
+    "mae_vitb16": (768, 12, 12, 16),
+    "mae_vitl16": (1024, 24, 16, 16),
+}
 
 # ViTMatte's published models: (embed_dim, depth, num_heads)
 VITMATTE_VARIANTS = {"vitmatte_s": (384, 12, 6), "vitmatte_b": (768, 12, 12)}
@@ -27,9 +33,10 @@ ARCHITECTURES = (*DINOV3_VARIANTS, *PLAIN_VARIANTS, *VITMATTE_VARIANTS)
 
 @dataclass(frozen=True)
 class Architecture:
-    """A ViT/16 as the converter finds it; plain numbers, stored in the converted file's metadata.
+    """An RGB encoder as the converter finds it; plain numbers, stored in the converted file's metadata.
 
-    `rope_base` is None for absolute positions, `pretrain_img_size` (pixels) is None for rotary ones.
+    `patch_size` and `pretrain_img_size` are in pixels. `rope_base` is None for absolute positions,
+    `pretrain_img_size` is None for rotary ones.
     """
 
     family: str  # as in layouts.py
@@ -42,20 +49,22 @@ class Architecture:
     layer_norm_eps: float
     rope_base: float | None
     pretrain_img_size: int | None
+    patch_size: int
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> "Architecture":
         """Read the architecture back from a converted file's metadata."""
+        metadata = {"patch_size": 16, **metadata}  # files of format 1 do not say it, and all have 16
         return cls(**{field.name: metadata[field.name] for field in fields(cls)})
 
     def to_metadata(self) -> dict[str, Any]:
         return asdict(self)
 
     def vit_arguments(self) -> dict[str, Any]:
-        """Return the arguments that make modeling.backbone.ViT this network, with 4 input channels."""
+        """Return the arguments that make modeling.backbone.ViT this network, for RGB input."""
         arguments = {
-            "in_chans": 4,
-            "patch_size": PATCH_SIZE,
+            "in_chans": 3,
+            "patch_size": self.patch_size,
             "embed_dim": self.embed_dim,
             "depth": self.depth,
             "num_heads": self.num_heads,
@@ -80,12 +89,10 @@ class Architecture:
     def name(self) -> str:
         """Return the published name of this architecture, "custom" if it has none."""
         for name, variant in DINOV3_VARIANTS.items():
-            published = (variant.embed_dim, variant.depth, variant.num_heads, variant.ffn, variant.ffn_hidden_dim)
-            found = (self.embed_dim, self.depth, self.num_heads, self.ffn, self.ffn_hidden_dim)
-            if self.family == "dinov3" and found == published:
+            if self.family == "dinov3" and asdict(variant).items() <= asdict(self).items():
                 return name
         for name, published in PLAIN_VARIANTS.items():
-            found = (self.embed_dim, self.depth, self.num_heads)
+            found = (self.embed_dim, self.depth, self.num_heads, self.patch_size)
             if self.family == "plain" and found == published and self.ffn_hidden_dim == 4 * self.embed_dim:
                 return name
         return "custom"
@@ -93,7 +100,7 @@ class Architecture:
     def __str__(self) -> str:
         return (
             f"width {self.embed_dim}, depth {self.depth}, {self.num_heads} heads, "
-            f"{self.ffn} of {self.ffn_hidden_dim}, {self.num_register_tokens} registers"
+            f"{self.ffn} of {self.ffn_hidden_dim}, {self.num_register_tokens} registers, patch {self.patch_size}"
         )
 
 
@@ -113,10 +120,10 @@ def read_architecture(
         The architecture, and what told its number of heads.
 
     Raises:
-        InputError: a decisive tensor is missing or misshapen, the network is not a ViT/16 on RGB, `config`
+        InputError: a decisive tensor is missing or misshapen, the network is not a ViT on RGB, `config`
             contradicts the tensors, or the heads remain unknown.
     """
-    embed_dim = read_patch_embed(tensors)
+    embed_dim, patch_size = read_patch_embed(tensors)
     depth = read_depth(tensors)
     if family == "dinov3" and embed_dim == 4096:
         raise InputError("DINOv3 ViT-7B/16 is not supported (27 GB in float32); use ViT-H+/16 or smaller")
@@ -124,13 +131,15 @@ def read_architecture(
     ffn_hidden_dim = tensor_shape(tensors, f"blocks.0.mlp.{layer}.weight", 2)[0]
     if family == "plain":
         heads, heads_from = _heads_by_width(embed_dim)
-        registers, eps, rope_base, size = 0, PLAIN_EPS, None, read_position_size(tensors)
+        registers, eps, rope_base, size = 0, PLAIN_EPS, None, read_position_size(tensors, patch_size)
     else:
         heads, heads_from = _read_heads(tensors, embed_dim, config)
         registers, size = tensor_shape(tensors, "storage_tokens", 3)[1], None
         eps = float(config_number(config or {}, "layer_norm_eps", DINOV3_EPS))
         rope_base = float(config_number(config or {}, "rope_theta", ROPE_BASE))
-    architecture = Architecture(family, embed_dim, depth, heads, ffn, ffn_hidden_dim, registers, eps, rope_base, size)
+    architecture = Architecture(
+        family, embed_dim, depth, heads, ffn, ffn_hidden_dim, registers, eps, rope_base, size, patch_size
+    )
     check_heads(architecture)
     if config is not None:
         _check_config(architecture, config)
@@ -161,11 +170,13 @@ def tensor_shape(tensors: Mapping[str, Tensor], key: str, ndim: int) -> tuple[in
     return shape
 
 
-def read_patch_embed(tensors: Mapping[str, Tensor], in_chans: int = 3) -> int:
-    """Return the width, having checked patch size and channels."""
+def read_patch_embed(tensors: Mapping[str, Tensor], in_chans: int = 3) -> tuple[int, int]:
+    """Return width and patch size, having checked the input channels."""
     embed_dim, channels, *patch = tensor_shape(tensors, "patch_embed.proj.weight", 4)
-    if patch != [PATCH_SIZE, PATCH_SIZE]:
-        raise InputError(f"expected 16 x 16 patches, found {patch[0]} x {patch[1]}; only ViTs of patch size 16 convert")
+    if patch[0] != patch[1] or patch[0] > MAX_PATCH_SIZE:
+        raise InputError(
+            f"expected square patches of 1 to {MAX_PATCH_SIZE} pixels a side, found {patch[0]} x {patch[1]}"
+        )
     if channels == 4 and in_chans == 3:
         raise InputError(
             "the patch embedding has 4 input channels already: converted or trained, use the file as it is"
@@ -173,7 +184,7 @@ def read_patch_embed(tensors: Mapping[str, Tensor], in_chans: int = 3) -> int:
     if channels != in_chans:
         kind = "RGB" if in_chans == 3 else "RGB and trimap"
         raise InputError(f"expected a patch embedding of {in_chans} input channels ({kind}), found {channels}")
-    return embed_dim
+    return embed_dim, patch[0]
 
 
 def read_depth(tensors: Mapping[str, Tensor]) -> int:
@@ -187,13 +198,13 @@ def read_depth(tensors: Mapping[str, Tensor]) -> int:
     return depth
 
 
-def read_position_size(tensors: Mapping[str, Tensor]) -> int:
+def read_position_size(tensors: Mapping[str, Tensor], patch_size: int) -> int:
     """Return the image size in pixels that the absolute positions were learned at."""
     rows = tensor_shape(tensors, "pos_embed", 3)[1]
     side = round(max(rows - 1, 0) ** 0.5)
     if side * side + 1 != rows or side == 0:
         raise InputError(f"pos_embed: expected a row for CLS and a square grid (1 + 14 * 14 = 197), found {rows} rows")
-    return side * PATCH_SIZE
+    return side * patch_size
 
 
 def _read_heads(tensors: Mapping[str, Tensor], embed_dim: int, config: Mapping[str, Any] | None) -> tuple[int, str]:
@@ -209,7 +220,7 @@ def _read_heads(tensors: Mapping[str, Tensor], embed_dim: int, config: Mapping[s
 
 def _heads_by_width(embed_dim: int) -> tuple[int, str]:
     published = {variant.embed_dim: variant.num_heads for variant in DINOV3_VARIANTS.values()}
-    published |= {width: heads for width, _, heads in PLAIN_VARIANTS.values()}
+    published |= {width: heads for width, _, heads, _ in PLAIN_VARIANTS.values()}
     if embed_dim not in published:
         raise InputError(
             f"the number of attention heads is not in the tensors and no published ViT is {embed_dim} wide; convert "
@@ -237,6 +248,7 @@ def check_heads(architecture: Architecture) -> None:
 def _check_config(architecture: Architecture, config: Mapping[str, Any]) -> None:
     expected = {
         "hidden_size": architecture.embed_dim,
+        "patch_size": architecture.patch_size,
         "num_hidden_layers": architecture.depth,
         "num_attention_heads": architecture.num_heads,
         "intermediate_size": architecture.ffn_hidden_dim,

@@ -22,7 +22,7 @@ _PERIOD_TOLERANCE = 0.01  # rounding to bfloat16 moves a period by up to 0.4 %
 class Assembly:
     """Float32 tensors under the names of modeling.backbone.ViT, of whole models the decoder's too ("decoder.").
 
-    `new` names what no source tensor filled, or not all of it, and says what it holds.
+    `new` names what no source tensor filled, and says what it holds.
     """
 
     tensors: dict[str, Tensor]
@@ -33,7 +33,7 @@ class Assembly:
 
 
 def assemble(parts: Mapping[str, Tensor], architecture: Architecture) -> Assembly:
-    """Join projections, fold the bias mask, supply periods and the trimap channel, and check the result.
+    """Join projections, fold the bias mask, supply periods, and check the result.
 
     Args:
         parts: our name -> tensor of any float type, as Selection.tensors.
@@ -47,8 +47,6 @@ def assemble(parts: Mapping[str, Tensor], architecture: Architecture) -> Assembl
         _supply_periods(assembly, architecture)
     expected = architecture.expected_shapes()
     _check_names(assembly.tensors, expected)
-    if architecture.family != "vitmatte":
-        _add_trimap_channel(assembly)
     assembly.tensors = {key: _finished(key, assembly.tensors[key], shape) for key, shape in expected.items()}
     return assembly
 
@@ -99,13 +97,6 @@ def _supply_periods(assembly: Assembly, architecture: Architecture) -> None:
         assembly.periods = "stored (rounded to bfloat16)"
     elif not torch.allclose(stored, exact, rtol=_PERIOD_TOLERANCE, atol=0):
         assembly.warnings.append(f"rope_embed.periods are not those of base {architecture.rope_base:g}; kept as stored")
-
-
-def _add_trimap_channel(assembly: Assembly) -> None:
-    key = "patch_embed.proj.weight"
-    weight = assembly.tensors[key]  # (D, 3, 16, 16)
-    assembly.tensors[key] = torch.cat([weight, torch.zeros_like(weight[:, :1])], dim=1)
-    assembly.new[f"{key}[:, 3]"] = "zeros, the trimap's channel: at the start features are those of the RGB model"
 
 
 def _check_names(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:

@@ -14,7 +14,7 @@ from modeling.pretrained.report import ConversionReport
 from modeling.pretrained.select import select
 from runtime.errors import InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: encoders had a fourth input channel of zeros, and the metadata no patch_size
 TARGET_PREFIX = "backbone."
 _CONFIG_TYPES = {"dinov3": "dinov3_vit", "vitmatte": "vitmatte"}  # model_type of transformers' config.json
 
@@ -42,7 +42,7 @@ def convert(
     image_mean: Sequence[float] | None = None,
     source: str = "state dict",
 ) -> Conversion:
-    """Convert a DINOv3, DINO or MAE ViT/16 for RGB input to a backbone with 4 input channels, or a ViTMatte model.
+    """Convert a DINOv3, DINO or MAE ViT, which stays an encoder of RGB, or a ViTMatte model.
 
     Every key of the source is mapped or on a named list of what is ignored, every tensor of the model is filled
     or listed as new; anything else is an error. The argument is left as it is.
@@ -61,13 +61,13 @@ def convert(
         InputError: foreign, incomplete, damaged or unsupported weights. The message does not name `source`.
     """
     selection = select(checkpoint)
+    _check_not_ours(checkpoint)
     family = selection.layout.family
     if selection.layout.name != "huggingface":
         config = image_mean = None
     elif config is not None and config.get("model_type", _CONFIG_TYPES[family]) != _CONFIG_TYPES[family]:
         config = None
     if family == "vitmatte":
-        _check_not_ours(checkpoint)
         architecture, heads_from = read_matting_architecture(selection.tensors, config)
     else:
         architecture, heads_from = read_architecture(selection.tensors, family, config)
@@ -106,5 +106,6 @@ def target_name(key: str) -> str:
 
 def _check_not_ours(checkpoint: Mapping[str, Any]) -> None:
     """Refuse what has this project's metadata: converting again would drop what it says, such as pixel statistics."""
-    if isinstance(checkpoint.get("metadata"), Mapping):
-        raise InputError("a ViTMatte model in this project's form already: converted or trained, use the file as it is")
+    metadata = checkpoint.get("metadata")
+    if isinstance(metadata, Mapping) and "pixel_mean" in metadata:
+        raise InputError("in this project's form already: converted or trained, use the file as it is")

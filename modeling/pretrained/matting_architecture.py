@@ -9,7 +9,6 @@ from torch import Tensor
 
 from modeling.decoder import DetailCapture
 from modeling.pretrained.architecture import (
-    PATCH_SIZE,
     PLAIN_EPS,
     VITMATTE_VARIANTS,
     Architecture,
@@ -23,6 +22,7 @@ from modeling.pretrained.architecture import (
 )
 from runtime.errors import InputError
 
+IN_CHANS = 4  # RGB and trimap
 MAX_STAGES = 16  # of the decoder; ViTMatte has 3 and 4
 
 
@@ -43,6 +43,7 @@ class MattingArchitecture(Architecture):
     def vit_arguments(self) -> dict[str, Any]:
         """Return the arguments that make modeling.backbone.ViT this model's backbone."""
         return super().vit_arguments() | {
+            "in_chans": IN_CHANS,
             "use_cls_token": False,
             "use_rel_pos": True,
             "window_padding": "zeros",
@@ -92,9 +93,10 @@ def read_matting_architecture(
     backbone_config = (config or {}).get("backbone_config") or {}
     if not isinstance(backbone_config, Mapping):
         raise InputError(f"config.json: expected an object as backbone_config, found {backbone_config!r:.80}")
-    embed_dim, depth = read_patch_embed(tensors, in_chans=4), read_depth(tensors)
+    embed_dim, patch_size = read_patch_embed(tensors, in_chans=IN_CHANS)
+    depth = read_depth(tensors)
     tables = [tensor_shape(tensors, f"blocks.{index}.attn.rel_pos_h", 2) for index in range(depth)]
-    img_size, window_size, windowed = _read_windows([length for length, _ in tables], backbone_config)
+    img_size, window_size, windowed = _read_windows([length for length, _ in tables], backbone_config, patch_size)
     architecture = MattingArchitecture(
         family="vitmatte",
         embed_dim=embed_dim,
@@ -105,7 +107,8 @@ def read_matting_architecture(
         num_register_tokens=0,
         layer_norm_eps=float(config_number(backbone_config, "layer_norm_eps", PLAIN_EPS)),
         rope_base=None,
-        pretrain_img_size=read_position_size(tensors),
+        pretrain_img_size=read_position_size(tensors, patch_size),
+        patch_size=patch_size,
         img_size=img_size,
         window_size=window_size,
         window_block_indexes=windowed,
@@ -119,12 +122,14 @@ def read_matting_architecture(
             f"expected one fusion more than detail convolutions in the decoder, found {len(architecture.fusion_out)} "
             f"and {len(architecture.convstream_out)}; the file is incomplete"
         )
+    with torch.device("meta"):
+        DetailCapture(**architecture.decoder_arguments()).check_patch_size(patch_size)
     if config is not None:
         _check_config(architecture, config, backbone_config)
     return architecture, "relative positions"
 
 
-def _read_windows(lengths: list[int], config: Mapping[str, Any]) -> tuple[int, int, list[int]]:
+def _read_windows(lengths: list[int], config: Mapping[str, Any], patch_size: int) -> tuple[int, int, list[int]]:
     """Image size in pixels, window size in patches and windowed blocks, from the tables' lengths, 2 n - 1 each."""
     sizes = [(length + 1) // 2 for length in lengths]
     if {"image_size", "window_size", "window_block_indices"} <= config.keys():
@@ -141,7 +146,7 @@ def _read_windows(lengths: list[int], config: Mapping[str, Any]) -> tuple[int, i
             "in patches; convert a Hugging Face file with its config.json beside, which says what they are"
         )
     window, whole = sorted(set(sizes))
-    return whole * PATCH_SIZE, window, [index for index, size in enumerate(sizes) if size == window]
+    return whole * patch_size, window, [index for index, size in enumerate(sizes) if size == window]
 
 
 def _read_widths(tensors: Mapping[str, Tensor], key: str) -> list[int]:
@@ -169,7 +174,8 @@ def _check_config(
             "hidden_size": architecture.embed_dim,
             "num_hidden_layers": architecture.depth,
             "num_attention_heads": architecture.num_heads,
-            "num_channels": 4,
+            "num_channels": IN_CHANS,
+            "patch_size": architecture.patch_size,
             "hidden_act": "gelu",
             "pretrain_image_size": architecture.pretrain_img_size,
             "residual_block_indices": architecture.residual_block_indexes,

@@ -55,8 +55,9 @@ class ConversionReport:
         prefix = f", names after {m['source_prefix']!r}" if m["source_prefix"] else ""
         facts = {
             "layout": m["source_layout"] + prefix,
-            "architecture": f"{m['arch']}: width {m['embed_dim']}, depth {m['depth']}, {m['num_heads']} heads (from "
-            f"{m['num_heads_from']}), {m['ffn']} of {m['ffn_hidden_dim']}, {m['num_register_tokens']} registers",
+            "architecture": f"{m['arch']}: width {m['embed_dim']}, depth {m['depth']}, "
+            f"{m['num_heads']} heads (from {m['num_heads_from']}), {m['ffn']} of {m['ffn_hidden_dim']}, "
+            f"{m['num_register_tokens']} registers, patch {m['patch_size']}",
             "LayerNorm eps": f"{m['layer_norm_eps']:g}",
             "data set": f"{m['dataset']} ({m['dataset_from']}), mean {m['pixel_mean']}, std {m['pixel_std']}",
             "rotary periods": m["periods"],

@@ -1,4 +1,4 @@
-"""A pretrained patch embedding for a network with more input channels than its file."""
+"""A pretrained patch embedding for a network whose trimap takes other input channels than in its file."""
 
 import logging
 from collections.abc import Mapping
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from modeling.trimap_input import LEVELS
+from runtime.errors import InputError
 
 logger = logging.getLogger("dinomatte.pretrained")
 
@@ -19,9 +20,13 @@ ONE_HOT_CHANS = RGB_CHANS + len(LEVELS)
 def fit_input_channels(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return `state` with the patch embedding's trimap channels as `expected` has them; what was done is logged.
 
-    RGB alone gets zeros for the trimap. A trimap channel of values 0, 0.5 and 1 becomes one for each region, its
-    weight times the region's value: the network computes what it did, and zeros, as preprocess.py writes them, stay
-    zeros. Any other difference is left for the caller to refuse.
+    An RGB encoder, as preprocess.py writes it, gets zeros for the trimap. A trimap channel of values 0, 0.5 and 1
+    becomes one for each region, its weight times the region's value: the network computes what it did, and zeros stay
+    zeros. A trimap channel of zeros, as in encoders of format 1, is dropped for a network without trimap. Any other
+    difference is left for the caller to refuse.
+
+    Raises:
+        InputError: the network has no trimap, and the file's trimap channel is not zero.
     """
     if PATCH_EMBED not in state or PATCH_EMBED not in expected:
         return dict(state)
@@ -30,13 +35,23 @@ def fit_input_channels(state: Mapping[str, Tensor], expected: Mapping[str, Tenso
         (RGB_CHANS, VALUE_CHANS),
         (RGB_CHANS, ONE_HOT_CHANS),
         (VALUE_CHANS, ONE_HOT_CHANS),
+        (VALUE_CHANS, RGB_CHANS),
     ):
         return dict(state)
-    if weight.shape[1] == RGB_CHANS:
-        trimap, done = weight.new_zeros(len(weight), chans - RGB_CHANS, *weight.shape[2:]), "zeros for the trimap"
+    rgb, trimap = weight[:, :RGB_CHANS], weight[:, RGB_CHANS:]  # (D, 3, p, p), (D, 0 or 1, p, p)
+    is_trained = bool(trimap.any())  # NaN counts
+    if chans == RGB_CHANS:
+        if is_trained:
+            raise InputError(
+                f"{PATCH_EMBED} has a fourth input channel trained on trimaps, and this config's model has no trimap; "
+                "use an encoder that preprocess.py wrote"
+            )
+        fitted, done = trimap[:, :0], "the trimap's dropped, which was zero"
+    elif is_trained:
+        fitted = torch.cat([level * trimap for level in LEVELS], dim=1)
+        done = "the trimap's values as regions, which computes the same"
     else:
-        value = weight[:, RGB_CHANS:]  # (D, 1, p, p)
-        trimap = torch.cat([level * value for level in LEVELS], dim=1)
-        done = "zeros for the trimap" if not value.any() else "the trimap's values as regions, which computes the same"
+        fitted = weight.new_zeros(len(weight), chans - RGB_CHANS, *weight.shape[2:])
+        done = "zeros for the trimap"
     logger.info("%s: %d input channels made %d, %s", PATCH_EMBED, weight.shape[1], chans, done)
-    return {**state, PATCH_EMBED: torch.cat([weight[:, :RGB_CHANS], trimap], dim=1)}
+    return {**state, PATCH_EMBED: torch.cat([rgb, fitted], dim=1)}

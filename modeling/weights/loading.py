@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from modeling.meta_arch import System
 from modeling.pretrained.report import key_pattern
@@ -27,8 +28,8 @@ def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, p
         checkpoint: from `read_checkpoint`.
         path: named in messages.
         pretrained: the file may be an encoder from preprocess.py. Then tensors may be missing or unused as the system
-            says (`System.starts_fresh`, `System.may_be_left_out`), and the trimap may take more channels than in the
-            file; all are logged. Otherwise the keys must match exactly.
+            says (`System.starts_fresh`, `System.may_be_left_out`), and the trimap may take other channels than in the
+            file (`fit_input_channels`); all are logged. Otherwise the keys must match exactly.
 
     Raises:
         InputError: keys, shapes or preprocessing metadata do not match the model.
@@ -36,7 +37,8 @@ def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, p
     checkpoint = with_frozen_weights(checkpoint, path)
     state = {key.removeprefix("module."): value for key, value in checkpoint["model"].items()}
     expected = model.state_dict()
-    state = fit_input_channels(state, expected) if pretrained or ENTRY in checkpoint else state
+    if pretrained or ENTRY in checkpoint:
+        state = _fitted(state, expected, path)
     _check_metadata(model, checkpoint.get("metadata") or {}, path)
     missing = [key for key in expected if key not in state]
     unused = [key for key in state if key not in expected]
@@ -62,6 +64,13 @@ def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, p
         logger.info("start fresh: %s", _counted(missing))
     if unused:
         logger.info("in the file, left out by the config: %s", _counted(unused))
+
+
+def _fitted(state: dict[str, Tensor], expected: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
+    try:
+        return fit_input_channels(state, expected)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
 
 
 def _check_metadata(model: System, metadata: dict[str, Any], path: str | Path) -> None:

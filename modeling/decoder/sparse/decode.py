@@ -54,7 +54,9 @@ def is_cheaper(decoder: nn.Module, field: ReceptiveField, unknown: Tensor) -> bo
 
 def work_of(decoder: nn.Module, field: ReceptiveField, unknown: Tensor) -> Work:
     """The work of decoding `unknown` (B, H, W) bool, whose receptive field is `field`."""
-    share = tile_share(unknown)
+    depth = len(decoder.convstream.convs)
+    shares = torch.stack([tile_share(mask) for mask in (unknown, *field.fused[:depth], *field.details)]).tolist()
+    share, fused_shares, details_shares = shares[0], shares[1 : 1 + depth], shares[1 + depth :]
     head = decoder.matting_head.matting_convs[0].weight.numel()
     last = decoder.fusion_blks[-1].conv.conv.weight.numel()
     dense, active = head + last, share * (head + last)  # multiplications per pixel of full resolution
@@ -62,13 +64,13 @@ def work_of(decoder: nn.Module, field: ReceptiveField, unknown: Tensor) -> Work:
     for level, (block, stream) in enumerate(zip(blocks, decoder.convstream.convs, strict=True)):
         products = [layer.weight.numel() / 4 ** (level + 1) for layer in (block.conv.conv, stream.conv)]
         dense += sum(products)
-        active += products[0] * tile_share(field.fused[level]) + products[1] * tile_share(field.details[level])
+        active += products[0] * fused_shares[level] + products[1] * details_shares[level]
     return Work(unknown.numel(), dense, active, share)
 
 
-def tile_share(mask: Tensor) -> float:
-    """The share of the smallest tiles that hold a true pixel of `mask` (B, H, W)."""
-    return mask_tiles(mask, TILE_SIDES[0]).float().mean().item()
+def tile_share(mask: Tensor) -> Tensor:
+    """The share of the smallest tiles that hold a true pixel of `mask` (B, H, W), a scalar on its device."""
+    return mask_tiles(mask, TILE_SIDES[0]).float().mean()
 
 
 def decode(decoder: nn.Module, features: Tensor, images: Tensor, field: ReceptiveField, unknown: Tensor) -> Tensor:
@@ -152,8 +154,9 @@ def matte(
 
 def cheapest_tiles(mask: Tensor, work: Callable[[int], int]) -> TileList:
     """The tiles that cover `mask` (B, H, W), of the side that costs least when a tile of a side costs `work`(side)."""
-    choices = [(side, mask_tiles(mask, side)) for side in TILE_SIDES]
-    side, active = min(choices, key=lambda choice: int(choice[1].sum()) * work(choice[0]))
+    choices = [mask_tiles(mask, side) for side in TILE_SIDES]
+    counts = torch.stack([active.sum() for active in choices]).tolist()
+    _, side, active = min(zip(counts, TILE_SIDES, choices, strict=True), key=lambda choice: choice[0] * work(choice[1]))
     return TileList.where(active, side)
 
 

@@ -77,6 +77,7 @@ def test_a_larger_count_adds_pictures_and_leaves_the_others_alone(tmp_path):
     assert digests(tmp_path / "lib") == digests(tmp_path / "whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_stopped_leaves_whole_pictures_and_resumes_to_the_same_library(tmp_path, number):
     assert rendered(tmp_path / "whole", "--processes", "1", count=24).returncode == 0
@@ -164,6 +165,7 @@ def test_a_missing_package_is_named_with_what_to_install(tmp_path, monkeypatch):
         library_module.checked_packages()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_is_one_line_and_leaves_no_half_files(tmp_path):
     folder = tmp_path / "lib"

@@ -6,6 +6,7 @@ from small_models import option_model, small_model
 
 from modeling.colour_prior import ColourPrior
 from modeling.traceable import TraceableViTMatte
+from runtime.errors import InputError
 
 
 def make_batch(height: int, width: int, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -160,6 +161,42 @@ def test_a_trimap_of_values_is_a_special_case_of_a_one_hot_one(size, encoder_sca
 def test_channels_that_do_not_fit_are_named(settings, message):
     with pytest.raises(ValueError, match=message):
         option_model(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"patch_size": 8}, "patch size 8 needs 3 fusion blocks, .* got 4; give decoder.fusion_out 3 widths"),
+        ({"patch_size": 32}, "patch size 32 needs 5 fusion blocks, .* got 4"),
+        ({"fusions": 3}, "patch size 16 needs 4 fusion blocks, .* got 3"),
+        ({"patch_size": 14}, "patch size 14 cannot be used with this decoder"),
+        ({"patch_size": 1}, "patch size 1 cannot be used with this decoder"),
+        ({"size_divisibility": 24}, "size_divisibility must be a multiple of backbone.patch_size 16, got 24"),
+        ({"size_divisibility": 0}, "size_divisibility must be a multiple of backbone.patch_size 16, got 0"),
+        ({"patch_size": 64, "fusions": 6}, "size_divisibility must be a multiple of backbone.patch_size 64, got 32"),
+    ],
+)
+def test_a_patch_size_that_the_decoder_cannot_bring_to_the_image_is_refused_in_one_line(settings, message):
+    with pytest.raises(InputError, match=message) as caught:
+        option_model(**settings)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("patch_size", "fusions"), [(2, 1), (8, 3), (32, 5)])
+@pytest.mark.parametrize("encoder_scale", [1, 2])
+def test_other_patch_sizes_run_sparse_as_dense_and_train(patch_size, fusions, encoder_scale):
+    model = option_model(patch_size=patch_size, fusions=fusions).eval()
+    image, trimap = torch.rand(1, 3, 75, 131), blocks_trimap(75, 131)[:1]
+    alphas = []
+    for sparse in (True, False):
+        model.sparse_decoding = sparse
+        with torch.inference_mode():
+            alphas.append(model.predict(image, trimap, encoder_scale)[trimap == 0.5])
+    assert alphas[0].std() > 0.02
+    torch.testing.assert_close(*alphas, atol=1e-5, rtol=0)
+    losses = model.train()({"image": image, "trimap": trimap, "alpha": trimap})
+    sum(losses.values()).backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.decoder.parameters())
 
 
 @pytest.mark.parametrize("size", [(64, 64), (50, 131)])

@@ -17,6 +17,7 @@ import inference
 from engine.config import build, load_config
 from engine.training.checkpoints import RunCheckpointer
 from modeling.pretrained import convert, convert_file
+from modeling.pretrained import huggingface_writer as hub
 from modeling.weights.checkpoint_file import read_checkpoint
 from modeling.weights.loading import load_model
 from runtime.errors import InputError
@@ -186,6 +187,27 @@ def test_one_size_of_tables_needs_the_config():
         convert(theirs.state_dict())
     conversion = convert(theirs.state_dict(), config=theirs.config.to_dict())
     assert_equals_at(our_vitmatte(conversion.metadata, conversion.model), theirs)
+
+
+def test_another_patch_size_converts_both_ways(tmp_path):
+    """transformers builds ViTMatte for patches of 8 pixels with three fusions."""
+    decoder = {"convstream_hidden_sizes": [8, 12], "fusion_hidden_sizes": [24, 16, 12], "hidden_size": 32}
+    theirs = huggingface_vitmatte(SMALL | {"patch_size": 8}, decoder)
+    theirs.save_pretrained(tmp_path / "in")
+    conversion = convert_file(tmp_path / "in/model.safetensors", tmp_path / "out.pth")
+    assert (conversion.metadata["patch_size"], conversion.metadata["img_size"]) == (8, 128)
+    assert conversion.metadata["pretrain_img_size"] == 64
+    ours = our_vitmatte(conversion.metadata, conversion.model)
+    assert_equals_at(ours, theirs)
+    hub.export_huggingface(ours, tmp_path / "back")
+    assert_equals_at(ours, VitMatteForImageMatting.from_pretrained(tmp_path / "back").eval())
+    from_tensors = convert(original_names(theirs.state_dict())).metadata  # without config.json
+    assert all(from_tensors[key] == conversion.metadata[key] for key in ("patch_size", "img_size", "window_size"))
+
+
+def test_a_patch_size_that_does_not_fit_the_decoder_is_refused():
+    with pytest.raises(InputError, match="patch size 8 needs 3 fusion blocks"):
+        convert(huggingface_vitmatte(SMALL | {"patch_size": 8}).state_dict())
 
 
 def assert_equals_at(ours, theirs, size=(160, 200)) -> None:

@@ -21,9 +21,10 @@ from torch import nn
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 
 from modeling.backbone import DINOV3_PIXEL_STATISTICS, DINOV3_VARIANTS, ViT
-from modeling.pretrained import Architecture, convert, convert_file
+from modeling.pretrained import Architecture, convert, convert_file, fit_input_channels
 from modeling.pretrained.architecture import read_architecture
 from modeling.pretrained.select import select
+from modeling.weights.input_channels import PATCH_EMBED
 from runtime.errors import InputError
 
 DIM, HEADS, DEPTH = 64, 2, 2
@@ -76,11 +77,11 @@ def make_transformers(gated: bool = False, seed: int = 0, **overrides) -> DINOv3
 
 
 def random_input(seed: int = 1, size: tuple[int, int] = SIZE) -> torch.Tensor:
-    return torch.randn(2, 4, *size, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(seed))
 
 
-def patch_map(tokens: torch.Tensor, num_prefix: int, size: tuple[int, int] = SIZE) -> torch.Tensor:
-    return tokens[:, num_prefix:].unflatten(1, (size[0] // 16, size[1] // 16)).permute(0, 3, 1, 2)
+def patch_map(tokens: torch.Tensor, num_prefix: int, size: tuple[int, int] = SIZE, patch: int = 16) -> torch.Tensor:
+    return tokens[:, num_prefix:].unflatten(1, (size[0] // patch, size[1] // patch)).permute(0, 3, 1, 2)
 
 
 def load_vit(model: dict, metadata: dict, **changes) -> ViT:
@@ -96,7 +97,7 @@ def difference(model: dict, metadata: dict, expected: torch.Tensor, size: tuple[
 
 @torch.no_grad()
 def transformers_map(model: DINOv3ViTModel) -> torch.Tensor:
-    return patch_map(model(random_input()[:, :3]).last_hidden_state, 5)
+    return patch_map(model(random_input()).last_hidden_state, 5)
 
 
 def to_official(model: DINOv3ViTModel) -> dict[str, torch.Tensor]:
@@ -199,7 +200,7 @@ def test_timm_file_gives_timm_features(tmp_path, name):
     save_file(reference.state_dict(), tmp_path / "model.safetensors")
     convert_file(tmp_path / "model.safetensors", tmp_path / "out.pth")
     model, metadata = read_back(tmp_path / "out.pth")
-    expected = patch_map(reference.forward_features(random_input()[:, :3]), 5)
+    expected = patch_map(reference.forward_features(random_input()), 5)
     assert difference(model, metadata, expected) < 1e-4
     assert all((model[f"backbone.blocks.{index}.attn.qkv.bias"][384:768] == 0).all() for index in range(DEPTH))
     assert metadata["source_layout"] == "timm"
@@ -223,7 +224,7 @@ def test_official_file_gives_transformers_features_with_the_key_bias_masked(tmp_
 def test_plain_vit_gives_timm_features_on_its_own_grid():
     reference = make_plain()
     conversion = convert(reference.state_dict())
-    expected = patch_map(reference.forward_features(random_input(size=(224, 224))[:, :3]), 1, (224, 224))
+    expected = patch_map(reference.forward_features(random_input(size=(224, 224))), 1, (224, 224))
     assert difference(conversion.model, conversion.metadata, expected, (224, 224)) < 1e-4
     assert conversion.metadata["layer_norm_eps"] == 1e-6
     assert conversion.model["backbone.pos_embed"].shape == (1, 197, 384)
@@ -238,11 +239,64 @@ def test_parity_would_notice_a_wrong_eps(transformers_mlp):
 
 @torch.no_grad()
 def test_trimap_changes_nothing_at_the_start(official):
+    """The encoder stays RGB; the trimap's channel comes when it is loaded."""
     conversion = convert(official)
-    vit = load_vit(conversion.model, conversion.metadata)
-    first, second = random_input(5), random_input(6)
-    second[:, :3] = first[:, :3]
-    assert torch.equal(vit(first), vit(second))
+    assert torch.equal(conversion.model[PATCH_EMBED], official["patch_embed.proj.weight"])
+    architecture = Architecture.from_metadata(conversion.metadata)
+    vit = ViT(**architecture.vit_arguments() | {"in_chans": 4}).eval()
+    state = fit_input_channels(conversion.model, vit.state_dict(prefix="backbone."))
+    vit.load_state_dict({key.removeprefix("backbone."): tensor for key, tensor in state.items()})
+    image, trimaps = random_input(5), torch.randn(2, 2, 1, *SIZE, generator=torch.Generator().manual_seed(6))
+    first, second = (vit(torch.cat([image, trimap], dim=1)) for trimap in trimaps)
+    assert torch.equal(first, second)
+    torch.testing.assert_close(first, load_vit(conversion.model, conversion.metadata)(image), atol=1e-5, rtol=0)
+
+
+# --- patch sizes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arch", "name"), [("dino_vits8", "vit_small_patch8_224"), ("dino_vitb8", "vit_base_patch8_224")]
+)
+@torch.no_grad()
+def test_dino_of_patch_8_gives_timm_features_under_its_published_name(tmp_path, arch, name):
+    reference = randomise(timm.create_model(name, num_classes=0), 3)
+    torch.save(reference.state_dict(), tmp_path / "in.pth")
+    report = convert_file(tmp_path / "in.pth", tmp_path / "out.pth", arch=arch).report
+    model, metadata = read_back(tmp_path / "out.pth")
+    image = random_input(size=(224, 224))[:1]
+    expected = patch_map(reference.forward_features(image), 1, (224, 224), patch=8)
+    assert (load_vit(model, metadata)(image) - expected).abs().max() < 1e-4
+    assert (metadata["arch"], metadata["patch_size"], metadata["pretrain_img_size"]) == (arch, 8, 224)
+    assert re.search(rf"{arch}: width .*, 0 registers, patch 8\n", str(report))
+
+
+@pytest.mark.parametrize("patch", [1, 14, 64])
+@torch.no_grad()
+def test_any_square_patch_is_read_off_the_weights(patch):
+    reference = make_transformers(patch_size=patch)
+    conversion = convert(reference.state_dict(), config=reference.config.to_dict())
+    size = (2 * patch, 5 * patch)
+    expected = patch_map(reference(random_input(size=size)).last_hidden_state, 5, size, patch)
+    assert (conversion.metadata["patch_size"], conversion.metadata["arch"]) == (patch, "custom")
+    assert difference(conversion.model, conversion.metadata, expected, size) < 1e-4
+
+
+def test_a_published_width_with_another_patch_has_no_published_name():
+    with torch.device("meta"):
+        reference = timm.create_model("vit_large_patch16_224", num_classes=0, patch_size=14)
+        dinov3 = timm.create_model("vit_small_patch16_dinov3", patch_size=8)
+    for model, patch in ((reference, 14), (dinov3, 8)):
+        selection = select(model.state_dict())
+        architecture, _ = read_architecture(selection.tensors, selection.layout.family)
+        assert (architecture.name(), architecture.patch_size) == ("custom", patch)
+
+
+def test_metadata_without_a_patch_size_means_16(official):
+    metadata = convert(official).metadata
+    before = {key: value for key, value in metadata.items() if key != "patch_size"}
+    assert Architecture.from_metadata(before) == Architecture.from_metadata(metadata)
+    assert Architecture.from_metadata(metadata | {"patch_size": 8}).vit_arguments()["patch_size"] == 8
 
 
 # --- bias mask, periods, precision ---------------------------------------------------------------------------------
@@ -363,11 +417,7 @@ def test_dino_checkpoint_keeps_every_backbone_tensor(tmp_path, legacy):
     assert conversion.report.ignored.keys() == {"epoch", "module.head.mlp.0.weight"}
     assert conversion.model.keys() == {f"backbone.{key}" for key in plain}
     for key, tensor in plain.items():
-        converted = conversion.model[f"backbone.{key}"]
-        if key == "patch_embed.proj.weight":
-            assert (converted[:, 3] == 0).all()
-            converted = converted[:, :3]
-        assert torch.equal(converted, tensor)
+        assert torch.equal(conversion.model[f"backbone.{key}"], tensor)
 
 
 def test_mae_decoder_is_named_as_ignored():
@@ -545,7 +595,8 @@ BAD_TENSORS = {
     ),
     "mask_shape": (put(blocks__1__attn__qkv__bias_mask=torch.ones(DIM)), "bias_mask: expected shape (192,)"),
     "rank": (put(storage_tokens=torch.ones(4, DIM)), "storage_tokens: expected a tensor of 3 dimensions"),
-    "patch_14": (put(patch_embed__proj__weight=torch.ones(DIM, 3, 14, 14)), "found 14 x 14"),
+    "oblong_patch": (put(patch_embed__proj__weight=torch.ones(DIM, 3, 14, 16)), "square patches of 1 to 64 pixels"),
+    "large_patch": (put(patch_embed__proj__weight=torch.ones(DIM, 3, 65, 65)), "found 65 x 65"),
     "converted": (put(patch_embed__proj__weight=torch.ones(DIM, 4, 16, 16)), "4 input channels already"),
     "gray": (put(patch_embed__proj__weight=torch.ones(DIM, 1, 16, 16)), "3 input channels"),
     "nan": (spoil("blocks.0.mlp.fc1.weight", float("nan")), "blocks.0.mlp.fc1.weight: NaN"),
@@ -582,7 +633,16 @@ def test_unknown_heads_are_not_guessed(transformers_mlp):
         convert(transformers_mlp.state_dict())
 
 
-@pytest.mark.parametrize("change", [{"hidden_size": 128}, {"hidden_act": "silu"}, {"num_attention_heads": "2"}])
+def test_what_is_converted_already_is_refused(tmp_path, official):
+    """Its metadata, such as the pixel statistics, would be lost."""
+    torch.save(official, tmp_path / "in.pth")
+    convert_file(tmp_path / "in.pth", tmp_path / "once.pth", dataset="sat493m")
+    assert_refused(tmp_path / "once.pth", tmp_path / "twice.pth", "use the file as it is")
+
+
+@pytest.mark.parametrize(
+    "change", [{"hidden_size": 128}, {"hidden_act": "silu"}, {"num_attention_heads": "2"}, {"patch_size": 14}]
+)
 def test_the_config_of_another_model_is_refused(transformers_mlp, change):
     with pytest.raises(InputError, match=r"config\.json"):
         convert(transformers_mlp.state_dict(), config=transformers_mlp.config.to_dict() | change)
