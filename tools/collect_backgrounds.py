@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.preparation.free_photographs import require_any, write_photographs, write_textures
+from data.synthetic.free_photographs import require_any, write_photographs, write_textures
 from runtime.command_line import run
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from data.images.files import read_rgb
-from data.preparation.free_photographs import free_photographs, write_photographs, write_textures
-from data.preparation.qt_resources import resource_files
+from data.synthetic.free_photographs import free_photographs, write_photographs, write_textures
+from data.synthetic.qt_resources import resource_files
 from runtime.errors import InputError
 
 

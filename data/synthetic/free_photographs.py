@@ -15,9 +15,9 @@ import numpy as np
 from PIL import Image
 
 from data.images.files import read_rgb
-from data.preparation.qt_resources import resource_files
 from data.synthetic import textures
 from data.synthetic.photographs import shipped_folder
+from data.synthetic.qt_resources import resource_files
 from runtime.errors import InputError
 from runtime.files import replacing
 
