@@ -194,6 +194,10 @@ def test_other_patch_sizes_run_sparse_as_dense_and_train(patch_size, fusions, en
             alphas.append(model.predict(image, trimap, encoder_scale)[trimap == 0.5])
     assert alphas[0].std() > 0.02
     torch.testing.assert_close(*alphas, atol=1e-5, rtol=0)
+    if encoder_scale == 1:
+        with torch.inference_mode():
+            traced = TraceableViTMatte(model)(image, trimap)[trimap == 0.5]
+        torch.testing.assert_close(traced, alphas[0], atol=1e-5, rtol=0)
     losses = model.train()({"image": image, "trimap": trimap, "alpha": trimap})
     sum(losses.values()).backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.decoder.parameters())
