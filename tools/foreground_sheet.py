@@ -32,7 +32,7 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, required=True, help=".jpg or .png")
     parser.add_argument("--columns", type=int, default=6, help="pictures of a library (default: 6)")
-    parser.add_argument("--cell", type=int, default=176, help="pixels a picture (default: 176)")
+    parser.add_argument("--cell", type=int, default=144, help="pixels a picture (default: 144)")
     args = parser.parse_args()
     rows = [row for library in args.libraries for row in band(library, args.columns, args.cell)]
     write(args.output, np.vstack(rows))

@@ -148,7 +148,7 @@ def metered(projected: Projected) -> float:
     """Exposure of an automatic camera: dark objects and dim light are made up for in part."""
     radiance = np.concatenate([projected.strand_colours, projected.vertex_colours])
     mean = float(np.mean(radiance @ LUMA)) if len(radiance) else MIDDLE_GRAY
-    return float(np.clip((MIDDLE_GRAY / max(mean, 1e-4)) ** 0.45, 0.6, 2.5))
+    return float(np.clip((MIDDLE_GRAY / max(mean, 1e-4)) ** 0.45, 0.8, 2.5))
 
 
 def exposed(projected: Projected, exposure: float) -> Projected:

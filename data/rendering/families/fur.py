@@ -9,7 +9,7 @@ from data.rendering.model import Finish, Mesh, Model, Strands
 from data.rendering.solids import Implicit, ellipsoids, meshed, outwards, scattered, surface_area
 
 MOST = 44000  # strands of one coat
-COVER = 2.0  # how many times over the strands of a coat, laid flat, cover the body at least
+COVER = 3.0  # how many times over the strands of a coat, laid flat, cover the body at least
 
 
 def fur(rng: np.random.Generator) -> Model:
@@ -77,9 +77,13 @@ def coat(
     radius = max(radius, COVER * surface_area(vertices, faces) / (2 * count * length))
     flow = _flow(rng, roots, normals)
     lengths = length * np.exp(0.3 * smooth_field(rng, 2.5)(roots)[:, 0]) * rng.lognormal(0, 0.18, count)
-    under = rng.random(count) < 0.3
-    lengths[under] *= rng.uniform(0.4, 0.7)
-    direction = unit(normals + lean * flow + rng.normal(0, 0.12, (count, 3)))
+    under = rng.random(count) < 0.4
+    lengths[under] *= rng.uniform(0.5, 0.8)
+    direction = normals + lean * flow + rng.normal(0, 0.12, (count, 3))
+    lying = rng.normal(size=(count, 3))
+    lying -= (lying * normals).sum(1, keepdims=True) * normals
+    # the undercoat lies every way, so it covers the skin where the combed hairs part
+    direction = unit(np.where(under[:, None], 0.45 * normals + unit(lying) + 0.5 * lean * flow, direction))
     m = 9 if length < 0.12 and not curl and frizz < 0.3 else 15
     s = np.linspace(0, 1, m)[None, :, None]
     down = np.array([0.0, 0, -1])
@@ -89,7 +93,7 @@ def coat(
 
     leaders = rng.choice(count, max(count // per_clump, 1), replace=False)
     near = leaders[cKDTree(roots[leaders]).query(roots)[1]]
-    pulled = clump * rng.beta(4, 1.6, count) * (rng.random(count) > 0.07)
+    pulled = clump * rng.beta(4, 1.6, count) * (rng.random(count) > 0.07) * np.where(under, 0.35, 1)
     points = points + (pulled[:, None, None] * s**1.4) * (points[near] - points)
     points += _waves(rng, near, s, span, normals, frizz, curl)
     stray = rng.random(count) < rng.uniform(0.004, 0.03)
@@ -188,7 +192,7 @@ def _standing(rng: np.random.Generator) -> Implicit:
 
 def _skin(vertices: np.ndarray, faces: np.ndarray, albedo: Field) -> Mesh:
     """The body under the coat, darker than it: what shows between hairs is in their shade."""
-    return Mesh(vertices, faces, 0.4 * albedo(vertices), Finish(0.0, 10, 0.0, 0.0, 5.0))
+    return Mesh(vertices, faces, 0.5 * albedo(vertices), Finish(0.0, 10, 0.0, 0.0, 5.0))
 
 
 def _eyes(rng: np.random.Generator, vertices: np.ndarray, faces: np.ndarray, length: float) -> list[Mesh]:
