@@ -6,9 +6,9 @@
 Sections: alpha against a CPU's (alpha), time and memory against transformers' VitMatte (inference), the choice of
 sparse or dense decoding (decoding), a training step against the public network (training-step), the training loader
 (loading), large images and chunks of attention (attention), runs of the trainer, cut and resumed (training-run), nccl
-with one process (process-group), a compiled backbone (compiled). Each runs in a process of its own and within a time of
-its own; one that fails or takes too long becomes a row of the table, and the others still run. What needs Detectron2 is
-skipped where that is not installed.
+with one process (process-group), a compiled backbone (compiled), closed-form matting (closed-form). Each runs in a
+process of its own and within a time of its own; one that fails or takes too long becomes a row of the table, and the
+others still run. What needs Detectron2 is skipped where that is not installed.
 
 The exit status is 0 if nothing failed, 1 if a check failed, and 2 without a GPU. --tiny-on-cpu rehearses all sections
 on the CPU, at sizes that say nothing about speed.
@@ -31,7 +31,7 @@ from tools.gpu_checks.settings import Settings
 
 LIMITS = {  # seconds
     "alpha": 45, "inference": 60, "decoding": 40, "training-step": 40, "loading": 35, "attention": 30,
-    "training-run": 60, "process-group": 45, "compiled": 90,
+    "training-run": 60, "process-group": 45, "compiled": 90, "closed-form": 30,
 }  # fmt: skip
 TOTAL = 232  # seconds, for all of them; a section starts only before
 REHEARSAL = 600  # seconds for a section on a CPU, which may be busy

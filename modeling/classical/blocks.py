@@ -67,7 +67,12 @@ class Tiles:
     def _place(self, places: Tensor) -> None:
         """Set image, row and column of each tile, (N, 3) in the order of reading."""
         self.places, self.index, self.count = places, places.unbind(dim=1), len(places)
-        self._canvases: dict[tuple, Tensor] = {}  # whole images for exchanging margins, kept for the next exchange
+        if self.count:
+            _, top, left = places.amin(dim=0).tolist()
+            _, bottom, right = places.amax(dim=0).tolist()
+            self._grid = bottom + 1 - top, right + 1 - left  # tiles, down and across, that a canvas has room for
+            self._index = self.index[0], self.index[1] - top, self.index[2] - left
+        self._canvases: dict[tuple, Tensor] = {}  # images for exchanging margins, kept for the next exchange
 
     def _part(self, places: Tensor) -> "Tiles":
         part = object.__new__(Tiles)
@@ -107,16 +112,16 @@ class Tiles:
 
     def with_margin(self, blocks: Tensor, margin: int) -> Tensor:
         channels, side = blocks.shape[1], blocks.shape[-1]
-        pixels = self.rows * self.columns * side**2
-        if channels > 1 and pixels > LARGE // 4:
+        rows, columns = (tiles * side for tiles in self._grid)
+        if channels > 1 and rows * columns > LARGE // 4:
             return torch.cat([self.with_margin(channel, margin) for channel in blocks.split(1, dim=1)], dim=1)
         key = (*blocks.shape[1:], margin)
         if key not in self._canvases:
-            shape = (self.batch, channels, self.rows * side + 2 * margin, self.columns * side + 2 * margin)
+            shape = (self.batch, channels, rows + 2 * margin, columns + 2 * margin)
             self._canvases[key] = blocks.new_zeros(shape)
         canvas = self._canvases[key]
-        self._interior(canvas, side, margin)[self.index] = blocks
-        return self._windows(canvas, side, margin)[self.index]
+        self._interior(canvas, side, margin)[self._index] = blocks
+        return self._windows(canvas, side, margin)[self._index]
 
     def dot(self, x: Tensor, y: Tensor) -> Tensor:
         sums = (x * y).sum(dim=(1, 2, 3))

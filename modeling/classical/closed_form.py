@@ -177,9 +177,9 @@ def _carry_up(
         carried = torch.where(known, part.gather(alpha), carried.clamp(0, 1))
         return torch.cat([carried, misfit.masked_fill(known, 0)], dim=1) if with_misfit else carried
 
-    channels = blocks.in_chunks(models) if blocks.count else alpha.new_zeros(0, 2, 1, 1)
     misfit = torch.zeros_like(alpha) if with_misfit else None
     if blocks.count:
+        channels = blocks.in_chunks(models)
         blocks.scatter(channels[:, :1], alpha)
         if with_misfit:
             blocks.scatter(channels[:, 1:], misfit)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+LARGE = 2**22  # numbers of which a CPU makes no further copy
+
 
 def window_sum(x: Tensor) -> Tensor:
     """Sum over 3 x 3 windows: (N, C, h + 2, w + 2) -> (N, C, h, w)."""
@@ -28,10 +30,23 @@ def cell_sum(x: Tensor) -> Tensor:
     return rows[..., ::2] + rows[..., 1::2]
 
 
+def weighted_cell_sum(x: Tensor, weight: Tensor) -> Tensor:
+    """Sum of (N, C, h, w) times (N, 1, h, w) over 2 x 2 cells: (N, C, h / 2, w / 2)."""
+    if x.numel() > LARGE and x.is_cpu:
+        return torch.cat([cell_sum(channel * weight) for channel in x.split(1, dim=1)], dim=1)
+    return cell_sum(x * weight)
+
+
 def spread_dot(x: Tensor, coarse: Tensor) -> Tensor:
     """Inner product over channels of (N, C, h, w) and cells (N, C, h / 2, w / 2) repeated to its size: (N, 1, h, w)."""
     wide = torch.stack([coarse, coarse], dim=-1).flatten(-2).unsqueeze(-2)  # (N, C, h / 2, 1, w)
-    return (x.unflatten(-2, (-1, 2)) * wide).sum(dim=1, keepdim=True).flatten(2, 3)
+    x = x.unflatten(-2, (-1, 2))
+    if not x.is_cpu:
+        return (x * wide).sum(dim=1, keepdim=True).flatten(2, 3)
+    out = x[:, :1] * wide[:, :1]
+    for channel in range(1, x.shape[1]):
+        out.addcmul_(x[:, channel : channel + 1], wide[:, channel : channel + 1])
+    return out.flatten(2, 3)
 
 
 def channel_dot(x: Tensor, y: Tensor) -> Tensor:

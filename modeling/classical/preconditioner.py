@@ -17,7 +17,7 @@ from torch import Tensor
 from modeling.classical.blocks import Blocks
 from modeling.classical.local_linear import inverse, window_moments
 from modeling.classical.matting_laplacian import diagonal_of
-from modeling.classical.pooling import apply_matrix, cell_sum, channel_dot, spread_dot, window_sum
+from modeling.classical.pooling import apply_matrix, cell_sum, channel_dot, spread_dot, weighted_cell_sum, window_sum
 
 SCALES = 4  # of corrections; 2 ** SCALES divides the sides of a block
 RIDGE = 1e-4  # added to the covariance of the colours: what a slope costs
@@ -53,7 +53,7 @@ class Preconditioner:
     def _correction(self, residual: Tensor, scale: int) -> Tensor:
         """P (w + P (...) P') P' residual, at the given scale and all coarser ones."""
         fine, coarse, regression = self.carriers[scale], self.carriers[scale + 1], self.regressions[scale]
-        models = apply_matrix(regression, cell_sum(fine * residual))
+        models = apply_matrix(regression, weighted_cell_sum(fine, residual))
         coarse_residual = channel_dot(coarse, self._box(models))
         x = WEIGHT * coarse_residual
         if scale + 1 < SCALES:

@@ -37,7 +37,7 @@ def test_every_section_runs_and_passes(tmp_path):
     rows = json.loads((tmp_path / "figures.json").read_text())
     assert len(lines) == 2 + len(rows)
     sections = {row["section"] for row in rows}
-    assert len(sections) == 11  # nine, the machine and the sum
+    assert len(sections) == 12  # ten, the machine and the sum
     assert not [row for row in rows if "skipped" in row["result"] or row["passed"] is False]
     exact = [row["values"] for row in rows if row["section"] == "alpha" and "fp32" in row["case"]]
     assert len(exact) == 2 * (2 + 3)  # two ways of decoding and three of the predictor, for two models

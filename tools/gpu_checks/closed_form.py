@@ -1,0 +1,51 @@
+"""Closed-form matting on the device against a CPU, and what it takes as a prior of training crops."""
+
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+
+from modeling.classical.closed_form import closed_form_alpha
+from modeling.closed_form_prior import ClosedFormPrior
+from tools.gpu_checks.inputs import named, random_pair
+from tools.gpu_checks.rows import Case, Row
+from tools.gpu_checks.settings import Settings
+
+SIZES = ((512, 512), (333, 517))
+TINY_SIZES = ((64, 64), (45, 110))
+LIMIT = 1e-3  # of alpha, of systems solved until the residual is 1e-7
+CROPS = (48, 256)  # of a training batch: number and side
+TINY_CROPS = (2, 64)
+
+
+def cases(settings: Settings) -> Iterator[Case]:
+    for size in settings.sized(SIZES, TINY_SIZES):
+        yield f"alpha, {named(size)}", partial(compare, settings, size)
+    count, side = settings.sized(CROPS, TINY_CROPS)
+    yield f"prior of {count} crops, {named((side, side))}", partial(time_prior, settings, count, side)
+
+
+def compare(settings: Settings, size: tuple[int, int]) -> Row:
+    """The largest difference at any pixel."""
+    image, trimap = random_pair(size, 0.2)
+    expected = closed_form_alpha(image, trimap, iterations=500, tolerance=1e-7)
+    moved = (x.to(settings.device) for x in (image, trimap))
+    alpha = closed_form_alpha(*moved, iterations=500, tolerance=1e-7).cpu()
+    largest = (alpha - expected).abs().max().item()
+    return Row(f"max {largest:.1e}; at most {LIMIT:.0e}", largest <= LIMIT, {"max": largest})
+
+
+def time_prior(settings: Settings, count: int, side: int) -> Row:
+    """Time and memory; on a GPU a call that waits for it fails."""
+    image, trimap = random_pair((side, side), 0.4, count, settings.device)
+    prior = ClosedFormPrior()
+    prior(image, trimap)
+    if settings.device == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
+    try:
+        prior(image, trimap)
+    finally:
+        if settings.device == "cuda":
+            torch.cuda.set_sync_debug_mode("default")
+    cost = settings.measure(lambda: prior(image, trimap))
+    return Row(str(cost), None, {"milliseconds": cost.milliseconds, "gib": cost.gib})
