@@ -7,15 +7,17 @@ tests/systems.py holds two small ones.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from data.images.trimap_tensors import quantise_trimap_tensor
-from modeling.backbone.base import Encoder
 from modeling.meta_arch.footprint import Footprint
 from runtime.errors import InputError
+
+if TYPE_CHECKING:
+    from modeling.backbone.base import Encoder
 
 Batch = Mapping[str, Any]
 PUBLIC_NAMES = {"alpha": "phas"}  # what `forward` calls an output: ViTMatte's spelling
@@ -38,7 +40,7 @@ class ParameterRoles:
     new: frozenset[nn.Parameter] = frozenset()
 
     @classmethod
-    def of(cls, encoder: Encoder, head: nn.Module) -> "ParameterRoles":
+    def of(cls, encoder: "Encoder", head: nn.Module) -> "ParameterRoles":
         """The roles of a pretrained encoder and a head that starts from random weights."""
         layers = dict(encoder.parameter_layers())
         head_parameters = frozenset(head.parameters())

@@ -154,7 +154,7 @@ def test_the_file_then_its_name_then_the_mark_are_on_disk_before_the_next_step(t
 FULL_DISK = """
 import resource, signal, sys
 sys.path[:0] = ["tests", "."]
-from engine import cli
+from runtime import command_line as cli
 from engine.training.checkpoints import RunCheckpointer
 from small_models import small_model
 from tiny import ROOT
