@@ -10,12 +10,12 @@ class ClosedFormPrior(nn.Module):
     """Alpha by Levin et al., 2008, and how well it fits the colours, in a fixed number of steps.
 
     The system is solved at 1 / `scale` of the size and carried up by local linear models
-    (`modeling.classical.closed_form`). Nothing waits for the device on an accelerator.
+    (`modeling.classical.closed_form`), by plain conjugate gradients on every device: a network that was trained on a GPU
+    sees the same channels on a CPU. Nothing waits for an accelerator.
 
     Args:
         scale: a power of two.
-        iterations: of conjugate gradients at each size, on a CPU.
-        plain_iterations: the same on an accelerator, where they have no coarse corrections: more of them, but faster.
+        iterations: of conjugate gradients at each size.
         epsilon: the regularisation of the window covariances.
         smallest_side: pixels; the first size solved is the smallest that is at least as high and wide.
     """
@@ -25,15 +25,13 @@ class ClosedFormPrior(nn.Module):
     def __init__(
         self,
         scale: int = 2,
-        iterations: int = 20,
+        iterations: int = 40,
         epsilon: float = EPSILON,
         smallest_side: int = 24,
-        plain_iterations: int = 40,
     ) -> None:
         super().__init__()
         self.scale = scale
-        self.effort = Effort(iterations, tolerance=1e-6, check_every=None, smallest_side=smallest_side)
-        self.plain_effort = self.effort._replace(iterations=plain_iterations, plain=True)
+        self.effort = Effort(iterations, tolerance=1e-6, check_every=None, smallest_side=smallest_side, plain=True)
         self.epsilon = epsilon
 
     @torch.no_grad()
@@ -43,8 +41,7 @@ class ClosedFormPrior(nn.Module):
         The channels: alpha in [0, 1], exact where the trimap is known; root mean square of what the local linear
         models leave of the smaller alpha, in units of alpha, 0 where the trimap is known.
         """
-        effort = self.effort if image.device.type == "cpu" else self.plain_effort
         alpha, misfit = closed_form(
-            image.float(), trimap.float(), effort, epsilon=self.epsilon, scale=self.scale, with_misfit=True
+            image.float(), trimap.float(), self.effort, epsilon=self.epsilon, scale=self.scale, with_misfit=True
         )
         return torch.cat([alpha, misfit], dim=1)

@@ -39,13 +39,13 @@ COSTS = {
         chunk_values=2**21,  # they should stay in the cache
     ),
 }
-# An estimate, not a measurement: about 6e13 multiplications a second, 1 ns for each pixel that is gathered, and 5 ms
-# for the several hundred kernels of a call. Bands bound the dense decoder's memory.
+# Fitted by tools/check_gpu.py on an NVIDIA H100 (docs/benchmarks.md): a sparse multiplication costs twelve dense ones, and
+# a call the several hundred kernels that it starts. Bands bound the dense decoder's memory.
 ACCELERATOR = Costs(
-    dense_pixel=40_000,
-    sparse_product=1.0,
-    sparse_pixel=120_000,
-    sparse_call=3e11,
+    dense_pixel=0,
+    sparse_product=12.0,
+    sparse_pixel=0,
+    sparse_call=7e11,
     dense_limit=None,
     chunk_values=2**26,  # 256 MiB in float32: few, large kernels
 )
