@@ -1,5 +1,6 @@
 """Write mattes: one 8-bit PNG for each image and trimap; or what else a trained system predicts.
 
+    python inference.py --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR      # the model in the box
     python inference.py --checkpoint RUN/model_final.pth --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
     python inference.py --config-file configs/NAME.py --checkpoint CKPT \\
         --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
@@ -28,7 +29,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--config-file", "--config-dir", help="LazyConfig of the checkpoint's model; main.py's checkpoints need none"
     )
-    parser.add_argument("--checkpoint", "--checkpoint-dir", help="checkpoint written by main.py or preprocess.py")
+    parser.add_argument(
+        "--checkpoint", "--checkpoint-dir", help="written by main.py, preprocess.py or tools/export_box.py"
+    )
     parser.add_argument("--onnx", help="a file from tools/export_onnx.py, instead of config and checkpoint")
     parser.add_argument("--image", help="an image, or a folder of images")
     parser.add_argument("--trimap", help="its trimap, or a folder of trimaps of the same names")
@@ -64,8 +67,8 @@ def plan(arguments: argparse.Namespace) -> list:
 def check_source(arguments: argparse.Namespace) -> None:
     """Refuse options that do not say which model, or make no sense for it."""
     if arguments.onnx is None:
-        if not arguments.checkpoint:
-            raise InputError("give --checkpoint, with --config-file where it is not one that main.py wrote, or --onnx")
+        if arguments.config_file and not arguments.checkpoint:
+            raise InputError("--config-file: give --checkpoint too, or neither for the model in the box")
         if arguments.overrides and not arguments.config_file:
             raise InputError(f"{arguments.overrides[0]}: settings are changed in a config; give --config-file too")
         return
@@ -84,12 +87,16 @@ def model_of_file(arguments: argparse.Namespace):
 
 
 def model_of_checkpoint(arguments: argparse.Namespace):
-    """The model that the config, or the checkpoint itself, describes, with its weights, and the device it is on."""
-    from modeling.weights.checkpoint_file import read_checkpoint
+    """The model that the config, or the checkpoint itself, describes, with its weights, and the device it is on.
+
+    Without either, it is the model in the box.
+    """
+    from engine.inference.shipped import BOX, read_model_file
     from modeling.weights.loading import load_model
     from modeling.weights.model_config import build_model
     from runtime.device import resolve_device
 
+    path = arguments.checkpoint or BOX
     device_setting = arguments.device
     if arguments.config_file:
         from engine.config import build, load_config
@@ -97,9 +104,9 @@ def model_of_checkpoint(arguments: argparse.Namespace):
         config = load_config(arguments.config_file, arguments.overrides)
         device_setting = device_setting or config.get("train", {}).get("device")
     device = resolve_device(device_setting)
-    checkpoint = read_checkpoint(arguments.checkpoint)
-    model = build(config.model) if arguments.config_file else build_model(checkpoint, arguments.checkpoint)
-    load_model(model, checkpoint, arguments.checkpoint)
+    checkpoint = read_model_file(path)
+    model = build(config.model) if arguments.config_file else build_model(checkpoint, path)
+    load_model(model, checkpoint, path)
     model.to(device).eval()
     if arguments.compile:
         if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):

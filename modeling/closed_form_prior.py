@@ -10,7 +10,7 @@ class ClosedFormPrior(nn.Module):
     """Alpha by Levin et al., 2008, and how well it fits the colours, in a fixed number of steps.
 
     The system is solved at 1 / `scale` of the size and carried up by local linear models
-    (`modeling.classical.closed_form`), by plain conjugate gradients on every device: a network that was trained on a GPU
+    (`modeling.classical.closed_form`), by plain conjugate gradients on every device: a network trained on a GPU
     sees the same channels on a CPU. Nothing waits for an accelerator.
 
     Args:

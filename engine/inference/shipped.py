@@ -19,6 +19,7 @@ from runtime.errors import InputError
 from runtime.files import hash_file, replacing
 
 LARGEST_DESCRIPTION = 2**20  # bytes
+BOX = Path(__file__).resolve().parents[2] / "weights" / "box" / "matting.json"  # the model in the box
 
 
 def write_shipped(checkpoint: Path, folder: Path, name: str, size_limit: int | None = None) -> Path:
@@ -104,6 +105,15 @@ def _description(path: Path) -> dict[str, Any]:
     if not isinstance(description.get(ENTRY), dict) or not isinstance(description.get("metadata", {}), dict):
         raise InputError(f"{path}: expected a description of its network, as tools/export_box.py writes it")
     return description
+
+
+def read_model_file(path: str | Path) -> dict[str, Any]:
+    """A checkpoint of a run or of preprocess.py (.pth), or a shipped model (.json), told apart by the suffix.
+
+    Raises:
+        InputError: see `read_checkpoint` and `read_shipped`.
+    """
+    return read_shipped(Path(path)) if Path(path).suffix == ".json" else read_checkpoint(path)
 
 
 def _halved(key: str, value: Tensor) -> Tensor:

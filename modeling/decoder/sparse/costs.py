@@ -39,8 +39,8 @@ COSTS = {
         chunk_values=2**21,  # they should stay in the cache
     ),
 }
-# Fitted by tools/check_gpu.py on an NVIDIA H100 (docs/benchmarks.md): a sparse multiplication costs twelve dense ones, and
-# a call the several hundred kernels that it starts. Bands bound the dense decoder's memory.
+# Fitted by tools/check_gpu.py on an NVIDIA H100 (docs/benchmarks.md): a sparse multiplication costs twelve dense ones,
+# and a call the several hundred kernels that it starts. Bands bound the dense decoder's memory.
 ACCELERATOR = Costs(
     dense_pixel=0,
     sparse_product=12.0,

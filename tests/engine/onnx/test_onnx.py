@@ -286,11 +286,6 @@ def test_options_that_make_no_sense_with_a_file(tmp_path, exported, pictures, mo
     assert message in error
 
 
-def test_neither_file_nor_config_is_a_mistake(pictures, tmp_path):
-    with pytest.raises(InputError, match="give --checkpoint, with --config-file where it is not one"):
-        inference.main(arguments_of(pictures, tmp_path / "out"))
-
-
 def test_a_large_image_goes_in_tiles_where_attention_would_not_fit(exported):
     predictor = Predictor(OnnxModel(exported.path), max_memory=3 * 2**30)
     assert predictor.plan(512, 512).mode == "whole"
