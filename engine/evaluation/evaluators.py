@@ -12,6 +12,7 @@ from detectron2.utils import comm
 from metrics import METRICS, PAPER_METRICS, mean_scores, score_image
 from metrics.description import Description
 from metrics.segmentation import SEGMENTATION_METRICS, confusion_matrix, segmentation_scores
+from modeling.meta_arch import System
 from runtime.errors import InputError, require_choice
 
 Sample = Mapping[str, Any]
@@ -27,6 +28,13 @@ class Evaluator:
 
     metrics: Mapping[str, Description]
     reads: tuple[str, ...]
+
+    def check(self, model: System) -> None:
+        """Refuse a system whose predictions cannot be scored.
+
+        Raises:
+            InputError: says why.
+        """
 
     def reset(self) -> None:
         """Forget what was seen."""
@@ -90,6 +98,13 @@ class SegmentationEvaluator(Evaluator):
         self.reads = ("mask",)
         self.metrics = SEGMENTATION_METRICS
         self.reset()
+
+    def check(self, model: System) -> None:
+        if model.num_classes != self.num_classes:
+            raise InputError(
+                f"dataloader.evaluator.num_classes: expected {model.num_classes}, as {type(model).__name__} predicts, "
+                f"got {self.num_classes}"
+            )
 
     def reset(self) -> None:
         self._matrix = np.zeros((self.num_classes, self.num_classes), np.int64)

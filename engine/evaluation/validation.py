@@ -43,6 +43,7 @@ def validate(
         ValidationStopped: in every process, with the same number.
         InputError: an item lacks what the model or the evaluator reads.
     """
+    evaluator.check(model)
     was_training = model.training
     model.eval()
     _share_buffers(model)
@@ -93,6 +94,8 @@ def _panel(model: System, sample: Mapping[str, Any], output: Mapping[str, np.nda
     pictures = [sample[name] for name in model.inputs]
     for arrays in (output, sample):
         picture = arrays[shown]
-        pictures.append(picture * np.uint8(255 // (model.num_classes - 1)) if shown == "mask" else picture)
+        if shown == "mask":  # 255 marks pixels that are not scored
+            picture = np.where(picture == 255, 255, picture * np.uint8(255 // (model.num_classes - 1))).astype(np.uint8)
+        pictures.append(picture)
     coloured = [np.repeat(p[..., None], 3, axis=2) if p.ndim == 2 else p for p in pictures]
     return np.concatenate(coloured, axis=1).transpose(2, 0, 1)

@@ -10,6 +10,7 @@ import numpy as np
 from data.images.files import IMAGE_SUFFIXES, images_by_stem, read_rgb, read_trimap
 from data.testing.composition1k import Composition1k
 from data.testing.matting_folder import MattingFolder
+from engine.inference.sinks import SINKS
 from modeling.meta_arch.base import System
 from runtime.errors import InputError
 from runtime.files import kind_of
@@ -73,6 +74,8 @@ def fit_to(jobs: Sequence[Job], model: System) -> list[Job]:
     if has_trimap and "trimap" not in model.inputs:
         raise InputError(f"{name} reads no trimap: leave out --trimap")
     kind = model.outputs[0]
+    if kind not in SINKS:
+        raise InputError(f"{name} predicts {kind}, and only {', '.join(SINKS)} can be written")
     return [replace(job, outputs={kind: path}) for job in jobs for path in job.outputs.values()]
 
 

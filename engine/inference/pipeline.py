@@ -139,8 +139,14 @@ def _predict(predictor: Predictor, batch: Sequence[_Loaded], announce: Callable[
         return [*done, _failed(ready[0], failure)]
     if failure is not None:  # which one was it
         return [*done, *(part for item in ready for part in _predict(predictor, [item], announce))]
+    fallback = ""
+    if predictor.used_plan != plan:
+        fallback = f"{ready[0].job.inputs['image']}: memory ran out, predicting {plan}; predicted {predictor.used_plan}"
     pairs = zip(ready, predicted, strict=True)
-    return [*done, *(replace(item, inputs={}, predicted=arrays) for item, arrays in pairs)]
+    return [
+        *done,
+        *(replace(item, inputs={}, predicted=arrays, remark=item.remark or fallback) for item, arrays in pairs),
+    ]
 
 
 def _write_all(model: System, batch: Sequence[_Loaded]) -> list[Outcome]:

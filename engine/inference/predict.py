@@ -71,6 +71,9 @@ class Predictor:
         views: name in `VIEWS` of the views that are averaged.
         precision: "fp32", "bf16" or "fp16".
 
+    Attributes:
+        used_plan: of the last call; another than it was given where memory ran out.
+
     Example:
         >>> predictor = Predictor(model, max_memory=6 * 10**9)
         >>> alpha = predictor.one({"image": image, "trimap": trimap})["alpha"]
@@ -101,6 +104,7 @@ class Predictor:
         self.dtype = DTYPES.get(precision)
         self.device = model.device
         self.footprint = model.footprint()
+        self.used_plan: Plan | None = None
         self._last_shape = None
 
     def plan(self, height: int, width: int) -> Plan:
@@ -155,6 +159,7 @@ class Predictor:
         """
         shape = samples[0]["image"].shape[:2]
         plan = plan or self.plan(*shape)
+        self.used_plan = plan
         padded = self.padded_shape(*shape)
         if self.device.type == "cpu" and padded != self._last_shape:
             return_freed_memory()
@@ -184,8 +189,8 @@ class Predictor:
             if smaller is None:
                 raise OutOfMemoryError(failure)
             self._release()
-            logger.warning("out of memory, predicting %s; trying again %s", plan, smaller)
-            plan = smaller
+            logger.info("out of memory, predicting %s; trying again %s", plan, smaller)
+            plan = self.used_plan = smaller
 
     def _smaller_plan(self, height: int, width: int, plan: Plan) -> Plan | None:
         if self.mode != "auto":
@@ -207,9 +212,8 @@ class Predictor:
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise
-                raise OutOfMemoryError(
-                    f"out of memory, predicting {plan}; give --max-memory, or --mode tiles"
-                ) from error
+                advice = "free memory, or make the image smaller" if plan.mode == "tiles" else "give --mode tiles"
+                raise OutOfMemoryError(f"out of memory, predicting {plan}; {advice}") from error
         return [
             {name: batch[index][:height, :width] for name, batch in arrays.items()}
             for index, (height, width) in enumerate(sizes)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from modeling.pretrained.weight_files import read_weights
 from modeling.weights.checkpoint_file import read_checkpoint
-from modeling.weights.model_config import ENTRY
+from modeling.weights.loading import load_model
+from modeling.weights.model_config import ENTRY, build_model
 from runtime.errors import InputError
 from runtime.files import hash_file, replacing
 
@@ -42,7 +43,9 @@ def write_shipped(checkpoint: Path, folder: Path, name: str, size_limit: int | N
     content = read_checkpoint(checkpoint)
     if ENTRY not in content:
         raise InputError(f"{checkpoint}: expected a checkpoint that describes its network, as main.py writes it")
-    tensors = {key.removeprefix("module."): value for key, value in content["model"].items()}
+    model = build_model(content, checkpoint)
+    load_model(model, content, checkpoint)  # frozen weights are in another file
+    tensors = model.state_dict()
     halved = {key: _halved(key, value) for key, value in tensors.items()}
     folder.mkdir(parents=True, exist_ok=True)
     weights = folder / f"{name}.safetensors"
@@ -97,7 +100,7 @@ def _description(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected the description of a model, found no such file or a large one")
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected the description of a model, found no JSON: {error}") from error
     texts = ("weights", "sha256")
     if not isinstance(description, dict) or not all(isinstance(description.get(key), str) for key in texts):

@@ -70,6 +70,10 @@ def export_onnx(
         InputError: a package is missing, the model has a part that cannot be exported, the file cannot be written or
             would be over 2 GiB, or a float32 file is further than 1e-4 from PyTorch.
     """
+    if not isinstance(model, ViTMatte):
+        raise InputError(
+            f"cannot export a {type(model).__name__}: only ViTMatte has its sizes and names in the file yet"
+        )
     _check_options(precision, opset)
     graph = _traced(model.traceable().eval(), _generic_shape(model), opset)
     graph = {"fp32": lambda: graph, "fp16": lambda: _halved(graph), "int8": lambda: _quantised(graph)}[precision]()

@@ -63,7 +63,7 @@ class OnnxModel(System):
         self.runs_on = _execution_device(runtime, device)  # tensors go in and come out on the CPU
         content = _read(path)
         metadata = _checked_metadata(path, content)
-        self.metadata = metadata
+        self.file_metadata = metadata
         self.precision = metadata["precision"]
         self.size_divisibility = _number(path, metadata, "size_divisibility")
         self.depends_on_padding = metadata["colour_prior"] == "yes"  # it looks at the whole image
@@ -136,7 +136,7 @@ def _checked_metadata(path: str | Path, content: bytes) -> dict[str, str]:
     if not model.graph.node:
         raise InputError(f"{path}: not an ONNX file, or one without a graph")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data for tensor in _tensors(model)):
-        raise InputError(f"{path}: keeps tensors in other files, which is refused; export it anew as a single file")
+        raise InputError(f"{path}: keeps tensors in other files, which is refused; export it again as a single file")
     entries = ((entry.key, entry.value) for entry in model.metadata_props)
     metadata = {key.removeprefix(PREFIX): value for key, value in entries if key.startswith(PREFIX)}
     if metadata.get("format") != FORMAT:
@@ -144,7 +144,7 @@ def _checked_metadata(path: str | Path, content: bytes) -> dict[str, str]:
         raise InputError(f"{path}: expected a model of format {FORMAT} from tools/export_onnx.py; this one {found}")
     missing = [key for key in METADATA if key not in metadata]
     if missing:
-        raise InputError(f"{path}: its metadata lacks {', '.join(missing)}; export it anew with tools/export_onnx.py")
+        raise InputError(f"{path}: its metadata lacks {', '.join(missing)}; export it again with tools/export_onnx.py")
     return metadata
 
 

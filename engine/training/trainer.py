@@ -61,7 +61,7 @@ class SystemTrainer(TrainerBase):
     Attributes:
         stop_signal: number of the signal that asked any process to stop, 0 for none; the same in all processes.
         num_samples: how many samples the job has trained on.
-        num_redrawn: how many were drawn anew because files of theirs could not be used.
+        num_redrawn: how many were drawn again because files of theirs could not be used.
     """
 
     def __init__(
@@ -130,7 +130,7 @@ class SystemTrainer(TrainerBase):
         if self.freeze_batch_norm_from is not None and self.iter >= self.freeze_batch_norm_from:
             _freeze_batch_norm(self.unwrapped)
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self._accumulate_gradients([self.unwrapped.prepare(batch) for batch in batches])
+        losses = self._accumulate_gradients(batches)
         self._agree(losses, data_time, batches)
 
         scaler = self.precision.scaler
@@ -178,9 +178,12 @@ class SystemTrainer(TrainerBase):
 
     def _accumulate_gradients(self, batches: list[Batch]) -> dict[str, float]:
         """Forward and backward of all micro-batches; returns the losses of this process."""
-        counts = self._mean_counts(batches)
+        prepare = self.unwrapped.prepare
+        prepared = [prepare(batch) for batch in batches] if len(batches) == 1 else map(prepare, batches)
+        # of several micro-batches one is on the device at a time, so they are prepared twice
+        counts = self._mean_counts(prepared if len(batches) == 1 else map(prepare, batches), len(batches))
         sums: dict[str, Tensor] = {}
-        for number, batch in enumerate(batches, start=1):
+        for number, batch in enumerate(prepared, start=1):
             with self._gradients_shared(number == len(batches)):
                 with self.precision.autocast():
                     losses = self.model(batch, counts)
@@ -190,18 +193,18 @@ class SystemTrainer(TrainerBase):
         values = torch.stack(list(sums.values())).cpu().tolist()
         return dict(zip(sums, values, strict=True))
 
-    def _mean_counts(self, batches: list[Batch]) -> dict[str, Tensor]:
+    def _mean_counts(self, prepared: Iterable[Batch], num_batches: int) -> dict[str, Tensor]:
         """What the losses divide by, on average over all micro-batches and processes: scalars on the device.
 
         They are no plain numbers: a compiled model would be compiled again for each value.
         """
-        counts = [self.unwrapped.counts(batch) for batch in batches]
+        counts = [self.unwrapped.counts(batch) for batch in prepared]
         if not counts[0]:
             return {}
         total = torch.stack([torch.stack(list(of_batch.values())) for of_batch in counts]).sum(dim=0)
         if comm.get_world_size() > 1:
             dist.all_reduce(total)
-        return dict(zip(counts[0], total / (comm.get_world_size() * len(batches)), strict=True))
+        return dict(zip(counts[0], total / (comm.get_world_size() * num_batches), strict=True))
 
     def _gradients_shared(self, shared: bool) -> contextlib.AbstractContextManager:
         """DDP averages gradients over the processes once, at the last micro-batch."""
@@ -237,7 +240,7 @@ class SystemTrainer(TrainerBase):
         faults = comm.all_gather(_faulty_samples(batches, names))
         faulty = "; ".join(fault for of_process in faults for fault in of_process)
         cause = (
-            f"samples that are not finite: {faulty}; mend or remove these files"
+            f"samples that are not finite: {faulty}; fix or remove these files"
             if faulty
             else "the data is finite: lower the learning rate, clip gradients, or use bf16 instead of fp16"
         )

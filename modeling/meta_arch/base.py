@@ -147,24 +147,22 @@ class System(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self._frozen_modules: tuple[nn.Module, ...] = ()
+        self._has_frozen_parts = False
 
     def freeze(self, parameters: Collection[nn.Parameter]) -> None:
         """Keep parameters as they are: without gradient, and in eval mode the modules that are frozen as a whole."""
         for parameter in parameters:
             parameter.requires_grad_(False)
-        self._frozen_modules = tuple(
-            module
-            for module in self.modules()
-            if module is not self and any(True for _ in module.parameters())
-            if not any(parameter.requires_grad for parameter in module.parameters())
-        )
+        self._has_frozen_parts = True
         self.train(self.training)
 
     def train(self, mode: bool = True) -> "System":
         super().train(mode)
-        for module in self._frozen_modules:
-            module.eval()
+        if self._has_frozen_parts:  # looked up each time: BatchNorm is exchanged where processes share statistics
+            for module in self.modules():
+                learns = [parameter.requires_grad for parameter in module.parameters()]
+                if learns and not any(learns):
+                    module.eval()
         return self
 
     @property
@@ -223,8 +221,8 @@ class System(nn.Module):
             )
         tensors = {name: batch[name].to(self.device, non_blocking=True) for name in names}
         if "trimap" in tensors:
-            if not self.training:
-                _check_scale(tensors["trimap"])
+            if not self.training or batch["trimap"].device.type == "cpu":  # a training step waits for no accelerator
+                _check_scale(batch["trimap"])
             tensors["trimap"] = quantise_trimap_tensor(tensors["trimap"])
         return tensors
 
@@ -232,6 +230,6 @@ class System(nn.Module):
 def _check_scale(trimap: Tensor) -> None:
     """Refuse 0..255 in a float tensor, all of which would be foreground. Resizing may overshoot 1 a little."""
     if trimap.is_floating_point() and trimap.numel() and trimap.max() > 2:
-        raise ValueError(
+        raise InputError(
             f"trimap: expected floats in [0, 1] or integers in 0..255, got floats up to {float(trimap.max()):g}"
         )

@@ -19,6 +19,8 @@ from modeling.traceable import TraceableViTMatte
 from modeling.trimap_input import TRIMAP_CHANS, encode_trimap, resize_trimap_channels
 from runtime.errors import InputError
 
+LARGEST_DIVISIBILITY = 4096  # pixels; a small image is padded to it
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -216,9 +218,10 @@ def _check_channels(backbone: Encoder, decoder: Decoder, trimap_chans: int, colo
 
 def _check_patches(backbone: Encoder, decoder: Decoder, size_divisibility: int) -> None:
     decoder.check_patch_size(backbone.patch_size)
-    if size_divisibility < 1 or size_divisibility % backbone.patch_size:
+    if not 1 <= size_divisibility <= LARGEST_DIVISIBILITY or size_divisibility % backbone.patch_size:
         raise InputError(
-            f"ViTMatte: size_divisibility must be a multiple of backbone.patch_size {backbone.patch_size}, "
+            f"ViTMatte: size_divisibility must be a multiple of backbone.patch_size {backbone.patch_size} of at "
+            f"most {LARGEST_DIVISIBILITY}, "
             f"got {size_divisibility}"
         )
 

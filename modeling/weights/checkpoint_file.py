@@ -43,7 +43,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     model = checkpoint.get("model") if isinstance(checkpoint, dict) else None
     if (
         not isinstance(model, dict)
-        or not all(isinstance(value, torch.Tensor) for value in model.values())
+        or not all(isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in model.items())
         or not isinstance(checkpoint.get("metadata", {}), dict)
     ):
         raise InputError(

@@ -28,7 +28,8 @@ def with_frozen_weights(checkpoint: dict[str, Any], path: str | os.PathLike) -> 
     entry = checkpoint.get(ENTRY)
     if entry is None:
         return checkpoint
-    if not (isinstance(entry, dict) and isinstance(entry.get("file"), str) and isinstance(entry.get("keys"), list)):
+    keys = entry.get("keys") if isinstance(entry, dict) else None
+    if not (isinstance(keys, list) and all(isinstance(text, str) for text in [entry.get("file"), *keys])):
         raise InputError(f"{path}: its entry {ENTRY!r} is not one that training writes")
     recorded = Path(entry["file"])
     candidates = [recorded, Path(path).parent / recorded.name]

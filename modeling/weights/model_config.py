@@ -1,25 +1,35 @@
 """The model's config inside a checkpoint: plain values, from which only networks of this project can be built.
 
 A checkpoint may come from a stranger. Its config names classes by their import path; a name is followed only to a
-subclass of `torch.nn.Module` in `modeling` or `torch.nn`, so no other code can be called. Before the network is
-built for real, it is built without memory and compared with the tensors of the file.
+subclass of `torch.nn.Module` in `modeling` or `torch.nn.modules`, so no other code can be called. Before the network is
+built for real, it is built without memory, within limits, and must have the very tensors of the file, which must be as
+large as they say.
 """
 
+import contextlib
 import functools
 import importlib
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from modeling.meta_arch import System
+from modeling.weights.frozen import ENTRY as FROZEN
+from modeling.weights.frozen import with_frozen_weights
+from modeling.weights.input_channels import fit_input_channels
 from runtime.errors import InputError
 from runtime.moved import current_name
 
 ENTRY = "config"  # key in a checkpoint
 TARGET, PARTIAL = "_target_", "_partial_"
-PACKAGES = ("modeling.", "torch.nn.")
+PACKAGES = ("modeling.", "torch.nn.modules.")
+NOT_SETTINGS = ("device", "dtype")  # they would take a network out of its outline without memory
+MOST_SETTINGS = 10_000
+MOST_MODULES = 5_000  # a ViT of 40 blocks has some 600
 LARGEST_NUMBER = 2**16
 LONGEST_LIST = 2**10
 LONGEST_TEXT = 2**8
@@ -60,11 +70,12 @@ def build_model(checkpoint: Mapping[str, Any], path: Any) -> System:
     """
     if ENTRY not in checkpoint:
         raise InputError(f"{path}: says nothing about its model; give --config-file too")
+    checkpoint = with_frozen_weights(checkpoint, path)
     try:
-        with torch.device("meta"):
-            outline = _built(checkpoint[ENTRY], DEEPEST)
-        _check_outline(outline, checkpoint["model"])
-        return _built(checkpoint[ENTRY], DEEPEST)
+        with torch.device("meta"), _few_modules():
+            outline = _Builder().build(checkpoint[ENTRY])
+        _check_outline(outline, checkpoint["model"], fit=FROZEN in checkpoint)
+        return _Builder().build(checkpoint[ENTRY])
     except MemoryError:
         raise
     except Exception as error:  # a hostile config may make constructors fail in any way
@@ -72,37 +83,69 @@ def build_model(checkpoint: Mapping[str, Any], path: Any) -> System:
         raise InputError(f"{path}: its config describes no usable model: {reason or type(error).__name__}") from error
 
 
-def _check_outline(outline: Any, tensors: Mapping[str, Tensor]) -> None:
+def _check_outline(outline: Any, tensors: Mapping[str, Tensor], fit: bool) -> None:
     if not isinstance(outline, System):
         raise ValueError(f"expected a system of this project, got a {type(outline).__name__}")
-    expected = {key: tuple(value.shape) for key, value in outline.state_dict().items()}
+    model = outline.state_dict()
+    expected = {key: tuple(value.shape) for key, value in model.items()}
+    tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
+    tensors = fit_input_channels(tensors, model) if fit else tensors
     found = {key: tuple(value.shape) for key, value in tensors.items()}
-    wrong = [key for key, shape in found.items() if expected.get(key) != shape]
+    wrong = [key for key in {**found, **expected} if expected.get(key) != found.get(key)]
     if wrong:
-        raise ValueError(f"the file holds {wrong[0]} {found[wrong[0]]}, the model has {expected.get(wrong[0])}")
+        raise ValueError(f"the file holds {wrong[0]} {found.get(wrong[0])}, the model has {expected.get(wrong[0])}")
+    hollow = [key for key, value in tensors.items() if value.untyped_storage().nbytes() < value.nbytes]
+    if hollow:
+        raise ValueError(f"{hollow[0]} holds fewer numbers than its shape says")
 
 
-def _built(node: Any, depth: int) -> Any:
-    if depth == 0:
-        raise ValueError("nested too deeply")
-    if isinstance(node, Mapping):
-        keywords = {key: _built(value, depth - 1) for key, value in node.items() if key not in (TARGET, PARTIAL)}
-        if not all(isinstance(key, str) for key in keywords):
-            raise ValueError("expected names of settings to be text")
+@contextlib.contextmanager
+def _few_modules() -> Iterator[None]:
+    """Within, building more than `MOST_MODULES` modules is an error."""
+    counted = itertools.count(1)
+
+    def count(*_: Any) -> None:
+        if next(counted) > MOST_MODULES:
+            raise ValueError(f"more than {MOST_MODULES} modules")
+
+    hook = register_module_module_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+class _Builder:
+    """Builds what a description says, and counts its settings: a small file can repeat a part any number of times."""
+
+    def __init__(self) -> None:
+        self.num_settings = 0
+
+    def build(self, node: Any, depth: int = DEEPEST) -> Any:
+        self.num_settings += 1
+        if depth == 0 or self.num_settings > MOST_SETTINGS:
+            raise ValueError("nested too deeply, or too many settings")
+        if isinstance(node, Mapping):
+            return self._build_mapping(node, depth)
+        if isinstance(node, list):
+            if len(node) > LONGEST_LIST:
+                raise ValueError(f"a list of {len(node)} items is over the limit of {LONGEST_LIST}")
+            return [self.build(item, depth - 1) for item in node]
+        if isinstance(node, str) and len(node) <= LONGEST_TEXT:
+            return node
+        if node is None or isinstance(node, bool) or (isinstance(node, int | float) and abs(node) <= LARGEST_NUMBER):
+            return node
+        raise ValueError(f"a setting of {str(node)[:40]!r} is not allowed")
+
+    def _build_mapping(self, node: Mapping, depth: int) -> Any:
+        if not all(isinstance(key, str) and key not in NOT_SETTINGS for key in node):
+            raise ValueError(f"expected names of settings to be text, and none of {', '.join(NOT_SETTINGS)}")
+        keywords = {key: self.build(value, depth - 1) for key, value in node.items() if key not in (TARGET, PARTIAL)}
         if TARGET in node:
             return _network_class(node[TARGET])(**keywords)
         if PARTIAL in node:
             return functools.partial(_network_class(node[PARTIAL]), **keywords)
         return keywords
-    if isinstance(node, list):
-        if len(node) > LONGEST_LIST:
-            raise ValueError(f"a list of {len(node)} items is over the limit of {LONGEST_LIST}")
-        return [_built(item, depth - 1) for item in node]
-    if isinstance(node, str) and len(node) <= LONGEST_TEXT:
-        return node
-    if node is None or isinstance(node, bool) or (isinstance(node, int | float) and abs(node) <= LARGEST_NUMBER):
-        return node
-    raise ValueError(f"a setting of {str(node)[:40]!r} is not allowed")
 
 
 def _network_class(name: Any) -> type[nn.Module]:
@@ -118,7 +161,7 @@ def _network_class(name: Any) -> type[nn.Module]:
     except ImportError:
         found = None
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ValueError(f"{name[:80]!r} is no network of this project")
+        raise ValueError(f"{name[:80]!r} is no network of this project; give --config-file if it is one of yours")
     return found
 
 

@@ -227,6 +227,7 @@ class Hungry(Red):
 
 
 def test_out_of_memory_in_mode_auto_falls_to_the_next_smaller_plan(caplog):
+    caplog.set_level("INFO", "dinomatte.inference")
     image, trimap = picture(700, 900)
     model = Hungry(600 * 600)
     alpha = Predictor(model).one(sample(image, trimap))["alpha"]
@@ -240,7 +241,7 @@ def test_out_of_memory_in_mode_auto_falls_to_the_next_smaller_plan(caplog):
 
 
 def test_a_mode_that_was_asked_for_is_not_changed_when_memory_runs_out():
-    with pytest.raises(InputError, match="out of memory, predicting as a whole; give --max-memory, or --mode tiles"):
+    with pytest.raises(InputError, match="out of memory, predicting as a whole; give --mode tiles"):
         Predictor(Hungry(100), mode="whole").one(sample(*picture(32, 32)))
 
 
@@ -248,6 +249,16 @@ def test_memory_that_no_plan_fits_into_fails_the_image_alone(jobs):
     outcomes = list(run_jobs(Predictor(Hungry(40 * 50)), jobs))
     assert [outcome.status for outcome in outcomes] == ["written", "failed", "failed", "failed", "failed"]
     assert "out of memory" in outcomes[1].remark
+    outcomes = list(run_jobs(Predictor(Hungry(600 * 600)), jobs_of_one_large_image(jobs)))
+    assert [outcome.status for outcome in outcomes] == ["written"]
+    assert "memory ran out, predicting as a whole; predicted in tiles of 512 pixels" in outcomes[0].remark
+
+
+def jobs_of_one_large_image(jobs: list[Job]) -> list[Job]:
+    image, trimap = picture(700, 900)
+    Image.fromarray(image).save(jobs[0].inputs["image"])
+    Image.fromarray(trimap).save(jobs[0].inputs["trimap"])
+    return jobs[:1]
 
 
 def test_images_of_two_sizes_share_no_batch_where_padding_would_be_a_region():

@@ -11,10 +11,14 @@ from torch import nn
 
 import inference
 from engine.config import build, load_config
+from engine.inference.shipped import read_shipped, write_shipped
+from engine.processes.sync_batch_norm import synchronise_batch_norms
 from engine.training.averaging import WeightAverage
 from engine.training.freezing import freeze
 from engine.training.run import evaluate, train
 from modeling.weights.checkpoint_file import read_checkpoint, write_checkpoint
+from modeling.weights.loading import load_model
+from modeling.weights.model_config import build_model
 from runtime.errors import InputError
 
 
@@ -49,6 +53,23 @@ def test_what_is_frozen_as_a_whole_stays_in_eval_mode():
     }
     assert model.training
     assert model.backbone.training
+
+
+def test_a_frozen_norm_stays_in_eval_mode_where_processes_share_statistics():
+    """synchronise_batch_norms puts other modules in the place of those that were frozen."""
+    model = small_model()
+    freeze(model, ["*.bn.*"])
+    synchronise_batch_norms(model, "cpu").train()
+    norms = [m for name, m in model.named_modules() if name.endswith(".bn") and any(True for _ in m.parameters())]
+    assert norms
+    assert not any(norm.training for norm in norms)
+
+
+def test_a_frozen_run_ships_whole(tmp_path, frozen_run):
+    path = write_shipped(frozen_run / "model_final.pth", tmp_path, "frozen")
+    checkpoint = read_shipped(path)
+    assert set(read_checkpoint(frozen_run / "model_final.pth")["frozen"]["keys"]) <= set(checkpoint["model"])
+    load_model(build_model(checkpoint, path), checkpoint, path)
 
 
 def test_the_average_shares_frozen_weights():

@@ -187,7 +187,7 @@ def test_a_trimap_of_other_values_is_counted_as_the_model_sees_it():
     trimap = torch.tensor([0, 128 / 255, 0.5, 1]).view(1, 1, 2, 2)
     rest = {"image": torch.zeros(1, 3, 2, 2), "alpha": torch.zeros(1, 1, 2, 2)}
     batches = [net.prepare({**rest, "trimap": each}) for each in (trimap, torch.zeros(1, 1, 2, 2))]
-    counts = trainer._mean_counts(batches)
+    counts = trainer._mean_counts(batches, 2)
     assert counts["unknown_pixels"].item() == 1.0
 
 

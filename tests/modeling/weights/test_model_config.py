@@ -55,6 +55,7 @@ def test_an_object_without_a_plain_form_is_named():
     "target",
     [
         "os.system", "builtins.eval", "subprocess.Popen", "torch.load", "torch.hub.load", "torch.nn.init.constant_",
+        "torch.nn.Linear",
         "modeling.pretrained.convert_file.convert_file", "modeling.weights.checkpoint_file.write_checkpoint",
         "modeling.weights.checkpoint_file.Path", "modeling.weights.checkpoint_file.torch.load",
         "modeling.meta_arch.vitmatte.torch.nn.Linear", "engine.training.run.train", "modeling..x", "modeling.no.Such",
@@ -80,13 +81,14 @@ def test_only_networks_of_this_project_are_built(checkpoint, target, where, tmp_
     "settings",
     [
         {"size_divisibility": 10**12},
+        {"size_divisibility": 65_536},
         {"pixel_mean": [0.5] * 10_000},
         {"input_format": "R" * 10_000},
         {"pixel_mean": float("inf")},
         {"decoder": [[[[[[[[[[1]]]]]]]]]]},
         {"surprise": 1},
     ],
-    ids=["number", "list", "text", "infinity", "depth", "keyword"],
+    ids=["number", "padding", "list", "text", "infinity", "depth", "keyword"],
 )
 def test_a_description_beyond_its_limits_is_refused(checkpoint, settings):
     with pytest.raises(InputError, match="its config describes no usable model"):
@@ -100,9 +102,44 @@ def test_a_large_network_is_refused_before_it_takes_memory(checkpoint):
         build_model(changed(checkpoint, decoder=wide), "m.pth")
 
 
+def test_a_file_without_the_models_tensors_builds_nothing(checkpoint):
+    with pytest.raises(InputError, match=r"the file holds .* None, the model has"):
+        build_model({**checkpoint, "model": {}}, "m.pth")
+
+
+def test_tensors_that_repeat_one_number_are_refused(checkpoint):
+    """A few bytes can have the shape of gigabytes."""
+    key = "backbone.patch_embed.proj.weight"
+    hollow = torch.zeros(1).expand(checkpoint["model"][key].numel()).view(checkpoint["model"][key].shape)
+    with pytest.raises(InputError, match=f"{key} holds fewer numbers than its shape says"):
+        build_model({**checkpoint, "model": {**checkpoint["model"], key: hollow}}, "m.pth")
+
+
+@pytest.mark.parametrize("setting", [{"device": "cpu"}, {"dtype": "float64"}])
+def test_a_part_cannot_leave_the_outline(checkpoint, setting):
+    linear = {"_target_": "torch.nn.modules.linear.Linear", "in_features": 9, "out_features": 9, **setting}
+    with pytest.raises(InputError, match="none of device, dtype"):
+        build_model(changed(checkpoint, decoder=linear), "m.pth")
+
+
+def test_a_part_that_is_repeated_without_end_is_refused(checkpoint):
+    """References, which a file keeps: some kilobytes say a billion lists."""
+    part: list = [0]
+    for _ in range(6):
+        part = [part] * 1000
+    with pytest.raises(InputError, match="too many settings"):
+        build_model(changed(checkpoint, pixel_mean=part), "m.pth")
+
+
+def test_a_network_of_countless_blocks_is_refused(checkpoint):
+    deep = {**checkpoint["config"]["backbone"], "depth": 60_000}
+    with pytest.raises(InputError, match="more than 5000 modules"):
+        build_model(changed(checkpoint, backbone=deep), "m.pth")
+
+
 def test_a_module_that_is_no_system_is_refused(checkpoint):
     with pytest.raises(InputError, match="expected a system of this project, got a Identity"):
-        build_model({**checkpoint, "config": {"_target_": "torch.nn.Identity"}}, "m.pth")
+        build_model({**checkpoint, "config": {"_target_": "torch.nn.modules.linear.Identity"}}, "m.pth")
 
 
 def test_a_checkpoint_without_a_description_asks_for_the_config():
