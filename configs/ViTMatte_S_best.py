@@ -9,7 +9,7 @@ The gains were measured on procedural images with a small network; at this size 
 from detectron2.config import LazyCall as L
 
 from engine.training.muon import MuonAdamW
-from modeling.colour_prior import ColourPrior
+from modeling.priors.colour_prior import ColourPrior
 
 from .ViTMatte_S_100ep import dataloader, lr_multiplier, model, optimizer, train
 

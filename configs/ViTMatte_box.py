@@ -19,9 +19,9 @@ from data.training.realism import Realism
 from data.transforms import AffineRange
 from engine.training.muon import MuonAdamW
 from modeling.backbone import ViT
-from modeling.closed_form_prior import ClosedFormPrior
-from modeling.colour_prior import ColourPrior
 from modeling.priors import PriorStack
+from modeling.priors.closed_form_prior import ClosedFormPrior
+from modeling.priors.colour_prior import ColourPrior
 
 from .common.model import model
 from .common.optimizer import optimizer

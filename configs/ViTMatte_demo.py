@@ -3,7 +3,7 @@
     python main.py --config-file configs/ViTMatte_demo.py train.init_checkpoint=output/demo/backbone.pth
 
 The same parts as the large models, and one addition they can do without: with no pretrained features to build on,
-the decoder is given colours carried over from the known regions (modeling/colour_prior.py).
+the decoder is given colours carried over from the known regions (modeling/priors/colour_prior.py).
 """
 
 from functools import partial
@@ -18,7 +18,7 @@ from data.synthetic import SyntheticMatting
 from data.testing.eight_bit import EightBit
 from data.training.loader import build_train_loader
 from modeling.backbone import ViT
-from modeling.colour_prior import ColourPrior
+from modeling.priors.colour_prior import ColourPrior
 
 from .common.model import model
 from .common.optimizer import optimizer

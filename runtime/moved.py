@@ -12,6 +12,8 @@ MOVED = {
     "data.loader": "data.training.loader",
     "data.mixture": "data.training.mixture",
     "engine.training.optim": "engine.training.param_groups",
+    "modeling.closed_form_prior": "modeling.priors.closed_form_prior",
+    "modeling.colour_prior": "modeling.priors.colour_prior",
 }
 MOVED_CLASSES = {"data.composition1k.MattingFolder": "data.testing.matting_folder.MattingFolder"}
 

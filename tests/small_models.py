@@ -3,10 +3,10 @@
 import torch
 
 from modeling.backbone import ViT
-from modeling.colour_prior import ColourPrior
 from modeling.criterion import MattingCriterion
 from modeling.decoder import DetailCapture
 from modeling.meta_arch import ViTMatte
+from modeling.priors.colour_prior import ColourPrior
 
 
 def small_model(colour_prior: ColourPrior | None = None, seed: int = 0) -> ViTMatte:

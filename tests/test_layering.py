@@ -157,7 +157,7 @@ def test_tests_mirror_the_packages():
 
 
 LIBRARY = [
-    "modeling.meta_arch", "modeling.pretrained", "modeling.colour_prior", "modeling.weights.loading",
+    "modeling.meta_arch", "modeling.pretrained", "modeling.priors.colour_prior", "modeling.weights.loading",
     "data.training.loader", "data.training.dim_dataset", "data.testing.composition1k", "data.testing.eight_bit",
     "data.synthetic", "metrics", "engine.inference", "runtime.device",
 ]  # fmt: skip

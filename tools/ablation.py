@@ -123,7 +123,7 @@ CHANGES = {
     "multi_layer": _change("features of all blocks into the decoder", "model.backbone.merge_block_indexes=[0,1,2]"),
     "colour_prior": _change(
         "colour propagation channels",
-        "model.colour_prior={_target_:modeling.colour_prior.ColourPrior}",
+        "model.colour_prior={_target_:modeling.priors.colour_prior.ColourPrior}",
         "model.decoder.img_chans=16",
     ),
 }

@@ -32,7 +32,7 @@ from data.testing.eight_bit import EightBit
 from data.testing.matting_folder import MattingFolder
 from metrics import mean_scores, score_image
 from modeling.classical.closed_form import closed_form_alpha
-from modeling.closed_form_prior import ClosedFormPrior
+from modeling.priors.closed_form_prior import ClosedFormPrior
 from runtime.command_line import run
 from runtime.memory import peak_gib, resident_gib
 

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from data.images.trimap_tensors import fuse_trimap
 from modeling.backbone import Encoder
-from modeling.colour_prior import ColourPrior
 from modeling.criterion import MattingCriterion
 from modeling.decoder import Decoder
 from modeling.meta_arch.base import ParameterRoles, System
 from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, PRIOR_FLOATS, TOKEN_WIDTHS, Footprint
+from modeling.priors.colour_prior import ColourPrior
 from modeling.traceable import TraceableViTMatte
 from modeling.trimap_input import TRIMAP_CHANS, encode_trimap, resize_trimap_channels
 from runtime.errors import InputError

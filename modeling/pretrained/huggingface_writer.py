@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from modeling.backbone import ViT
+from modeling.backbone.blocks import Mlp
 from modeling.meta_arch import ViTMatte
 from modeling.pretrained.convert import TARGET_PREFIX
 from modeling.pretrained.key_layouts import HUGGINGFACE_VITMATTE
@@ -48,9 +49,9 @@ def _check_expressible(model: ViTMatte) -> None:
             "configs/ViTMatte_S_dino.py); this config's backbone, such as a DINOv3 one, cannot be exported"
         )
     problems = {
-        "a final norm": hasattr(backbone.norm, "weight"),
-        "LayerScale": hasattr(first.ls1, "gamma"),
-        "feed-forward layer like this one (GELU, a whole multiple of the width)": not hasattr(first.mlp, "fc1")
+        "a final norm": not isinstance(backbone.norm, nn.Identity),
+        "LayerScale": not isinstance(first.ls1, nn.Identity),
+        "feed-forward layer like this one (GELU, a whole multiple of the width)": not isinstance(first.mlp, Mlp)
         or first.mlp.fc1.out_features % backbone.embed_dim != 0,
         "window_padding other than 'zeros'": any(
             block.attn.window_size and not block.attn.pad_windows for block in backbone.blocks

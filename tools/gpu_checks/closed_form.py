@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 from modeling.classical.closed_form import closed_form_alpha
-from modeling.closed_form_prior import ClosedFormPrior
+from modeling.priors.closed_form_prior import ClosedFormPrior
 from tools.gpu_checks.inputs import named, random_pair
 from tools.gpu_checks.rows import Case, Row
 from tools.gpu_checks.settings import Settings

@@ -8,7 +8,7 @@ from scipy import sparse
 from scipy.sparse.linalg import spsolve
 
 from modeling.classical.whole_table import laplacian_table, neighbours, solve_whole, table_product
-from modeling.closed_form_prior import ClosedFormPrior
+from modeling.priors.closed_form_prior import ClosedFormPrior
 
 EPSILON = 1e-5
 

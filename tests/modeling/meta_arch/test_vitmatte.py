@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_models import option_model, small_model
 
-from modeling.colour_prior import ColourPrior
+from modeling.priors.colour_prior import ColourPrior
 from modeling.traceable import TraceableViTMatte
 from runtime.errors import InputError
 

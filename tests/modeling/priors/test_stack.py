@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from modeling.colour_prior import ColourPrior
 from modeling.priors import PriorStack
+from modeling.priors.colour_prior import ColourPrior
 
 
 class Constant(nn.Module):

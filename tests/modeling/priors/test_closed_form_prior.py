@@ -7,7 +7,7 @@ from pymatting import estimate_alpha_cf
 from torch import Tensor
 
 from data.synthetic import SyntheticMatting
-from modeling.closed_form_prior import ClosedFormPrior
+from modeling.priors.closed_form_prior import ClosedFormPrior
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from modeling.colour_prior import ColourPrior, _gaussian_blur
+from modeling.priors.colour_prior import ColourPrior, _gaussian_blur
 
 
 def two_colour_scene(alpha: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
