@@ -5,6 +5,7 @@
     python inference.py --config-file configs/NAME.py --checkpoint CKPT \\
         --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
     python inference.py --config-file configs/NAME.py --checkpoint CKPT --data-dir COMP1K_ROOT --output-dir OUT
+    python inference.py --method closed-form --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
     python inference.py --onnx MODEL.onnx --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
 
 Known regions of the trimap come out as exactly 0 and 255. Systems that read no trimap take none. Files that cannot be
@@ -32,6 +33,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint", "--checkpoint-dir", help="written by main.py, preprocess.py or tools/export_box.py"
     )
+    parser.add_argument("--method", choices=("closed-form",), help="a classical method instead of a model")
     parser.add_argument("--onnx", help="a file from tools/export_onnx.py, instead of config and checkpoint")
     parser.add_argument("--image", help="an image, or a folder of images")
     parser.add_argument("--trimap", help="its trimap, or a folder of trimaps of the same names")
@@ -66,16 +68,31 @@ def plan(arguments: argparse.Namespace) -> list:
 
 def check_source(arguments: argparse.Namespace) -> None:
     """Refuse options that do not say which model, or make no sense for it."""
-    if arguments.onnx is None:
+    if arguments.method is not None:
+        _refuse(arguments, ("onnx", "config_file", "checkpoint", "precision", "compile", "overrides"), "--method")
+    elif arguments.onnx is None:
         if arguments.config_file and not arguments.checkpoint:
             raise InputError("--config-file: give --checkpoint too, or neither for the model in the box")
         if arguments.overrides and not arguments.config_file:
             raise InputError(f"{arguments.overrides[0]}: settings are changed in a config; give --config-file too")
-        return
-    useless = ("config_file", "checkpoint", "precision", "compile", "overrides")
+    else:
+        useless = ("config_file", "checkpoint", "precision", "compile", "overrides")
+        _refuse(arguments, useless, "--onnx: the file holds the whole model")
+
+
+def _refuse(arguments: argparse.Namespace, useless: tuple[str, ...], reason: str) -> None:
     given = [name.replace("_", "-") for name in useless if getattr(arguments, name)]
     if given:
-        raise InputError(f"--onnx: the file holds the whole model; leave out {', '.join(given)}")
+        raise InputError(f"{reason}; leave out {', '.join(given)}")
+
+
+def classical_method(arguments: argparse.Namespace):
+    """Closed-form matting, and the device it runs on."""
+    from modeling.meta_arch.closed_form import ClosedForm
+    from runtime.device import resolve_device
+
+    device = resolve_device(arguments.device)
+    return ClosedForm().to(device).eval(), device
 
 
 def model_of_file(arguments: argparse.Namespace):
@@ -126,7 +143,10 @@ def main(arguments: list[str] | None = None) -> int:
     from runtime.memory import keep_freed_memory, parse_bytes
 
     keep_freed_memory()
-    model, device = model_of_file(arguments) if arguments.onnx is not None else model_of_checkpoint(arguments)
+    if arguments.method is not None:
+        model, device = classical_method(arguments)
+    else:
+        model, device = model_of_file(arguments) if arguments.onnx is not None else model_of_checkpoint(arguments)
     jobs = fit_to(jobs, model)
     predictor = Predictor(
         model,
