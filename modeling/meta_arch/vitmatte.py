@@ -218,10 +218,11 @@ def _check_channels(backbone: Encoder, decoder: Decoder, trimap_chans: int, colo
 
 def _check_patches(backbone: Encoder, decoder: Decoder, size_divisibility: int) -> None:
     decoder.check_patch_size(backbone.patch_size)
-    if not 1 <= size_divisibility <= LARGEST_DIVISIBILITY or size_divisibility % backbone.patch_size:
+    if size_divisibility > LARGEST_DIVISIBILITY:
+        raise InputError(f"ViTMatte: size_divisibility must be at most {LARGEST_DIVISIBILITY}, got {size_divisibility}")
+    if size_divisibility < 1 or size_divisibility % backbone.patch_size:
         raise InputError(
-            f"ViTMatte: size_divisibility must be a multiple of backbone.patch_size {backbone.patch_size} of at "
-            f"most {LARGEST_DIVISIBILITY}, "
+            f"ViTMatte: size_divisibility must be a multiple of backbone.patch_size {backbone.patch_size}, "
             f"got {size_divisibility}"
         )
 

@@ -63,7 +63,7 @@ def test_what_needs_detectron2_is_skipped_by_name_without_it():
 def test_an_unknown_section_is_named():
     done = check("--sections", "alpha,magic")
     assert done.returncode == 2
-    assert "no section named magic; there are alpha, inference" in done.stderr
+    assert "no section named magic; there are alpha, training-run" in done.stderr
 
 
 class Section:

@@ -150,7 +150,7 @@ def test_a_file_is_valid_and_names_its_model_and_no_folder(exported):
     assert str(ROOT).encode() not in content
     assert b"site-packages" not in content
     file = OnnxModel(exported.path)
-    assert (file.metadata["config"], file.metadata["checkpoint"]) == ("c.py", "c.pth")
+    assert (file.file_metadata["config"], file.file_metadata["checkpoint"]) == ("c.py", "c.pth")
     assert (file.precision, file.size_divisibility) == ("fp32", exported.model.size_divisibility)
     torch.testing.assert_close(file.pixel_mean, exported.model.pixel_mean.flatten())
 
