@@ -1,9 +1,6 @@
 """Two systems that are no ViTMatte go through the same trainer, evaluators, checkpoints and inference.py."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,6 +9,7 @@ from PIL import Image
 from systems import TrimapFree, TwoClasses
 from tiny import ROOT
 
+import inference
 from data.synthetic import SyntheticMatting
 from engine.config import load_config
 from engine.evaluation.evaluators import SegmentationEvaluator
@@ -75,13 +73,10 @@ def test_inference_writes_what_a_system_predicts(tmp_path, name, levels):
     (tmp_path / "images").mkdir()
     for stem in "ab":
         Image.fromarray(pixels).save(tmp_path / "images" / f"{stem}.png")
-    settings = str(ROOT / "tests" / "configs" / f"{name}.py")
-    command = [sys.executable, str(ROOT / "inference.py"), "--config-file", settings, "--device", "cpu",
-               "--checkpoint", str(tmp_path / "run" / "model_final.pth"), "--image", str(tmp_path / "images"),
-               "--output", str(tmp_path / "out")]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
-    assert done.returncode == 0, done.stderr
+    arguments = ["--config-file", str(ROOT / "tests" / "configs" / f"{name}.py"), "--device", "cpu",
+                 "--checkpoint", str(tmp_path / "run" / "model_final.pth"), "--image", str(tmp_path / "images"),
+                 "--output", str(tmp_path / "out")]  # fmt: skip
+    assert inference.main(arguments) == 0
     written = np.asarray(Image.open(tmp_path / "out" / "a.png"))
     assert written.shape == (33, 47)
     assert set(np.unique(written).tolist()) <= levels
@@ -89,11 +84,8 @@ def test_inference_writes_what_a_system_predicts(tmp_path, name, levels):
         output = model.eval()({"image": torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255})
     expected = (output["phas"][0, 0] * 255).round() if name == "trimap_free" else 255.0 * (output["mask"][0, 1] >= 0.5)
     assert np.abs(written - expected.numpy()).max() <= (1 if name == "trimap_free" else 0)
-    refused = subprocess.run(
-        [*command, "--trimap", str(tmp_path / "images")], capture_output=True, text=True, cwd=ROOT, env=environment
-    )
-    assert refused.returncode == 2
-    assert "reads no trimap: leave out --trimap" in refused.stderr
+    with pytest.raises(InputError, match="reads no trimap: leave out --trimap"):
+        inference.main([*arguments, "--trimap", str(tmp_path / "images")])
 
 
 def test_the_whole_image_is_scored_without_a_trimap(tmp_path):

@@ -256,7 +256,11 @@ def test_trimap_changes_nothing_at_the_start(official):
 
 
 @pytest.mark.parametrize(
-    ("arch", "name"), [("dino_vits8", "vit_small_patch8_224"), ("dino_vitb8", "vit_base_patch8_224")]
+    ("arch", "name"),
+    [
+        ("dino_vits8", "vit_small_patch8_224"),
+        pytest.param("dino_vitb8", "vit_base_patch8_224", marks=pytest.mark.slow),
+    ],
 )
 @torch.no_grad()
 def test_dino_of_patch_8_gives_timm_features_under_its_published_name(tmp_path, arch, name):
