@@ -213,7 +213,7 @@ def keep_freed_memory(largest: int = KEEP, free: int = KEEP) -> bool:
         free: bytes at the heap's end that are kept.
 
     Returns:
-        whether the C library could be told; others than glibc are left as they are.
+        whether the C library took the setting; only glibc has it.
     """
     mallopt = _c_function("mallopt")
     options = {M_MMAP_THRESHOLD: largest, M_TRIM_THRESHOLD: free}

@@ -111,7 +111,7 @@ def _description(path: Path) -> dict[str, Any]:
 
 
 def read_model_file(path: str | Path) -> dict[str, Any]:
-    """A checkpoint of a run or of preprocess.py (.pth), or a shipped model (.json), told apart by the suffix.
+    """A checkpoint of a run or of preprocess.py (.pth), or a shipped model (.json), by the suffix.
 
     Raises:
         InputError: see `read_checkpoint` and `read_shipped`.
