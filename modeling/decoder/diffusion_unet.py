@@ -1,0 +1,164 @@
+"""DiffMatte's decoder: a small U-Net from a noisy alpha, the picture and the encoder's features to a clean alpha.
+
+Hu et al., "Diffusion for Natural Image Matting", ECCV 2024. Parameter names are those of the published checkpoints
+(YihanHu-2022/DiffMatte).
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modeling.decoder.detail_capture import MattingHead, conv_norm
+
+LONGEST_PERIOD = 10_000  # of the sinusoids that encode the time
+
+
+class _TimedBlock(nn.Module):
+    """A convolution that changes the size, the time added to its channels, a second convolution, and a shortcut.
+
+    The time comes between the convolutions: y = ReLU(norm(conv1(x))) + ReLU(linear(time)), then
+    ReLU(norm(conv2(y)) + shortcut(x)).
+    """
+
+    emb_layers: nn.Sequential
+    conv1: nn.Module
+    bn1: nn.BatchNorm2d
+    conv2: nn.Conv2d
+    bn2: nn.BatchNorm2d
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        y = F.relu(self._resized(x), inplace=True) + self.emb_layers(time)[:, :, None, None].to(x.dtype)
+        return F.relu(conv_norm(y, self.conv2, self.bn2) + self._shortcut(x))
+
+    def _resized(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class DownBlock(_TimedBlock):
+    """Halve the size: (B, in_chans, H, W) -> (B, out_chans, H / 2, W / 2)."""
+
+    def __init__(self, in_chans: int, out_chans: int, time_chans: int) -> None:
+        super().__init__()
+        self.emb_layers = nn.Sequential(nn.Linear(time_chans, out_chans), nn.ReLU())
+        self.conv1 = nn.Conv2d(in_chans, out_chans, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_chans)
+        self.conv2 = nn.Conv2d(out_chans, out_chans, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_chans)
+        self.downsample = nn.ModuleDict({"op": nn.Conv2d(in_chans, out_chans, 3, stride=2, padding=1, bias=False)})
+
+    def _resized(self, x: Tensor) -> Tensor:
+        return conv_norm(x, self.conv1, self.bn1)
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        return self.downsample["op"](x)
+
+
+class UpBlock(_TimedBlock):
+    """Double the size: (B, in_chans, H, W) -> (B, out_chans, 2 H, 2 W)."""
+
+    def __init__(self, in_chans: int, out_chans: int, time_chans: int) -> None:
+        super().__init__()
+        self.emb_layers = nn.Sequential(nn.Linear(time_chans, out_chans), nn.ReLU())
+        self.conv1 = nn.ConvTranspose2d(in_chans, out_chans, 4, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_chans)
+        self.conv2 = nn.Conv2d(out_chans, out_chans, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_chans)
+        self.upsample = nn.ModuleDict({"conv": nn.Conv2d(in_chans, out_chans, 3, padding=1, bias=False)})
+
+    def _resized(self, x: Tensor) -> Tensor:
+        return self.bn1(self.conv1(x))
+
+    def _shortcut(self, x: Tensor) -> Tensor:
+        return self.upsample["conv"](F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False))
+
+
+class DiffusionUNet(nn.Module):
+    """Raw map r of a noisy alpha; the clean alpha on the scale [-1, 1] is 2 sigmoid(r) - 1.
+
+    Args:
+        model_channels: width of the last block.
+        emb_channels: of the time's embedding, even.
+        downsample_in: channels into each halving block, and out of the last: guide and noisy alpha first.
+        upsample_in: channels of the deep maps: the encoder's features, then what each doubling block gives. From the
+            second on a block reads the halving blocks' map of its size too.
+        time_scale: what the time in [0, 1] is multiplied by before it is encoded; 1 in the published model, whose
+            sinusoids hardly move.
+
+    Attributes:
+        in_chans: of guide and noisy alpha together.
+        patch_size: pixels that a feature stands for, 2 to the number of doubling blocks.
+        resident_floats: numbers a pixel of full resolution that a pass holds at its peak.
+    """
+
+    def __init__(
+        self,
+        model_channels: int = 32,
+        emb_channels: int = 32,
+        downsample_in: Sequence[int] = (7, 32, 64, 128),
+        upsample_in: Sequence[int] = (384, 256, 128, 64, 32),
+        time_scale: float = 1.0,
+    ) -> None:
+        super().__init__()
+        down, up = list(downsample_in), list(upsample_in)
+        if len(up) != len(down) + 1 or up[-1] != model_channels:
+            raise ValueError(
+                "DiffusionUNet: upsample_in must have one width more than downsample_in and end in model_channels "
+                f"{model_channels}, got {up} and {down}"
+            )
+        if emb_channels < 2 or emb_channels % 2:
+            raise ValueError(f"DiffusionUNet: emb_channels must be even, got {emb_channels}")
+        self.in_chans = down[0]
+        self.features_chans = up[0]
+        self.emb_channels = emb_channels
+        self.time_scale = time_scale
+        self.patch_size = 2 ** len(down)
+        self.down_blks = nn.ModuleList(DownBlock(narrow, wide, emb_channels) for narrow, wide in pairwise(down))
+        self.time_embed = nn.Sequential(
+            nn.Linear(emb_channels, emb_channels), nn.ReLU(), nn.Linear(emb_channels, emb_channels)
+        )
+        self.mid_blk = UpBlock(up[0], up[1], emb_channels)
+        skips = reversed(down[1:])  # of 1/2, 1/4, ... read coarse to fine
+        self.up_blks = nn.ModuleList(
+            UpBlock(deep + skip, wide, emb_channels) for (deep, wide), skip in zip(pairwise(up[1:]), skips, strict=True)
+        )
+        self.matting_head = MattingHead(up[-1])
+        self.resident_floats = down[0] + 3 * up[-1] + (up[-2] + down[1]) * (1 + 1 / 4)
+
+    def forward(self, features: Tensor, guide: Tensor, x_t: Tensor, time: Tensor) -> Tensor:
+        """Map a noisy alpha to the raw map (B, 1, H, W).
+
+        Args:
+            features: (B, C, H / p, W / p) of the encoder, for patches of p = `patch_size` pixels.
+            guide: (B, in_chans - 1, H, W), picture and trimap as the decoder reads them.
+            x_t: (B, 1, H, W), the noisy alpha, divided by its standard deviation where the process says so.
+            time: (B,) in [0, 1].
+        """
+        time = self.embed_time(time)
+        x = torch.cat([guide, x_t], dim=1).contiguous(memory_format=torch.channels_last)
+        skips = []
+        for block in self.down_blks:
+            x = block(x, time)
+            skips.append(x)
+        x = self.mid_blk(features, time)
+        for block in self.up_blks:
+            x = block(torch.cat([x, skips.pop().to(x.dtype)], dim=1), time)
+        return self.matting_head(x).float()
+
+    def embed_time(self, time: Tensor) -> Tensor:
+        """(B,) -> (B, emb_channels): cosines and sines through two linear layers."""
+        return self.time_embed(sinusoids(self.time_scale * time, self.emb_channels))
+
+
+def sinusoids(time: Tensor, channels: int) -> Tensor:
+    """(B,) -> (B, channels): cosines, then sines, of periods from 2 pi to `LONGEST_PERIOD` times that."""
+    half = channels // 2
+    frequencies = torch.exp(torch.arange(half, device=time.device) * (-math.log(LONGEST_PERIOD) / half))
+    angles = time.float()[:, None] * frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=1)
