@@ -1,4 +1,4 @@
-"""ViTMatte's four training losses, as true means over the pixels they are about.
+"""Training losses of ViTMatte and DiffMatte, as true means over the pixels they are about.
 
 Every loss is float32 whatever the autocast state, has no constant that depends on the crop size, and is 0 (with a
 gradient of 0) when the region it averages over is empty.
@@ -67,19 +67,26 @@ def laplacian_pyramid_loss(
     return loss / LAPLACIAN_LEVELS
 
 
+def mse_loss(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor, unknown_pixels: Tensor | None = None) -> Tensor:
+    """Mean squared error over all pixels."""
+    return (pred_alpha - alpha).square().mean()
+
+
 LOSSES = {
+    "mse_loss": mse_loss,
     "unknown_l1_loss": unknown_l1_loss,
     "known_l1_loss": known_l1_loss,
     "loss_pha_laplacian": laplacian_pyramid_loss,
     "loss_gradient_penalty": gradient_penalty,
 }
+VITMATTE_LOSSES = ("unknown_l1_loss", "known_l1_loss", "loss_pha_laplacian", "loss_gradient_penalty")
 
 
 class MattingCriterion(nn.Module):
     """The named losses of one prediction.
 
     Args:
-        losses: names from `LOSSES`, ViTMatte's spelling; each weighs 1.
+        losses: names from `LOSSES`; each weighs 1. ViTMatte's four by default.
         fuse_trimap: score the prediction as it is written to file, with the trimap's 0 and 1 in place of its known
             pixels. These then have no gradient, and the known loss is a constant, the trimap's own error. So trains
             AEMatter (Liu et al., "Rethinking Context Aggregation in Natural Image Matting", 2023).
@@ -89,7 +96,7 @@ class MattingCriterion(nn.Module):
             over them, without gradients; for monitoring.
     """
 
-    def __init__(self, losses: Sequence[str] = tuple(LOSSES), fuse_trimap: bool = False) -> None:
+    def __init__(self, losses: Sequence[str] = VITMATTE_LOSSES, fuse_trimap: bool = False) -> None:
         super().__init__()
         unknown_names = [name for name in losses if name not in LOSSES]
         if unknown_names:
@@ -101,7 +108,7 @@ class MattingCriterion(nn.Module):
     def forward(
         self, pred_alpha: Tensor, alpha: Tensor, trimap: Tensor, unknown_pixels: Tensor | float | None = None
     ) -> dict[str, Tensor]:
-        """Return name -> scalar for (B, 1, H, W) alphas in [0, 1] and a trimap of exactly 0, 0.5 and 1.
+        """Return name -> scalar for (B, 1, H, W) alphas of one range and a trimap of exactly 0, 0.5 and 1.
 
         Args:
             unknown_pixels: number that the means over the unknown region divide by (those over the known region by

@@ -151,6 +151,12 @@ class DiffusionUNet(nn.Module):
             x = block(torch.cat([x, skips.pop().to(x.dtype)], dim=1), time)
         return self.matting_head(x).float()
 
+    def prepared(self, features, guide, unknown=None):
+        return lambda x_t, time: self(features, guide, x_t, x_t.new_full((len(x_t),), time))
+
+    def needed_features(self, unknown):
+        return None
+
     def embed_time(self, time: Tensor) -> Tensor:
         """(B,) -> (B, emb_channels): cosines and sines through two linear layers."""
         return self.time_embed(sinusoids(self.time_scale * time, self.emb_channels))

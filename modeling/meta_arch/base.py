@@ -65,6 +65,8 @@ class System(nn.Module):
             agree can share a batch.
         depends_on_padding: whether padding an image changes its result; then only images of one size share a batch.
         has_scalable_encoder: whether `encode` takes a `scale` above 1.
+        has_tiled_encoder: whether `encode_in_tiles` takes the place of predicting tile by tile.
+        iteration: of training; the trainer sets it before each step.
         padding_colour: (3,) RGB that equals the padding which the system adds itself.
     """
 
@@ -75,6 +77,8 @@ class System(nn.Module):
     size_divisibility: int = 1
     depends_on_padding: bool = False
     has_scalable_encoder: bool = False
+    has_tiled_encoder: bool = False
+    iteration: int = 0
 
     # ---- what a system implements
 
@@ -87,6 +91,14 @@ class System(nn.Module):
 
         Returns:
             a state that only `decode` and `losses` look into.
+        """
+        raise NotImplementedError
+
+    def encode_in_tiles(self, inputs: Mapping[str, Tensor], size: int, overlap: int) -> Any:
+        """Encode tile by tile, for a `decode` that sees the picture as a whole, where `has_tiled_encoder`.
+
+        Args:
+            size, overlap: of the tiles, pixels.
         """
         raise NotImplementedError
 
@@ -134,6 +146,14 @@ class System(nn.Module):
     def sample_errors(self) -> tuple[Tensor, Tensor] | None:
         """For monitoring: unknown share and mean absolute error (B,) of the last training batch's samples, or None."""
         return None
+
+    def training_pictures(self) -> dict[str, Tensor]:
+        """For monitoring: pictures (B, 1 or 3, H, W) in [0, 1] of the last training batch, by name."""
+        return {}
+
+    def set_sampling(self, strategy: str | None, seed: int | None, clamp_known: bool | None, keep_steps: bool) -> None:
+        """Change how a system that predicts in several steps samples; None leaves a setting as it is."""
+        raise InputError(f"{type(self).__name__} predicts in one step: it has no sampling strategy, seed or steps")
 
     def compile_encoder(self, **options: Any) -> None:
         """Compile what gains by it with torch.compile, in place, so that the weights keep their names."""

@@ -1,0 +1,146 @@
+"""Systems that encode a picture with its trimap: what ViTMatte and DiffMatte share."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modeling.backbone import Encoder
+from modeling.criterion import MattingCriterion
+from modeling.meta_arch.base import System
+from modeling.trimap_input import TRIMAP_CHANS, encode_trimap, resize_trimap_channels
+from runtime.errors import InputError
+
+LARGEST_DIVISIBILITY = 4096  # pixels; a small image is padded to it
+
+
+class TrimapMatting(System):
+    """An encoder over normalised RGB and a trimap, which may also see a smaller picture.
+
+    A subclass turns `_inputs` into `_features`, and these into alpha.
+
+    Args:
+        backbone: maps (B, 4, H, W), or 6 channels with a one-hot trimap, to features (B, C, H/p, W/p) of patches of p
+            pixels.
+        criterion: training losses of (alpha, true alpha, trimap).
+        pixel_mean, pixel_std: RGB statistics on the scale [0, 1] that the backbone was pretrained with.
+        size_divisibility: the batch is padded at the bottom and right until this divides both sides; a multiple of
+            the patch size.
+        trimap_input: "value" is the published models' fourth channel of 0, 0.5 and 1. "one_hot" is three channels,
+            background, unknown and foreground, so that unknown need not lie half-way between the others; the backbone
+            then takes two channels more. Padding is 0 in all three: no region, as convolutions pad too, so a border
+            looks the same whether or not the size needed padding.
+    """
+
+    has_scalable_encoder = True
+
+    def __init__(
+        self,
+        backbone: Encoder,
+        criterion: MattingCriterion,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        size_divisibility: int,
+        trimap_input: str,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if trimap_input not in TRIMAP_CHANS:
+            raise ValueError(f"{name}: trimap_input must be one of {list(TRIMAP_CHANS)}, got {trimap_input!r}")
+        trimap_chans = TRIMAP_CHANS[trimap_input]
+        if backbone.in_chans != 3 + trimap_chans:
+            raise InputError(
+                f"{name}: backbone.in_chans must be {3 + trimap_chans} (RGB and {trimap_chans} of the trimap), "
+                f"got {backbone.in_chans}"
+            )
+        self.backbone = backbone
+        self.criterion = criterion
+        self.size_divisibility = size_divisibility
+        self.trimap_input = trimap_input
+        self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), persistent=False)
+
+    def counts(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"unknown_pixels": (batch["trimap"] == 0.5).sum().float()}
+
+    def starts_fresh(self, key: str) -> bool:
+        new = (".residual.", ".attn.rel_pos_", "backbone.merge.")
+        return not key.startswith("backbone.") or any(piece in key for piece in new)
+
+    def may_be_left_out(self, key: str) -> bool:
+        return key.startswith(("backbone.cls_token", "backbone.storage_tokens", "backbone.pos_embed", "backbone.norm."))
+
+    def metadata(self) -> dict[str, Any]:
+        """Pixel statistics, and the epsilon of the backbone's LayerNorm where it ends in one."""
+        values: dict[str, Any] = {
+            name: [round(value, 6) for value in statistic.flatten().tolist()]
+            for name, statistic in (("pixel_mean", self.pixel_mean), ("pixel_std", self.pixel_std))
+        }
+        return values | self.backbone.metadata()
+
+    def sample_errors(self) -> tuple[Tensor, Tensor] | None:
+        return self.criterion.last_per_sample
+
+    def compile_encoder(self, **options: Any) -> None:
+        """Compile the backbone alone: the decoder's work depends on the trimap, and each would be compiled."""
+        self.backbone.compile(**options)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    @property
+    def padding_colour(self) -> Tensor:
+        return self.pixel_mean.flatten().cpu()  # zeros after normalisation
+
+    def _check_sizes(self, image: Tensor, trimap: Tensor) -> None:
+        if image.shape[-2:] != trimap.shape[-2:]:
+            (height, width), (trimap_height, trimap_width) = image.shape[-2:], trimap.shape[-2:]
+            raise ValueError(
+                f"{type(self).__name__}: image is {width} x {height}, trimap {trimap_width} x {trimap_height}"
+            )
+
+    def _inputs(self, image: Tensor, trimap: Tensor) -> Tensor:
+        """Normalised RGB and the trimap's channels, zero-padded: (B, 4 or 6, H', W'), made in place to save a copy."""
+        height, width = image.shape[-2:]
+        multiple = self.size_divisibility
+        chans = 3 + TRIMAP_CHANS[self.trimap_input]
+        inputs = image.new_zeros(len(image), chans, height + -height % multiple, width + -width % multiple)
+        inputs[:, :3, :height, :width] = image
+        inputs[:, :3, :height, :width].sub_(self.pixel_mean).div_(self.pixel_std)
+        inputs[:, 3:, :height, :width] = encode_trimap(trimap, self.trimap_input)
+        return inputs
+
+    def _features(self, pixels: Tensor, needed: Tensor | None, scale: int) -> Tensor:
+        """Features (B, C, H / p, W / p) of the pixels (B, 4 or 6, H, W), or of those made `scale` times smaller.
+
+        Args:
+            needed: (B, 1, H / p, W / p) bool, the features that are read; None for all.
+        """
+        if scale == 1:
+            return self.backbone(pixels, needed=None if needed is None else needed[:, 0])
+        patch = self.backbone.patch_size
+        grid = [side // patch for side in pixels.shape[-2:]]
+        size = [patch * -(-side // scale) for side in grid]  # whole patches, so that the grids cover the same image
+        image = F.interpolate(pixels[:, :3], size=size, mode="bilinear", antialias=True)
+        small = torch.cat([image, resize_trimap_channels(pixels[:, 3:], size)], dim=1)
+        return F.interpolate(self.backbone(small), size=grid, mode="bilinear")
+
+
+def check_divisibility(name: str, size_divisibility: int, patch_size: int) -> None:
+    """Refuse a padding that is no multiple of the patches of system `name`."""
+    if size_divisibility > LARGEST_DIVISIBILITY:
+        raise InputError(f"{name}: size_divisibility must be at most {LARGEST_DIVISIBILITY}, got {size_divisibility}")
+    if size_divisibility < 1 or size_divisibility % patch_size:
+        raise InputError(
+            f"{name}: size_divisibility must be a multiple of backbone.patch_size {patch_size}, got {size_divisibility}"
+        )
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Zero-pad the bottom and right of a (B, C, H, W) batch until `multiple` divides H and W; no copy if it does."""
+    height, width = x.shape[-2:]
+    padding = (0, -width % multiple, 0, -height % multiple)
+    return F.pad(x, padding) if any(padding) else x
