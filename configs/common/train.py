@@ -19,6 +19,7 @@ train = dict(
     eval_period=0,  # iterations between evaluations on dataloader.test; 0 for none
     num_panels=4,  # pictures for TensorBoard at each evaluation
     num_train_panels=4,  # samples of the first batch as a picture for TensorBoard; 0 for none
+    picture_period=2000,  # iterations between pictures of what a system shows of its training; 0 for none
     log_period=20,
     wandb=dict(enabled=False, project="dinomatte", name=None),  # needs requirements/wandb.txt
 )

@@ -4,7 +4,7 @@ from engine.monitoring.batches import ObservedBatches
 from engine.monitoring.curves import DrawCurves
 from engine.monitoring.environment import record_environment
 from engine.monitoring.error_by_share import ErrorByUnknownShare
-from engine.monitoring.panels import FirstBatchPanel
+from engine.monitoring.panels import FirstBatchPanel, TrainingPictures
 from engine.monitoring.run_scalars import RunScalars
 from engine.monitoring.writers import RunWriters, build_writers, close_quietly_at_exit
 
@@ -15,6 +15,7 @@ __all__ = [
     "ObservedBatches",
     "RunScalars",
     "RunWriters",
+    "TrainingPictures",
     "build_writers",
     "close_quietly_at_exit",
     "record_environment",

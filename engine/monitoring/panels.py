@@ -1,4 +1,4 @@
-"""What the network is fed, as a picture."""
+"""Panels of training: what the network is fed, and what it makes of it."""
 
 from collections.abc import Sequence
 
@@ -31,6 +31,29 @@ class FirstBatchPanel(HookBase):
             names = (*model.inputs, *model.targets)
             picture = batch_panel(batch, names, self.num_samples, model.num_classes)
             self.trainer.storage.put_image(f"{' | '.join(names)}/first batch", picture)
+
+
+class TrainingPictures(HookBase):
+    """Log what the system shows of its last training batch, see `System.training_pictures`.
+
+    For the main process.
+
+    Args:
+        period: iterations between pictures, from the first on; 0 for none.
+        num_samples: at most so many, one below the other.
+    """
+
+    def __init__(self, period: int, num_samples: int) -> None:
+        self.period = period
+        self.num_samples = num_samples
+
+    def after_step(self) -> None:
+        if not self.period or self.trainer.iter % self.period or self.num_samples < 1:
+            return
+        pictures = self.trainer.unwrapped.training_pictures()
+        if pictures:
+            picture = batch_panel(pictures, list(pictures), self.num_samples)
+            self.trainer.storage.put_image(f"{' | '.join(pictures)}/training", picture)
 
 
 def batch_panel(batch: dict[str, Tensor], names: Sequence[str], num_samples: int, num_classes: int = 2) -> Tensor:

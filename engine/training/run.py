@@ -25,6 +25,7 @@ from engine.monitoring import (
     ObservedBatches,
     RunScalars,
     RunWriters,
+    TrainingPictures,
     build_writers,
     record_environment,
 )
@@ -228,11 +229,13 @@ def _build_validation(config: DictConfig) -> Any:
 def _hooks(config: DictConfig, model: System, saver: SaveCheckpoints) -> list[hooks.HookBase]:
     settings = config.train
     evaluator = build_evaluator(config)
+    num_panels = settings.get("num_train_panels", 0) if comm.is_main_process() else 0
     run_hooks = [
         hooks.IterationTimer(),
         RunScalars(settings.log_period),
         ErrorByUnknownShare(settings.log_period),
-        FirstBatchPanel(settings.get("num_train_panels", 0) if comm.is_main_process() else 0),
+        FirstBatchPanel(num_panels),
+        TrainingPictures(settings.get("picture_period", 0), num_panels),
         hooks.LRScheduler(scheduler=build(config.lr_multiplier)),
     ]
     run_hooks += [LoggedScalars(), saver]

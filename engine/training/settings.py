@@ -18,6 +18,7 @@ DECISIVE = (
 )  # fmt: skip
 HARMLESS = {  # last names of settings that leave the iterations as they are
     "num_workers", "pin_memory", "cache", "start_iteration", "start_sample", "use_act_checkpoint", "sparse_decoding",
+    "sample_strategy", "sample_seed", "clamp_known_each_step",
 }  # fmt: skip
 
 # What the checkpoint fixes. The optimizer's settings and the loss scale are loaded from it, so other values would have
@@ -25,7 +26,9 @@ HARMLESS = {  # last names of settings that leave the iterations as they are
 FIXED = ("optimizer", "model", "train.amp", "train.freeze")
 # ... but for what acts in training alone, and may be changed on the way.
 TRAINING_ONLY = "model.criterion"
-REGULARISERS = {"drop_path_rate", "rope_rescale"}  # last names
+REGULARISERS = {  # last names
+    "drop_path_rate", "rope_rescale", "self_align_stage1_step", "self_align_stage2_step", "self_align_prob",
+}  # fmt: skip
 
 Values = dict[str, Any]
 

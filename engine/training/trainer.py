@@ -127,6 +127,7 @@ class SystemTrainer(TrainerBase):
         data_time = time.perf_counter() - started
 
         torch.manual_seed(_step_seed(self.seed, comm.get_rank(), self.iter))
+        self.unwrapped.iteration = self.iter
         if self.freeze_batch_norm_from is not None and self.iter >= self.freeze_batch_norm_from:
             _freeze_batch_norm(self.unwrapped)
         self.optimizer.zero_grad(set_to_none=True)

@@ -270,7 +270,8 @@ class DiffMatte(TrimapMatting):
             torch.clear_autocast_cache()  # what it holds of the weights was made without gradient
         x_t = self.diffusion.add_noise(source, noise, time)
         predicted = estimate(x_t, time)
-        self._pictures = {"noisy alpha": self._shown(x_t), "estimate": (predicted.detach() + 1) / 2}
+        shown = {"noisy alpha": self._shown(x_t), "estimate": (predicted.detach() + 1) / 2}
+        self._pictures = {"image": image, "trimap": trimap, **shown, "alpha": batch["alpha"]}
         return self.criterion(predicted, x0, trimap, counts["unknown_pixels"])
 
     def self_alignment(self) -> str | None:
