@@ -51,6 +51,15 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--compile", action="store_true", help="compile the model: slow to start, faster on many images"
     )
+    parser.add_argument("--sample-strategy", help="of a DiffMatte: ddimN or ddpmN, N steps (default: its config's)")
+    parser.add_argument("--seed", type=int, help="of the noise that a DiffMatte begins with (default: 0)")
+    parser.add_argument("--save-steps", metavar="DIR", help="write a DiffMatte's steps as pictures to DIR/NAME")
+    parser.add_argument(
+        "--clamp-known",
+        choices=("auto", "always", "never"),
+        help="whether each step of a DiffMatte takes the trimap's known values, which is much faster; never is the "
+        "release's sampling, auto takes them in pictures of more than 512 x 512 pixels",
+    )
     parser.add_argument("--skip-existing", action="store_true", help="leave outputs that exist as they are")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
     return parser.parse_intermixed_args(arguments)
@@ -134,12 +143,19 @@ def model_of_checkpoint(arguments: argparse.Namespace):
     return model, device
 
 
+def set_sampling(arguments: argparse.Namespace, model) -> None:
+    """Pass on the options of systems that predict in several steps; others refuse them."""
+    given = (arguments.sample_strategy, arguments.seed, arguments.clamp_known, arguments.save_steps)
+    if any(value is not None for value in given):
+        model.set_sampling(*given[:3], keep_steps=bool(arguments.save_steps))
+
+
 def main(arguments: list[str] | None = None) -> int:
     arguments = parse_arguments(arguments)
     check_source(arguments)
     jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
 
-    from engine.inference import Predictor, fit_to, run_jobs
+    from engine.inference import Predictor, fit_to, run_jobs, with_steps
     from runtime.memory import keep_freed_memory, parse_bytes
 
     keep_freed_memory()
@@ -147,7 +163,10 @@ def main(arguments: list[str] | None = None) -> int:
         model, device = classical_method(arguments)
     else:
         model, device = model_of_file(arguments) if arguments.onnx is not None else model_of_checkpoint(arguments)
+    set_sampling(arguments, model)
     jobs = fit_to(jobs, model)
+    if arguments.save_steps:
+        jobs = with_steps(jobs, arguments.save_steps)
     predictor = Predictor(
         model,
         mode=arguments.mode,
@@ -174,7 +193,7 @@ def main(arguments: list[str] | None = None) -> int:
                 label = "error" if outcome.status == "failed" else "warning"
                 tell(f"{label}: {outcome.remark}", progress.write)
             progress.update()
-    (output,) = jobs[0].outputs.values()
+    output = next(iter(jobs[0].outputs.values()))
     place = output if len(jobs) == 1 else output.parent
     done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
     print(printable(f"{place}: {done}, on {device}"))

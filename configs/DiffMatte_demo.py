@@ -33,8 +33,9 @@ model.backbone = L(ViT)(
     window_block_indexes=[0, 2],
     residual_block_indexes=[1, 3],
 )
-model.decoder.downsample_in = [7, 32, 48, 64]
-model.decoder.upsample_in = [96, 96, 64, 48, 32]
+model.decoder.model_channels = 16
+model.decoder.downsample_in = [7, 16, 32, 48]
+model.decoder.upsample_in = [96, 64, 48, 32, 16]
 
 dataloader = OmegaConf.create()
 dataloader.train = L(build_train_loader)(

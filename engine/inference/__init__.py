@@ -1,6 +1,6 @@
 """Inference: from image files to mattes and masks, within a budget of memory."""
 
-from engine.inference.jobs import Job, Outcome, fit_to, plan_composition1k, plan_files, read_inputs
+from engine.inference.jobs import Job, Outcome, fit_to, plan_composition1k, plan_files, read_inputs, with_steps
 from engine.inference.pipeline import run_jobs
 from engine.inference.predict import Predictor, predict_alpha
 
@@ -14,4 +14,5 @@ __all__ = [
     "predict_alpha",
     "read_inputs",
     "run_jobs",
+    "with_steps",
 ]

@@ -79,6 +79,15 @@ def fit_to(jobs: Sequence[Job], model: System) -> list[Job]:
     return [replace(job, outputs={kind: path}) for job in jobs for path in job.outputs.values()]
 
 
+def with_steps(jobs: Sequence[Job], folder: str) -> list[Job]:
+    """The jobs with the steps of sampling as a further output, in a folder NAME of `folder` for each."""
+    _check_folder(Path(folder))
+    return [
+        replace(job, outputs={**job.outputs, "steps": Path(folder) / job.inputs["image"].stem / "strip.png"})
+        for job in jobs
+    ]
+
+
 def plan_files(image: str, trimap: str | None, output: str) -> list[Job]:
     """Pair one image with one trimap, or the images of a folder with the trimaps of another, by name.
 
@@ -142,7 +151,7 @@ def _check_output(output: Path, *inputs: Path) -> None:
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse, before long work, a folder for mattes that cannot be written to, or not be made."""
+    """Refuse, before long work, a folder for results that cannot be written to, or not be made."""
     existing = next((path for path in (folder, *folder.parents) if path.exists()), Path())
     if not existing.is_dir():
         raise InputError(f"{folder}: expected a folder for the mattes, found {kind_of(existing)} at {existing}")

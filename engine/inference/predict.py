@@ -151,7 +151,8 @@ class Predictor:
 
         Returns:
             what the model predicts, by name: "alpha" (H, W) and "foreground" (H, W, 3) uint8, rounded to the nearest
-            level, alpha exactly 0 and 255 where the trimap is known; "mask" (H, W) uint8 class indexes.
+            level, alpha exactly 0 and 255 where the trimap is known; "mask" (H, W) uint8 class indexes; "steps"
+            (H, W, 2 N) uint8 of a system that samples.
 
         Raises:
             OutOfMemoryError: memory ran out, and there is no smaller plan.
@@ -235,9 +236,17 @@ class Predictor:
         def predict_all_views(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
             return predict_views(predict, inputs, self.views)
 
-        if plan.mode == "tiles":
-            return predict_in_tiles(predict_all_views, inputs, plan.tile, min(OVERLAP, plan.tile // 4))
-        outputs = predict_all_views(inputs)
+        def predict_canvas(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+                return self.model.decode(self.model.encode_in_tiles(inputs, plan.tile, overlap))
+
+        overlap = min(OVERLAP, plan.tile // 4)
+        if plan.mode == "tiles" and self.model.has_tiled_encoder:
+            outputs = predict_views(predict_canvas, inputs, self.views)
+        elif plan.mode == "tiles":
+            return predict_in_tiles(predict_all_views, inputs, plan.tile, overlap)
+        else:
+            outputs = predict_all_views(inputs)
         if "trimap" in inputs and "alpha" in outputs:
             outputs["alpha"] = fuse_trimap(outputs["alpha"], inputs["trimap"])
         return outputs
@@ -291,7 +300,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _to_arrays(name: str, output: Tensor) -> np.ndarray:
-    """A batch as uint8: (B, H, W) of levels or class indexes, (B, H, W, 3) of colours.
+    """A batch as uint8: (B, H, W) of levels or class indexes, (B, H, W, N) of colours or steps.
 
     Raises:
         InputError: a value is not finite.

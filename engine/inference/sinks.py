@@ -3,10 +3,14 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from data.images.files import write_png
 from modeling.meta_arch.base import System
+
+STRIP_STEPS = 10  # at most so many side by side
+STRIP_SIDE = 256  # pixels, the longest side of a picture in the strip
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -20,5 +24,29 @@ def _write_mask(path: Path, predicted: Arrays, model: System) -> None:
     write_png(path, predicted["mask"] * np.uint8(255 if model.num_classes == 2 else 1))
 
 
+def _write_steps(path: Path, predicted: Arrays, model: System) -> None:
+    """A strip of the trajectory, noisy alphas above and their estimates below, and beside it a picture of each."""
+    noisy, estimates = predicted["steps"][..., ::2], predicted["steps"][..., 1::2]  # (H, W, N)
+    steps = noisy.shape[-1]
+    for index in range(steps):
+        for kind, pictures in (("noisy", noisy), ("estimate", estimates)):
+            write_png(path.with_name(f"step_{index + 1:0{len(str(steps))}}_{kind}.png"), pictures[..., index])
+    shown = np.linspace(0, steps - 1, min(steps, STRIP_STEPS)).round().astype(int)
+    rows = [np.hstack([_small(pictures[..., index]) for index in shown]) for pictures in (noisy, estimates)]
+    write_png(path, np.vstack(rows))  # last, so that it stands for all of them
+
+
+def _small(picture: np.ndarray) -> np.ndarray:
+    scale = STRIP_SIDE / max(picture.shape)
+    if scale >= 1:
+        return picture
+    size = [max(1, round(side * scale)) for side in picture.shape[::-1]]
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
 # Each writes the arrays of a system's prediction to a path, whole or not at all.
-SINKS: dict[str, Callable[[Path, Arrays, System], None]] = {"alpha": _write_alpha, "mask": _write_mask}
+SINKS: dict[str, Callable[[Path, Arrays, System], None]] = {
+    "alpha": _write_alpha,
+    "mask": _write_mask,
+    "steps": _write_steps,
+}

@@ -151,8 +151,14 @@ class System(nn.Module):
         """For monitoring: pictures (B, 1 or 3, H, W) in [0, 1] of the last training batch, by name."""
         return {}
 
-    def set_sampling(self, strategy: str | None, seed: int | None, clamp_known: bool | None, keep_steps: bool) -> None:
-        """Change how a system that predicts in several steps samples; None leaves a setting as it is."""
+    def set_sampling(
+        self,
+        strategy: str | None = None,
+        seed: int | None = None,
+        clamp_known: str | None = None,
+        keep_steps: bool = False,
+    ) -> None:
+        """Change how a system samples that predicts in several steps, see DiffMatte."""
         raise InputError(f"{type(self).__name__} predicts in one step: it has no sampling strategy, seed or steps")
 
     def compile_encoder(self, **options: Any) -> None:

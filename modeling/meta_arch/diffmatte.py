@@ -16,9 +16,10 @@ from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, TOKEN_WIDTHS, Fo
 from modeling.meta_arch.trimap_matting import TrimapMatting, check_divisibility, pad_to_multiple
 from modeling.tiling import Tile, ramp, tiles_of
 from modeling.trimap_input import encode_trimap
-from runtime.errors import InputError
+from runtime.errors import InputError, require_choice
 
 GUIDE_TRIMAPS = {4: None, 5: "value", 7: "one_hot"}  # by the decoder's channels: RGB, the trimap, the noisy alpha
+CLAMP_KNOWN = {"auto": None, "always": True, "never": False}
 SMALL_PICTURE = 512 * 512  # pixels; see `clamp_known_each_step`
 CANVAS_FLOATS = 12  # a pixel of the sampler: x, its estimate, the sums of tiles
 SHOWN_DEVIATIONS = 2  # of the noisy alpha in a picture of it, either side of gray
@@ -120,13 +121,14 @@ class DiffMatte(TrimapMatting):
         self,
         strategy: str | None = None,
         seed: int | None = None,
-        clamp_known: bool | None = None,
+        clamp_known: str | None = None,
         keep_steps: bool = False,
     ) -> None:
         """Change how alpha is sampled.
 
         Args:
-            strategy, seed, clamp_known: see the class; None leaves a setting as it is.
+            strategy, seed: see the class; None leaves a setting as it is.
+            clamp_known: "auto", "always" or "never", see `clamp_known_each_step`; None leaves it as it is.
             keep_steps: predict "steps" too, (B, 2 N, H, W) in [0, 1]: the noisy alpha that a step begins with and its
                 estimate, step by step.
 
@@ -140,7 +142,8 @@ class DiffMatte(TrimapMatting):
                 raise InputError(f"seed: expected 0 to {LARGEST_SEED}, got {seed}")
             self.seed = seed
         if clamp_known is not None:
-            self.clamp_known_each_step = clamp_known
+            require_choice("clamp known", clamp_known, tuple(CLAMP_KNOWN))
+            self.clamp_known_each_step = CLAMP_KNOWN[clamp_known]
         self.outputs = ("alpha", "steps") if keep_steps else ("alpha",)
 
     # ---- inference
@@ -299,6 +302,7 @@ class DiffMatte(TrimapMatting):
             encoder=FLOAT * TOKEN_WIDTHS * features,
             features=FLOAT * (features + self.decoder.resident_floats),
             token_pixels=self.backbone.patch_size**2,
+            canvas=FLOAT * (PICTURE_FLOATS + CANVAS_FLOATS + shown + features + self.decoder.resident_floats),
         )
 
     def parameter_roles(self) -> ParameterRoles:

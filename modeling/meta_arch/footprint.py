@@ -24,6 +24,7 @@ class Footprint:
         band_pixels: how much the decoder works on at once.
         token_pixels: pixels that share a token of attention, whose time grows with the square of the tokens; infinite
             where memory alone limits the size of an image.
+        canvas: bytes a pixel of an image in tiles, beside what the model takes for one tile.
     """
 
     picture: float
@@ -32,6 +33,7 @@ class Footprint:
     band: float = 0
     band_pixels: int = 0
     token_pixels: float = math.inf
+    canvas: float = FLOAT * CANVAS_FLOATS
 
     @classmethod
     def unknown(cls) -> "Footprint":
@@ -46,4 +48,4 @@ class Footprint:
 
     def tiles(self, pixels: int, tile_pixels: int) -> int:
         """Bytes for an image of `pixels` in tiles: the model sees one tile at a time, of `tile_pixels`."""
-        return int(self.whole(tile_pixels) + pixels * FLOAT * CANVAS_FLOATS)
+        return int(self.whole(tile_pixels) + pixels * self.canvas)
