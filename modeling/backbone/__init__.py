@@ -1,5 +1,6 @@
 from modeling.backbone.base import Encoder
+from modeling.backbone.resnet34_d import ResNet34D
 from modeling.backbone.variants import DINOV3_PIXEL_STATISTICS, DINOV3_VARIANTS, DINOv3Variant
 from modeling.backbone.vit import ViT
 
-__all__ = ["DINOV3_PIXEL_STATISTICS", "DINOV3_VARIANTS", "DINOv3Variant", "Encoder", "ViT"]
+__all__ = ["DINOV3_PIXEL_STATISTICS", "DINOV3_VARIANTS", "DINOv3Variant", "Encoder", "ResNet34D", "ViT"]

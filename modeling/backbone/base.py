@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+TOKEN_WIDTHS = 14  # embeddings a token holds at the peak of a block: stream, norm, queries, keys, values, windows
+
 
 class Encoder(nn.Module):
     """What systems ask of an encoder.
@@ -18,6 +20,11 @@ class Encoder(nn.Module):
     in_chans: int
     patch_size: int
     embed_dim: int
+
+    @property
+    def peak_floats(self) -> float:
+        """Numbers a pixel that a prediction holds at its peak; the default is that of blocks of attention."""
+        return TOKEN_WIDTHS * self.embed_dim / self.patch_size**2
 
     def forward(self, x: Tensor, needed: Tensor | None = None) -> Tensor:
         """Map (B, in_chans, H, W) to (B, embed_dim, ceil(H / patch_size), ceil(W / patch_size)).

@@ -12,7 +12,7 @@ from modeling.criterion import MattingCriterion
 from modeling.decoder.diffusion_unet import DiffusionUNet
 from modeling.diffusion import GaussianDiffusion, Strategy
 from modeling.meta_arch.base import ParameterRoles
-from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, TOKEN_WIDTHS, Footprint
+from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, Footprint
 from modeling.meta_arch.trimap_matting import TrimapMatting, check_divisibility, pad_to_multiple
 from modeling.tiling import Tile, ramp, tiles_of
 from modeling.trimap_input import encode_trimap
@@ -299,7 +299,7 @@ class DiffMatte(TrimapMatting):
         shown = 2 * self.strategy.steps if "steps" in self.outputs else 0
         return Footprint(
             picture=FLOAT * (PICTURE_FLOATS + self.decoder.in_chans + CANVAS_FLOATS + shown),
-            encoder=FLOAT * TOKEN_WIDTHS * features,
+            encoder=FLOAT * self.backbone.peak_floats,
             features=FLOAT * (features + self.decoder.resident_floats),
             token_pixels=self.backbone.patch_size**2,
             canvas=FLOAT * (PICTURE_FLOATS + CANVAS_FLOATS + shown + features + self.decoder.resident_floats),

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 
 FLOAT = 4
-TOKEN_WIDTHS = 14  # embeddings a token holds at the peak of a block: stream, norm, queries, keys, values, windows
 PICTURE_FLOATS = 15  # a pixel: image and trimap, the network's input, masks, alpha, and what files are read to
 CANVAS_FLOATS = 12  # a pixel of an image in tiles: the image, its trimap, and the sums that the tiles are blended in
 PRIOR_FLOATS = 4  # a pixel, for each channel of a colour prior: blurs and estimates beside the channel itself

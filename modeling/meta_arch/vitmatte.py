@@ -11,7 +11,7 @@ from modeling.backbone import Encoder
 from modeling.criterion import MattingCriterion
 from modeling.decoder import Decoder
 from modeling.meta_arch.base import ParameterRoles
-from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, PRIOR_FLOATS, TOKEN_WIDTHS, Footprint
+from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, PRIOR_FLOATS, Footprint
 from modeling.meta_arch.trimap_matting import TrimapMatting, check_divisibility, pad_to_multiple
 from modeling.priors.colour_prior import ColourPrior
 from modeling.traceable import TraceableViTMatte
@@ -104,7 +104,7 @@ class ViTMatte(TrimapMatting):
         features = self.backbone.embed_dim / self.backbone.patch_size**2
         return Footprint(
             picture=FLOAT * (PICTURE_FLOATS + PRIOR_FLOATS * (self.decoder.img_chans - 4)),
-            encoder=FLOAT * TOKEN_WIDTHS * features,
+            encoder=FLOAT * self.backbone.peak_floats,
             features=FLOAT * features,
             band=FLOAT * self.decoder.band_floats,
             band_pixels=self.decoder.band_pixels,
