@@ -42,9 +42,12 @@ model = L(DiffMatte)(
     self_align_stage2_step="${train.self_align_stage2_step}",
 )
 
-DEEP_DECODER = dict(
-    downsample_in=[7, 32, 64, 128, 128], upsample_in=["${...backbone.embed_dim}", 256, 256, 128, 64, 32]
-)
+
+def use_deep_decoder(features):
+    """Take the decoder for features at 1/32, of so many channels."""
+    model.decoder.downsample_in = [7, 32, 64, 128, 128]
+    model.decoder.upsample_in = [features, 256, 256, 128, 64, 32]
+
 
 train.seed = 8282
 train.amp.enabled = False

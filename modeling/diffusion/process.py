@@ -85,7 +85,7 @@ class GaussianDiffusion(nn.Module):
 
     def gamma(self, time: float) -> float:
         """The signal's share of the variance at a time in [0, 1], in float64."""
-        return float(self._gamma(torch.tensor(time, dtype=torch.float64)))
+        return float(self._gamma(torch.tensor(time, dtype=torch.float64, device="cpu")))
 
     def add_noise(self, x0: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         """x_t (B, 1, H, W) of clean alphas x0 in [-1, 1] at times (B,)."""

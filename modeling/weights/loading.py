@@ -51,6 +51,8 @@ def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, p
         raise InputError(f"{path}: holds no tensor of this config's model ({type(model).__name__})")
     fatal_missing = [key for key in missing if not (pretrained and model.starts_fresh(key))]
     fatal_unused = [key for key in unused if not (pretrained and model.may_be_left_out(key))]
+    if fatal_missing or fatal_unused:
+        _check_system(model, checkpoint, path)
     if fatal_missing or fatal_unused or shapes:
         problems = [
             f"{label}: {_abbreviated(keys)}"
@@ -64,6 +66,15 @@ def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, p
         logger.info("start fresh: %s", _counted(missing))
     if unused:
         logger.info("in the file, left out by the config: %s", _counted(unused))
+
+
+def _check_system(model: System, checkpoint: dict[str, Any], path: str | Path) -> None:
+    """Name the system that a checkpoint says it is of, where that is another."""
+    description = checkpoint.get("config")
+    target = description.get("_target_") if isinstance(description, dict) else None
+    theirs, ours = str(target).rpartition(".")[2], type(model).__name__
+    if target is not None and theirs != ours:
+        raise InputError(f"{path}: holds a {theirs}, the config's model is a {ours}; give the config of its run")
 
 
 def _fitted(state: dict[str, Tensor], expected: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
