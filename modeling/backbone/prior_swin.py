@@ -241,9 +241,9 @@ def position_index(window_size: int, num_priors: int) -> Tensor:
 
 
 def separation(grid: Sequence[int], window_size: int, device: torch.device) -> Tensor:
-    """Which tokens of a shifted window are neighbours in the picture: (windows, n, n) of 0, and -inf where not.
+    """The bias that keeps apart tokens of a shifted window from both ends of the picture: (windows, n, n) of 0 and -inf.
 
-    The shift wraps around: the last windows of a row or column hold tokens of both ends.
+    The shift wraps around, so the last window of each row and column holds such tokens.
     """
     shift = window_size // 2
     places = [torch.arange(length + -length % window_size, device=device) for length in grid]
