@@ -241,7 +241,7 @@ def position_index(window_size: int, num_priors: int) -> Tensor:
 
 
 def separation(grid: Sequence[int], window_size: int, device: torch.device) -> Tensor:
-    """The bias that keeps apart tokens of a shifted window from both ends of the picture: (windows, n, n) of 0 and -inf.
+    """The bias between tokens of shifted windows, -inf where they lie at two ends of the picture: (windows, n, n).
 
     The shift wraps around, so the last window of each row and column holds such tokens.
     """
