@@ -1,7 +1,8 @@
-"""Convert published weights: ViTs to train from (DINOv3 in any of its layouts, DINO, MAE), whole ViTMatte models.
+"""Convert published weights: ViTs to train from (DINOv3 in any layout, DINO, MAE), whole ViTMatte and DiffMatte models.
 
     python preprocess.py --weights dinov3_vits16_pretrain_lvd1689m-08c60483.pth --output dinov3_vits16.pth
     python preprocess.py --weights ViTMatte_S_Com.pth --output vitmatte_s.pth
+    python preprocess.py --weights DiffMatte_ViTS.pth --output diffmatte_vits.pth
 
 docs/weights.md says where weights come from, what is accepted and what the converted file holds.
 """
@@ -24,12 +25,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--dataset", default="auto", choices=["auto", *DATASETS], help="what DINOv3 was trained on (default: detect)"
     )
+    parser.add_argument(
+        "--img-size", type=int, help="pixels of the crops that relative positions are interpolated to (default: keep)"
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse_arguments()
-    conversion = convert_file(arguments.weights, arguments.output, arguments.arch, arguments.dataset)
+    conversion = convert_file(
+        arguments.weights, arguments.output, arguments.arch, arguments.dataset, arguments.img_size
+    )
     print(conversion.report)
     print(f"wrote {arguments.output}")
 

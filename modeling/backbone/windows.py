@@ -53,8 +53,8 @@ def windowed_attention(
     for rows, columns, window in _window_regions(grid, window_size):
         key_window = (window_size, window_size) if zero_padding else window
         key_region = _keys_of(rows, window[0], key_window[0]), _keys_of(columns, window[1], key_window[1])
-        parts = [_to_windows(maps[0][:, :, rows, columns], window)]
-        parts += [_to_windows(t[:, :, key_region[0], key_region[1]], key_window) for t in maps[1:]]
+        parts = [to_windows(maps[0][:, :, rows, columns], window)]
+        parts += [to_windows(t[:, :, key_region[0], key_region[1]], key_window) for t in maps[1:]]
         if num_prefix:
             parts = _with_prefixes(parts, prefixes, with_query=prefix_update == "mean")
         # (B * windows, heads, [P +] window, head_dim)
@@ -63,7 +63,7 @@ def windowed_attention(
         if num_prefix and prefix_update == "mean":
             own_prefixes.append(attended[:, :, :num_prefix].unflatten(0, (len(q), -1)))
             attended = attended[:, :, num_prefix:]
-        _from_windows(attended, out_map[:, :, rows, columns], window)
+        from_windows(attended, out_map[:, :, rows, columns], window)
     if own_prefixes:
         out[:, :, :num_prefix] = torch.cat(own_prefixes, dim=1).mean(dim=1)
     elif num_prefix:
@@ -74,7 +74,7 @@ def windowed_attention(
 def _with_prefixes(windows: list[Tensor], prefixes: list[Tensor], with_query: bool) -> list[Tensor]:
     """Put each image's prefix tokens before those of its windows, for keys, values and, if asked for, queries."""
     return [
-        torch.cat([_repeat_prefix(prefix, len(part)), part], dim=2) if with_query or i > 0 else part
+        torch.cat([repeat_prefix(prefix, len(part)), part], dim=2) if with_query or i > 0 else part
         for i, (prefix, part) in enumerate(zip(prefixes, windows, strict=True))
     ]
 
@@ -104,7 +104,7 @@ def _spans(length: int, size: int) -> list[tuple[slice, int]]:
     return spans + ([(slice(whole, length), length - whole)] if whole < length else [])
 
 
-def _to_windows(region: Tensor, window: tuple[int, int]) -> Tensor:
+def to_windows(region: Tensor, window: tuple[int, int]) -> Tensor:
     """(B, heads, H, W, D) -> (B * windows, heads, window_height * window_width, D)."""
     batch, heads, height, width, dim = region.shape
     rows, columns = height // window[0], width // window[1]
@@ -112,7 +112,7 @@ def _to_windows(region: Tensor, window: tuple[int, int]) -> Tensor:
     return tiles.permute(0, 2, 4, 1, 3, 5, 6).reshape(batch * rows * columns, heads, window[0] * window[1], dim)
 
 
-def _from_windows(windows: Tensor, region: Tensor, window: tuple[int, int]) -> None:
+def from_windows(windows: Tensor, region: Tensor, window: tuple[int, int]) -> None:
     """Write (B * windows, heads, tokens, D) into the (B, heads, H, W, D) view `region`."""
     batch, heads, height, width, dim = region.shape
     rows, columns = height // window[0], width // window[1]
@@ -120,6 +120,6 @@ def _from_windows(windows: Tensor, region: Tensor, window: tuple[int, int]) -> N
     region.copy_(tiles.permute(0, 3, 1, 4, 2, 5, 6).reshape(region.shape))
 
 
-def _repeat_prefix(prefix: Tensor, num_windows: int) -> Tensor:
+def repeat_prefix(prefix: Tensor, num_windows: int) -> Tensor:
     """(B, heads, P, D) -> (B * windows, heads, P, D), one copy for each window of the same image."""
     return prefix.repeat_interleave(num_windows // len(prefix), dim=0)

@@ -3,6 +3,7 @@
 from modeling.pretrained.architecture import ARCHITECTURES, Architecture
 from modeling.pretrained.convert import Conversion, convert
 from modeling.pretrained.convert_file import convert_file
+from modeling.pretrained.diffmatte_architecture import DiffMatteOfOneSize, DiffMatteViT
 from modeling.pretrained.huggingface_writer import export_huggingface
 from modeling.pretrained.matting_architecture import MattingArchitecture
 from modeling.pretrained.pixel_statistics import DATASETS
@@ -13,6 +14,8 @@ __all__ = [
     "DATASETS",
     "Architecture",
     "Conversion",
+    "DiffMatteOfOneSize",
+    "DiffMatteViT",
     "MattingArchitecture",
     "convert",
     "convert_file",

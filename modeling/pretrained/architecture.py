@@ -1,6 +1,6 @@
 """What a checkpoint's tensors say about the network they belong to."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any
@@ -28,18 +28,43 @@ PLAIN_VARIANTS = {
 
 # ViTMatte's published models: (embed_dim, depth, num_heads)
 VITMATTE_VARIANTS = {"vitmatte_s": (384, 12, 6), "vitmatte_b": (768, 12, 12)}
-ARCHITECTURES = (*DINOV3_VARIANTS, *PLAIN_VARIANTS, *VITMATTE_VARIANTS)
+
+# DiffMatte's published models with a ViT: (embed_dim, depth, num_heads, img_size); the others have one size each
+DIFFMATTE_VITS = {
+    "diffmatte_vits": (384, 12, 6, 512),
+    "diffmatte_vits_1024": (384, 12, 6, 1024),
+    "diffmatte_vitb": (768, 12, 12, 512),
+}
+DIFFMATTE_VARIANTS = (*DIFFMATTE_VITS, "diffmatte_res34", "diffmatte_swint")
+ARCHITECTURES = (*DINOV3_VARIANTS, *PLAIN_VARIANTS, *VITMATTE_VARIANTS, *DIFFMATTE_VARIANTS)
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """An RGB encoder as the converter finds it; plain numbers, stored in the converted file's metadata.
+class Network:
+    """A network as the converter finds it; plain values, stored in the converted file's metadata."""
+
+    family: str  # as in key_layouts.py
+
+    def to_metadata(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def expected_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the name and shape of every tensor of the network; nothing is allocated."""
+        raise NotImplementedError
+
+    def name(self) -> str:
+        """Return the published name of this network, "custom" if it has none."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Architecture(Network):
+    """A ViT as the converter finds it.
 
     `patch_size` and `pretrain_img_size` are in pixels. `rope_base` is None for absolute positions,
     `pretrain_img_size` is None for rotary ones.
     """
 
-    family: str  # as in layouts.py
     embed_dim: int
     depth: int
     num_heads: int
@@ -56,9 +81,6 @@ class Architecture:
         """Read the architecture back from a converted file's metadata."""
         metadata = {"patch_size": 16, **metadata}  # files of format 1 do not say it, and all have 16
         return cls(**{field.name: metadata[field.name] for field in fields(cls)})
-
-    def to_metadata(self) -> dict[str, Any]:
-        return asdict(self)
 
     def vit_arguments(self) -> dict[str, Any]:
         """Return the arguments that make modeling.backbone.ViT this network, for RGB input."""
@@ -82,12 +104,9 @@ class Architecture:
         return arguments
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the name and shape of every tensor of that network; nothing is allocated."""
-        with torch.device("meta"):
-            return {key: tuple(tensor.shape) for key, tensor in ViT(**self.vit_arguments()).state_dict().items()}
+        return module_shapes(partial(ViT, **self.vit_arguments()))
 
     def name(self) -> str:
-        """Return the published name of this architecture, "custom" if it has none."""
         for name, variant in DINOV3_VARIANTS.items():
             if self.family == "dinov3" and asdict(variant).items() <= asdict(self).items():
                 return name
@@ -146,7 +165,13 @@ def read_architecture(
     return architecture, heads_from
 
 
-def check_requested(architecture: Architecture, arch: str) -> None:
+def module_shapes(build: Callable[[], nn.Module], prefix: str = "") -> dict[str, tuple[int, ...]]:
+    """Return the name, after `prefix`, and shape of every tensor of a module that is built without memory."""
+    with torch.device("meta"):
+        return {prefix + key: tuple(tensor.shape) for key, tensor in build().state_dict().items()}
+
+
+def check_requested(architecture: Network, arch: str) -> None:
     """Compare with what `--arch` names.
 
     Raises:

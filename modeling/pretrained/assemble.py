@@ -1,5 +1,6 @@
 """The tensors of the model from the tensors of a checkpoint, once the names agree."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -8,10 +9,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from modeling.backbone.prior_swin import position_index
 from modeling.backbone.rope import RotaryPositions
-from modeling.pretrained.architecture import Architecture
+from modeling.pretrained.architecture import Architecture, Network
 from modeling.pretrained.qkv import fold_bias_mask, join_bias, join_weight, read_bias_mask
-from modeling.pretrained.select import describe_keys, is_batch_counter
+from modeling.pretrained.select import POSITION_INDEX, describe_keys, holds_integers
 from runtime.errors import InputError
 
 _JOINED = re.compile(r"\.attn\.(?:qkv|q|k|v)\.")
@@ -20,7 +22,7 @@ _PERIOD_TOLERANCE = 0.01  # rounding to bfloat16 moves a period by up to 0.4 %
 
 @dataclass
 class Assembly:
-    """Float32 tensors under the names of modeling.backbone.ViT, of whole models the decoder's too ("decoder.").
+    """Float32 tensors under the names of the encoder, of whole models the decoder's too ("decoder.").
 
     `new` names what no source tensor filled, and says what it holds.
     """
@@ -32,7 +34,7 @@ class Assembly:
     warnings: list[str] = field(default_factory=list)
 
 
-def assemble(parts: Mapping[str, Tensor], architecture: Architecture) -> Assembly:
+def assemble(parts: Mapping[str, Tensor], architecture: Network) -> Assembly:
     """Join projections, fold the bias mask, supply periods, and check the result.
 
     Args:
@@ -41,13 +43,19 @@ def assemble(parts: Mapping[str, Tensor], architecture: Architecture) -> Assembl
     Raises:
         InputError: a tensor is missing, left over, misshapen or not finite.
     """
+    is_ours = architecture.family == "diffmatte"  # nothing is joined or folded there
+    assembly = Assembly(dict(parts)) if is_ours else _assemble_vit(parts, architecture)
+    expected = architecture.expected_shapes()
+    _check_names(assembly.tensors, expected)
+    assembly.tensors = {key: _finished(key, assembly.tensors[key], shape) for key, shape in expected.items()}
+    return assembly
+
+
+def _assemble_vit(parts: Mapping[str, Tensor], architecture: Architecture) -> Assembly:
     assembly = Assembly({key: tensor for key, tensor in parts.items() if not _is_joined(key)})
     _join_attention(assembly, parts, architecture)
     if architecture.rope_base is not None:
         _supply_periods(assembly, architecture)
-    expected = architecture.expected_shapes()
-    _check_names(assembly.tensors, expected)
-    assembly.tensors = {key: _finished(key, assembly.tensors[key], shape) for key, shape in expected.items()}
     return assembly
 
 
@@ -111,8 +119,14 @@ def _check_names(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int
 def _finished(key: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     if tuple(tensor.shape) != shape:
         raise InputError(f"{key}: expected shape {shape}, found {tuple(tensor.shape)}")
-    dtype = torch.int64 if is_batch_counter(key) else torch.float32
+    dtype = torch.int64 if holds_integers(key) else torch.float32
     tensor = tensor.to(device="cpu", dtype=dtype, copy=True, memory_format=torch.contiguous_format)
     if not bool(tensor.isfinite().all()):
         raise InputError(f"{key}: NaN or infinite values; the file is damaged")
+    if key.endswith(POSITION_INDEX) and not torch.equal(tensor, _position_index(*shape)):
+        raise InputError(f"{key}: not the places of a window in the table of positions; the file is damaged")
     return tensor
+
+
+def _position_index(queries: int, keys: int) -> Tensor:
+    return position_index(math.isqrt(queries), keys - queries)

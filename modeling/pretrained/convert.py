@@ -1,21 +1,24 @@
-"""From anyone's checkpoint of a pretrained ViT, or of ViTMatte, to the tensors of this project's model."""
+"""From anyone's checkpoint of a pretrained ViT, of ViTMatte or of DiffMatte to the tensors of this project's model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
-from modeling.pretrained.architecture import check_requested, read_architecture
-from modeling.pretrained.assemble import assemble
-from modeling.pretrained.matting_architecture import read_matting_architecture
+from modeling.pretrained.architecture import Network, check_requested, read_architecture
+from modeling.pretrained.assemble import Assembly, assemble
+from modeling.pretrained.diffmatte_architecture import read_diffmatte_architecture
+from modeling.pretrained.matting_architecture import ViTDetArchitecture, read_matting_architecture
 from modeling.pretrained.pixel_statistics import read_pixel_statistics
 from modeling.pretrained.report import ConversionReport
 from modeling.pretrained.select import select
+from modeling.weights.relative_positions import fit_relative_positions
 from runtime.errors import InputError
 
 FORMAT_VERSION = 2  # 1: encoders had a fourth input channel of zeros, and the metadata no patch_size
 TARGET_PREFIX = "backbone."
+_WHOLE_MODELS = {"vitmatte": read_matting_architecture, "diffmatte": read_diffmatte_architecture}
 _CONFIG_TYPES = {"dinov3": "dinov3_vit", "vitmatte": "vitmatte"}  # model_type of transformers' config.json
 
 
@@ -23,9 +26,9 @@ _CONFIG_TYPES = {"dinov3": "dinov3_vit", "vitmatte": "vitmatte"}  # model_type o
 class Conversion:
     """What a converted file holds, and the account of how it came about.
 
-    `model` maps "backbone." + the names of modeling.backbone.ViT, of whole models "decoder." + those of
-    modeling.decoder.DetailCapture too, to finite float32 tensors (batch norms' counters are int64); `metadata` holds
-    plain values: the architecture, pixel statistics, data set and origins (docs/weights.md lists them).
+    `model` maps "backbone." + the names of the encoder (modeling.backbone), of whole models "decoder." + those of the
+    decoder too (modeling.decoder), to finite float32 tensors (batch norms' counters and Swin's indexes are int64).
+    `metadata` holds plain values: architecture, pixel statistics, data set and origins (docs/weights.md lists them).
     """
 
     model: dict[str, Tensor]
@@ -41,8 +44,9 @@ def convert(
     config: Mapping[str, Any] | None = None,
     image_mean: Sequence[float] | None = None,
     source: str = "state dict",
+    img_size: int | None = None,
 ) -> Conversion:
-    """Convert a DINOv3, DINO or MAE ViT, which stays an encoder of RGB, or a ViTMatte model.
+    """Convert a DINOv3, DINO or MAE ViT, which stays an encoder of RGB, or a ViTMatte or DiffMatte model.
 
     Every key of the source is mapped or on a named list of what is ignored, every tensor of the model is filled
     or listed as new; anything else is an error. The argument is left as it is.
@@ -56,6 +60,7 @@ def convert(
             layout only.
         image_mean: image_mean of preprocessor_config.json, likewise.
         source: name of the weights in the report; a path may also tell the data set.
+        img_size: training crop in pixels that tables of relative positions are interpolated to; None keeps them.
 
     Raises:
         InputError: foreign, incomplete, damaged or unsupported weights. The message does not name `source`.
@@ -67,17 +72,19 @@ def convert(
         config = image_mean = None
     elif config is not None and config.get("model_type", _CONFIG_TYPES[family]) != _CONFIG_TYPES[family]:
         config = None
-    if family == "vitmatte":
-        architecture, heads_from = read_matting_architecture(selection.tensors, config)
+    if family in _WHOLE_MODELS:
+        architecture, heads_from = _WHOLE_MODELS[family](selection.tensors, config)
     else:
         architecture, heads_from = read_architecture(selection.tensors, family, config)
     check_requested(architecture, arch)
-    assembly = assemble(selection.tensors, architecture)
+    assembly, name = assemble(selection.tensors, architecture), architecture.name()
+    if img_size is not None:
+        architecture = _resized(assembly, architecture, img_size)
     keys = [*selection.mapped, *selection.ignored]
     statistics, warnings = read_pixel_statistics(architecture, dataset, source, keys, image_mean)
     metadata = {
         "format_version": FORMAT_VERSION,
-        "arch": architecture.name(),
+        "arch": name,
         **architecture.to_metadata(),
         "num_heads_from": heads_from,
         **statistics,
@@ -91,6 +98,7 @@ def convert(
         mapped=selection.mapped,
         ignored=selection.ignored,
         model_keys=list(assembly.tensors),
+        network=str(architecture),
         new=assembly.new,
         metadata=metadata,
         warnings=[*assembly.warnings, *warnings],
@@ -100,8 +108,23 @@ def convert(
 
 
 def target_name(key: str) -> str:
-    """The name of a tensor in a checkpoint of modeling.meta_arch.ViTMatte."""
+    """The name of a tensor in a checkpoint of a system with a backbone and a decoder."""
     return key if key.startswith("decoder.") else TARGET_PREFIX + key
+
+
+def _resized(assembly: Assembly, architecture: Network, img_size: int) -> Network:
+    """The architecture for crops of `img_size`, with the assembly's tables of relative positions interpolated."""
+    if not isinstance(architecture, ViTDetArchitecture):
+        raise InputError("--img-size is for ViTMatte and DiffMatte on a ViT, which have tables of relative positions")
+    if img_size < architecture.patch_size or img_size % architecture.patch_size:
+        raise InputError(f"--img-size: expected a multiple of the patch size {architecture.patch_size}, got {img_size}")
+    resized = replace(architecture, img_size=img_size)
+    assembly.tensors, done = fit_relative_positions(assembly.tensors, resized.expected_shapes())
+    if done:
+        assembly.warnings.append(
+            f"tables of relative positions interpolated from {architecture.img_size} to {img_size} pixels: {done}"
+        )
+    return resized
 
 
 def _check_not_ours(checkpoint: Mapping[str, Any]) -> None:

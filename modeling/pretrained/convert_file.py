@@ -13,13 +13,17 @@ _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth")  # torch.hub's convention: th
 
 
 def convert_file(
-    weights: str | os.PathLike, output: str | os.PathLike, arch: str = "auto", dataset: str = "auto"
+    weights: str | os.PathLike,
+    output: str | os.PathLike,
+    arch: str = "auto",
+    dataset: str = "auto",
+    img_size: int | None = None,
 ) -> Conversion:
     """Convert `weights` and write {"model": ..., "metadata": ...} to `output`, whole or not at all.
 
     Args:
         weights: .pth, .safetensors, or the index.json of sharded .safetensors.
-        arch, dataset: as for `convert`.
+        arch, dataset, img_size: as for `convert`.
 
     Raises:
         InputError: unusable weights or paths, in one line that names the file; nothing is written.
@@ -35,6 +39,7 @@ def convert_file(
             config=source.config,
             image_mean=source.image_mean,
             source=str(weights.absolute()),
+            img_size=img_size,
         )
     except InputError as error:
         raise InputError(f"{weights}: {error}") from error

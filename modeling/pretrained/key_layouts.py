@@ -17,6 +17,7 @@ _FIELDS = {
     "i": "(?P<i>0|[1-9][0-9]{0,3})",  # index of a block or layer
     "p": "(?P<p>weight|bias)",  # of a layer
     "b": "(?P<b>weight|bias|running_mean|running_var|num_batches_tracked)",  # of a batch norm
+    "any": "(?P<any>.+)",  # where all names are ours: what does not belong is found when the tensors are counted
 }
 
 
@@ -26,10 +27,11 @@ class KeyLayout:
 
     Args:
         name: "official", "huggingface", "timm" or "plain".
-        family: "dinov3" (registers, rotary positions, LayerScale), "plain" (absolute positions, neither of those) or
-            "vitmatte" (a whole matting model on ViTDet's backbone: absolute and relative positions, windows).
+        family: "dinov3" (registers, rotary positions, LayerScale), "plain" (absolute positions, neither of those),
+            "vitmatte" (a whole matting model on ViTDet's backbone: absolute and relative positions, windows) or
+            "diffmatte" (a whole one with a diffusion decoder, on any of its encoders).
         renames: source key -> our key; `{i}` stands for an index, `{p}` for weight or bias, `{b}` for what a batch
-            norm has.
+            norm has, `{any}` for anything.
         ignored: pattern of a source key -> why the model has no use for it.
     """
 
@@ -210,6 +212,8 @@ HUGGINGFACE_VITMATTE = _vitmatte(
     fusion="fusion_blocks.{i}.conv",
     batch_norm="batch_norm",
 )
+DIFFMATTE = KeyLayout("official", "diffmatte", {"backbone.{any}": "{any}", "decoder.{any}": "decoder.{any}"}, {})
+_DIFFUSION_DECODER = re.compile(r"(.*?)decoder\.(?:down_blks|mid_blk|up_blks|time_embed)\.")
 _MATTING_DECODER = re.compile(r"(.*?)decoder\.(?:convstream|matting_head)\.")
 _RELATIVE_POSITIONS = re.compile(r".*\.(?:attn|attention)\.rel_pos_[hw]")
 
@@ -235,13 +239,15 @@ def ignore_reason_outside(key: str) -> str | None:
 def find_prefix(keys: Iterable[str]) -> str:
     """Return what stands before every backbone key ("", "backbone.", "module.backbone.", ...), told by the CLS token.
 
-    Where a training checkpoint holds several backbones, the teacher's is meant. For a whole ViTMatte model it is
-    what stands before "backbone." and "decoder.", told by the decoder.
+    Where a training checkpoint holds several backbones, the teacher's is meant. For a whole ViTMatte or DiffMatte model
+    it is what stands before "backbone." and "decoder.", told by the decoder.
 
     Raises:
         InputError: no CLS token at all, or several of equal standing.
     """
     keys = list(keys)
+    if is_diffmatte(keys):
+        return next(match[1] for key in keys if (match := _DIFFUSION_DECODER.match(key)))
     if is_vitmatte(keys):
         return next(match[1] for key in keys if (match := _MATTING_DECODER.match(key)))
     anchors = [key for key in keys if key == "cls_token" or key.endswith(".cls_token")]
@@ -264,6 +270,11 @@ def is_vitmatte(keys: Iterable[str]) -> bool:
     return any(map(_MATTING_DECODER.match, keys)) and any(map(_RELATIVE_POSITIONS.match, keys))
 
 
+def is_diffmatte(keys: Iterable[str]) -> bool:
+    """Tell a whole DiffMatte model, by its decoder; its head has the names of ViTMatte's."""
+    return any(map(_DIFFUSION_DECODER.match, keys))
+
+
 def detect_layout(keys: Collection[str]) -> KeyLayout:
     """Tell the layout from keys without their prefix.
 
@@ -271,6 +282,8 @@ def detect_layout(keys: Collection[str]) -> KeyLayout:
         InputError: a ViT that is not supported, by name where it is known.
     """
     keys = set(keys)
+    if is_diffmatte(keys):
+        return DIFFMATTE
     if is_vitmatte(keys):
         return HUGGINGFACE_VITMATTE if _any(keys, "backbone.encoder.*") else VITMATTE
     if "embeddings.cls_token" in keys:
@@ -293,7 +306,7 @@ def detect_layout(keys: Collection[str]) -> KeyLayout:
     raise InputError(f"{_EXPECTED}, found neither register tokens nor positions among {len(keys)} tensors")
 
 
-_EXPECTED = "expected the weights of a DINOv3, DINO or MAE ViT or of ViTMatte"
+_EXPECTED = "expected the weights of a DINOv3, DINO or MAE ViT, of ViTMatte or of DiffMatte"
 _REMEDY = "use DINOv3 weights or the authors' .pth of DINO or MAE"
 
 

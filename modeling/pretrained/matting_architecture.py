@@ -1,7 +1,8 @@
-"""What a ViTMatte checkpoint's tensors say about the network they belong to: backbone and decoder."""
+"""ViTMatte's networks, backbone and decoder, read off the tensors of a checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from modeling.pretrained.architecture import (
     check_config_fields,
     check_heads,
     config_number,
+    module_shapes,
     read_depth,
     read_patch_embed,
     read_position_size,
@@ -27,8 +29,8 @@ MAX_STAGES = 16  # of the decoder; ViTMatte has 3 and 4
 
 
 @dataclass(frozen=True)
-class MattingArchitecture(Architecture):
-    """A whole ViTMatte model with the original backbone; plain values, stored in the converted file's metadata.
+class ViTDetArchitecture(Architecture):
+    """The original ViTMatte's backbone, with input channels for the trimap.
 
     `img_size` is in pixels, `window_size` in patches.
     """
@@ -37,8 +39,6 @@ class MattingArchitecture(Architecture):
     window_size: int
     window_block_indexes: list[int]
     residual_block_indexes: list[int]
-    convstream_out: list[int]
-    fusion_out: list[int]
 
     def vit_arguments(self) -> dict[str, Any]:
         """Return the arguments that make modeling.backbone.ViT this model's backbone."""
@@ -54,18 +54,24 @@ class MattingArchitecture(Architecture):
             "residual_block_indexes": self.residual_block_indexes,
         }
 
+
+@dataclass(frozen=True)
+class MattingArchitecture(ViTDetArchitecture):
+    """A whole ViTMatte model with the original backbone."""
+
+    convstream_out: list[int]
+    fusion_out: list[int]
+
     def decoder_arguments(self) -> dict[str, Any]:
         """Return the arguments that make modeling.decoder.DetailCapture this model's decoder."""
         return {"in_chans": self.embed_dim, "convstream_out": self.convstream_out, "fusion_out": self.fusion_out}
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the name and shape of every tensor of backbone and decoder ("decoder."); nothing is allocated."""
-        with torch.device("meta"):
-            decoder = DetailCapture(**self.decoder_arguments()).state_dict()
-        return super().expected_shapes() | {f"decoder.{key}": tuple(value.shape) for key, value in decoder.items()}
+        decoder = module_shapes(partial(DetailCapture, **self.decoder_arguments()), "decoder.")
+        return super().expected_shapes() | decoder
 
     def name(self) -> str:
-        """Return the published name of this model, "custom" if it has none."""
         for name, published in VITMATTE_VARIANTS.items():
             if (self.embed_dim, self.depth, self.num_heads) == published:
                 return name
@@ -76,9 +82,6 @@ def read_matting_architecture(
     tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None = None
 ) -> tuple[MattingArchitecture, str]:
     """Read the architecture off tensors that carry our names (shapes only, so meta tensors serve).
-
-    The tables of relative positions show the width of a head and which blocks attend in windows; where they do not
-    (one size of table), transformers' config.json says it.
 
     Args:
         config: config.json of a VitMatteForImageMatting, if there is one.
@@ -93,26 +96,9 @@ def read_matting_architecture(
     backbone_config = (config or {}).get("backbone_config") or {}
     if not isinstance(backbone_config, Mapping):
         raise InputError(f"config.json: expected an object as backbone_config, found {backbone_config!r:.80}")
-    embed_dim, patch_size = read_patch_embed(tensors, in_chans=IN_CHANS)
-    depth = read_depth(tensors)
-    tables = [tensor_shape(tensors, f"blocks.{index}.attn.rel_pos_h", 2) for index in range(depth)]
-    img_size, window_size, windowed = _read_windows([length for length, _ in tables], backbone_config, patch_size)
     architecture = MattingArchitecture(
         family="vitmatte",
-        embed_dim=embed_dim,
-        depth=depth,
-        num_heads=embed_dim // tables[0][1],
-        ffn="mlp",
-        ffn_hidden_dim=tensor_shape(tensors, "blocks.0.mlp.fc1.weight", 2)[0],
-        num_register_tokens=0,
-        layer_norm_eps=float(config_number(backbone_config, "layer_norm_eps", PLAIN_EPS)),
-        rope_base=None,
-        pretrain_img_size=read_position_size(tensors, patch_size),
-        patch_size=patch_size,
-        img_size=img_size,
-        window_size=window_size,
-        window_block_indexes=windowed,
-        residual_block_indexes=[i for i in range(depth) if f"blocks.{i}.residual.conv1.weight" in tensors],
+        **read_vitdet(tensors, backbone_config),
         convstream_out=_read_widths(tensors, "decoder.convstream.convs.{}.conv.weight"),
         fusion_out=_read_widths(tensors, "decoder.fusion_blks.{}.conv.conv.weight"),
     )
@@ -123,10 +109,44 @@ def read_matting_architecture(
             f"and {len(architecture.convstream_out)}; the file is incomplete"
         )
     with torch.device("meta"):
-        DetailCapture(**architecture.decoder_arguments()).check_patch_size(patch_size)
+        DetailCapture(**architecture.decoder_arguments()).check_patch_size(architecture.patch_size)
     if config is not None:
         _check_config(architecture, config, backbone_config)
     return architecture, "relative positions"
+
+
+def read_vitdet(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the fields of ViTDetArchitecture, all but the family.
+
+    The tables of relative positions show the width of a head and which blocks attend in windows; where they do not
+    (one size of table), transformers' config.json says it.
+
+    Args:
+        config: its backbone_config, or nothing.
+
+    Raises:
+        InputError: a decisive tensor is missing or misshapen.
+    """
+    embed_dim, patch_size = read_patch_embed(tensors, in_chans=IN_CHANS)
+    depth = read_depth(tensors)
+    tables = [tensor_shape(tensors, f"blocks.{index}.attn.rel_pos_h", 2) for index in range(depth)]
+    img_size, window_size, windowed = _read_windows([length for length, _ in tables], config, patch_size)
+    return {
+        "embed_dim": embed_dim,
+        "depth": depth,
+        "num_heads": embed_dim // tables[0][1],
+        "ffn": "mlp",
+        "ffn_hidden_dim": tensor_shape(tensors, "blocks.0.mlp.fc1.weight", 2)[0],
+        "num_register_tokens": 0,
+        "layer_norm_eps": float(config_number(config, "layer_norm_eps", PLAIN_EPS)),
+        "rope_base": None,
+        "pretrain_img_size": read_position_size(tensors, patch_size),
+        "patch_size": patch_size,
+        "img_size": img_size,
+        "window_size": window_size,
+        "window_block_indexes": windowed,
+        "residual_block_indexes": [i for i in range(depth) if f"blocks.{i}.residual.conv1.weight" in tensors],
+    }
 
 
 def _read_windows(lengths: list[int], config: Mapping[str, Any], patch_size: int) -> tuple[int, int, list[int]]:

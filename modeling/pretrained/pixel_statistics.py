@@ -9,18 +9,23 @@ from pathlib import PurePath
 from typing import Any
 
 from modeling.backbone import DINOV3_PIXEL_STATISTICS
-from modeling.pretrained.architecture import Architecture
+from modeling.pretrained.architecture import Network
 from runtime.errors import InputError
 
 DATASETS = tuple(DINOV3_PIXEL_STATISTICS)
 _USUAL = "lvd1689m"
 _IMAGENET_LIKE = "lvd1689m"  # DINO and MAE use the same mean and deviation
 _TRAINED_ON_SAT_TOO = {"dinov3_vitl16", "custom"}  # every other published size up to ViT-H+ exists for lvd1689m only
+_OTHERS = {
+    "plain": "DINO and MAE",
+    "vitmatte": "ViTMatte's backbones, DINO and MAE",
+    "diffmatte": "DiffMatte's encoders",
+}
 _FOLDERS_ABOVE = 3  # models--facebook--dinov3-.../snapshots/REVISION/model.safetensors in Hugging Face's cache
 
 
 def read_pixel_statistics(
-    architecture: Architecture,
+    architecture: Network,
     requested: str,
     source: str,
     source_keys: Collection[str],
@@ -40,7 +45,7 @@ def read_pixel_statistics(
     if requested not in ("auto", *DATASETS):
         raise InputError(f"unknown data set {requested}; expected auto, {', '.join(DATASETS)}")
     if architecture.family != "dinov3":
-        names = {"plain": "DINO and MAE", "vitmatte": "ViTMatte's backbones, DINO and MAE"}[architecture.family]
+        names = _OTHERS[architecture.family]
         if requested != "auto":
             raise InputError(f"--dataset {requested} is for DINOv3; {names} were trained on ImageNet-1k")
         dataset, told_by, warnings = "imagenet1k", names, _compare_with_processor(image_mean)

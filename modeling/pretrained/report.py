@@ -9,13 +9,16 @@ from typing import Any
 _GROUPS = (
     ("patch embedding", re.compile(r"patch_embed\.")),
     ("tokens", re.compile(r"(cls_token|storage_tokens)$")),
-    ("positions", re.compile(r"(pos_embed$|rope_embed\.|blocks\.\d+\.attn\.rel_pos_)")),
-    ("attention", re.compile(r"blocks\.\d+\.attn\.")),
-    ("feed-forward", re.compile(r"blocks\.\d+\.mlp\.")),
+    ("positions", re.compile(r"(pos_embed$|rope_embed\.|.*blocks\.\d+\.attn\.rel(_pos|ative_position)_)")),
+    ("attention", re.compile(r"(layers\.\d+\.)?blocks\.\d+\.attn\.")),
+    ("feed-forward", re.compile(r"(layers\.\d+\.)?blocks\.\d+\.mlp\.")),
     ("LayerScale", re.compile(r"blocks\.\d+\.ls[12]\.")),
     ("convolutions", re.compile(r"blocks\.\d+\.residual\.")),
     ("decoder", re.compile(r"decoder\.")),
-    ("norms", re.compile(r"(blocks\.\d+\.norm[12]|norm)\.")),
+    ("norms", re.compile(r"((layers\.\d+\.)?blocks\.\d+\.norm[12]|norm)\.")),
+    ("patch merging", re.compile(r"layers\.\d+\.downsample\.")),
+    ("stem", re.compile(r"(conv|bn)\d\.")),
+    ("residual blocks", re.compile(r"layer(\d|_bottleneck)\.")),
 )
 
 
@@ -28,6 +31,7 @@ class ConversionReport:
         mapped: source key -> name in the model (without "backbone."; q, k and v parts under their own names).
         ignored: source key -> why it is left out.
         model_keys: names in the model.
+        network: sizes of the network.
         new: name in the model -> what it holds, where the source did not fill it.
         metadata: as in the converted file.
         warnings: what a user should look at, one line each.
@@ -37,6 +41,7 @@ class ConversionReport:
     mapped: Mapping[str, str]
     ignored: Mapping[str, str]
     model_keys: list[str]
+    network: str
     new: Mapping[str, str]
     metadata: Mapping[str, Any]
     warnings: list[str] = field(default_factory=list)
@@ -55,17 +60,21 @@ class ConversionReport:
         prefix = f", names after {m['source_prefix']!r}" if m["source_prefix"] else ""
         facts = {
             "layout": m["source_layout"] + prefix,
-            "architecture": f"{m['arch']}: width {m['embed_dim']}, depth {m['depth']}, "
-            f"{m['num_heads']} heads (from {m['num_heads_from']}), {m['ffn']} of {m['ffn_hidden_dim']}, "
-            f"{m['num_register_tokens']} registers, patch {m['patch_size']}",
-            "LayerNorm eps": f"{m['layer_norm_eps']:g}",
+            "architecture": f"{m['arch']}: {self.network}",
             "data set": f"{m['dataset']} ({m['dataset_from']}), mean {m['pixel_mean']}, std {m['pixel_std']}",
-            "rotary periods": m["periods"],
-            "qkv bias mask": m["bias_mask"],
         }
+        if "num_heads" in m:
+            facts |= {
+                "heads from": m["num_heads_from"],
+                "LayerNorm eps": f"{m['layer_norm_eps']:g}",
+                "rotary periods": m["periods"],
+                "qkv bias mask": m["bias_mask"],
+            }
         if "window_size" in m:
             size, blocks = m["window_size"], ", ".join(map(str, m["window_block_indexes"]))
-            facts["windows"] = f"{size} x {size} patches in blocks {blocks}; trained at {m['img_size']} pixels"
+            facts["windows"] = (
+                f"{size} x {size} patches in blocks {blocks}; relative positions for {m['img_size']} pixels"
+            )
         return [f"  {name:<16}{value}" for name, value in facts.items()]
 
     def _counts(self) -> list[str]:

@@ -13,6 +13,7 @@ from runtime.errors import InputError
 _WRAPPERS = ("teacher", "model", "model_state_dict", "state_dict", "module", "student")  # the first present is taken
 _MAX_NESTING = 3
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+POSITION_INDEX = ".attn.relative_position_index"
 _SHOWN_KEYS = 3  # in an error message, which is one line
 
 
@@ -73,9 +74,9 @@ def describe_keys(keys: list[str], what: str) -> str:
     return f"{len(keys)} {what} tensor{'s' * (len(keys) > 1)} ({shown})"
 
 
-def is_batch_counter(key: str) -> bool:
-    """Tell the one kind of integers in a checkpoint: how many batches a batch norm has seen."""
-    return key.endswith(".num_batches_tracked")
+def holds_integers(key: str) -> bool:
+    """Tell the integers in a checkpoint: how many batches a batch norm has seen, and Swin's index of positions."""
+    return key.endswith((".num_batches_tracked", POSITION_INDEX))
 
 
 def _unwrap(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -100,8 +101,8 @@ def _unwrap(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str,
 
 def _checked(key: str, tensor: Tensor) -> Tensor:
     tensor = tensor.detach()
-    is_counter = is_batch_counter(key) and tensor.dtype == torch.int64
-    if tensor.layout is not torch.strided or not (tensor.dtype in _FLOATS or is_counter):
+    is_integer = holds_integers(key) and tensor.dtype == torch.int64
+    if tensor.layout is not torch.strided or not (tensor.dtype in _FLOATS or is_integer):
         raise InputError(f"{key}: expected floating-point weights, found {tensor.dtype} ({tensor.layout})")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise InputError(f"{key}: claims {tensor.numel():,} values, the file holds fewer; it is damaged")

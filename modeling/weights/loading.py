@@ -11,8 +11,9 @@ from torch import Tensor
 
 from modeling.meta_arch import System
 from modeling.pretrained.report import key_pattern
+from modeling.weights.fitting import fit_pretrained
 from modeling.weights.frozen import ENTRY, with_frozen_weights
-from modeling.weights.input_channels import fit_input_channels
+from modeling.weights.relative_positions import is_table
 from runtime.errors import InputError
 
 logger = logging.getLogger("dinomatte.checkpoint")
@@ -28,8 +29,9 @@ def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, p
         checkpoint: from `read_checkpoint`.
         path: named in messages.
         pretrained: the file may be an encoder from preprocess.py. Then tensors may be missing or unused as the system
-            says (`System.starts_fresh`, `System.may_be_left_out`), and the trimap may take other channels than in the
-            file (`fit_input_channels`); all are logged. Otherwise the keys must match exactly.
+            says (`System.starts_fresh`, `System.may_be_left_out`), and the trimap may take other channels, and tables
+            of relative positions have other rows, than in the file (`fit_pretrained`); all are logged. Otherwise the
+            keys and shapes must match exactly.
 
     Raises:
         InputError: keys, shapes or preprocessing metadata do not match the model.
@@ -59,6 +61,8 @@ def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, p
             for label, keys in (("missing", fatal_missing), ("not in the model", fatal_unused), ("other shape", shapes))
             if keys
         ]
+        if any(is_table(key.split()[0]) for key in shapes):
+            problems.append("for crops of another size; set model.backbone.img_size, or convert with --img-size")
         raise InputError(f"{path}: not a checkpoint of this config's model; {'; '.join(problems)}")
     model.load_state_dict(state, strict=False)
     logger.info("%s: loaded %d of %d tensors of the model", path, len(expected) - len(missing), len(expected))
@@ -79,7 +83,7 @@ def _check_system(model: System, checkpoint: dict[str, Any], path: str | Path) -
 
 def _fitted(state: dict[str, Tensor], expected: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
     try:
-        return fit_input_channels(state, expected)
+        return fit_pretrained(state, expected)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 

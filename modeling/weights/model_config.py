@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from modeling.meta_arch import System
+from modeling.weights.fitting import fit_pretrained
 from modeling.weights.frozen import ENTRY as FROZEN
 from modeling.weights.frozen import with_frozen_weights
-from modeling.weights.input_channels import fit_input_channels
 from runtime.errors import InputError
 from runtime.moved import current_name
 
@@ -89,7 +89,7 @@ def _check_outline(outline: Any, tensors: Mapping[str, Tensor], fit: bool) -> No
     model = outline.state_dict()
     expected = {key: tuple(value.shape) for key, value in model.items()}
     tensors = {key.removeprefix("module."): value for key, value in tensors.items()}
-    tensors = fit_input_channels(tensors, model) if fit else tensors
+    tensors = fit_pretrained(tensors, model) if fit else tensors
     found = {key: tuple(value.shape) for key, value in tensors.items()}
     wrong = [key for key in {**found, **expected} if expected.get(key) != found.get(key)]
     if wrong:

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from data.images.trimap_tensors import quantise_trimap_tensor
-from modeling.backbone import ResNet34D
+from modeling.backbone import PriorSwin, ResNet34D
 from modeling.backbone.resnet34_d import SpectralConv2d
 from modeling.trimap_input import encode_trimap
 from tests.references.diffmatte_weights import GOLDENS, read_keys, state
 
-ENCODERS = {"res34": ResNet34D}
+ENCODERS = {"res34": ResNet34D, "swint": PriorSwin}
 SIZES = ("96x128", "70x101", "64x90", "62x250")
 
 
@@ -64,7 +64,7 @@ def test_an_input_that_is_no_multiple_of_32_is_padded_with_zeros(published):
 
 def test_parameters_are_as_many_as_published():
     """What the public code counts as parameters: its singular vectors too, which are buffers here."""
-    for variant, total in (("res34", 14_275_894),):
+    for variant, total in (("res34", 14_275_894), ("swint", 27_523_479)):
         tensors = ENCODERS[variant]().state_dict().items()
         statistics = ("running_mean", "running_var", "num_batches_tracked", "relative_position_index")
         assert sum(value.numel() for key, value in tensors if not key.endswith(statistics)) == total
@@ -72,14 +72,37 @@ def test_parameters_are_as_many_as_published():
 
 def test_layers_count_the_blocks_over_all_stages():
     """Learning rates that fall with depth: all of a stage must not share those of another stage's blocks."""
-    encoder = ResNet34D()
-    layers = dict(encoder.parameter_layers())
-    assert set(layers) == set(encoder.parameters())
-    by_stage = [
-        sorted({layers[parameter] for parameter in stage.parameters()})
-        for stage in (encoder.conv1, encoder.layer1, encoder.layer2, encoder.layer3, encoder.layer_bottleneck)
-    ]
-    assert by_stage == [[0], [1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13]]
+    res34, swin = ResNet34D(), PriorSwin()
+    res34_parts = (res34.conv1, res34.layer1, res34.layer2, res34.layer3, res34.layer_bottleneck)
+    for encoder, parts, expected in (
+        (res34, res34_parts, [[0], [1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11], [12, 13]]),
+        (swin, (swin.patch_embed, *swin.layers), [[0], [1, 2], [3, 4], [5, 6, 7, 8, 9, 10], [11, 12]]),
+    ):
+        layers = dict(encoder.parameter_layers())
+        assert set(layers) == set(encoder.parameters())
+        assert [sorted({layers[parameter] for parameter in part.parameters()}) for part in parts] == expected
+
+
+def test_images_of_a_batch_do_not_meet(published):
+    """Prior tokens are means over one image each."""
+    _, encoder = published
+    batch = torch.cat([padded_input("96x128"), torch.randn(1, 6, 96, 128)])
+    with torch.inference_mode():
+        singly = torch.cat([encoder(one[None]) for one in batch])
+        torch.testing.assert_close(encoder(batch), singly, atol=1e-4, rtol=0)
+
+
+def test_swins_prior_rows_and_trimap_channels_start_from_xavier():
+    """Of the whole tensors: variance 2 / (fan in + fan out)."""
+    torch.manual_seed(0)
+    encoder = PriorSwin()
+    table = encoder.layers[2].blocks[5].attn.relative_position_bias_table  # (169 + 18, 12)
+    for weight, variance, tolerance in (
+        (encoder.patch_embed.proj.weight[:, 3:], 2 / (6 * 16 + 96 * 16), 0.05),
+        (table[169:], 2 / (187 + 12), 0.25),
+        (table[:169], 0.02**2, 0.1),
+    ):
+        assert weight.var().item() == pytest.approx(variance, rel=tolerance)
 
 
 def test_res34_starts_as_its_shortcuts_and_blind_to_the_trimap():

@@ -101,7 +101,7 @@ def test_a_file_of_the_original_project_converts(tmp_path, original, theirs, wra
     conversion = convert_file(tmp_path / "ViTMatte_S_Com.pth", tmp_path / "out.pth")
     assert_equals(read_checkpoint(tmp_path / "out.pth"), theirs)
     assert len(conversion.report.mapped) == len(original)
-    for line in ("windows         3 x 3 patches in blocks 0, 2; trained at 128 pixels", "decoder "):
+    for line in ("windows         3 x 3 patches in blocks 0, 2; relative positions for 128 pixels", "decoder "):
         assert line in str(conversion.report)
 
 
@@ -203,6 +203,21 @@ def test_another_patch_size_converts_both_ways(tmp_path):
     assert_equals_at(ours, VitMatteForImageMatting.from_pretrained(tmp_path / "back").eval())
     from_tensors = convert(original_names(theirs.state_dict())).metadata  # without config.json
     assert all(from_tensors[key] == conversion.metadata[key] for key in ("patch_size", "img_size", "window_size"))
+
+
+def test_relative_positions_of_another_crop_size_are_interpolated_as_transformers_does(original, theirs, caplog):
+    """On an image of the new size transformers interpolates its tables of 128 pixels to the same rows."""
+    conversion = convert(original, img_size=64)
+    assert "interpolated from 128 to 64 pixels: 4 from 15 to 7 rows" in conversion.report.warnings[0]
+    assert_equals_at(our_vitmatte(conversion.metadata, conversion.model), theirs, size=(64, 64))
+    model = build(load_config(CONFIG_FILE, [*SMALL_CONFIG, "model.backbone.img_size=64"]).model).eval()
+    checkpoint = {"model": convert(original).model}
+    with pytest.raises(InputError, match=r"crops of another size; set model\.backbone\.img_size"):
+        load_model(model, checkpoint, "vitmatte.pth")
+    with caplog.at_level("INFO", logger="dinomatte"):
+        load_model(model, checkpoint, "vitmatte.pth", pretrained=True)
+    assert "tables of relative positions interpolated: 4 from 15 to 7 rows" in caplog.text
+    assert_equals_at(model, theirs, size=(64, 64))
 
 
 def test_a_patch_size_that_does_not_fit_the_decoder_is_refused():
