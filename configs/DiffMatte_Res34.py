@@ -16,4 +16,5 @@ model.trimap_input = "one_hot"
 use_deep_decoder(features=512)
 
 use_recipe(batch=20, gpus=2, lr=4e-4, epochs=150, lr_factors={30: 0.1, 90: 0.05, 140: 0.01}, stage2_epoch=100)
+optimizer.params.layer_decay = 1.0  # the release's decay finds no layers in this encoder
 train.output_dir = "./output/DiffMatte_Res34"

@@ -42,7 +42,7 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize("stopped_after", [4, 6])  # in stage 1, and in stage 2
 def test_a_run_resumed_in_self_alignment_ends_at_the_same_bits(run, tmp_path, stopped_after):
     train(config_of(tmp_path, "train.eval_period=8"))
-    for path in tmp_path.glob("model_*.pth"):
+    for path in tmp_path.glob("model_[0f]*.pth"):
         if path.stem == "model_final" or int(path.stem[-7:]) >= stopped_after:
             path.unlink()
     (tmp_path / "last_checkpoint").write_text(f"model_{stopped_after - 1:07d}.pth")
