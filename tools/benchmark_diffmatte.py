@@ -3,8 +3,8 @@
     python tools/benchmark_diffmatte.py [--sizes 1024] [--share 20] [--steps 10] [--repeats 3]
 
 "one-shot" is the original ViTMatte-S. "ours" is DiffMatte on the same ViT-S, which takes the trimap's known values in
-every step and runs its decoder where alpha is unknown. "exact" is DiffMatte as the release samples it, by this project's
-decoder, and "plain" the same by the network's modules: the decoder whole in every step. Weights are random.
+every step and runs its decoder where alpha is unknown. "exact" is DiffMatte sampled as the release does, by this
+project's decoder, and "plain" the same by the network's modules, the whole decoder in every step. Weights are random.
 Every measurement is a process of its own, all in turn; times are of one prediction after another as a warm-up, from a
 tensor in memory to alpha, in seconds of a clock and of the processor.
 """
