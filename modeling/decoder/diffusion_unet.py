@@ -5,7 +5,7 @@ Hu et al., "Diffusion for Natural Image Matting", ECCV 2024. Parameter names are
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -13,7 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modeling.decoder.detail_capture import MattingHead, conv_norm
+from modeling.decoder.padded_constant import PaddedConstant
+from modeling.decoder.sparse.diffusion_steps import SparseSteps
+from modeling.decoder.sparse.folding import fold_norm
+from modeling.decoder.sparse.receptive_field import ReceptiveField
 
+Steps = Callable[[Tensor, float], Tensor]
+SPARSE_PIXELS = 256 * 256  # of a batch; below, preparing costs more than it saves
 LONGEST_PERIOD = 10_000  # of the sinusoids that encode the time
 
 
@@ -31,8 +37,15 @@ class _TimedBlock(nn.Module):
     bn2: nn.BatchNorm2d
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        y = F.relu(self._resized(x), inplace=True) + self.emb_layers(time)[:, :, None, None].to(x.dtype)
-        return F.relu(conv_norm(y, self.conv2, self.bn2) + self._shortcut(x))
+        shift = self.emb_layers(time)[:, :, None, None].to(x.dtype)
+        return F.relu(self._joined(x, F.relu(self._resized(x), inplace=True) + shift))
+
+    def still(self, x: Tensor) -> Tensor:
+        """The map before its last ReLU, and without the time."""
+        return self._joined(x, F.relu(self._resized(x), inplace=True))
+
+    def _joined(self, x: Tensor, y: Tensor) -> Tensor:
+        return conv_norm(y, self.conv2, self.bn2) + self._shortcut(x)
 
     def _resized(self, x: Tensor) -> Tensor:
         raise NotImplementedError
@@ -95,7 +108,11 @@ class DiffusionUNet(nn.Module):
         in_chans: of guide and noisy alpha together.
         patch_size: pixels that a feature stands for, 2 to the number of doubling blocks.
         resident_floats: numbers a pixel of full resolution that a pass holds at its peak.
+        decoding: "sparse" or "dense", the steps of which only some pixels are asked for; "auto" for sparse ones on a
+            CPU, unless the pictures are small.
     """
+
+    decoding = "auto"
 
     def __init__(
         self,
@@ -141,25 +158,69 @@ class DiffusionUNet(nn.Module):
             time: (B,) in [0, 1].
         """
         time = self.embed_time(time)
+        return self._decode(self.mid_blk(features, time), guide, x_t, time)
+
+    def prepared(self, features: Tensor, guide: Tensor, unknown: Tensor | None = None) -> Steps:
+        """The decoder of some pictures in eval mode, without gradients: what no step changes is computed here, once.
+
+        Args:
+            features, guide: as in `forward`.
+            unknown: (B, 1, H, W) bool, the pixels that are asked for; None for all.
+
+        Returns:
+            From the noisy alpha x_t, as in `forward`, and a time in [0, 1] to the raw map, 0 where it is not asked for.
+            It is to be called in the inference mode that it was made in.
+        """
+        with torch.no_grad():
+            if unknown is None or not self._is_sparse(unknown):
+                return _DenseSteps(self, features, guide, unknown)
+            with torch.autocast(guide.device.type, enabled=False):
+                return SparseSteps(self, features, guide, unknown)
+
+    def needed_features(self, unknown: Tensor) -> Tensor:
+        """Which features the raw map at the `unknown` pixels depends on: bool (B, 1, H, W) -> (B, 1, H / p, W / p).
+
+        The other features may hold any finite value: `prepared` with the same `unknown` gives the same.
+        """
+        return ReceptiveField.of(unknown[:, 0], len(self.down_blks) + 1).features[:, None]
+
+    def _is_sparse(self, unknown: Tensor) -> bool:
+        if self.decoding != "auto":
+            return self.decoding == "sparse"
+        return unknown.device.type == "cpu" and unknown.numel() >= SPARSE_PIXELS
+
+    def _decode(self, deep: Tensor, guide: Tensor, x_t: Tensor, time: Tensor) -> Tensor:
+        """The raw map from the middle block's; `time` (B, emb_channels) is embedded."""
         x = torch.cat([guide, x_t], dim=1).contiguous(memory_format=torch.channels_last)
         skips = []
         for block in self.down_blks:
             x = block(x, time)
             skips.append(x)
-        x = self.mid_blk(features, time)
         for block in self.up_blks:
-            x = block(torch.cat([x, skips.pop().to(x.dtype)], dim=1), time)
-        return self.matting_head(x).float()
-
-    def prepared(self, features, guide, unknown=None):
-        return lambda x_t, time: self(features, guide, x_t, x_t.new_full((len(x_t),), time))
-
-    def needed_features(self, unknown):
-        return None
+            deep = block(torch.cat([deep, skips.pop().to(deep.dtype)], dim=1), time)
+        return self.matting_head(deep).float()
 
     def embed_time(self, time: Tensor) -> Tensor:
         """(B,) -> (B, emb_channels): cosines and sines through two linear layers."""
         return self.time_embed(sinusoids(self.time_scale * time, self.emb_channels))
+
+
+class _DenseSteps:
+    """The decoder of some pictures at all pixels, without the middle block's convolutions, which no step changes."""
+
+    def __init__(self, decoder: DiffusionUNet, features: Tensor, guide: Tensor, unknown: Tensor | None) -> None:
+        self._decoder, self._guide, self._unknown = decoder, guide, unknown
+        block = decoder.mid_blk
+        self._still = block.still(features)
+        self._constant = PaddedConstant(fold_norm(block.conv2, block.bn2)[0], tuple(self._still.shape[-2:]))
+
+    @torch.no_grad()
+    def __call__(self, x_t: Tensor, time: float) -> Tensor:
+        embedded = self._decoder.embed_time(torch.tensor([time], device=x_t.device))
+        shift = self._constant(self._decoder.mid_blk.emb_layers(embedded)[0])
+        shift = shift[self._constant.kinds].permute(2, 0, 1).to(self._still.dtype)
+        raw = self._decoder._decode(F.relu(self._still + shift), self._guide, x_t, embedded)
+        return raw if self._unknown is None else raw.masked_fill(~self._unknown, 0)
 
 
 def sinusoids(time: Tensor, channels: int) -> Tensor:

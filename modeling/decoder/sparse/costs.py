@@ -19,6 +19,7 @@ class Costs(NamedTuple):
         sparse_call: for a call of the sparse decoder.
         dense_limit: pixels; above, the dense decoder's memory decides, up to 700 bytes for each. None for no limit.
         chunk_values: intermediate values of the tiles computed together.
+        chunk_blocks: blocks of 4 x 4 pixels multiplied together in the steps of a diffusion.
     """
 
     dense_pixel: float
@@ -27,6 +28,7 @@ class Costs(NamedTuple):
     sparse_call: float
     dense_limit: int | None
     chunk_values: int
+    chunk_blocks: int
 
 
 COSTS = {
@@ -37,6 +39,7 @@ COSTS = {
         sparse_call=5e8,
         dense_limit=512 * 512,
         chunk_values=2**21,  # they should stay in the cache
+        chunk_blocks=128,
     ),
 }
 # Fitted by tools/check_gpu.py on an NVIDIA H100 (docs/benchmarks.md): a sparse multiplication costs twelve dense ones,
@@ -48,6 +51,7 @@ ACCELERATOR = Costs(
     sparse_call=7e11,
     dense_limit=None,
     chunk_values=2**26,  # 256 MiB in float32: few, large kernels
+    chunk_blocks=1024,
 )
 
 

@@ -1,0 +1,273 @@
+"""The blocks of DiffMatte's decoder where their maps are read, in packed rows whose indices serve all steps.
+
+A doubling block's transposed convolution, and its convolution of the upsampled map, are four 3x3 convolutions of the
+small map each, for the even and odd rows and columns; Winograd's transform of the small map serves all eight. Beyond
+the border the upsampling repeats pixels where the convolutions read zeros: there the shortcut is computed directly.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from modeling.decoder.sparse.folding import fold_norm
+from modeling.decoder.sparse.packed import BlockRows, Pixels, RowIndex, Scratch, split
+from modeling.decoder.sparse.parallel import for_each
+from modeling.decoder.sparse.receptive_field import dilate, halve
+from modeling.decoder.sparse.upsampled_conv import axis_weights
+from modeling.decoder.sparse.winograd import PATCH, SIDE, TAPS, BlockConv, point_values, point_weights
+
+
+def flat_taps(weight: Tensor) -> Tensor:
+    """(out, in, k, k) -> (k * k * in, out), for rows of patches."""
+    return weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
+
+
+class SecondConv:
+    """ReLU(norm(conv2(y)) + shortcut), where the shortcut holds the norm's bias."""
+
+    def __init__(self, conv: BlockConv, blocks: Pixels, index: RowIndex, rows: BlockRows) -> None:
+        """`index` is that of y and of the shortcut; `rows` are those to be written, and get the blocks'."""
+        self._conv = conv
+        self._pieces = [
+            (written, index.squares(piece, 1, PATCH).flatten(), index.squares(piece, 0, SIDE).flatten())
+            for piece, written in rows.append(blocks)
+        ]
+
+    def __call__(self, y: Tensor, shortcut: Tensor, out: Tensor, relu: bool = True) -> None:
+        def compute(item: tuple[slice, Tensor, Tensor]) -> None:
+            written, around, own = item
+            pixels = out[written]
+            torch.index_select(shortcut, 0, own, out=pixels)
+            self._conv([point_values(y.index_select(0, around))], None, pixels, add=True)
+            if relu:
+                pixels.relu_()
+
+        for_each(compute, self._pieces, out.device)
+
+
+class HalvingWeights:
+    """A DownBlock's convolutions with their norms folded in; of the first, the last `changing` input channels."""
+
+    def __init__(self, block: nn.Module) -> None:
+        self.time = block.emb_layers
+        first, self.bias = fold_norm(block.conv1, block.bn1)
+        second, self.shortcut_bias = fold_norm(block.conv2, block.bn2)
+        self.first, self.shortcut = first, block.downsample["op"].weight
+        self.second = BlockConv.of(second)
+
+
+class Halving:
+    """A DownBlock where its map is read.
+
+    Attributes:
+        rows: its map.
+        index: the rows of its pixels.
+    """
+
+    def __init__(
+        self,
+        weights: HalvingWeights,
+        finer: RowIndex,
+        mask: Tensor,
+        scratch: Sequence[Scratch],
+        guide: Tensor | None = None,
+    ) -> None:
+        """Set up for the pixels of `mask` (B, h, W).
+
+        Args:
+            finer: of the map that is read.
+            scratch: two.
+            guide: rows of the first input channels, those that no step changes, in the order of `finer`.
+        """
+        self._weights = weights
+        self._scratch = scratch
+        pixels = Pixels.where(dilate(mask))
+        self._count = len(pixels)
+        channels = len(weights.bias)
+        inner = RowIndex.of(pixels, tuple(mask.shape))
+        corners = Pixels(pixels.image, 2 * pixels.y, 2 * pixels.x)
+        static = 0 if guide is None else guide.shape[1]
+        convs = [(weights.first, weights.bias), (weights.shortcut, weights.shortcut_bias)]
+        self._kernels = [flat_taps(weight[:, static:]) for weight, _ in convs]
+        still = [flat_taps(weight[:, :static]) for weight, _ in convs]
+        self._pieces = []
+        for piece in split(self._count, mask.device, SIDE**2):
+            read = finer.squares(corners.select(piece), 1, TAPS).T.flatten()
+            sums = [bias for _, bias in convs]
+            if guide is not None:
+                patches = guide.index_select(0, read).view(piece.stop - piece.start, -1)
+                sums = [torch.addmm(bias, patches, kernel) for bias, kernel in zip(sums, still, strict=True)]
+            self._pieces.append((slice(1 + piece.start, 1 + piece.stop), read, sums))
+        rows = BlockRows(mask.device)
+        self._second = SecondConv(weights.second, Pixels.blocks(mask), inner, rows)
+        self.index = rows.index(tuple(mask.shape))
+        self.rows = weights.bias.new_zeros(1 + rows.count, channels)
+        for memory in scratch:
+            memory.reserve(self._count, channels)
+
+    def __call__(self, finer: Tensor, time: Tensor) -> None:
+        """Fill `rows` from those of the map that is read."""
+        shift = self._weights.time(time)
+        y, shortcut = (memory.rows(self._count, len(shift)) for memory in self._scratch)
+
+        def compute(item: tuple[slice, Tensor, Sequence[Tensor]]) -> None:
+            written, read, sums = item
+            patches = finer.index_select(0, read).view(written.stop - written.start, -1)
+            for rows, start, kernel in zip((y, shortcut), sums, self._kernels, strict=True):
+                torch.addmm(start, patches, kernel, out=rows[written])
+            y[written].relu_().add_(shift)
+
+        for_each(compute, self._pieces, y.device)
+        self._second(y, shortcut, self.rows)
+
+
+class DoublingWeights:
+    """An UpBlock's convolutions with their norms folded in, the first two as convolutions of the small map."""
+
+    def __init__(self, block: nn.Module, sources: Sequence[int]) -> None:
+        """`sources` are the channels of the maps that the block reads together."""
+        self.time = block.emb_layers
+        scale = block.bn1.weight * torch.rsqrt(block.bn1.running_var + block.bn1.eps)
+        self.bias = block.bn1.bias - block.bn1.running_mean * scale
+        # output 2 m + p of the transposed convolution reads pixel m + d through tap 1 + p - 2 d
+        spread = torch.tensor([[[1 + p - 2 * d == tap for tap in range(4)] for d in (-1, 0, 1)] for p in (0, 1)])
+        first = (block.conv1.weight * scale[:, None, None]).transpose(0, 1).split(list(sources), dim=1)
+        missing = PATCH  # even rows read no pixel after, odd ones none before: so much is zero at infinity and at zero
+        spans = [(0, PATCH**2 - missing)] * 2 + [(missing, PATCH**2)] * 2
+        self.resized = BlockConv([point_weights(part, spread) for part in first], spans)
+        bilinear = axis_weights(torch.tensor([2]), 2, TAPS, limit=8, dtype=scale.dtype)[0]  # away from the border
+        shortcut = block.upsample["conv"].weight
+        parts = shortcut.split(list(sources), dim=1)
+        self.shortcut = BlockConv([point_weights(part, bilinear.to(scale.device)) for part in parts])
+        self.shortcut_taps = flat_taps(shortcut)
+        second, self.shortcut_bias = fold_norm(block.conv2, block.bn2)
+        self.second = BlockConv.of(second)
+
+    @property
+    def channels(self) -> int:
+        return len(self.bias)
+
+
+@dataclass(frozen=True)
+class Border:
+    """Pixels at the border of a small map, and the shortcut of the four pixels that stand for each.
+
+    Attributes:
+        vertical, horizontal: `axis_weights` of the pixels, (n, 2, 3, 3).
+        reads: of each map, the rows of the pixels around, (n, 3, 3).
+        writes: rows of the four, (4 * n,).
+    """
+
+    vertical: Tensor
+    horizontal: Tensor
+    reads: Sequence[Tensor]
+    writes: Tensor
+
+    @classmethod
+    def of(cls, pixels: Pixels, index: RowIndex, sources: Sequence[RowIndex], dtype: torch.dtype) -> "Border":
+        """Of those of `pixels` (n,) that are at the border; `index` is that of the shortcut's rows."""
+        height, width = sources[0].shape[1:]
+        at_border = (pixels.y == 0) | (pixels.y == height - 1) | (pixels.x == 0) | (pixels.x == width - 1)
+        pixels = pixels.select(at_border)
+        corners = Pixels(pixels.image, 2 * pixels.y, 2 * pixels.x)
+        return cls(
+            axis_weights(corners.y, 2, TAPS, 2 * height, dtype),
+            axis_weights(corners.x, 2, TAPS, 2 * width, dtype),
+            [source.squares(pixels, 1, TAPS).T.reshape(-1, TAPS, TAPS) for source in sources],
+            index.squares(corners, 0, 2).T.flatten(),
+        )
+
+    def write(self, sources: Sequence[Tensor], kernel: Tensor, bias: Tensor, shortcut: Tensor) -> None:
+        patches = torch.cat([rows[read] for rows, read in zip(sources, self.reads, strict=True)], dim=-1)
+        upsampled = torch.einsum("npdk,nqel,ndec->npqklc", self.vertical, self.horizontal, patches)
+        shortcut[self.writes] = torch.addmm(bias, upsampled.reshape(len(self.writes), -1), kernel)
+
+
+class Doubling:
+    """An UpBlock where its map is read, in some rows of it."""
+
+    def __init__(
+        self,
+        weights: DoublingWeights,
+        sources: Sequence[RowIndex],
+        mask: Tensor,
+        top: int,
+        scratch: Sequence[Scratch],
+        rows: BlockRows,
+    ) -> None:
+        """Set up for the pixels of `mask` (B, h, W).
+
+        Args:
+            sources: of the maps that are read together.
+            mask: holds the rows from `top`, an even number, on of the map.
+            scratch: two.
+            rows: those to be written, which get the blocks'.
+        """
+        self._weights = weights
+        self._scratch = scratch
+        small = Pixels.blocks(halve(dilate(mask)), top // 2)
+        inner = BlockRows(mask.device, scale=2)  # of y and of the shortcut
+        self._pieces = [
+            (written, [source.squares(piece, 1, PATCH).flatten() for source in sources])
+            for piece, written in inner.append(small)
+        ]
+        index = inner.index(tuple(mask.shape), top)
+        border = Pixels.where(halve(mask))
+        border = Pixels(border.image, border.y + top // 2, border.x)
+        self._border = Border.of(border, index, sources, weights.bias.dtype)
+        self._second = SecondConv(weights.second, Pixels.blocks(mask, top), index, rows)
+        self._count = inner.count
+        for memory in scratch:
+            memory.reserve(self._count, weights.channels)
+
+    def __call__(self, sources: Sequence[Tensor], time: Tensor | None, out: Tensor) -> None:
+        """Write the rows `out`; without a time, those before the last ReLU."""
+        weights = self._weights
+        shift = torch.zeros_like(weights.bias) if time is None else weights.time(time)
+        bias = weights.bias + shift
+        y, shortcut = (memory.rows(self._count, weights.channels) for memory in self._scratch)
+
+        def compute(item: tuple[slice, Sequence[Tensor]]) -> None:
+            written, reads = item
+            values = [point_values(rows.index_select(0, read)) for rows, read in zip(sources, reads, strict=True)]
+            weights.resized(values, bias, y[written])
+            torch.maximum(y[written], shift, out=y[written])  # ReLU, then the time, which both sides hold
+            weights.shortcut(values, weights.shortcut_bias, shortcut[written])
+
+        for_each(compute, self._pieces, out.device)
+        if len(self._border.writes):
+            self._border.write(sources, weights.shortcut_taps, weights.shortcut_bias, shortcut)
+        self._second(y, shortcut, out, relu=time is not None)
+
+
+class HeadWeights:
+    def __init__(self, head: nn.Module) -> None:
+        conv, norm, _, last = head.matting_convs
+        weight, self.bias = fold_norm(conv, norm)
+        self.conv = BlockConv.of(weight)
+        self.last, self.last_bias = last.weight.flatten(1).T, last.bias
+
+
+class Head:
+    """The matting head where alpha is asked for, in some rows."""
+
+    def __init__(self, weights: HeadWeights, index: RowIndex, mask: Tensor, top: int, rows: BlockRows) -> None:
+        """`index` is that of the map that is read; `mask`, `top` and `rows` are as in Doubling."""
+        self._weights = weights
+        self._pieces = [
+            (written, index.squares(piece, 1, PATCH).flatten())
+            for piece, written in rows.append(Pixels.blocks(mask, top))
+        ]
+
+    def __call__(self, rows: Tensor, out: Tensor) -> None:
+        weights = self._weights
+
+        def compute(item: tuple[slice, Tensor]) -> None:
+            written, read = item
+            hidden = rows.new_empty(written.stop - written.start, len(weights.bias))
+            weights.conv([point_values(rows.index_select(0, read))], weights.bias, hidden)
+            torch.addmm(weights.last_bias, hidden.relu_(), weights.last, out=out[written])
+
+        for_each(compute, self._pieces, rows.device)

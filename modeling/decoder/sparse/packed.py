@@ -1,0 +1,145 @@
+"""Blocks of 4 x 4 pixels of a batch of maps, in packed rows, and the rows of any square of pixels.
+
+Row 0 of the packed rows holds zeros, which every pixel that is not kept reads, and every pixel beyond the map.
+Indices are made once and serve any number of maps in the same rows.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from modeling.decoder.sparse.costs import costs_on
+from modeling.decoder.sparse.parallel import num_threads
+from modeling.decoder.sparse.tiles import mask_tiles
+from modeling.decoder.sparse.winograd import SIDE
+
+MARGIN = 2 * SIDE  # pixels beyond a map that blocks and their patches may reach
+
+
+class Pixels(NamedTuple):
+    """Pixels of a batch of maps, or squares by their first pixel: image, row and column of each, int64."""
+
+    image: Tensor
+    y: Tensor
+    x: Tensor
+
+    @classmethod
+    def where(cls, mask: Tensor) -> "Pixels":
+        """The pixels that are true in `mask` (B, H, W), (n,)."""
+        return cls(*mask.nonzero(as_tuple=True))
+
+    @classmethod
+    def blocks(cls, mask: Tensor, top: int = 0) -> "Pixels":
+        """The blocks that cover `mask` (B, h, W), which holds the rows from `top` on of maps: (n,)."""
+        image, row, column = mask_tiles(mask, SIDE).nonzero(as_tuple=True)
+        return cls(image, SIDE * row + top, SIDE * column)
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def select(self, index: slice | Tensor) -> "Pixels":
+        return Pixels(*(part[index] for part in self))
+
+    def squares(self, side: int) -> "Pixels":
+        """All pixels of squares of `side`: (side^2, n)."""
+        span = torch.arange(side, device=self.y.device)
+        y, x = torch.broadcast_tensors(span[:, None, None] + self.y, span[:, None] + self.x)
+        return Pixels(self.image.expand(side**2, -1), y.flatten(0, 1), x.flatten(0, 1))
+
+
+class RowIndex:
+    """The row of every pixel of a batch of maps, or of some rows of them."""
+
+    def __init__(self, rows: Tensor, top: int = 0) -> None:
+        """`rows` (B, H, W) int32, 0 for none, of which `top` is the first row of the maps."""
+        self.shape = tuple(rows.shape)
+        self._padded = F.pad(rows, [MARGIN] * 4)
+        self._top = top
+
+    @classmethod
+    def of(cls, pixels: Pixels, shape: tuple[int, int, int], top: int = 0) -> "RowIndex":
+        """Of `pixels` (n,) in their order; those beyond maps of `shape` (B, H, W) are left out."""
+        y = pixels.y - top
+        kept = (y >= 0) & (y < shape[1]) & (pixels.x >= 0) & (pixels.x < shape[2])
+        rows = torch.zeros(shape, dtype=torch.int32, device=y.device)
+        rows[pixels.image[kept], y[kept], pixels.x[kept]] = 1 + kept.nonzero()[:, 0].int()
+        return cls(rows, top)
+
+    @classmethod
+    def where(cls, mask: Tensor) -> "RowIndex":
+        """Of the pixels that are true in `mask` (B, H, W), row by row."""
+        return cls((mask.flatten().cumsum(0).view(mask.shape) * mask).int())
+
+    @property
+    def map(self) -> Tensor:
+        """(B, H, W) int32."""
+        return self._padded[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+    def squares(self, pixels: Pixels, before: int, side: int) -> Tensor:
+        """Rows of squares of `side` that start `before` pixels above and left of `pixels` (n,): int32 (side^2, n)."""
+        _, height, width = self._padded.shape
+        shift = MARGIN - before
+        first = (pixels.image * height + pixels.y - self._top + shift) * width + pixels.x + shift
+        span = torch.arange(side, device=first.device)
+        offset = (span[:, None] * width + span).flatten()
+        read = offset[:, None] + first
+        return self._padded.view(-1).index_select(0, read.flatten()).view(read.shape)
+
+
+class BlockRows:
+    """Rows of blocks, piece after piece; a piece's are laid out as `BlockConv` writes them: (phase, pixel, block)."""
+
+    def __init__(self, device: torch.device, scale: int = 1) -> None:
+        """With `scale` 2, blocks are those of a map of half the size, and each stands for its four phases."""
+        self.count = 0  # of the rows, without the row of zeros
+        self._scale = scale
+        none = torch.zeros(0, dtype=torch.int64, device=device)
+        self._pixels = [Pixels(none, none, none)]
+
+    def append(self, blocks: Pixels) -> list[tuple[Pixels, slice]]:
+        """Give blocks rows; pieces of them and each piece's rows."""
+        pieces = []
+        for piece in map(blocks.select, split(len(blocks), blocks.y.device)):
+            small = piece.squares(SIDE)
+            for phase in range(self._scale**2):
+                y, x = (self._scale * at + shift for at, shift in zip(small[1:], divmod(phase, 2), strict=True))
+                self._pixels.append(Pixels(small.image.flatten(), y.flatten(), x.flatten()))
+            start = 1 + self.count
+            self.count += self._scale**2 * SIDE**2 * len(piece)
+            pieces.append((piece, slice(start, 1 + self.count)))
+        return pieces
+
+    def index(self, shape: tuple[int, int, int], top: int = 0) -> RowIndex:
+        """The index of maps of `shape` (B, H, W), or of rows of them from `top` on."""
+        pixels = Pixels(*map(torch.cat, zip(*self._pixels, strict=True)))
+        return RowIndex.of(pixels, shape, top)
+
+
+class Scratch:
+    """Memory for maps that do not outlive each other."""
+
+    def __init__(self, like: Tensor) -> None:
+        self._values = like.new_empty(0)
+
+    def reserve(self, count: int, channels: int) -> None:
+        """Have room for `count` rows and that of zeros."""
+        if (1 + count) * channels > len(self._values):
+            self._values = self._values.new_empty((1 + count) * channels)
+
+    def rows(self, count: int, channels: int) -> Tensor:
+        """(1 + count, channels), of which the first is zero. It takes the place of what was given out before."""
+        rows = self._values[: (1 + count) * channels].view(-1, channels)
+        rows[0] = 0
+        return rows
+
+
+def split(count: int, device: torch.device, size: int = 1) -> Iterator[slice]:
+    """Yield pieces of `count` blocks, or of what is a block divided by `size`, to be computed together."""
+    threads = num_threads(device)
+    rounds = -(-count // (size * costs_on(device).chunk_blocks * threads))  # all threads have work until the end
+    step = max(1, -(-count // max(1, rounds * threads)))
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
