@@ -49,12 +49,12 @@ dataloader.test = L(EightBit)(dataset=L(SyntheticMatting)(size=256, samples_per_
 
 train.seed = 0
 train.output_dir = "./output/DiffMatte_demo"
-train.max_iter = 700
-train.self_align_stage1_step = 280
-train.self_align_stage2_step = 420
+train.max_iter = 500
+train.self_align_stage1_step = 200
+train.self_align_stage2_step = 300
 train.clip_grad_norm = 1.0
-train.checkpointer.period = 350
-train.eval_period = 350
+train.checkpointer.period = 250
+train.eval_period = 250
 train.picture_period = 100
 
 optimizer.lr = 3e-3

@@ -61,7 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output-dir", type=Path, default=Path("output/diffusion"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--iterations", type=int, default=700)
+    parser.add_argument("--iterations", type=int, default=500)
     parser.add_argument("--data-root", type=Path, help="folder of image/, trimap/ and alpha/ of photographs")
     parser.add_argument("--trimap-dir", default="trimap", help="folder of the trimaps in it (default: trimap)")
     options = parser.parse_args()
