@@ -20,7 +20,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny import CONFIG, ROOT, overrides
 
 from engine.config import build, load_config
-from engine.monitoring import ErrorByUnknownShare, FirstBatchPanel, ObservedBatches, RunScalars, curves, environment
+from engine.monitoring import (
+    ErrorByUnknownShare,
+    FirstBatchPanel,
+    ObservedBatches,
+    RunScalars,
+    TrainingPictures,
+    curves,
+    environment,
+)
 from engine.monitoring.error_by_share import errors_by_share
 from engine.monitoring.metrics_file import MetricsFile, read_metrics
 from engine.monitoring.panels import batch_panel
@@ -244,6 +252,18 @@ def test_the_first_batch_is_shown_and_let_go():
     np.testing.assert_array_equal(picture[:, 4, 0], [255, 0, 0])
     np.testing.assert_array_equal(picture[:, [0, 4], 6], [[0, 128]] * 3)  # the trimaps
     np.testing.assert_array_equal(picture[:, :, 12:], np.full((3, 8, 6), 51))
+
+
+def test_what_a_system_shows_of_its_training_is_logged_every_period():
+    model = small_model()
+    model.training_pictures = lambda: {"estimate": torch.full((3, 1, 4, 6), 0.2), "alpha": torch.ones(3, 1, 4, 6)}
+    trainer = StepwiseTrainer([{}] * 5, model=model)
+    trainer.register_hooks([TrainingPictures(2, num_samples=1)])
+    trainer.train(0, 5)
+    assert [iteration for _, _, iteration in trainer.storage._vis_data] == [0, 2, 4]
+    name, picture, _ = trainer.storage._vis_data[0]
+    assert name == "estimate | alpha/training"
+    np.testing.assert_array_equal(picture, np.repeat([[[51] * 6 + [255] * 6] * 4], 3, axis=0))
 
 
 def test_large_crops_are_shown_smaller():
