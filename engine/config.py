@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from modeling.weights.model_config import ENTRY, plain_config
+from modeling.weights.model_config import CONFIG_ENTRY, plain_config
 from runtime.errors import InputError
 from runtime.moved import current_name
+from runtime.text import one_line
 
 logger = logging.getLogger("dinomatte.config")
 
@@ -83,7 +84,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     try:
         config = LazyConfig.load(path)
     except Exception as error:  # a config is a program, and may fail in any way
-        raise InputError(f"{path}: not a usable config: {type(error).__name__}: {_one_line(error)}") from error
+        raise InputError(f"{path}: not a usable config: {type(error).__name__}: {one_line(error)}") from error
     if isinstance(config, DictConfig):
         _use_current_names(config)
     if not isinstance(config, DictConfig) or "model" not in config:
@@ -93,7 +94,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     try:
         config = LazyConfig.apply_overrides(config, list(overrides))
     except Exception as error:  # hydra and omegaconf raise many kinds; all mean a value that cannot be read
-        raise InputError(f"override {' '.join(overrides)}: {_one_line(error)}") from error
+        raise InputError(f"override {' '.join(overrides)}: {one_line(error)}") from error
     _check_run_settings(config, path)
     return config
 
@@ -115,7 +116,7 @@ def build(node: DictConfig) -> Any:
     except (TypeError, ValueError) as error:
         if not _is_wrong_setting(error):
             raise
-        raise InputError(f"config: {_one_line(error)}") from error
+        raise InputError(f"config: {one_line(error)}") from error
 
 
 def _use_current_names(node: DictConfig | ListConfig) -> None:
@@ -131,7 +132,7 @@ def _use_current_names(node: DictConfig | ListConfig) -> None:
 def describe_model(node: DictConfig) -> dict[str, Any]:
     """The entries by which a checkpoint describes its model, so that inference needs no config; none if it cannot."""
     try:
-        return {ENTRY: plain_config(OmegaConf.to_container(node, resolve=True))}
+        return {CONFIG_ENTRY: plain_config(OmegaConf.to_container(node, resolve=True))}
     except ValueError as error:
         logger.warning("checkpoints of this run need --config-file, as the model's config holds %s", error)
         return {}
@@ -190,7 +191,3 @@ def _check_override(config: DictConfig, override: str, path: str) -> None:
         return
     known = ", ".join(sorted(map(str, parent))) if isinstance(parent, DictConfig) else "no such section"
     raise InputError(f"override {override!r}: {path} has no key {key!r} ({parent_key or 'top level'}: {known})")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Names of images and metrics as people read them: safely, some of many, in the expected order."""
+"""Names and errors as people read them: safely, in one line, some of many, in the expected order."""
 
 import re
 from collections.abc import Iterable
@@ -18,6 +18,11 @@ def name_some(names: Iterable[str]) -> str:
     text = ", ".join(map(printable, names[:NAMED_AT_MOST]))
     more = len(names) - NAMED_AT_MOST
     return f"{text} and {more} more" if more > 0 else text
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message for a one-line message of ours; its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def natural_order(name: str) -> tuple:

@@ -159,8 +159,12 @@ def crop_photograph(photograph: Layer, drawn: DimDraw, recipe: DimRecipe) -> tup
         return np.clip(levels / np.float32(255), 0, 1)
 
     place = place_crop(read_alpha, photograph.size, drawn, recipe)
-    size = (recipe.crop_size, recipe.crop_size)
+    size = (drawn.crop_side, drawn.crop_side)
     image = read_through(photograph.fg, place.to_layer, size, drawn.interpolation_fg, MIRRORED) / np.float32(255)
     if recipe.colour_jitter:
         image = jitter_colour(image, np.ones(size, np.float32), drawn.jitter)
-    return image, read_alpha(place.to_layer, size), place.trimap
+    alpha = read_alpha(place.to_layer, size)
+    if len(recipe.crop_sides) == 1:
+        return image, alpha, place.trimap
+    image, alpha = recipe.at_one_size(image), recipe.at_one_size(alpha)
+    return image, alpha, drawn.trimap_of(alpha)

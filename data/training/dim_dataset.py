@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -63,7 +64,7 @@ class CompositionDataset(RepeatableDataset):
         alpha_dir: str | os.PathLike | None = None,
         bg_dir: str | os.PathLike | None = None,
         samples_per_epoch: int = 43100,
-        crop_size: int = 512,
+        crop_size: int | Sequence[int] = 512,
         trimap_erosion: tuple[int, int] = (1, 29),
         trimap_size: int | None = 640,
         double_foreground_prob: float = 0.5,
@@ -108,7 +109,7 @@ class CompositionDataset(RepeatableDataset):
 
         Returns:
             image: (3, S, S) float32 RGB in [0, 1], not normalised.
-            fg, bg: with `return_layers`, (3, S, S) too; image = alpha fg + (1 - alpha) bg.
+            fg, bg: with `return_layers`, (3, S, S) too; image = alpha fg + (1 - alpha) bg, with one crop size.
             alpha: (1, S, S) float32 in [0, 1].
             trimap: (1, S, S) float32 of 0, 0.5 and 1.
             name: the foreground's name without extension.
@@ -156,7 +157,7 @@ class CompositionDataset(RepeatableDataset):
             return self.cache.read(path, read_rgb)
         if not self.reduced_decode:
             return read_rgb(path)
-        return read_rgb_reduced(path, canvas_size(layer.size, drawn, self.recipe))
+        return read_rgb_reduced(path, canvas_size(layer.size, drawn))
 
     def _folders(self) -> tuple[Path, Path, Path]:
         root = self.root or os.environ.get(ROOT_VARIABLE)

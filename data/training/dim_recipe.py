@@ -5,7 +5,7 @@ random number is drawn first and the resizes, the affine transform, the enlargem
 one pixel map per layer, so that only pixels of the crop are ever resampled. docs/data.md lists what that changes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -54,7 +54,9 @@ class DimRecipe:
     """The recipe's settings; the defaults are the public recipe.
 
     Args:
-        crop_size: side of the training crop, pixels.
+        crop_size: side of the training crop, pixels; or a list of sides, one of which is drawn for each sample. Crops
+            of a list are resized to its smallest side, and their trimaps are made from the resized alpha: Deep Image
+            Matting trains on crops of 320, 480 and 640 pixels at 320 x 320 (Xu et al., 2017).
         trimap_erosion: smallest and largest side of the ellipses that erode the known regions, pixels.
         trimap_size: side of the square on which the trimap is made, or None for the foreground's own size.
         double_foreground_prob: how often a second foreground is laid behind the first.
@@ -68,7 +70,7 @@ class DimRecipe:
         InputError: a setting is out of its range.
     """
 
-    crop_size: int = 512
+    crop_size: int | Sequence[int] = 512
     trimap_erosion: tuple[int, int] = (1, 29)
     trimap_size: int | None = 640
     double_foreground_prob: float = 0.5
@@ -82,13 +84,27 @@ class DimRecipe:
         smallest, largest = self.trimap_erosion
         if not 1 <= smallest <= largest:
             raise InputError(f"trimap_erosion: expected 1 <= smallest <= largest, got {self.trimap_erosion}")
-        if self.crop_size < 1 or (self.trimap_size is not None and self.trimap_size < 1):
-            raise InputError(f"crop_size and trimap_size: expected 1 or more, got {self.crop_size}, {self.trimap_size}")
+        if not self.crop_sides or not all(isinstance(side, int) and side >= 1 for side in self.crop_sides):
+            raise InputError(
+                f"crop_size: expected a whole number of 1 or more, or a list of them, got {self.crop_size}"
+            )
+        if self.trimap_size is not None and self.trimap_size < 1:
+            raise InputError(f"trimap_size: expected 1 or more, got {self.trimap_size}")
         for name in ("double_foreground_prob", "resize640_prob"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"{name}: expected a probability, got {getattr(self, name)}")
         require_choice("double_foreground", self.double_foreground, ("legacy", "exact"))
         require_choice("interpolation", self.interpolation, MODES)
+
+    @property
+    def crop_sides(self) -> tuple[int, ...]:
+        """The sides that a crop is drawn from."""
+        return tuple(self.crop_size) if isinstance(self.crop_size, Sequence) else (self.crop_size,)
+
+    def at_one_size(self, values: np.ndarray) -> np.ndarray:
+        """A crop's (S, S) or (S, S, 3) float32 values at the smallest side, the size of every sample."""
+        side = min(self.crop_sides)
+        return cv2.resize(values, (side, side), interpolation=cv2.INTER_LINEAR)
 
 
 @dataclass(frozen=True)
@@ -107,7 +123,12 @@ class DimDraw:
     interpolation_fg2: int
     interpolation_alpha2: int
     interpolation_bg: int
+    crop_side: int
     zoom: float | None = None  # of the foreground, in place of `squeeze`; None for none
+
+    def trimap_of(self, alpha: np.ndarray, step: int = 1) -> np.ndarray:
+        """The trimap of an alpha, see `trimap_from_alpha`."""
+        return trimap_from_alpha(alpha, self.foreground_erosion, self.background_erosion, step=step)
 
 
 @dataclass(frozen=True)
@@ -152,6 +173,7 @@ def draw_sample(recipe: DimRecipe, rng: np.random.Generator) -> DimDraw:
         interpolation_fg2=draw_interpolation(rng, recipe.interpolation),
         interpolation_alpha2=draw_interpolation(rng, recipe.interpolation),
         interpolation_bg=draw_interpolation(rng, recipe.interpolation),
+        crop_side=int(rng.spawn(1)[0].choice(recipe.crop_sides)),  # from a stream of its own: it came later
     )
 
 
@@ -173,13 +195,13 @@ def make_crop(
         return_layers: whether the crop has `fg` and `bg`; without them, costly kernels are computed only at the pixels
             that show. The rest of the crop is the same to the bit.
         look: background, trimap and camera in place of the recipe's plain ones; None for the public recipe. The image
-            is then no longer the exact composite of `fg` and `bg`.
+            is then no longer the exact composite of `fg` and `bg`, nor is it where crops of several sizes are resized.
     """
     if second is not None and not leaves_background(layer.alpha, second.alpha):
         second = None
     alphas = _Alphas(layer, second, drawn)
     place = place_crop(lambda pixel_map, size: alphas.read(pixel_map, size)[0], layer.size, drawn, recipe)
-    crop_size = (recipe.crop_size, recipe.crop_size)
+    crop_size = (drawn.crop_side, drawn.crop_side)
 
     alpha, layer_alphas = alphas.read(place.to_layer, crop_size)
     colours = _Colours(layer, second, drawn, everywhere=return_layers)
@@ -198,7 +220,16 @@ def make_crop(
     image, fg, bg = (planes.transpose(1, 2, 0) for planes in (image, fg, bg))
     if look is not None:
         image = _planes(look.photograph(image)).transpose(1, 2, 0)
-    return Crop(image, fg if return_layers else None, bg if return_layers else None, alpha, trimap)
+    crop = Crop(image, fg if return_layers else None, bg if return_layers else None, alpha, trimap)
+    return crop if len(recipe.crop_sides) == 1 else _resized(crop, drawn, recipe, look)
+
+
+def _resized(crop: Crop, drawn: DimDraw, recipe: DimRecipe, look: Look | None) -> Crop:
+    """The crop at the size of every sample. Its image is the resized composite, as in Deep Image Matting."""
+    alpha = recipe.at_one_size(crop.alpha)
+    fg, bg = (None if colours is None else recipe.at_one_size(colours) for colours in (crop.fg, crop.bg))
+    trimap = drawn.trimap_of(alpha) if look is None else look.draw_trimap(alpha)
+    return Crop(recipe.at_one_size(crop.image), fg, bg, alpha, trimap)
 
 
 @dataclass(frozen=True)
@@ -228,17 +259,17 @@ def place_crop(
     canvas = _squeezed_size(layer_size, drawn)
     to_layer = _canvas_to_layer(layer_size, canvas, drawn.affine, recipe.affine)
 
-    large = enlarged_size(canvas, recipe.crop_size)
+    large = enlarged_size(canvas, drawn.crop_side)
     cells = canvas if recipe.trimap_size is None else (recipe.trimap_size, recipe.trimap_size)
     grid = _TrimapGrid(read_alpha, to_layer @ resize_map(canvas, cells), cells, drawn)
 
     thinned = recipe.trimap_size is None and large == canvas  # else crop centres and cells do not coincide
-    centres = grid.trimap(centre_range(large, recipe.crop_size, cells), step=CANDIDATE_STEP if thinned else 1)
-    corner = choose_corner(centres, large, recipe.crop_size, drawn.crop)
-    shown = grid.trimap(cell_range(corner, (recipe.crop_size, recipe.crop_size), large, cells))
+    centres = grid.trimap(centre_range(large, drawn.crop_side, cells), step=CANDIDATE_STEP if thinned else 1)
+    corner = choose_corner(centres, large, drawn.crop_side, drawn.crop)
+    shown = grid.trimap(cell_range(corner, (drawn.crop_side, drawn.crop_side), large, cells))
 
     window = resize_map(canvas, large) @ crop_map(*corner)
-    return Placement(to_layer @ window, large, corner, crop_trimap(shown, large, corner, recipe.crop_size))
+    return Placement(to_layer @ window, large, corner, crop_trimap(shown, large, corner, drawn.crop_side))
 
 
 class _TrimapGrid:
@@ -268,7 +299,7 @@ class _TrimapGrid:
 
         every = np.diag([step, step, 1.0])
         alpha = self.read_alpha(self.to_layer @ crop_map(*starts) @ every, size)
-        made = trimap_from_alpha(alpha, self.drawn.foreground_erosion, self.drawn.background_erosion, step=step)
+        made = self.drawn.trimap_of(alpha, step)
         whole = np.zeros(self.cells, np.uint8)
         strided = tuple(slice(side.start, side.stop, step) for side in part)
         inside = tuple(
@@ -279,9 +310,9 @@ class _TrimapGrid:
         return whole
 
 
-def canvas_size(layer_size: Size, drawn: DimDraw, recipe: DimRecipe) -> Size:
+def canvas_size(layer_size: Size, drawn: DimDraw) -> Size:
     """The size over which the background is stretched: the layer's after squeeze and enlargement."""
-    return enlarged_size(_squeezed_size(layer_size, drawn), recipe.crop_size)
+    return enlarged_size(_squeezed_size(layer_size, drawn), drawn.crop_side)
 
 
 def _squeezed_size(layer_size: Size, drawn: DimDraw) -> Size:

@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from data.training.crop_sized import with_crop_size
 from data.training.workers import init_worker
 from runtime.errors import InputError
 
@@ -91,13 +92,14 @@ def build_train_loader(
         start_iteration: iterations already done, when resuming.
         start_sample: samples that all processes together have seen in them; None for what these settings give.
         accumulate: batches to an iteration.
-        late_start: iteration from which crops and batches have another size; None for never. The data set then has a
-            method `with_crop_size`.
-        late_crop_size, late_batch_size: their sizes from then on; None leaves them as they were.
+        late_start: iteration from which crops and batches have another size; None for never.
+        late_crop_size, late_batch_size: their sizes from then on; None leaves them as they were. A data set whose
+            crops change is a `CropSized`.
         pin_memory: for faster copies to a GPU; by default where there is one.
 
     Raises:
-        InputError: a size below 1, a late size without `late_start`, or `late_start` without any.
+        InputError: a size below 1, a late size without `late_start`, `late_start` without any, or a data set whose
+            crops have one size only.
     """
     _check_sizes(batch_size, num_workers, late_start, late_crop_size, late_batch_size)
     num_workers = min(num_workers, os.cpu_count() or 1)
@@ -121,7 +123,7 @@ def build_train_loader(
     early = loader(dataset, batch_size)
     if late_start is None:
         return early
-    late = loader(dataset if late_crop_size is None else _with_crop_size(dataset, late_crop_size), late_batch_size)
+    late = loader(dataset if late_crop_size is None else with_crop_size(dataset, late_crop_size), late_batch_size)
     return StagedLoader(early, late, (late_start - early_done) * accumulate, world_size)
 
 
@@ -144,12 +146,3 @@ def _check_sizes(
             "dataloader.train: late_start and a late size belong together, got late_start "
             f"{late_start}, late_crop_size {late_crop_size} and late_batch_size {late_batch_size}"
         )
-
-
-def _with_crop_size(dataset: Dataset, crop_size: int) -> Dataset:
-    if not hasattr(dataset, "with_crop_size"):
-        raise InputError(
-            f"dataloader.train.late_crop_size: a {type(dataset).__name__} has crops of one size only; leave it out, or "
-            "train on files"
-        )
-    return dataset.with_crop_size(crop_size)

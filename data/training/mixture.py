@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data.images.file_set import FileSet
+from data.training.crop_sized import CropSized, with_crop_size
 from data.training.repeatable import LAYERS
 from runtime.errors import InputError
 
 EPOCHS_KEPT = 2  # orders remembered: a loader asks for samples of at most two epochs at a time
 
 
-class Mixture(Dataset, FileSet):
+class Mixture(Dataset, FileSet, CropSized):
     """Samples of several data sets in fixed shares: sample (epoch, index) is a pure function of seed, epoch and index.
 
     Every epoch holds the same number of samples of each data set, in an order drawn from (seed, epoch). Each data set
@@ -74,10 +75,9 @@ class Mixture(Dataset, FileSet):
             if count and isinstance(dataset, FileSet):
                 dataset.list_files()
 
-    def with_crop_size(self, crop_size: int) -> "Mixture":
-        """The same samples in crops of another size, of every data set."""
+    def with_crop_size(self, crop_size: int | Sequence[int]) -> "Mixture":
         other = copy.copy(self)
-        other.datasets = [dataset.with_crop_size(crop_size) for dataset in self.datasets]
+        other.datasets = [with_crop_size(dataset, crop_size) for dataset in self.datasets]
         other.form = None
         return other
 

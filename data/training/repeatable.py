@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch.utils.data import Dataset
 from data.images.file_set import FileSet
 from data.images.files import images_by_stem
 from data.images.scan import require_none, unpaired
+from data.training.crop_sized import CropSized
 from runtime.errors import InputError
 
 LAYERS = ("fg", "bg")  # keys of a sample that are there only where asked for
@@ -21,7 +23,7 @@ MAX_ATTEMPTS = 20  # unusable samples in a row before `on_bad="skip"` gives up
 logger = logging.getLogger(__name__)
 
 
-class RepeatableDataset(Dataset, FileSet):
+class RepeatableDataset(Dataset, FileSet, CropSized):
     """Sample (epoch, index) is a pure function of the files, `seed`, epoch and index.
 
     Constructing it touches no disk. A subclass lists its files in `_list_files`, whose result says in `folders` where
@@ -85,8 +87,7 @@ class RepeatableDataset(Dataset, FileSet):
         if self.files is None:
             self.files = self._list_files()
 
-    def with_crop_size(self, crop_size: int) -> "RepeatableDataset":
-        """The same samples, drawn with the same random numbers, in crops of another size."""
+    def with_crop_size(self, crop_size: int | Sequence[int]) -> "RepeatableDataset":
         other = copy.copy(self)
         other.recipe = dataclasses.replace(self.recipe, crop_size=crop_size)
         return other

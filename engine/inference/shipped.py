@@ -15,7 +15,7 @@ from torch import Tensor
 from modeling.pretrained.weight_files import read_weights
 from modeling.weights.checkpoint_file import read_checkpoint
 from modeling.weights.loading import load_model
-from modeling.weights.model_config import ENTRY, build_model
+from modeling.weights.model_config import CONFIG_ENTRY, build_model
 from runtime.errors import InputError
 from runtime.files import hash_file, replacing
 
@@ -41,7 +41,7 @@ def write_shipped(checkpoint: Path, folder: Path, name: str, size_limit: int | N
             cannot hold; weights above the limit.
     """
     content = read_checkpoint(checkpoint)
-    if ENTRY not in content:
+    if CONFIG_ENTRY not in content:
         raise InputError(f"{checkpoint}: expected a checkpoint that describes its network, as main.py writes it")
     model = build_model(content, checkpoint)
     load_model(model, content, checkpoint)  # frozen weights are in another file
@@ -59,7 +59,7 @@ def write_shipped(checkpoint: Path, folder: Path, name: str, size_limit: int | N
         "parameters": sum(value.numel() for value in tensors.values()),
         "iteration": content.get("iteration"),
         "metadata": content.get("metadata", {}),
-        ENTRY: content[ENTRY],
+        CONFIG_ENTRY: content[CONFIG_ENTRY],
     }
     path = folder / f"{name}.json"
     with replacing(path) as temporary:
@@ -92,7 +92,7 @@ def read_shipped(path: Path) -> dict[str, Any]:
             f"{weights}: expected SHA-256 {description['sha256']}, got {found}; the file is damaged or of another model"
         )
     tensors = {key: _single(value) for key, value in read_weights(weights).checkpoint.items()}
-    return {"model": tensors, ENTRY: description[ENTRY], "metadata": description.get("metadata", {})}
+    return {"model": tensors, CONFIG_ENTRY: description[CONFIG_ENTRY], "metadata": description.get("metadata", {})}
 
 
 def _description(path: Path) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _description(path: Path) -> dict[str, Any]:
     texts = ("weights", "sha256")
     if not isinstance(description, dict) or not all(isinstance(description.get(key), str) for key in texts):
         raise InputError(f"{path}: expected the name and SHA-256 of its weights, as tools/export_box.py writes them")
-    if not isinstance(description.get(ENTRY), dict) or not isinstance(description.get("metadata", {}), dict):
+    if not isinstance(description.get(CONFIG_ENTRY), dict) or not isinstance(description.get("metadata", {}), dict):
         raise InputError(f"{path}: expected a description of its network, as tools/export_box.py writes it")
     return description
 

@@ -13,11 +13,12 @@ from detectron2.engine import HookBase
 
 from engine.monitoring.error_by_share import BINS
 from engine.monitoring.metrics_file import FILE_NAME as METRICS_FILE
-from engine.monitoring.metrics_file import read_metrics
+from engine.monitoring.metrics_file import VALIDATION, read_metrics
 from engine.monitoring.periods import is_due
 from metrics import METRICS
 from metrics.description import Description
 from runtime.files import replacing
+from runtime.text import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dinomatte.monitoring")
 
 FILE_NAME = "curves.png"
-VALIDATION = "validation/"
 SECONDS_BETWEEN = 60.0
 LARGEST_SHARE_OF_TIME = 0.02
 COLUMNS = 4
@@ -68,7 +68,7 @@ class DrawCurves(HookBase):
         try:
             draw_curves(self.output_dir, self.metrics)
         except Exception as error:  # a picture is not worth a run
-            logger.warning("%s is not drawn: %s", self.output_dir / FILE_NAME, " ".join(str(error).split()))
+            logger.warning("%s is not drawn: %s", self.output_dir / FILE_NAME, one_line(error))
 
 
 def draw_curves(output_dir: str | Path, metrics: Mapping[str, Description] = METRICS) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
 
 FILE_NAME = "metrics.json"
+VALIDATION = "validation/"  # what the names of validation's scores begin with
 
 
 class MetricsFile(EventWriter):
@@ -62,7 +63,7 @@ def read_metrics(path: str | Path, max_lines: int = 5000) -> dict[int, dict[str,
     entries: dict[int, dict[str, float]] = {}
     last = -1
     for number, line in enumerate(lines):
-        if (len(lines) - 1 - number) % stride and b'"validation/' not in line:
+        if (len(lines) - 1 - number) % stride and f'"{VALIDATION}'.encode() not in line:
             continue
         iteration, values = _parsed(line)
         if iteration is None:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, ListConfig
 from engine.monitoring.metrics_file import new_scalars
 from runtime.errors import InputError
 from runtime.files import replacing
+from runtime.text import one_line
 
 logger = logging.getLogger("dinomatte.monitoring")
 
@@ -71,7 +72,7 @@ class WandbWriter(EventWriter):
         try:
             self._log(get_event_storage())
         except Exception as error:
-            logger.warning("W&B takes nothing more from this run: %s", " ".join(str(error).split()))
+            logger.warning("W&B takes nothing more from this run: %s", one_line(error))
             self._run = None
 
     def close(self) -> None:
@@ -80,7 +81,7 @@ class WandbWriter(EventWriter):
         try:
             self._run.finish()
         except Exception as error:
-            logger.warning("W&B may lack the end of this run: %s", " ".join(str(error).split()))
+            logger.warning("W&B may lack the end of this run: %s", one_line(error))
 
     def _log(self, storage: EventStorage) -> None:
         logged = new_scalars(storage, self._last_iteration)

@@ -18,6 +18,7 @@ from engine.onnx.packages import onnx_package
 from modeling.meta_arch.base import System
 from modeling.meta_arch.footprint import Footprint
 from runtime.errors import InputError
+from runtime.text import one_line
 
 FORMAT = "1"  # of inputs, outputs and metadata; a file of another one is refused
 PREFIX = "dinomatte."  # of our keys in the file's metadata
@@ -95,7 +96,7 @@ class OnnxModel(System):
         try:
             (phas,) = self.session.run(list(OUTPUTS), feeds)
         except Exception as error:  # onnxruntime's exceptions share no base class
-            reason = _one_line(error)
+            reason = one_line(error)[:200]
             if "alloc" in reason.lower():
                 raise MemoryError(reason) from error
             raise InputError(f"{self.path}: onnxruntime cannot run it: {reason}") from error
@@ -185,7 +186,7 @@ def _session(runtime: ModuleType, path: str | Path, content: bytes, threads: int
     try:
         return runtime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # onnxruntime's exceptions share no base class
-        raise InputError(f"{path}: onnxruntime cannot load it: {_one_line(error)}") from error
+        raise InputError(f"{path}: onnxruntime cannot load it: {one_line(error)[:200]}") from error
 
 
 def _check_signature(path: str | Path, session: Any) -> None:
@@ -204,7 +205,3 @@ def _channels(value: Any) -> int | None:
     shape = value.shape
     is_free = len(shape) == 4 and not any(isinstance(shape[axis], int) for axis in (0, 2, 3))
     return shape[1] if is_free and value.type == "tensor(float)" and isinstance(shape[1], int) else None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

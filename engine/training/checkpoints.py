@@ -14,11 +14,11 @@ from detectron2.checkpoint import DetectionCheckpointer
 from engine.processes.agreement import from_main_process
 from modeling.meta_arch import System
 from modeling.weights.checkpoint_file import DamagedCheckpointError, read_checkpoint, read_extra, write_checkpoint
-from modeling.weights.frozen import ENTRY as FROZEN
-from modeling.weights.frozen import frozen_entry
+from modeling.weights.frozen import FROZEN_ENTRY, frozen_entry
 from modeling.weights.loading import load_model
 from runtime.errors import InputError
 from runtime.files import replacing
+from runtime.text import one_line
 
 logger = logging.getLogger("dinomatte.checkpoint")
 
@@ -71,7 +71,7 @@ class RunCheckpointer(DetectionCheckpointer):
             return path
         data = {"model": self.model.state_dict(), "metadata": self.model.metadata(), **self.description}
         if self.frozen is not None:
-            data[FROZEN] = self.frozen
+            data[FROZEN_ENTRY] = self.frozen
             data["model"] = {key: value for key, value in data["model"].items() if key not in self.frozen["keys"]}
         data |= {key: value.state_dict() for key, value in self.checkpointables.items()} | kwargs
         write_checkpoint(path, data)
@@ -169,14 +169,14 @@ class RunCheckpointer(DetectionCheckpointer):
         checkpoint = read_checkpoint(path)
         load_model(self.model, checkpoint, path, pretrained=checkpointables == [])
         if checkpointables is None:
-            self.frozen = checkpoint.get(FROZEN)
+            self.frozen = checkpoint.get(FROZEN_ENTRY)
         for key in self.checkpointables if checkpointables is None else checkpointables:
             if key not in checkpoint:
                 raise InputError(f"{path}: cannot resume from it, it holds no {key} state")
             try:
                 self.checkpointables[key].load_state_dict(checkpoint[key])
             except (ValueError, RuntimeError, KeyError, TypeError) as error:
-                reason = " ".join(str(error).split())
+                reason = one_line(error)
                 raise InputError(
                     f"{path}: cannot resume from it with these settings (model, optimizer and precision must be those "
                     f"of the run): {reason}"

@@ -18,6 +18,7 @@ from detectron2.utils.events import EventStorage
 from omegaconf import DictConfig
 
 from engine.monitoring.metrics_file import FILE_NAME as METRICS_FILE
+from engine.monitoring.metrics_file import VALIDATION
 from engine.monitoring.periods import last_written
 from engine.processes.agreement import from_main_process
 from engine.training.checkpoints import RunCheckpointer
@@ -28,8 +29,6 @@ from runtime.files import replacing
 logger = logging.getLogger("dinomatte.resuming")
 
 Scalars = dict[str, list]  # name: value, its iteration, whether writers may smooth it
-
-VALIDATION = "validation/"
 
 
 def resume_run(checkpointer: RunCheckpointer) -> int:

@@ -29,6 +29,7 @@ from engine.monitoring import (
     build_writers,
     record_environment,
 )
+from engine.monitoring.metrics_file import VALIDATION
 from engine.processes.agreement import from_main_process
 from engine.processes.sync_batch_norm import synchronise_batch_norms
 from engine.training.averaging import WeightAverage
@@ -262,7 +263,7 @@ def _evaluation_hook(config: DictConfig, model: System, evaluator: Evaluator, sa
         if comm.is_main_process():
             for name, picture in panels:
                 hook.trainer.storage.put_image(f"{panel_title(model)}/{name}", picture)
-        return {f"validation/{metric}": scores[metric] for metric in evaluator.metrics}
+        return {f"{VALIDATION}{metric}": scores[metric] for metric in evaluator.metrics}
 
     hook = hooks.EvalHook(config.train.eval_period, evaluate_now)
     return hook

@@ -8,6 +8,7 @@ from pathlib import Path
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from engine.monitoring.metrics_file import VALIDATION
 from engine.training.checkpoints import RunCheckpointer, numbered_checkpoints
 from engine.training.interruption import TrainingInterrupted
 from metrics.description import Description
@@ -145,7 +146,7 @@ class SaveBest(HookBase):
 
     def _consider(self) -> None:
         storage = self.trainer.storage
-        score, evaluated_at = storage.latest().get(f"validation/{self.metric}", (math.nan, None))
+        score, evaluated_at = storage.latest().get(f"{VALIDATION}{self.metric}", (math.nan, None))
         if evaluated_at != storage.iter or not comm.is_main_process():
             return
         if self._best is None:

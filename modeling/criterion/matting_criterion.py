@@ -61,7 +61,7 @@ def laplacian_pyramid_loss(
         if min(current.shape[-2:]) < MIN_PYRAMID_SIDE:
             break
         current = current[..., : current.shape[-2] // 2 * 2, : current.shape[-1] // 2 * 2]
-        smaller = _blur(current)[..., ::2, ::2]
+        smaller = _downsample(current)
         loss = loss + 2**level * (current - _upsample(smaller)).abs().mean()
         current = smaller
     return loss / LAPLACIAN_LEVELS
@@ -145,8 +145,19 @@ def _sobel(x: Tensor) -> Tensor:
     return F.conv2d(x, _sobel_kernels(x.device, x.dtype), padding=1)
 
 
-def _blur(x: Tensor, gain: float = 1.0) -> Tensor:
-    return F.conv2d(F.pad(x, (2, 2, 2, 2), mode="reflect"), _blur_kernel(gain, x.device, x.dtype))
+def _downsample(x: Tensor) -> Tensor:
+    """Halve the size of (B, 1, H, W): every second pixel of the blurred map, H and W even."""
+    padded = F.pad(x, (2, 2, 2, 2), mode="reflect")
+    return F.conv2d(padded, _blur_kernel(1.0, x.device, x.dtype), stride=2)
+
+
+def _upsample(x: Tensor) -> Tensor:
+    """Double the size: zeros between the samples, blurred; the gain of 4 makes up for the zeros.
+
+    Reflected at its borders, the map with zeros continues with the second sample on one side and the last on the other.
+    """
+    padded = F.pad(F.pad(x, (1, 0, 1, 0), mode="reflect"), (0, 1, 0, 1), mode="replicate")
+    return F.conv_transpose2d(padded, _blur_kernel(4.0, x.device, x.dtype), stride=2)[..., 4:-3, 4:-3]
 
 
 # Kept, since making them from Python numbers would let the host wait for a GPU a dozen times in every step.
@@ -162,10 +173,3 @@ def _sobel_kernels(device: torch.device, dtype: torch.dtype) -> Tensor:
 def _blur_kernel(gain: float, device: torch.device, dtype: torch.dtype) -> Tensor:
     taps = torch.tensor([1, 4, 6, 4, 1], device=device, dtype=dtype) / 16
     return gain * torch.outer(taps, taps)[None, None]
-
-
-def _upsample(x: Tensor) -> Tensor:
-    """Double the size: zeros between the samples, blurred; the gain of 4 makes up for the zeros."""
-    sparse = x.new_zeros(*x.shape[:-2], 2 * x.shape[-2], 2 * x.shape[-1])
-    sparse[..., ::2, ::2] = x
-    return _blur(sparse, gain=4)

@@ -66,12 +66,26 @@ class FusionBlock(nn.Module):
         self.conv = ConvNormReLU(in_chans, out_chans)
 
     def forward(self, x: Tensor, details: Tensor) -> Tensor:
+        if self.conv.bn.training and x.device.type == "cpu":
+            return F.relu(self.conv.bn(self._convolved_apart(x, details)), inplace=True)
         return self.conv(self._joined(x, details))  # whose enlarged map is gone before the convolution's is made
 
-    @staticmethod
-    def _joined(x: Tensor, details: Tensor) -> Tensor:
-        upscaled = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-        return torch.cat([details, upscaled.to(details.dtype)], dim=1)
+    def _joined(self, x: Tensor, details: Tensor) -> Tensor:
+        return torch.cat([details, _enlarged(x).to(details.dtype)], dim=1)
+
+    def _convolved_apart(self, x: Tensor, details: Tensor) -> Tensor:
+        """The convolution of the joined map as the sum of its parts' convolutions.
+
+        Joining copies both maps, and so does its backward pass: a slice of a channels-last gradient is not contiguous.
+        The details at full resolution are the input, which needs no gradient.
+        """
+        of_details, of_enlarged = self.conv.conv.weight.split([details.shape[1], x.shape[1]], dim=1)
+        out = F.conv2d(_enlarged(x), of_enlarged, padding=1)
+        return out.add_(F.conv2d(details, of_details, padding=1))
+
+
+def _enlarged(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
 
 
 class MattingHead(nn.Module):

@@ -30,7 +30,7 @@ def convert_file(
     """
     weights, output = Path(weights), Path(output)
     source = read_weights(weights)
-    _check_output(output, [weights, *(weights.parent / name for name in source.shards)])
+    _spare_sources(output, [weights, *(weights.parent / name for name in source.shards)])
     try:
         conversion = convert(
             source.checkpoint,
@@ -49,7 +49,7 @@ def convert_file(
     return conversion
 
 
-def _check_output(output: Path, sources: list[Path]) -> None:
+def _spare_sources(output: Path, sources: list[Path]) -> None:
     if output.is_dir():
         raise InputError(f"{output}: expected a file to write, found a folder")
     if output.exists() and any(output.samefile(source) for source in sources):

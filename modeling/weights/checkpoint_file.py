@@ -14,6 +14,7 @@ import torch
 
 from runtime.errors import InputError
 from runtime.files import replacing
+from runtime.text import one_line
 
 
 class DamagedCheckpointError(InputError):
@@ -36,7 +37,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except MemoryError:
         raise
     except Exception as error:  # bad bytes lead zipfile and torch to RuntimeError, KeyError, struct.error, ...
-        reason = " ".join(str(error).split()).split(". ")[0][:160]
+        reason = one_line(error).split(". ")[0][:160]
         raise DamagedCheckpointError(
             f"{path}: not a readable checkpoint (damaged, truncated, or not made by torch.save): {reason}"
         ) from error

@@ -9,7 +9,7 @@ from modeling.weights.checkpoint_file import read_checkpoint
 from runtime.errors import InputError
 from runtime.files import hash_file
 
-ENTRY = "frozen"  # key in a checkpoint
+FROZEN_ENTRY = "frozen"  # key in a checkpoint
 
 
 def frozen_entry(path: str | os.PathLike, keys: Iterable[str]) -> dict[str, Any]:
@@ -25,12 +25,12 @@ def with_frozen_weights(checkpoint: dict[str, Any], path: str | os.PathLike) -> 
     Raises:
         InputError: it is in neither place, or is not the file that the run used.
     """
-    entry = checkpoint.get(ENTRY)
+    entry = checkpoint.get(FROZEN_ENTRY)
     if entry is None:
         return checkpoint
     keys = entry.get("keys") if isinstance(entry, dict) else None
     if not (isinstance(keys, list) and all(isinstance(text, str) for text in [entry.get("file"), *keys])):
-        raise InputError(f"{path}: its entry {ENTRY!r} is not one that training writes")
+        raise InputError(f"{path}: its entry {FROZEN_ENTRY!r} is not one that training writes")
     recorded = Path(entry["file"])
     candidates = [recorded, Path(path).parent / recorded.name]
     found = next((candidate for candidate in candidates if candidate.is_file()), None)

@@ -12,7 +12,7 @@ from torch import Tensor
 from modeling.meta_arch import System
 from modeling.pretrained.report import key_pattern
 from modeling.weights.fitting import fit_pretrained
-from modeling.weights.frozen import ENTRY, with_frozen_weights
+from modeling.weights.frozen import FROZEN_ENTRY, with_frozen_weights
 from modeling.weights.relative_positions import is_table
 from runtime.errors import InputError
 
@@ -39,7 +39,7 @@ def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, p
     checkpoint = with_frozen_weights(checkpoint, path)
     state = {key.removeprefix("module."): value for key, value in checkpoint["model"].items()}
     expected = model.state_dict()
-    if pretrained or ENTRY in checkpoint:
+    if pretrained or FROZEN_ENTRY in checkpoint:
         state = _fitted(state, expected, path)
     _check_metadata(model, checkpoint.get("metadata") or {}, path)
     missing = [key for key in expected if key not in state]

@@ -19,12 +19,12 @@ from torch.nn.modules.module import register_module_module_registration_hook
 
 from modeling.meta_arch import System
 from modeling.weights.fitting import fit_pretrained
-from modeling.weights.frozen import ENTRY as FROZEN
-from modeling.weights.frozen import with_frozen_weights
+from modeling.weights.frozen import FROZEN_ENTRY, with_frozen_weights
 from runtime.errors import InputError
 from runtime.moved import current_name
+from runtime.text import one_line
 
-ENTRY = "config"  # key in a checkpoint
+CONFIG_ENTRY = "config"  # key in a checkpoint
 TARGET, PARTIAL = "_target_", "_partial_"
 PACKAGES = ("modeling.", "torch.nn.modules.")
 NOT_SETTINGS = ("device", "dtype")  # they would take a network out of its outline without memory
@@ -68,18 +68,18 @@ def build_model(checkpoint: Mapping[str, Any], path: Any) -> System:
         InputError: it describes none, describes something else than a network of this project, or one of other tensors
             than it holds.
     """
-    if ENTRY not in checkpoint:
+    if CONFIG_ENTRY not in checkpoint:
         raise InputError(f"{path}: says nothing about its model; give --config-file too")
     checkpoint = with_frozen_weights(checkpoint, path)
     try:
         with torch.device("meta"), _few_modules():
-            outline = _Builder().build(checkpoint[ENTRY])
-        _check_outline(outline, checkpoint["model"], fit=FROZEN in checkpoint)
-        return _Builder().build(checkpoint[ENTRY])
+            outline = _Builder().build(checkpoint[CONFIG_ENTRY])
+        _check_outline(outline, checkpoint["model"], fit=FROZEN_ENTRY in checkpoint)
+        return _Builder().build(checkpoint[CONFIG_ENTRY])
     except MemoryError:
         raise
     except Exception as error:  # a hostile config may make constructors fail in any way
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise InputError(f"{path}: its config describes no usable model: {reason or type(error).__name__}") from error
 
 

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from detectron2.config import LazyCall as L
 from PIL import Image
 from torch.utils.data import Dataset, default_collate
@@ -92,6 +93,19 @@ def test_a_crop_is_a_window_of_photograph_and_alpha(photographs):
         np.testing.assert_array_equal((sample["alpha"][0] * 255).round().int(), ramp()[rows, columns])
         assert torch.equal(sample["image"][2] * 255, torch.full((16, 16), float(index % 3)))
         assert sample["name"] == ("ant", "bee", "cat")[index % 3]
+
+
+def test_of_a_list_of_crop_sizes_one_is_drawn_and_resized_to_the_smallest(photographs):
+    listed, small, large = (dataset_of(photographs, crop_size=side) for side in ([16, 32], 16, 32))
+    kinds = set()
+    for key in ((epoch, index) for epoch in range(2) for index in range(6)):
+        given, one, other = (crops[key]["alpha"][None] for crops in (listed, small, large))
+        assert given.shape == one.shape
+        halved = F.avg_pool2d(other, 2)  # of 2 x 2 pixels, bilinear sampling is their mean
+        matches = [torch.allclose(given, each, atol=1e-5) for each in (one, halved)]
+        assert sum(matches) == 1
+        kinds.add(matches[0])
+    assert kinds == {True, False}
 
 
 def test_the_trimap_is_eroded_alpha(photographs):
@@ -366,5 +380,6 @@ def test_mistakes_in_a_mixture_are_told():
     assert "samples_per_epoch" in message(lambda: Mixture([(part, 1)], 0))
     with pytest.raises(IndexError):
         Mixture([(part, 1)], 10)[10]
+    assert "one size only" in message(lambda: Mixture([(part, 1)], 10).with_crop_size(4))
     unlike = Mixture([(part, 1), (Numbers(5, 0, size=2), 1)], 10)
     assert "crop size" in message(lambda: [unlike[index] for index in range(10)])

@@ -6,9 +6,11 @@ import multiprocessing
 import pickle
 from itertools import islice
 
+import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch.utils.data import DataLoader, default_collate
 
@@ -85,6 +87,32 @@ def test_crop_shows_unknown_at_its_centre(root):
     dataset = CompositionDataset(root, **SMALL)
     centres = [dataset[index]["trimap"][0, 32, 32].item() for index in range(len(dataset))]
     assert centres.count(0.5) >= len(centres) - 1  # a draw may leave fewer than ten places
+
+
+@pytest.mark.parametrize("return_layers", [False, True])
+def test_of_a_list_of_crop_sizes_one_is_drawn_and_resized_to_the_smallest(root, return_layers):
+    settings = {**SMALL, "trimap_erosion": (5, 5), "return_layers": return_layers}
+    listed = CompositionDataset(root, **settings | {"crop_size": [64, 96, 80]})
+    plain = {side: CompositionDataset(root, **settings | {"crop_size": side}) for side in (64, 80, 96)}
+    ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5))
+    drawn = []
+    for index in range(20):
+        sample = listed[1, index]
+        for side, crops in plain.items():
+            resized = {
+                name: F.interpolate(value[None], size=(64, 64), mode="bilinear")[0]  # torch's, as cv2.INTER_LINEAR
+                for name, value in crops[1, index].items()
+                if isinstance(value, torch.Tensor) and name != "trimap"
+            }
+            if all(torch.allclose(sample[name], value, atol=2e-3) for name, value in resized.items()):
+                drawn.append(side)
+        alpha = sample["alpha"][0].numpy()
+        known = alpha >= 1 - 1e-5, alpha <= 1e-5
+        foreground, background = (cv2.erode(region.astype(np.uint8), ellipse) for region in known)
+        np.testing.assert_array_equal(sample["trimap"][0], 0.5 + foreground / 2 - background / 2)
+        assert (sample["trimap"] == 0.5).any()
+    assert len(drawn) == 20
+    assert set(drawn) == {64, 80, 96}
 
 
 def test_constructing_touches_no_disk():
@@ -327,7 +355,17 @@ def test_skipping_gives_up_when_nothing_is_usable(root):
 
 @pytest.mark.parametrize(
     "bad",
-    [{"pairing": "all"}, {"on_bad": "ignore"}, {"seed": -1}, {"samples_per_epoch": 0}, {"alpha_snap": 0.5}],
+    [
+        {"pairing": "all"},
+        {"on_bad": "ignore"},
+        {"seed": -1},
+        {"samples_per_epoch": 0},
+        {"alpha_snap": 0.5},
+        {"crop_size": []},
+        {"crop_size": [320, 0]},
+        {"crop_size": "320"},
+        {"crop_size": 320.5},
+    ],
 )
 def test_settings_out_of_range_are_refused(bad):
     with pytest.raises(InputError, match="expected"):

@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 
 from data.synthetic import SyntheticMatting
+from data.training.crop_sized import CropSized
 from data.training.loader import build_train_loader
 from data.training.mixture import Mixture
 from engine.config import load_config
@@ -207,7 +208,7 @@ def test_a_sample_that_is_not_finite_is_named(tmp_path):
         train(config)
 
 
-class Numbered(Dataset):
+class Numbered(Dataset, CropSized):
     """Sample (epoch, index) says which it is and how large its crop would be."""
 
     def __init__(self, size: int, crop_size: int = 4):

@@ -1,5 +1,7 @@
 """The detail capture decoder against transformers' port of ViTMatte."""
 
+from functools import reduce
+
 import pytest
 import torch
 from transformers import VitMatteConfig
@@ -21,27 +23,55 @@ def randomise(module: torch.nn.Module) -> None:
             value.copy_(low + 0.7 * torch.rand(value.shape, generator=generator))
 
 
-def test_equals_transformers_vitmatte_decoder():
+def renamed(keys: list[str]) -> list[str]:
+    return [reduce(lambda key, names: key.replace(*names), RENAMED, key) for key in keys]
+
+
+@pytest.fixture
+def pair() -> tuple[DetailCapture, VitMatteDetailCaptureModule]:
+    """Ours and transformers' with the same weights."""
     config = VitMatteConfig(
         backbone_config={"model_type": "vitdet", "hidden_size": 48, "num_channels": 4},
         hidden_size=48,
         convstream_hidden_sizes=[8, 12, 20],
         fusion_hidden_sizes=[32, 16, 12, 8],
     )
-    theirs = VitMatteDetailCaptureModule(config).eval()
+    theirs = VitMatteDetailCaptureModule(config)
     randomise(theirs)
-    ours = DetailCapture(in_chans=48, convstream_out=[8, 12, 20], fusion_out=[32, 16, 12, 8]).eval()
-    renamed = {}
-    for key, value in theirs.state_dict().items():
-        for old, new in RENAMED:
-            key = key.replace(old, new)
-        renamed[key] = value
-    ours.load_state_dict(renamed, strict=True)
+    ours = DetailCapture(in_chans=48, convstream_out=[8, 12, 20], fusion_out=[32, 16, 12, 8])
+    weights = theirs.state_dict()
+    ours.load_state_dict(dict(zip(renamed(weights), weights.values(), strict=True)), strict=True)
+    return ours, theirs
+
+
+@pytest.fixture
+def inputs() -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
-    features = torch.randn(2, 48, 4, 6, generator=generator)
-    images = torch.randn(2, 4, 64, 96, generator=generator)
+    return torch.randn(2, 48, 4, 6, generator=generator), torch.randn(2, 4, 64, 96, generator=generator)
+
+
+def test_equals_transformers_vitmatte_decoder(pair, inputs):
+    ours, theirs = (decoder.eval() for decoder in pair)
     with torch.inference_mode():
-        torch.testing.assert_close(ours(features, images), theirs(features, images), atol=1e-5, rtol=0)
+        torch.testing.assert_close(ours(*inputs), theirs(*inputs), atol=1e-5, rtol=0)
+
+
+def test_a_training_step_equals_transformers(pair, inputs):
+    features, images = inputs
+    alphas, gradients = [], []
+    for decoder in pair:
+        decoder.train().double()
+        leaf = features.double().requires_grad_()
+        alphas.append(decoder(leaf, images.double()))
+        (alphas[-1] * images[:, :1]).sum().backward()
+        names = renamed([name for name, _ in decoder.named_parameters()])
+        own = dict(zip(names, (parameter.grad for parameter in decoder.parameters()), strict=True))
+        gradients.append(own | {"features": leaf.grad})
+    torch.testing.assert_close(*alphas, atol=1e-6, rtol=0, check_dtype=False)  # ours ends in float32
+    torch.testing.assert_close(*gradients, atol=1e-5, rtol=1e-5)
+    theirs = pair[1].state_dict()
+    statistics = dict(zip(renamed(theirs), theirs.values(), strict=True))
+    torch.testing.assert_close(dict(pair[0].state_dict()), statistics)
 
 
 def test_keys_are_those_of_published_checkpoints():
