@@ -13,6 +13,7 @@ from modeling.meta_arch import System
 from modeling.pretrained.report import key_pattern
 from modeling.weights.fitting import fit_pretrained
 from modeling.weights.frozen import FROZEN_ENTRY, with_frozen_weights
+from modeling.weights.model_config import CONFIG_ENTRY
 from modeling.weights.relative_positions import is_table
 from runtime.errors import InputError
 
@@ -74,7 +75,7 @@ def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, p
 
 def _check_system(model: System, checkpoint: dict[str, Any], path: str | Path) -> None:
     """Name the system that a checkpoint says it is of, where that is another."""
-    description = checkpoint.get("config")
+    description = checkpoint.get(CONFIG_ENTRY)
     target = description.get("_target_") if isinstance(description, dict) else None
     theirs, ours = str(target).rpartition(".")[2], type(model).__name__
     if target is not None and theirs != ours:
