@@ -5,16 +5,18 @@
 A step is forward, the four losses, backward and AdamW, in float32, on random tensors. Ours is the model of
 configs/ViTMatte_S_100ep.py as it is, with activation checkpointing in the backbone, and in the decoder too; the public
 network is written literally, with its losses (tests/references/public_model.py and public_losses.py). Every
-measurement is a process of its own, the variants in turn; its time is the median of its steps after one as a warm-up,
-and the ratio is the median over the turns of theirs to ours. Memory is the process's highest resident memory:
-libraries, weights, gradients and AdamW's two moments included.
+measurement is a process of its own, the variants in turn, with one step as a warm-up. A time is the shortest of all
+steps of all turns, and both ratios are theirs to ours. Memory is the process's highest resident memory: libraries,
+weights, gradients and AdamW's two moments included.
+
+On a machine with other work, set OMP_NUM_THREADS=1 and compare processor time (user and system): several threads wait
+for each other, which takes time of both kinds.
 """
 
 import argparse
 import contextlib
 import json
 import platform
-import statistics
 import subprocess
 import sys
 import time
@@ -43,8 +45,9 @@ VARIANTS = {
     "ours, all checkpointed": {"backbone": True, "decoder": True},
 }
 Autocast = Callable[[], contextlib.AbstractContextManager]
+Measured = dict[str, float | list[float]]  # figures of one process, those of its steps as lists
 Step = Callable[[dict[str, Tensor]], Tensor]  # one step on a batch; its loss
-ROW = "{:>5} {:>6}  {:<28} {:>8} {:>7}   {:>6} {:>7}"
+ROW = "{:>5} {:>6}  {:<28} {:>7} {:>7} {:>7} {:>7}   {:>6} {:>7}"
 
 
 def main() -> None:
@@ -53,7 +56,7 @@ def main() -> None:
         print(json.dumps(measure(options.measure, options.sizes[0], options.batches[0], options.steps)))
         return
     print(f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}, float32")
-    print(ROW.format("side", "batch", "variant", "s/step", "speed", "GiB", "of pub."))
+    print(ROW.format("side", "batch", "variant", "s/step", "speed", "CPU s", "speed", "GiB", "of pub."))
     records = []
     for size in options.sizes:
         for batch in options.batches:
@@ -77,9 +80,9 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def take_turns(size: int, batch: int, repeats: int, steps: int) -> dict[str, list[dict[str, float]]]:
+def take_turns(size: int, batch: int, repeats: int, steps: int) -> dict[str, list[Measured]]:
     """Measure every variant `repeats` times, A B C A B C."""
-    measured: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
+    measured: dict[str, list[Measured]] = {name: [] for name in VARIANTS}
     for _ in range(repeats):
         for name, results in measured.items():
             settings = ["--sizes", str(size), "--batches", str(batch), "--steps", str(steps), "--measure", name]
@@ -88,7 +91,7 @@ def take_turns(size: int, batch: int, repeats: int, steps: int) -> dict[str, lis
     return measured
 
 
-def summary(name: str, measured: dict[str, list[dict[str, float]]], size: int, batch: int) -> dict:
+def summary(name: str, measured: dict[str, list[Measured]], size: int, batch: int) -> dict:
     """The figures of a variant, and against the public network's of the same turns."""
     ours, public = measured[name], measured["public"]
     peak, public_peak = (max(each["peak_gib"] for each in results) for results in (ours, public))
@@ -96,35 +99,43 @@ def summary(name: str, measured: dict[str, list[dict[str, float]]], size: int, b
         "side": size,
         "batch": batch,
         "variant": name,
-        "seconds": statistics.median(each["seconds"] for each in ours),
-        "speed": statistics.median(b["seconds"] / a["seconds"] for a, b in zip(ours, public, strict=True)),
+        "seconds": shortest(ours, "seconds"),
+        "speed": shortest(public, "seconds") / shortest(ours, "seconds"),
+        "cpu_seconds": shortest(ours, "cpu_seconds"),
+        "cpu_speed": shortest(public, "cpu_seconds") / shortest(ours, "cpu_seconds"),
         "peak_gib": peak,
         "peak_share": peak / public_peak,
         "turns": ours,
     }
 
 
+def shortest(results: list[Measured], name: str) -> float:
+    return min(seconds for each in results for seconds in each[name])
+
+
 def row(record: dict) -> str:
     return ROW.format(
         record["side"], record["batch"], record["variant"], f"{record['seconds']:.2f}", f"{record['speed']:.2f}",
-        f"{record['peak_gib']:.2f}", f"{record['peak_share']:.0%}",
+        f"{record['cpu_seconds']:.2f}", f"{record['cpu_speed']:.2f}", f"{record['peak_gib']:.2f}",
+        f"{record['peak_share']:.0%}",
     )  # fmt: skip
 
 
-def measure(name: str, size: int, batch: int, steps: int) -> dict[str, float]:
-    """Seconds of a step and GiB at peak, in this process; GiB before the first step too."""
+def measure(name: str, size: int, batch: int, steps: int) -> Measured:
+    """Wall and processor seconds of every step and GiB at peak, in this process; GiB before the first step too."""
     torch.manual_seed(0)
     checkpointed = VARIANTS[name]
     step = public_step() if checkpointed is None else our_step(**checkpointed)
     samples = random_samples(batch, size)
     start = resident_gib()
     step(samples)
-    seconds = []
+    seconds, cpu_seconds = [], []
     for _ in range(steps):
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         step(samples)
         seconds.append(time.perf_counter() - started)
-    return {"seconds": statistics.median(seconds), "peak_gib": peak_gib(), "start_gib": start}
+        cpu_seconds.append(time.process_time() - cpu_started)
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_gib": peak_gib(), "start_gib": start}
 
 
 def random_samples(batch: int, size: int) -> dict[str, Tensor]:
