@@ -37,9 +37,6 @@ class Pixels(NamedTuple):
         image, row, column = mask_tiles(mask, SIDE).nonzero(as_tuple=True)
         return cls(image, SIDE * row + top, SIDE * column)
 
-    def __len__(self) -> int:
-        return len(self.image)
-
     def select(self, index: slice | Tensor) -> "Pixels":
         return Pixels(*(part[index] for part in self))
 
@@ -90,7 +87,7 @@ class RowIndex:
 
 
 class BlockRows:
-    """Rows of blocks, piece after piece; a piece's are laid out as `BlockConv` writes them: (phase, pixel, block)."""
+    """Rows of blocks, piece after piece; a piece's are laid out as `BlockConv` writes them."""
 
     def __init__(self, device: torch.device, scale: int = 1) -> None:
         """With `scale` 2, blocks are those of a map of half the size, and each stands for its four phases."""
@@ -102,13 +99,16 @@ class BlockRows:
     def append(self, blocks: Pixels) -> list[tuple[Pixels, slice]]:
         """Give blocks rows; pieces of them and each piece's rows."""
         pieces = []
-        for piece in map(blocks.select, split(len(blocks), blocks.y.device)):
-            small = piece.squares(SIDE)
-            for phase in range(self._scale**2):
-                y, x = (self._scale * at + shift for at, shift in zip(small[1:], divmod(phase, 2), strict=True))
-                self._pixels.append(Pixels(small.image.flatten(), y.flatten(), x.flatten()))
+        for piece in map(blocks.select, split(len(blocks.image), blocks.y.device)):
+            small, phases = piece.squares(SIDE), torch.arange(self._scale, device=piece.y.device)
+            image, y, x = torch.broadcast_tensors(
+                small.image[..., None],
+                self._scale * small.y[..., None] + phases.view(-1, 1, 1, 1),
+                self._scale * small.x[..., None] + phases,
+            )
+            self._pixels.append(Pixels(image.flatten(), y.flatten(), x.flatten()))
             start = 1 + self.count
-            self.count += self._scale**2 * SIDE**2 * len(piece)
+            self.count += self._scale**2 * SIDE**2 * len(piece.image)
             pieces.append((piece, slice(start, 1 + self.count)))
         return pieces
 
