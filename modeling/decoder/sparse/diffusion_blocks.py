@@ -67,6 +67,7 @@ class Halving:
 
     def __init__(
         self,
+        workers: Workers,
         weights: HalvingWeights,
         finer: RowIndex,
         mask: Tensor,
@@ -92,14 +93,14 @@ class Halving:
         self._kernels = [flat_taps(weight[:, static:]) for weight, _ in convs]
         still_kernels = [flat_taps(weight[:, :static]) for weight, _ in convs]
         self._pieces = []
-        for piece in split(self._count, mask.device, SIDE**2):
+        for piece in split(self._count, workers, SIDE**2):
             read = finer.squares(corners.select(piece), 1, TAPS).T.flatten()
             sums = [bias for _, bias in convs]
             if still is not None:
                 patches = still.index_select(0, read).view(piece.stop - piece.start, -1)
                 sums = [torch.addmm(bias, patches, kernel) for bias, kernel in zip(sums, still_kernels, strict=True)]
             self._pieces.append((slice(1 + piece.start, 1 + piece.stop), read, sums))
-        rows = BlockRows(mask.device)
+        rows = BlockRows(workers)
         self._second = SecondConv(weights.second, Pixels.blocks(mask), inner, rows)
         self.index = rows.index(tuple(mask.shape))
         self._rows = weights.bias.new_zeros(1 + rows.count, channels)
@@ -206,7 +207,7 @@ class Doubling:
         self._weights = weights
         self._scratch = scratch
         small = Pixels.blocks(halve(dilate(mask)), top // 2)
-        inner = BlockRows(mask.device, scale=2)  # of y and of the shortcut
+        inner = BlockRows(rows.workers, scale=2)  # of y and of the shortcut
         self._pieces = [
             (written, [source.squares(piece, 1, PATCH).flatten() for source in sources])
             for piece, written in inner.append(small)

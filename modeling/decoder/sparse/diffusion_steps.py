@@ -60,8 +60,12 @@ class SparseSteps:
         self, decoder: nn.Module, features: Tensor, guide: Tensor, unknown: Tensor, shared: Shared | None = None
     ) -> None:
         self._decoder = decoder
-        self.shared = shared = shared or Shared(decoder)
-        features, guide, unknown = features.float(), guide.float(), unknown[:, 0]
+        self.shared = shared or Shared(decoder)
+        with Workers(guide.device) as workers:
+            self._prepare(workers, features.float(), guide.float(), unknown[:, 0])
+
+    def _prepare(self, workers: Workers, features: Tensor, guide: Tensor, unknown: Tensor) -> None:
+        decoder, shared = self._decoder, self.shared
         depth = len(decoder.down_blks)
         field = ReceptiveField.of(unknown, depth + 1)
         maps = [dilate(unknown), *field.fused]  # what is read of the doubling blocks' maps, fine to coarse
@@ -69,21 +73,21 @@ class SparseSteps:
         for level in reversed(range(1, depth)):  # 3x3 with stride 2, on what 3x3 reads
             reads[level] = reads[level] | dilate(double(dilate(reads[level + 1])))
 
-        self._middle = Middle(decoder.mid_blk, features, field.features, maps[-1], shared.inner)
+        self._middle = Middle(workers, decoder.mid_blk, features, field.features, maps[-1], shared.inner)
         self._noisy = guide.new_zeros(1 + unknown.numel(), 1)
         self._halvings: list[Halving] = []
         finer, still = RowIndex.where(torch.ones_like(unknown)), SparseMap.whole(guide, torch.float32).rows
         for weights, mask in zip(shared.halvings, reads[1:], strict=True):
-            self._halvings.append(Halving(weights, finer, mask, shared.inner, still))
+            self._halvings.append(Halving(workers, weights, finer, mask, shared.inner, still))
             finer, still = self._halvings[-1].index, None
         *coarse, finest = zip(shared.doublings, reversed(self._halvings), reversed(maps[:-1]), strict=True)
         deep = self._middle.index
         self._levels: list[Level] = []
         for weights, skip, mask in coarse:
-            self._levels.append(Level(weights, [deep, skip.index], mask, shared.inner))
+            self._levels.append(Level(workers, weights, [deep, skip.index], mask, shared.inner))
             deep = self._levels[-1].index
         weights, skip, _ = finest
-        self._last = LastLevel(weights, [deep, skip.index], unknown, shared)
+        self._last = LastLevel(workers, weights, [deep, skip.index], unknown, shared)
 
     @torch.no_grad()
     def __call__(self, x_t: Tensor, time: float) -> Tensor:
@@ -113,13 +117,18 @@ class Middle:
     """
 
     def __init__(
-        self, block: nn.Module, features: Tensor, needed: Tensor, mask: Tensor, scratch: Sequence[Scratch]
+        self,
+        workers: Workers,
+        block: nn.Module,
+        features: Tensor,
+        needed: Tensor,
+        mask: Tensor,
+        scratch: Sequence[Scratch],
     ) -> None:
         """Compute the map without the time for `mask` (B, h, W), from the features that are `needed`."""
         rows = SparseMap.pixels(features, needed, torch.float32).rows
-        level = Level(DoublingWeights(block), [RowIndex.where(needed)], mask, scratch)
-        with Workers(mask.device) as workers:
-            self._still = level(workers, [rows], None)
+        level = Level(workers, DoublingWeights(block), [RowIndex.where(needed)], mask, scratch)
+        self._still = level(workers, [rows], None)
         self._rows = torch.zeros_like(self._still)
         self._time = block.emb_layers
         self.index = level.index
@@ -143,10 +152,15 @@ class Level:
     """
 
     def __init__(
-        self, weights: DoublingWeights, sources: Sequence[RowIndex], mask: Tensor, scratch: Sequence[Scratch]
+        self,
+        workers: Workers,
+        weights: DoublingWeights,
+        sources: Sequence[RowIndex],
+        mask: Tensor,
+        scratch: Sequence[Scratch],
     ) -> None:
         """As Doubling, for all of `mask` (B, h, W)."""
-        rows = BlockRows(mask.device)
+        rows = BlockRows(workers)
         self._bands = [Doubling(weights, sources, part, top, scratch, rows) for part, top in bands(mask)]
         self._rows = weights.bias.new_zeros(1 + rows.count, weights.channels)
         self.index = rows.index(tuple(mask.shape))
@@ -161,13 +175,15 @@ class Level:
 class LastLevel:
     """The last doubling block and the head; a band's map makes way for the next."""
 
-    def __init__(self, weights: DoublingWeights, sources: Sequence[RowIndex], unknown: Tensor, shared: Shared) -> None:
+    def __init__(
+        self, workers: Workers, weights: DoublingWeights, sources: Sequence[RowIndex], unknown: Tensor, shared: Shared
+    ) -> None:
         """For the pixels `unknown` (B, H, W)."""
         self._scratch, self._channels = shared.last, weights.channels
-        asked = BlockRows(unknown.device)
+        asked = BlockRows(workers)
         self._bands = []
         for part, top in bands(unknown):
-            rows = BlockRows(part.device)
+            rows = BlockRows(workers)
             doubling = Doubling(weights, sources, dilate(part), top, shared.inner, rows)
             head = Head(shared.head, rows.index(tuple(part.shape), top), part, top, asked)
             self._scratch.reserve(rows.count, self._channels)
