@@ -1,10 +1,13 @@
 """Time and memory of sparse decoding against the dense decoder, by the share of the image that is unknown.
 
-    python tools/benchmark_decoder.py [--sizes 1024 2048] [--threads 1]
+    python tools/benchmark_decoder.py [--sizes 1024 2048] [--threads 1] [--steps 10]
 
 The decoder of ViTMatte-S with random weights, on random features and images. Unknown regions are bands around blobs,
 as a dilated outline is. Every repeat times each case next to the dense decoder; the table gives medians and the
 median of the ratios. Memory is how much the peak resident memory of a process of its own rises while it decodes.
+
+With --steps it is DiffMatte's decoder on ViT-S features, prepared for a picture and called so many times, against as
+many calls of the whole decoder.
 """
 
 import argparse
@@ -24,6 +27,7 @@ import torch
 from torch import Tensor
 
 from modeling.decoder import DetailCapture
+from modeling.decoder.diffusion_unet import DiffusionUNet
 from runtime.memory import peak_gib, resident_gib
 
 SHARES = (0.1, 0.2, 0.4, 1.0)
@@ -53,28 +57,44 @@ def band_around(blobs: np.ndarray, share: float) -> Tensor:
     return torch.from_numpy(distance <= np.quantile(distance, share))[None, None]
 
 
-def make_case(size: tuple[int, int], share: float | None) -> Callable[[], Tensor]:
+def make_case(size: tuple[int, int], share: float | None, steps: int = 0) -> Callable[[], Tensor]:
     """A decoding of one image with `share` of it unknown, all tiles for 1, the dense decoder for DENSE."""
     torch.manual_seed(0)
-    decoder = DetailCapture().eval()
     features = torch.randn(1, 384, size[0] // 16, size[1] // 16).contiguous(memory_format=torch.channels_last)
+    unknown = None
+    if share is not DENSE:
+        unknown = band_around(draw_blobs(size), share) if share < 1 else torch.ones(1, 1, *size, dtype=torch.bool)
+    if steps:
+        return make_steps(features, torch.randn(1, 7, *size), unknown, steps)
+    decoder = DetailCapture().eval()
     images = torch.randn(1, 4, *size)
-    if share is DENSE:
-        return lambda: decoder(features, images)
-    unknown = band_around(draw_blobs(size), share)[:, 0] if share < 1 else torch.ones(1, *size, dtype=torch.bool)
-    return lambda: decoder(features, images, unknown[:, None])
+    return lambda: decoder(features, images, unknown)
 
 
-def seconds(case: Callable[[], Tensor]) -> float:
+def make_steps(features: Tensor, inputs: Tensor, unknown: Tensor | None, steps: int) -> Callable[[], None]:
+    """Steps of DiffMatte's decoder; `inputs` (1, 7, H, W) are the guide and the noisy alpha."""
+    decoder = DiffusionUNet().eval()
+    guide, x_t = inputs.split([6, 1], dim=1)
+    times = torch.linspace(1, 0, steps + 1)[:-1].tolist()
+
+    def run() -> None:
+        raw_map = decoder.prepared(features, guide, unknown) if unknown is not None else None
+        for time_ in times:
+            raw_map(x_t, time_) if raw_map else decoder(features, guide, x_t, torch.tensor([time_]))
+
+    return run
+
+
+def seconds(case: Callable[[], object]) -> float:
     with torch.inference_mode():
         started = time.perf_counter()
         case()
         return time.perf_counter() - started
 
 
-def compare_times(size: tuple[int, int], repeats: int) -> list[tuple[float, float]]:
+def compare_times(size: tuple[int, int], repeats: int, steps: int) -> list[tuple[float, float]]:
     """Median seconds, and median ratio to the dense decoder, of the dense decoder and of each share."""
-    cases = [make_case(size, share) for share in (DENSE, *SHARES)]
+    cases = [make_case(size, share, steps) for share in (DENSE, *SHARES)]
     for case in cases:
         seconds(case)  # warm-up
     rows = [[seconds(case) for case in cases] for _ in range(repeats)]
@@ -84,16 +104,16 @@ def compare_times(size: tuple[int, int], repeats: int) -> list[tuple[float, floa
     ]
 
 
-def peak_memory(size: tuple[int, int], share: float | None, threads: int) -> float:
+def peak_memory(size: tuple[int, int], share: float | None, threads: int, steps: int) -> float:
     """MiB by which decoding raises the peak resident memory of a fresh process."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_decode_and_measure, (size, share, threads))
+        return pool.apply(_decode_and_measure, (size, share, threads, steps))
 
 
-def _decode_and_measure(size: tuple[int, int], share: float | None, threads: int) -> float:
+def _decode_and_measure(size: tuple[int, int], share: float | None, threads: int, steps: int) -> float:
     torch.set_num_threads(threads)
-    case = make_case(size, share)
-    seconds(make_case((64, 64), share))  # what libraries allocate once
+    case = make_case(size, share, min(steps, 1))
+    seconds(make_case((64, 64), share, min(steps, 1)))  # what libraries allocate once
     before = resident_gib()
     seconds(case)
     return (peak_gib() - before) * 2**10
@@ -104,6 +124,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["1024", "2048"], help="side, or WIDTHxHEIGHT, divisible by 16")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=0, help="of DiffMatte's decoder; 0 for ViTMatte's")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print(
@@ -112,10 +133,10 @@ def main() -> None:
     )
     for name in arguments.sizes:
         width, height = (int(side) for side in (name.split("x") * 2)[:2])
-        times = compare_times((height, width), arguments.repeats)
+        times = compare_times((height, width), arguments.repeats, arguments.steps)
         for share, (median, ratio) in zip((DENSE, *SHARES), times, strict=True):
             label = "dense" if share is DENSE else f"{share:.0%} unknown"
-            memory = peak_memory((height, width), share, arguments.threads)
+            memory = peak_memory((height, width), share, arguments.threads, arguments.steps)
             print(f"{name}, {label}: {median:.2f} s, ratio {ratio:.2f}, memory {memory:.0f} MiB", flush=True)
 
 

@@ -160,12 +160,16 @@ class DiffusionUNet(nn.Module):
         time = self.embed_time(time)
         return self._decode(self.mid_blk(features, time), guide, x_t, time)
 
-    def prepared(self, features: Tensor, guide: Tensor, unknown: Tensor | None = None) -> Steps:
+    def prepared(
+        self, features: Tensor, guide: Tensor, unknown: Tensor | None = None, like: Steps | None = None
+    ) -> Steps:
         """The decoder of some pictures in eval mode, without gradients: what no step changes is computed here, once.
 
         Args:
             features, guide: as in `forward`.
             unknown: (B, 1, H, W) bool, the pixels that are asked for; None for all.
+            like: what this method returned for another picture, or another tile, with the same weights: time and
+                memory are saved by sharing what does not depend on the picture.
 
         Returns:
             From the noisy alpha x_t, as in `forward`, and a time in [0, 1] to the raw map, 0 where it is not asked for.
@@ -175,7 +179,7 @@ class DiffusionUNet(nn.Module):
             if unknown is None or not self._is_sparse(unknown):
                 return _DenseSteps(self, features, guide, unknown)
             with torch.autocast(guide.device.type, enabled=False):
-                return SparseSteps(self, features, guide, unknown)
+                return SparseSteps(self, features, guide, unknown, getattr(like, "shared", None))
 
     def needed_features(self, unknown: Tensor) -> Tensor:
         """Which features the raw map at the `unknown` pixels depends on: bool (B, 1, H, W) -> (B, 1, H / p, W / p).

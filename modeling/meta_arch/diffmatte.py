@@ -229,7 +229,8 @@ class DiffMatte(TrimapMatting):
                 if not unknown.any():
                     continue
             features, guide = self._features_and_guide(tile.of(image), tile.of(trimap), unknown, scale)
-            parts.append(Part(tile, self.decoder.prepared(features, guide, unknown)))
+            like = parts[-1].raw_map if parts else None
+            parts.append(Part(tile, self.decoder.prepared(features, guide, unknown, like)))
         return Encoded(parts, overlap, trimap, clamp)
 
     def _estimate(self, state: Encoded, x_t: Tensor, time: float) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from modeling.decoder.sparse.folding import fold_norm
 from modeling.decoder.sparse.packed import BlockRows, Pixels, RowIndex, Scratch, split
-from modeling.decoder.sparse.parallel import for_each
+from modeling.decoder.sparse.parallel import Workers
 from modeling.decoder.sparse.receptive_field import dilate, halve
 from modeling.decoder.sparse.upsampled_conv import axis_weights
 from modeling.decoder.sparse.winograd import PATCH, SIDE, TAPS, BlockConv, point_values, point_weights
@@ -35,20 +35,20 @@ class SecondConv:
             for piece, written in rows.append(blocks)
         ]
 
-    def __call__(self, y: Tensor, shortcut: Tensor, out: Tensor, relu: bool = True) -> None:
+    def __call__(self, workers: Workers, y: Tensor, shortcut: Tensor, out: Tensor, relu: bool = True) -> None:
         def compute(item: tuple[slice, Tensor, Tensor]) -> None:
             written, around, own = item
             pixels = out[written]
             torch.index_select(shortcut, 0, own, out=pixels)
-            self._conv([point_values(y.index_select(0, around))], None, pixels, add=True)
+            self._conv(point_values(y.index_select(0, around)), None, pixels, add=True)
             if relu:
                 pixels.relu_()
 
-        for_each(compute, self._pieces, out.device)
+        workers.for_each(compute, self._pieces)
 
 
 class HalvingWeights:
-    """A DownBlock's convolutions with their norms folded in; of the first, the last `changing` input channels."""
+    """A DownBlock's convolutions with their norms folded in."""
 
     def __init__(self, block: nn.Module) -> None:
         self.time = block.emb_layers
@@ -62,53 +62,53 @@ class Halving:
     """A DownBlock where its map is read.
 
     Attributes:
-        rows: its map.
-        index: the rows of its pixels.
+        index: the rows of its map's pixels.
     """
 
     def __init__(
         self,
+        workers: Workers,
         weights: HalvingWeights,
         finer: RowIndex,
         mask: Tensor,
         scratch: Sequence[Scratch],
-        guide: Tensor | None = None,
+        still: Tensor | None,
     ) -> None:
         """Set up for the pixels of `mask` (B, h, W).
 
         Args:
             finer: of the map that is read.
             scratch: two.
-            guide: rows of the first input channels, those that no step changes, in the order of `finer`.
+            still: rows of the first input channels, if no step changes them; others then read the channels after.
         """
         self._weights = weights
         self._scratch = scratch
         pixels = Pixels.where(dilate(mask))
-        self._count = len(pixels)
+        self._count = len(pixels.image)
         channels = len(weights.bias)
         inner = RowIndex.of(pixels, tuple(mask.shape))
         corners = Pixels(pixels.image, 2 * pixels.y, 2 * pixels.x)
-        static = 0 if guide is None else guide.shape[1]
+        static = 0 if still is None else still.shape[1]
         convs = [(weights.first, weights.bias), (weights.shortcut, weights.shortcut_bias)]
         self._kernels = [flat_taps(weight[:, static:]) for weight, _ in convs]
-        still = [flat_taps(weight[:, :static]) for weight, _ in convs]
+        still_kernels = [flat_taps(weight[:, :static]) for weight, _ in convs]
         self._pieces = []
-        for piece in split(self._count, mask.device, SIDE**2):
+        for piece in split(self._count, workers, SIDE**2):
             read = finer.squares(corners.select(piece), 1, TAPS).T.flatten()
             sums = [bias for _, bias in convs]
-            if guide is not None:
-                patches = guide.index_select(0, read).view(piece.stop - piece.start, -1)
-                sums = [torch.addmm(bias, patches, kernel) for bias, kernel in zip(sums, still, strict=True)]
+            if still is not None:
+                patches = still.index_select(0, read).view(piece.stop - piece.start, -1)
+                sums = [torch.addmm(bias, patches, kernel) for bias, kernel in zip(sums, still_kernels, strict=True)]
             self._pieces.append((slice(1 + piece.start, 1 + piece.stop), read, sums))
-        rows = BlockRows(mask.device)
+        rows = BlockRows(workers)
         self._second = SecondConv(weights.second, Pixels.blocks(mask), inner, rows)
         self.index = rows.index(tuple(mask.shape))
-        self.rows = weights.bias.new_zeros(1 + rows.count, channels)
+        self._rows = weights.bias.new_zeros(1 + rows.count, channels)
         for memory in scratch:
             memory.reserve(self._count, channels)
 
-    def __call__(self, finer: Tensor, time: Tensor) -> None:
-        """Fill `rows` from those of the map that is read."""
+    def __call__(self, workers: Workers, finer: Tensor, time: Tensor) -> Tensor:
+        """The rows of the map, from those of the finer."""
         shift = self._weights.time(time)
         y, shortcut = (memory.rows(self._count, len(shift)) for memory in self._scratch)
 
@@ -119,28 +119,27 @@ class Halving:
                 torch.addmm(start, patches, kernel, out=rows[written])
             y[written].relu_().add_(shift)
 
-        for_each(compute, self._pieces, y.device)
-        self._second(y, shortcut, self.rows)
+        workers.for_each(compute, self._pieces)
+        self._second(workers, y, shortcut, self._rows)
+        return self._rows
 
 
 class DoublingWeights:
     """An UpBlock's convolutions with their norms folded in, the first two as convolutions of the small map."""
 
-    def __init__(self, block: nn.Module, sources: Sequence[int]) -> None:
-        """`sources` are the channels of the maps that the block reads together."""
+    def __init__(self, block: nn.Module) -> None:
         self.time = block.emb_layers
         scale = block.bn1.weight * torch.rsqrt(block.bn1.running_var + block.bn1.eps)
         self.bias = block.bn1.bias - block.bn1.running_mean * scale
         # output 2 m + p of the transposed convolution reads pixel m + d through tap 1 + p - 2 d
         spread = torch.tensor([[[1 + p - 2 * d == tap for tap in range(4)] for d in (-1, 0, 1)] for p in (0, 1)])
-        first = (block.conv1.weight * scale[:, None, None]).transpose(0, 1).split(list(sources), dim=1)
-        missing = PATCH  # even rows read no pixel after, odd ones none before: so much is zero at infinity and at zero
-        spans = [(0, PATCH**2 - missing)] * 2 + [(missing, PATCH**2)] * 2
-        self.resized = BlockConv([point_weights(part, spread) for part in first], spans)
+        first = (block.conv1.weight * scale[:, None, None]).transpose(0, 1)
+        # even rows read no pixel after, odd ones none before: their six points at infinity, or at zero, are zero
+        spans = [(0, PATCH**2 - PATCH), (PATCH, PATCH**2)]
+        self.resized = BlockConv(point_weights(first, spread), spans)
         bilinear = axis_weights(torch.tensor([2]), 2, TAPS, limit=8, dtype=scale.dtype)[0]  # away from the border
         shortcut = block.upsample["conv"].weight
-        parts = shortcut.split(list(sources), dim=1)
-        self.shortcut = BlockConv([point_weights(part, bilinear.to(scale.device)) for part in parts])
+        self.shortcut = BlockConv(point_weights(shortcut, bilinear))
         self.shortcut_taps = flat_taps(shortcut)
         second, self.shortcut_bias = fold_norm(block.conv2, block.bn2)
         self.second = BlockConv.of(second)
@@ -208,7 +207,7 @@ class Doubling:
         self._weights = weights
         self._scratch = scratch
         small = Pixels.blocks(halve(dilate(mask)), top // 2)
-        inner = BlockRows(mask.device, scale=2)  # of y and of the shortcut
+        inner = BlockRows(rows.workers, scale=2)  # of y and of the shortcut
         self._pieces = [
             (written, [source.squares(piece, 1, PATCH).flatten() for source in sources])
             for piece, written in inner.append(small)
@@ -222,7 +221,7 @@ class Doubling:
         for memory in scratch:
             memory.reserve(self._count, weights.channels)
 
-    def __call__(self, sources: Sequence[Tensor], time: Tensor | None, out: Tensor) -> None:
+    def __call__(self, workers: Workers, sources: Sequence[Tensor], time: Tensor | None, out: Tensor) -> None:
         """Write the rows `out`; without a time, those before the last ReLU."""
         weights = self._weights
         shift = torch.zeros_like(weights.bias) if time is None else weights.time(time)
@@ -231,18 +230,21 @@ class Doubling:
 
         def compute(item: tuple[slice, Sequence[Tensor]]) -> None:
             written, reads = item
-            values = [point_values(rows.index_select(0, read)) for rows, read in zip(sources, reads, strict=True)]
+            patches = [rows.index_select(0, read) for rows, read in zip(sources, reads, strict=True)]
+            values = point_values(torch.cat(patches, dim=1))
             weights.resized(values, bias, y[written])
             torch.maximum(y[written], shift, out=y[written])  # ReLU, then the time, which both sides hold
             weights.shortcut(values, weights.shortcut_bias, shortcut[written])
 
-        for_each(compute, self._pieces, out.device)
+        workers.for_each(compute, self._pieces)
         if len(self._border.writes):
             self._border.write(sources, weights.shortcut_taps, weights.shortcut_bias, shortcut)
-        self._second(y, shortcut, out, relu=time is not None)
+        self._second(workers, y, shortcut, out, relu=time is not None)
 
 
 class HeadWeights:
+    """The matting head's convolutions, the first with its norm folded in."""
+
     def __init__(self, head: nn.Module) -> None:
         conv, norm, _, last = head.matting_convs
         weight, self.bias = fold_norm(conv, norm)
@@ -261,13 +263,13 @@ class Head:
             for piece, written in rows.append(Pixels.blocks(mask, top))
         ]
 
-    def __call__(self, rows: Tensor, out: Tensor) -> None:
+    def __call__(self, workers: Workers, rows: Tensor, out: Tensor) -> None:
         weights = self._weights
 
         def compute(item: tuple[slice, Tensor]) -> None:
             written, read = item
             hidden = rows.new_empty(written.stop - written.start, len(weights.bias))
-            weights.conv([point_values(rows.index_select(0, read))], weights.bias, hidden)
+            weights.conv(point_values(rows.index_select(0, read)), weights.bias, hidden)
             torch.addmm(weights.last_bias, hidden.relu_(), weights.last, out=out[written])
 
-        for_each(compute, self._pieces, rows.device)
+        workers.for_each(compute, self._pieces)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modeling.decoder.sparse.costs import costs_on
-from modeling.decoder.sparse.parallel import num_threads
+from modeling.decoder.sparse.parallel import Workers
 from modeling.decoder.sparse.tiles import mask_tiles
 from modeling.decoder.sparse.winograd import SIDE
 
@@ -36,9 +36,6 @@ class Pixels(NamedTuple):
         """The blocks that cover `mask` (B, h, W), which holds the rows from `top` on of maps: (n,)."""
         image, row, column = mask_tiles(mask, SIDE).nonzero(as_tuple=True)
         return cls(image, SIDE * row + top, SIDE * column)
-
-    def __len__(self) -> int:
-        return len(self.image)
 
     def select(self, index: slice | Tensor) -> "Pixels":
         return Pixels(*(part[index] for part in self))
@@ -90,25 +87,34 @@ class RowIndex:
 
 
 class BlockRows:
-    """Rows of blocks, piece after piece; a piece's are laid out as `BlockConv` writes them: (phase, pixel, block)."""
+    """Rows of blocks, piece after piece; a piece's are laid out as `BlockConv` writes them."""
 
-    def __init__(self, device: torch.device, scale: int = 1) -> None:
-        """With `scale` 2, blocks are those of a map of half the size, and each stands for its four phases."""
+    def __init__(self, workers: Workers, scale: int = 1) -> None:
+        """Start with no blocks.
+
+        Args:
+            workers: who will compute the pieces.
+            scale: with 2, blocks are those of a map of half the size, and each stands for its four phases.
+        """
         self.count = 0  # of the rows, without the row of zeros
+        self.workers = workers
         self._scale = scale
-        none = torch.zeros(0, dtype=torch.int64, device=device)
+        none = torch.zeros(0, dtype=torch.int64, device=workers.device)
         self._pixels = [Pixels(none, none, none)]
 
     def append(self, blocks: Pixels) -> list[tuple[Pixels, slice]]:
         """Give blocks rows; pieces of them and each piece's rows."""
         pieces = []
-        for piece in map(blocks.select, split(len(blocks), blocks.y.device)):
-            small = piece.squares(SIDE)
-            for phase in range(self._scale**2):
-                y, x = (self._scale * at + shift for at, shift in zip(small[1:], divmod(phase, 2), strict=True))
-                self._pixels.append(Pixels(small.image.flatten(), y.flatten(), x.flatten()))
+        for piece in map(blocks.select, split(len(blocks.image), self.workers)):
+            small, phases = piece.squares(SIDE), torch.arange(self._scale, device=piece.y.device)
+            image, y, x = torch.broadcast_tensors(
+                small.image[..., None],
+                self._scale * small.y[..., None] + phases.view(-1, 1, 1, 1),
+                self._scale * small.x[..., None] + phases,
+            )
+            self._pixels.append(Pixels(image.flatten(), y.flatten(), x.flatten()))
             start = 1 + self.count
-            self.count += self._scale**2 * SIDE**2 * len(piece)
+            self.count += self._scale**2 * SIDE**2 * len(piece.image)
             pieces.append((piece, slice(start, 1 + self.count)))
         return pieces
 
@@ -136,10 +142,10 @@ class Scratch:
         return rows
 
 
-def split(count: int, device: torch.device, size: int = 1) -> Iterator[slice]:
+def split(count: int, workers: Workers, size: int = 1) -> Iterator[slice]:
     """Yield pieces of `count` blocks, or of what is a block divided by `size`, to be computed together."""
-    threads = num_threads(device)
-    rounds = -(-count // (size * costs_on(device).chunk_blocks * threads))  # all threads have work until the end
-    step = max(1, -(-count // max(1, rounds * threads)))
+    most = size * costs_on(workers.device).chunk_blocks
+    rounds = -(-count // (most * workers.threads))  # all threads have work until the end
+    step = max(1, -(-count // max(1, rounds * workers.threads)))
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))

@@ -9,6 +9,7 @@ Tensors are laid out (point or pixel, block, channels), so that each step is a f
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -43,61 +44,62 @@ def _toom_cook() -> tuple[Tensor, Tensor, Tensor]:
 _INPUTS, _WEIGHTS, _OUTPUTS = _toom_cook()
 
 
+@cache
+def _on(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The transforms of input and output."""
+    return _INPUTS.to(device, dtype), _OUTPUTS.to(device, dtype)
+
+
 def point_values(patches: Tensor) -> Tensor:
     """Patches (36 * n, C), pixel after pixel, to their values (36, n, C)."""
-    matrix = _INPUTS.to(patches)
+    matrix, _ = _on(patches.device, patches.dtype)
     values = torch.matmul(matrix, _along_rows(matrix, patches[None])[0])
     return values.view(PATCH**2, -1, patches.shape[1])
 
 
 def point_weights(weight: Tensor, taps: Tensor) -> Tensor:
-    """Matrices of the points for convolutions whose kernels are made of a weight's taps: (phases^2, 36, in, out).
+    """Matrices of the points for convolutions whose kernels are made of a weight's taps.
 
     Args:
         weight: (out, in, k, k).
         taps: (phases, 3, k): along either axis, how much of each of the k taps is in each tap of a phase's kernel.
+
+    Returns:
+        (phases, 36, in, phases * out), phases of rows first, of columns last.
     """
     kernels = _WEIGHTS.to(weight) @ taps.to(weight)  # (phases, 6, k)
-    both = torch.einsum("pik,qjl->pqijkl", kernels, kernels).flatten(4).flatten(0, 3)
-    mixed = both @ weight.permute(2, 3, 1, 0).reshape(both.shape[1], -1)
-    return mixed.view(len(taps) ** 2, PATCH**2, weight.shape[1], weight.shape[0])
+    phases, outs, ins = len(taps), *weight.shape[:2]
+    across = torch.einsum("qjl,ockl->kjcqo", kernels, weight).flatten(1)
+    return (kernels.flatten(0, 1) @ across).view(phases, PATCH**2, ins, phases * outs)
 
 
 class BlockConv:
     """A convolution, or four for the even and odd rows and columns of a map of twice the size, called phases."""
 
-    def __init__(self, weights: Sequence[Tensor], spans: Sequence[tuple[int, int]] | None = None) -> None:
-        """Set up for several maps, whose channels are read together.
-
-        Args:
-            weights: of each map, from `point_weights`.
-            spans: first and last but one of the points of each phase where `weights` are not zero; None for all.
-        """
-        self.weights = weights
-        self._spans = spans or [(0, PATCH**2)] * len(weights[0])
+    def __init__(self, weights: Tensor, spans: Sequence[tuple[int, int]] | None = None) -> None:
+        """Set up from `point_weights`, which are zero but in `spans` of points, one for each phase of rows."""
+        self._weights = weights
+        self._spans = spans or [(0, PATCH**2)] * len(weights)
 
     @classmethod
     def of(cls, weight: Tensor) -> "BlockConv":
-        """The convolution of one map by `weight` (out, in, 3, 3)."""
-        return cls([point_weights(weight, torch.eye(TAPS)[None])])
+        """The convolution by `weight` (out, in, 3, 3)."""
+        return cls(point_weights(weight, torch.eye(TAPS)[None]))
 
-    def __call__(self, values: Sequence[Tensor], bias: Tensor | None, out: Tensor, add: bool = False) -> None:
-        """Write, or add, the pixels and a bias (out,) to `out` (phases * 16 * n, out): phase, pixel, block.
+    def __call__(self, values: Tensor, bias: Tensor | None, out: Tensor, add: bool = False) -> None:
+        """Write, or add, the pixels and a bias (out,) to `out`, from `values` (36, n, in).
 
-        `values` (36, n, in) are those of each map.
+        `out` is (phases * 16 * n * phases, out): phase of rows, pixel, block, phase of columns.
         """
-        phases, _, _, channels = self.weights[0].shape
-        products = out.new_empty(phases, PATCH**2, values[0].shape[1], channels)
+        phases, _, _, channels = self._weights.shape
+        products = out.new_empty(phases, PATCH**2, values.shape[1], channels)
         for phase, (start, stop) in enumerate(self._spans):
             products[phase, :start] = products[phase, stop:] = 0
-            total = products[phase, start:stop]
-            torch.bmm(values[0][start:stop], self.weights[0][phase, start:stop], out=total)
-            for value, weight in zip(values[1:], self.weights[1:], strict=True):
-                total.baddbmm_(value[start:stop], weight[phase, start:stop])
+            torch.bmm(values[start:stop], self._weights[phase, start:stop], out=products[phase, start:stop])
         if bias is not None:
-            products[:, _ONE] += bias
-        matrix = _OUTPUTS.to(out)
-        rows = _along_rows(matrix, products).flatten(0, 1)  # (phases * 4, 6, n * out)
+            products[:, _ONE] += bias.repeat(phases)
+        _, matrix = _on(out.device, out.dtype)
+        rows = _along_rows(matrix, products).flatten(0, 1)  # (phases * 4, 6, n * channels)
         out.view(len(rows), SIDE, -1).baddbmm_(matrix.expand(len(rows), -1, -1), rows, beta=float(add))
 
 
