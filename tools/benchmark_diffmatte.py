@@ -91,7 +91,7 @@ def measure(name: str, side: int, share: int, steps: int) -> None:
     print(json.dumps(seconds | {"peak": peak_gib()}))
 
 
-def plain(decoder: DiffusionUNet, features: torch.Tensor, guide: torch.Tensor, unknown: torch.Tensor | None):
+def plain(decoder: DiffusionUNet, features: torch.Tensor, guide: torch.Tensor, *_: object):
     """The decoder's forward in every step."""
     return lambda x_t, time: decoder(features, guide, x_t, x_t.new_full((len(x_t),), time))
 

@@ -39,7 +39,7 @@ COSTS = {
         sparse_call=5e8,
         dense_limit=512 * 512,
         chunk_values=2**21,  # they should stay in the cache
-        chunk_blocks=128,
+        chunk_blocks=256,
     ),
 }
 # Fitted by tools/check_gpu.py on an NVIDIA H100 (docs/benchmarks.md): a sparse multiplication costs twelve dense ones,
