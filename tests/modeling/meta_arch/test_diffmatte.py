@@ -1,5 +1,6 @@
 """DiffMatte against the public code's numbers, on weights that are a function of their names."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -21,9 +22,14 @@ CASES = json.loads((GOLDENS / "cases.json").read_text())
 SIZES = ("96x128", "70x101", "64x90")
 
 
+@functools.cache
+def weights(variant: str) -> dict[str, Tensor]:
+    return state(read_keys(variant))
+
+
 def published(variant: str, *overrides: str) -> DiffMatte:
     model = build(load_config(str(ROOT / "configs" / f"DiffMatte_{CONFIGS[variant]}.py"), list(overrides)).model)
-    model.load_state_dict(state(read_keys(variant)))
+    model.load_state_dict(weights(variant))
     return model.eval()
 
 
@@ -127,6 +133,7 @@ def test_the_prediction_has_the_trimaps_values_in_both_known_regions(vits):
     assert all(torch.equal(inputs[name], value) for name, value in kept.items())  # the release writes into its batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["res34", "swint"])
 def test_the_other_variants_sample_as_the_public_ones(variant):
     model = published(variant)
