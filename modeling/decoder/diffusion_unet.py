@@ -107,7 +107,9 @@ class DiffusionUNet(nn.Module):
     Attributes:
         in_chans: of guide and noisy alpha together.
         patch_size: pixels that a feature stands for, 2 to the number of doubling blocks.
-        resident_floats: numbers a pixel of full resolution that a pass holds at its peak.
+        sparse_floats, dense_floats: numbers a pixel of full resolution that a step holds at its peak, if all pixels are
+            asked for: in blocks, and whole.
+        static_floats: those that whole steps keep between them.
         decoding: "sparse" or "dense", the steps of which only some pixels are asked for; "auto" for sparse ones on a
             CPU, unless the pictures are small.
     """
@@ -146,7 +148,10 @@ class DiffusionUNet(nn.Module):
             UpBlock(deep + skip, wide, emb_channels) for (deep, wide), skip in zip(pairwise(up[1:]), skips, strict=True)
         )
         self.matting_head = MattingHead(up[-1])
-        self.resident_floats = down[0] + 3 * up[-1] + (up[-2] + down[1]) * (1 + 1 / 4)
+        joined = (up[-2] + down[1]) * (1 + 1 / 4)  # read by the last block, enlarged; and by the one before
+        self.sparse_floats = down[0] + up[-1] + joined
+        self.dense_floats = down[0] + 3 * up[-1] + 2.5 * joined  # as the join, its enlargement and a copy for oneDNN
+        self.static_floats = up[1] / 4 ** (len(down) - 1)
 
     def forward(self, features: Tensor, guide: Tensor, x_t: Tensor, time: Tensor) -> Tensor:
         """Map a noisy alpha to the raw map (B, 1, H, W).

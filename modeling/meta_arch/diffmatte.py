@@ -298,12 +298,15 @@ class DiffMatte(TrimapMatting):
     def footprint(self) -> Footprint:
         features = self.backbone.embed_dim / self.backbone.patch_size**2
         shown = 2 * self.strategy.steps if "steps" in self.outputs else 0
+        sparse = self.clamp_known_each_step is not False and self.device.type == "cpu"
+        step = self.decoder.sparse_floats if sparse else self.decoder.dense_floats
+        kept = step if sparse else self.decoder.static_floats  # of each tile
         return Footprint(
             picture=FLOAT * (PICTURE_FLOATS + self.decoder.in_chans + CANVAS_FLOATS + shown),
             encoder=FLOAT * self.backbone.peak_floats,
-            features=FLOAT * (features + self.decoder.resident_floats),
+            features=FLOAT * (features + step),
             token_pixels=self.backbone.patch_size**2,
-            canvas=FLOAT * (PICTURE_FLOATS + CANVAS_FLOATS + shown + features + self.decoder.resident_floats),
+            canvas=FLOAT * (PICTURE_FLOATS + CANVAS_FLOATS + shown + features + kept),
         )
 
     def parameter_roles(self) -> ParameterRoles:
