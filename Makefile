@@ -26,6 +26,7 @@ bench: set-up-test
 	.venv/bin/python tools/benchmark_public.py
 	.venv/bin/python tools/benchmark_loader.py
 	.venv/bin/python tools/benchmark_training.py
+	.venv/bin/python tools/benchmark_diffmatte.py
 	.venv/bin/python tools/benchmark_metrics.py
 
 clean:

@@ -146,6 +146,8 @@ def model_of_checkpoint(arguments: argparse.Namespace):
 def set_sampling(arguments: argparse.Namespace, model) -> None:
     """Pass on the options of systems that predict in several steps; others refuse them."""
     given = (arguments.sample_strategy, arguments.seed, arguments.clamp_known, arguments.save_steps)
+    if arguments.save_steps and arguments.views != "none":
+        raise InputError("--save-steps: shows one run of steps; leave out --views")
     if any(value is not None for value in given):
         model.set_sampling(*given[:3], keep_steps=bool(arguments.save_steps))
 

@@ -54,7 +54,7 @@ class AlphaFolderDataset(RepeatableDataset):
         image_dir: str | os.PathLike | None = None,
         alpha_dir: str | os.PathLike | None = None,
         samples_per_epoch: int = 10_000,
-        crop_size: int = 512,
+        crop_size: int | Sequence[int] = 512,
         trimap_erosion: tuple[int, int] = (1, 29),
         trimap_size: int | None = 640,
         resize640_prob: float = 0.25,

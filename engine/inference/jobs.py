@@ -81,11 +81,13 @@ def fit_to(jobs: Sequence[Job], model: System) -> list[Job]:
 
 def with_steps(jobs: Sequence[Job], folder: str) -> list[Job]:
     """The jobs with the steps of sampling as a further output, in a folder NAME of `folder` for each."""
-    _check_folder(Path(folder))
-    return [
-        replace(job, outputs={**job.outputs, "steps": Path(folder) / job.inputs["image"].stem / "strip.png"})
-        for job in jobs
-    ]
+    with_strips = []
+    for job in jobs:
+        strip = Path(folder) / job.inputs["image"].stem / "strip.png"
+        _check_folder(strip.parent)
+        _check_output(strip, *job.inputs.values())
+        with_strips.append(replace(job, outputs={**job.outputs, "steps": strip}))
+    return with_strips
 
 
 def plan_files(image: str, trimap: str | None, output: str) -> list[Job]:

@@ -285,8 +285,10 @@ class Predictor:
             ]
         if self.mode in ("tiles", "auto"):
             for side in TILE_SIZES:
-                seen = min(round(growth * side**2), pixels)
-                plans.append(Plan("tiles", tile=side, nbytes=self.footprint.tiles(height * width, seen)))
+                # views are of a tile, or of a canvas whose tiles keep their size
+                tiled = self.model.has_tiled_encoder
+                canvas, seen = (pixels, side**2) if tiled else (height * width, round(growth * side**2))
+                plans.append(Plan("tiles", tile=side, nbytes=self.footprint.tiles(canvas, min(seen, pixels))))
         return plans
 
 

@@ -1,5 +1,6 @@
 """Sinks: how a prediction is written, by the name of the output."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -28,6 +29,9 @@ def _write_steps(path: Path, predicted: Arrays, model: System) -> None:
     """A strip of the trajectory, noisy alphas above and their estimates below, and beside it a picture of each."""
     noisy, estimates = predicted["steps"][..., ::2], predicted["steps"][..., 1::2]  # (H, W, N)
     steps = noisy.shape[-1]
+    for earlier in path.parent.glob("step_*_*.png"):  # of a run with another number of steps
+        if re.fullmatch(r"step_\d+_(noisy|estimate)\.png", earlier.name):
+            earlier.unlink()
     for index in range(steps):
         for kind, pictures in (("noisy", noisy), ("estimate", estimates)):
             write_png(path.with_name(f"step_{index + 1:0{len(str(steps))}}_{kind}.png"), pictures[..., index])

@@ -5,6 +5,7 @@ Hierarchical Vision Transformer using Shifted Windows", 2021. DiffMatte's Swin-T
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 
 import torch
 import torch.nn.functional as F
@@ -172,7 +173,8 @@ class PriorSwin(Encoder):
         self.patch_size = PATCH * 2**last
         self.embed_dim = width * 2**last
         self.patch_embed = NormedPatchEmbed(self.in_chans, width, PATCH)
-        drop_paths = iter(torch.linspace(0, drop_path_rate, sum(depths), device="cpu").tolist())
+        step = drop_path_rate / max(1, sum(depths) - 1)
+        drop_paths = (step * index for index in count())
         self.layers = nn.ModuleList(
             PriorStage(width * 2**stage, heads, window_size, [next(drop_paths) for _ in range(depth)], stage < last)
             for stage, (depth, heads) in enumerate(zip(depths, num_heads, strict=True))

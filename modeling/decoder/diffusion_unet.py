@@ -184,10 +184,10 @@ class DiffusionUNet(nn.Module):
             if unknown is None or not self._is_sparse(unknown):
                 return _DenseSteps(self, features, guide, unknown)
             with torch.autocast(guide.device.type, enabled=False):
-                return SparseSteps(self, features, guide, unknown, getattr(like, "shared", None))
+                return SparseSteps(self, features, guide, unknown, like.shared if like else None)
 
     def needed_features(self, unknown: Tensor) -> Tensor:
-        """Which features the raw map at the `unknown` pixels depends on: bool (B, 1, H, W) -> (B, 1, H / p, W / p).
+        """The features that the raw map at the `unknown` pixels depends on: bool (B, 1, H, W) -> (B, 1, H / p, W / p).
 
         The other features may hold any finite value: `prepared` with the same `unknown` gives the same.
         """
@@ -216,6 +216,8 @@ class DiffusionUNet(nn.Module):
 
 class _DenseSteps:
     """The decoder of some pictures at all pixels, without the middle block's convolutions, which no step changes."""
+
+    shared = None  # see SparseSteps
 
     def __init__(self, decoder: DiffusionUNet, features: Tensor, guide: Tensor, unknown: Tensor | None) -> None:
         self._decoder, self._guide, self._unknown = decoder, guide, unknown

@@ -108,6 +108,13 @@ class DiffMatte(TrimapMatting):
                 f"pixels, and decoder.upsample_in is made for {decoder.features_chans} channels and patches of "
                 f"{decoder.patch_size}"
             )
+        if criterion.fuse_trimap:
+            raise InputError("DiffMatte: criterion.fuse_trimap is for alphas in [0, 1], these losses are of [-1, 1]")
+        if clamp_known_each_step not in (True, False, None) or not 0 <= self_align_prob <= 1:
+            raise InputError(
+                "DiffMatte: expected clamp_known_each_step true, false or null and self_align_prob from 0 to 1, got "
+                f"{clamp_known_each_step!r} and {self_align_prob!r}"
+            )
         self.decoder = decoder
         self.diffusion = diffusion
         self.clamp_known_each_step = clamp_known_each_step
@@ -214,6 +221,10 @@ class DiffMatte(TrimapMatting):
         """
         parsed = None if strategy is None else Strategy.parse(strategy)
         inputs = self.prepare({"image": image} if trimap is None else {"image": image, "trimap": trimap})
+        if noise is not None and noise.shape != inputs["trimap"].shape:
+            raise InputError(
+                f"noise: expected the trimap's shape {tuple(inputs['trimap'].shape)}, got {tuple(noise.shape)}"
+            )
         return self.decode(self.encode(inputs, encoder_scale), parsed, noise)["alpha"]
 
     def _encode(self, inputs: Mapping[str, Tensor], tiles: Sequence[Tile], overlap: int, scale: int = 1) -> Encoded:
@@ -284,7 +295,8 @@ class DiffMatte(TrimapMatting):
         stage = next((name for name, start in starts.items() if start is not None and self.iteration >= start), None)
         if stage is None or self.self_align_prob >= 1:
             return stage
-        return stage if torch.rand(()).item() < self.self_align_prob else None
+        drawn = torch.rand((), generator=torch.Generator().manual_seed(self.iteration))  # the same in all processes
+        return stage if drawn.item() < self.self_align_prob else None
 
     def sample_errors(self) -> tuple[Tensor, Tensor] | None:
         errors = self.criterion.last_per_sample
@@ -297,14 +309,16 @@ class DiffMatte(TrimapMatting):
 
     def footprint(self) -> Footprint:
         features = self.backbone.embed_dim / self.backbone.patch_size**2
-        shown = 2 * self.strategy.steps if "steps" in self.outputs else 0
+        shown = 4 * self.strategy.steps if "steps" in self.outputs else 0
         sparse = self.clamp_known_each_step is not False and self.device.type == "cpu"
         step = self.decoder.sparse_floats if sparse else self.decoder.dense_floats
-        kept = step if sparse else self.decoder.static_floats  # of each tile
+        kept = step if sparse else self.decoder.static_floats + self.decoder.in_chans  # of each tile
         return Footprint(
             picture=FLOAT * (PICTURE_FLOATS + self.decoder.in_chans + CANVAS_FLOATS + shown),
             encoder=FLOAT * self.backbone.peak_floats,
             features=FLOAT * (features + step),
+            band=FLOAT * (self.decoder.dense_floats - step),  # of a small picture, whose steps are whole
+            band_pixels=SMALL_PICTURE,
             token_pixels=self.backbone.patch_size**2,
             canvas=FLOAT * (PICTURE_FLOATS + CANVAS_FLOATS + shown + features + kept),
         )

@@ -79,7 +79,7 @@ def _check_system(model: System, checkpoint: dict[str, Any], path: str | Path) -
     target = description.get("_target_") if isinstance(description, dict) else None
     theirs, ours = str(target).rpartition(".")[2], type(model).__name__
     if target is not None and theirs != ours:
-        raise InputError(f"{path}: holds a {theirs}, the config's model is a {ours}; give the config of its run")
+        raise InputError(f"{path}: holds a {theirs[:80]}, the config's model is a {ours}; give the config of its run")
 
 
 def _fitted(state: dict[str, Tensor], expected: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:

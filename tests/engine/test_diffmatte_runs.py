@@ -136,6 +136,8 @@ def test_a_picture_in_tiles_samples_one_canvas(run, pictures):
         (["--sample-strategy", "ddim0"], "sample strategy: expected ddim or ddpm and a number of steps"),
         (["--sample-strategy", "euler5"], "got 'euler5'"),
         (["--seed", "-3"], "seed: expected 0"),
+        (["--save-steps", "steps", "--views", "flip"], "--save-steps: shows one run of steps; leave out --views"),
+        (["--save-steps", __file__], "expected a folder for the mattes, found a file"),
     ],
 )
 def test_mistakes_are_one_line(run, pictures, tmp_path, capsys, options, message):

@@ -34,7 +34,7 @@ STEP = 8  # rows that bands are made of
 
 
 class Shared:
-    """What the steps of several pictures, or of tiles of one, can share: folded weights, and memory within a step."""
+    """Folded weights, and memory within a step, shared by the steps of several pictures or tiles."""
 
     def __init__(self, decoder: nn.Module) -> None:
         self.halvings = [HalvingWeights(block) for block in decoder.down_blks]

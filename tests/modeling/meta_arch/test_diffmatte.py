@@ -254,6 +254,11 @@ def test_noise_depends_on_the_seed_and_the_size_alone():
         assert not torch.equal(model.predict(**inputs), first)
 
 
+def test_noise_of_another_size_is_refused():
+    with pytest.raises(InputError, match=r"noise: expected the trimap's shape \(1, 1, 40, 50\), got \(1, 1, 64, 64\)"):
+        small().predict(**picture(40, 50), noise=torch.zeros(1, 1, 64, 64))
+
+
 def test_the_encoder_runs_once_for_any_number_of_steps():
     model, calls = small(), []
     model.backbone.register_forward_hook(lambda *_: calls.append(1))
@@ -268,6 +273,9 @@ def test_the_encoder_runs_once_for_any_number_of_steps():
         (["model.sample_strategy=ddim0"], "expected ddim or ddpm"),
         (["model.sample_seed=-1"], "seed: expected 0"),
         (["model.diffusion.scale=1.5"], "scale must be above 0 and at most 1"),
+        (["model.clamp_known_each_step=never"], "expected clamp_known_each_step true, false or null"),
+        (["model.self_align_prob=5"], "self_align_prob from 0 to 1"),
+        (["model.criterion.fuse_trimap=true"], "fuse_trimap is for alphas in"),
         (["model.decoder.downsample_in=[6,8,8,8]"], "must begin with one of"),
         (["model.backbone.embed_dim=32", "model.decoder.upsample_in=[24,8,8,8,8]"], "is made for 24 channels"),
     ],
