@@ -159,7 +159,7 @@ def crop_photograph(photograph: Layer, drawn: DimDraw, recipe: DimRecipe) -> tup
         return np.clip(levels / np.float32(255), 0, 1)
 
     place = place_crop(read_alpha, photograph.size, drawn, recipe)
-    size = (drawn.crop_side, drawn.crop_side)
+    size = (recipe.side_of(drawn),) * 2
     image = read_through(photograph.fg, place.to_layer, size, drawn.interpolation_fg, MIRRORED) / np.float32(255)
     if recipe.colour_jitter:
         image = jitter_colour(image, np.ones(size, np.float32), drawn.jitter)

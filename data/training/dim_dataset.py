@@ -157,7 +157,7 @@ class CompositionDataset(RepeatableDataset):
             return self.cache.read(path, read_rgb)
         if not self.reduced_decode:
             return read_rgb(path)
-        return read_rgb_reduced(path, canvas_size(layer.size, drawn))
+        return read_rgb_reduced(path, canvas_size(layer.size, drawn, self.recipe))
 
     def _folders(self) -> tuple[Path, Path, Path]:
         root = self.root or os.environ.get(ROOT_VARIABLE)

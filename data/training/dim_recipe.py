@@ -101,6 +101,10 @@ class DimRecipe:
         """The sides that a crop is drawn from."""
         return tuple(self.crop_size) if isinstance(self.crop_size, Sequence) else (self.crop_size,)
 
+    def side_of(self, drawn: "DimDraw") -> int:
+        """The side of a sample's crop."""
+        return self.crop_sides[int(drawn.crop_choice * len(self.crop_sides))]
+
     def at_one_size(self, values: np.ndarray) -> np.ndarray:
         """A crop's (S, S) or (S, S, 3) float32 values at the smallest side, the size of every sample."""
         side = min(self.crop_sides)
@@ -123,7 +127,7 @@ class DimDraw:
     interpolation_fg2: int
     interpolation_alpha2: int
     interpolation_bg: int
-    crop_side: int
+    crop_choice: float
     zoom: float | None = None  # of the foreground, in place of `squeeze`; None for none
 
     def trimap_of(self, alpha: np.ndarray, step: int = 1) -> np.ndarray:
@@ -173,7 +177,7 @@ def draw_sample(recipe: DimRecipe, rng: np.random.Generator) -> DimDraw:
         interpolation_fg2=draw_interpolation(rng, recipe.interpolation),
         interpolation_alpha2=draw_interpolation(rng, recipe.interpolation),
         interpolation_bg=draw_interpolation(rng, recipe.interpolation),
-        crop_side=int(rng.spawn(1)[0].choice(recipe.crop_sides)),  # from a stream of its own: it came later
+        crop_choice=rng.spawn(1)[0].random(),  # from a stream of its own: it came later
     )
 
 
@@ -201,7 +205,7 @@ def make_crop(
         second = None
     alphas = _Alphas(layer, second, drawn)
     place = place_crop(lambda pixel_map, size: alphas.read(pixel_map, size)[0], layer.size, drawn, recipe)
-    crop_size = (drawn.crop_side, drawn.crop_side)
+    crop_size = (recipe.side_of(drawn),) * 2
 
     alpha, layer_alphas = alphas.read(place.to_layer, crop_size)
     colours = _Colours(layer, second, drawn, everywhere=return_layers)
@@ -259,17 +263,18 @@ def place_crop(
     canvas = _squeezed_size(layer_size, drawn)
     to_layer = _canvas_to_layer(layer_size, canvas, drawn.affine, recipe.affine)
 
-    large = enlarged_size(canvas, drawn.crop_side)
+    side = recipe.side_of(drawn)
+    large = enlarged_size(canvas, side)
     cells = canvas if recipe.trimap_size is None else (recipe.trimap_size, recipe.trimap_size)
     grid = _TrimapGrid(read_alpha, to_layer @ resize_map(canvas, cells), cells, drawn)
 
     thinned = recipe.trimap_size is None and large == canvas  # else crop centres and cells do not coincide
-    centres = grid.trimap(centre_range(large, drawn.crop_side, cells), step=CANDIDATE_STEP if thinned else 1)
-    corner = choose_corner(centres, large, drawn.crop_side, drawn.crop)
-    shown = grid.trimap(cell_range(corner, (drawn.crop_side, drawn.crop_side), large, cells))
+    centres = grid.trimap(centre_range(large, side, cells), step=CANDIDATE_STEP if thinned else 1)
+    corner = choose_corner(centres, large, side, drawn.crop)
+    shown = grid.trimap(cell_range(corner, (side, side), large, cells))
 
     window = resize_map(canvas, large) @ crop_map(*corner)
-    return Placement(to_layer @ window, large, corner, crop_trimap(shown, large, corner, drawn.crop_side))
+    return Placement(to_layer @ window, large, corner, crop_trimap(shown, large, corner, side))
 
 
 class _TrimapGrid:
@@ -310,9 +315,9 @@ class _TrimapGrid:
         return whole
 
 
-def canvas_size(layer_size: Size, drawn: DimDraw) -> Size:
+def canvas_size(layer_size: Size, drawn: DimDraw, recipe: DimRecipe) -> Size:
     """The size over which the background is stretched: the layer's after squeeze and enlargement."""
-    return enlarged_size(_squeezed_size(layer_size, drawn), drawn.crop_side)
+    return enlarged_size(_squeezed_size(layer_size, drawn), recipe.side_of(drawn))
 
 
 def _squeezed_size(layer_size: Size, drawn: DimDraw) -> Size:
