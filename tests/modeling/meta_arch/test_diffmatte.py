@@ -16,7 +16,7 @@ from runtime.errors import InputError
 from tests.references.diffmatte_weights import GOLDENS, read_keys, state
 
 ROOT = Path(__file__).resolve().parents[3]
-CONFIGS = {"vits": "ViTS", "res34": "Res34", "swint": "SwinT"}
+CONFIGS = {"vits": "ViTS", "vitb": "ViTB", "res34": "Res34", "swint": "SwinT"}
 INPUTS = np.load(GOLDENS / "inputs.npz")
 CASES = json.loads((GOLDENS / "cases.json").read_text())
 SIZES = ("96x128", "70x101", "64x90")
@@ -134,12 +134,18 @@ def test_the_prediction_has_the_trimaps_values_in_both_known_regions(vits):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["res34", "swint"])
-def test_the_other_variants_sample_as_the_public_ones(variant):
-    model = published(variant)
-    for size, steps in (("70x101", 10), ("64x90", 1)):
-        found = Sampled(model, size)(f"ddim{steps}")
-        assert_alpha(found, golden(variant, f"{size}/ddim{steps}_alpha"))
+@pytest.mark.parametrize(
+    ("variant", "size", "steps"),
+    [
+        ("vitb", "96x128", 10),
+        ("res34", "70x101", 10),
+        ("res34", "64x90", 1),
+        ("swint", "70x101", 10),
+        ("swint", "64x90", 1),
+    ],
+)
+def test_the_other_variants_sample_as_the_public_ones(variant, size, steps):
+    assert_alpha(Sampled(published(variant), size)(f"ddim{steps}"), golden(variant, f"{size}/ddim{steps}_alpha"))
 
 
 @pytest.mark.parametrize("mode", ["eval", "train"])
