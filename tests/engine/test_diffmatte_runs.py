@@ -39,7 +39,7 @@ def run(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("stopped_after", [4, 6])  # in stage 1, and in stage 2
+@pytest.mark.parametrize("stopped_after", [pytest.param(4, marks=pytest.mark.slow), 6])  # in stages 1 and 2
 def test_a_run_resumed_in_self_alignment_ends_at_the_same_bits(run, tmp_path, stopped_after):
     train(config_of(tmp_path, "train.eval_period=8"))
     for path in tmp_path.glob("model_[0f]*.pth"):

@@ -148,7 +148,7 @@ def test_the_other_variants_sample_as_the_public_ones(variant, size, steps):
     assert_alpha(Sampled(published(variant), size)(f"ddim{steps}"), golden(variant, f"{size}/ddim{steps}_alpha"))
 
 
-@pytest.mark.parametrize("mode", ["eval", "train"])
+@pytest.mark.parametrize("mode", [pytest.param("eval", marks=pytest.mark.slow), "train"])
 @pytest.mark.parametrize("stage", ["plain", "stage1", "stage2"])
 def test_training_calls_are_the_public_ones(monkeypatch, mode, stage):
     steps = {"stage1": ["model.self_align_stage1_step=0", "model.self_align_stage2_step=null"],
