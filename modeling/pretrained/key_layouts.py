@@ -240,7 +240,7 @@ def find_prefix(keys: Iterable[str]) -> str:
     """Return what stands before every backbone key ("", "backbone.", "module.backbone.", ...), told by the CLS token.
 
     Where a training checkpoint holds several backbones, the teacher's is meant. For a whole ViTMatte or DiffMatte model
-    it is what stands before "backbone." and "decoder.", told by the decoder.
+    it is what stands before "backbone." and "decoder.", found from the names of the decoder.
 
     Raises:
         InputError: no CLS token at all, or several of equal standing.
