@@ -13,19 +13,19 @@ from modeling.meta_arch.base import System
 STRIP_STEPS = 10  # at most so many side by side
 STRIP_SIDE = 256  # pixels, the longest side of a picture in the strip
 
-Arrays = Mapping[str, np.ndarray]
+Predicted = Mapping[str, np.ndarray]
 
 
-def _write_alpha(path: Path, predicted: Arrays, model: System) -> None:
+def _write_alpha(path: Path, predicted: Predicted, model: System) -> None:
     write_png(path, predicted["alpha"])
 
 
-def _write_mask(path: Path, predicted: Arrays, model: System) -> None:
+def _write_mask(path: Path, predicted: Predicted, model: System) -> None:
     """Gray levels: 0 and 255 of two classes, else the indexes of the classes."""
     write_png(path, predicted["mask"] * np.uint8(255 if model.num_classes == 2 else 1))
 
 
-def _write_steps(path: Path, predicted: Arrays, model: System) -> None:
+def _write_steps(path: Path, predicted: Predicted, model: System) -> None:
     """A strip of the trajectory, noisy alphas above and their estimates below, and beside it a picture of each."""
     noisy, estimates = predicted["steps"][..., ::2], predicted["steps"][..., 1::2]  # (H, W, N)
     steps = noisy.shape[-1]
@@ -49,7 +49,7 @@ def _small(picture: np.ndarray) -> np.ndarray:
 
 
 # Each writes the arrays of a system's prediction to a path, whole or not at all.
-SINKS: dict[str, Callable[[Path, Arrays, System], None]] = {
+SINKS: dict[str, Callable[[Path, Predicted, System], None]] = {
     "alpha": _write_alpha,
     "mask": _write_mask,
     "steps": _write_steps,

@@ -1,14 +1,13 @@
 """Overlapping tiles with blended seams: any size in bounded memory, at the price of what a tile cannot see."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from data.images.trimap_tensors import fuse_trimap
+from engine.inference.views import Predict
 from modeling.tiling import ramp, tiles_of
-
-Predict = Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]]
 
 
 def predict_in_tiles(predict: Predict, inputs: Mapping[str, Tensor], size: int, overlap: int) -> dict[str, Tensor]:
