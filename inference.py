@@ -117,9 +117,9 @@ def model_of_checkpoint(arguments: argparse.Namespace):
 
     Without either, it is the model in the box.
     """
-    from engine.inference.shipped import BOX, read_model_file
     from modeling.weights.loading import load_model
     from modeling.weights.model_config import build_model
+    from modeling.weights.shipped import BOX, read_model_file
     from runtime.device import resolve_device
 
     path = arguments.checkpoint or BOX

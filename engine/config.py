@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from modeling.weights.model_config import CONFIG_ENTRY, plain_config
+from modeling.weights.checkpoint_file import CONFIG_ENTRY
+from modeling.weights.model_config import plain_config
 from runtime.errors import InputError
 from runtime.moved import current_name
 from runtime.text import one_line

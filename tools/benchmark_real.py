@@ -79,9 +79,9 @@ def method_of(name: str) -> Method:
 
 def _box() -> Method:
     from engine.inference import Predictor
-    from engine.inference.shipped import BOX, read_shipped
     from modeling.weights.loading import load_model
     from modeling.weights.model_config import build_model
+    from modeling.weights.shipped import BOX, read_shipped
 
     checkpoint = read_shipped(BOX)
     model = build_model(checkpoint, BOX)
