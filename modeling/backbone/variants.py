@@ -1,4 +1,4 @@
-"""The published families of DINOv3 (Siméoni et al., 2025) and DINOv2 (Oquab et al., 2023), for configs and converter."""
+"""The published families of DINOv3 (Siméoni et al., 2025) and DINOv2 (Oquab et al., 2023)."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -60,8 +60,8 @@ def convert(
             checkpoints are ({"teacher": ...}, {"model": ...}, "module.backbone." before each name).
         arch: what the weights must be, e.g. "dinov3_vits16" or "vitmatte_s"; "auto" takes what the tensors say.
         dataset: "lvd1689m" or "sat493m" for DINOv3; "auto" looks for signs of it.
-        config: config.json of transformers' DINOv3ViTModel, DINOv2 models or VitMatteForImageMatting; used for Hugging Face's
-            layout only.
+        config: config.json of transformers' DINOv3ViTModel, DINOv2 models or VitMatteForImageMatting; used for Hugging
+            Face's layout only.
         image_mean: image_mean of preprocessor_config.json, likewise.
         source: name of the weights in the report; a path may also tell the data set.
         img_size: training crop in pixels that tables of relative positions are interpolated to; None keeps them.

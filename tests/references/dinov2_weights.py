@@ -56,7 +56,7 @@ def state(name: str) -> dict[str, Tensor]:
 
 def weight(key: str, shape: tuple[int, ...], seed: int) -> np.ndarray:
     words = np.frombuffer(hashlib.sha256(f"{seed}:{key}".encode()).digest(), "<u4")
-    random = np.random.RandomState(words)  # noqa: NPY002  (frozen: the same numbers in every version)
+    random = np.random.RandomState(words)  # frozen: the same numbers in every version
     kind = key.rpartition(".")[2]
     if kind == "num_batches_tracked":
         return np.zeros(shape, np.int64)

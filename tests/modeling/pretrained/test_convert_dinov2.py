@@ -139,7 +139,7 @@ def test_files_convert_and_config_json_is_checked(tmp_path):
     conversion = convert_file(tmp_path / "model.safetensors", tmp_path / "out.pth", arch="dinov2_vits14")
     assert conversion.metadata["num_heads_from"] == "config.json"
     (tmp_path / "config.json").write_text(json.dumps(config | {"patch_size": 16}))
-    with pytest.raises(InputError, match="config.json says patch_size 16, the tensors say 14"):
+    with pytest.raises(InputError, match=r"config\.json says patch_size 16, the tensors say 14"):
         convert_file(tmp_path / "model.safetensors", tmp_path / "out2.pth")
     with pytest.raises(InputError, match="expected dinov2_vits14_reg, found dinov2_vits14 "):
         convert(published.state("plain"), arch="dinov2_vits14_reg")
