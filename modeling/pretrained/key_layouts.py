@@ -30,7 +30,8 @@ class KeyLayout:
         name: "official", "huggingface", "timm" or "plain".
         family: "dinov3" (registers, rotary positions, LayerScale), "dinov2" (absolute positions, LayerScale, perhaps
             registers), "plain" (absolute positions, neither of the others), "vitmatte" (a whole matting model on
-            ViTDet's backbone: absolute and relative positions, windows) or "diffmatte" (a whole one with a diffusion decoder, on any of its encoders).
+            ViTDet's backbone: absolute and relative positions, windows) or "diffmatte" (a whole one with a diffusion
+            decoder, on any of its encoders).
         renames: source key -> our key; `{i}` stands for an index, `{c}` for one that is dropped, `{p}` for weight or
             bias, `{b}` for what a batch norm has, `{any}` for anything.
         ignored: pattern of a source key -> why the model has no use for it.
