@@ -56,7 +56,7 @@ def draw_figure(rng: np.random.Generator, height: int, width: int) -> Figure:
         elbow = shoulder + 1.5 * unit * _direction(lean + upper)
         wrist = elbow + 1.3 * unit * _direction(lean + upper + side * rng.normal(0.1, 0.8))
         sleeves += _limb([shoulder, elbow], [0.32 * stout * unit, 0.25 * unit])
-        hands += _limb([elbow, wrist], [0.22 * unit, 0.15 * unit]) + [_ellipse(wrist, 0.2 * unit, 0.24 * unit, lean)]
+        hands += [*_limb([elbow, wrist], [0.22 * unit, 0.15 * unit]), _ellipse(wrist, 0.2 * unit, 0.24 * unit, lean)]
     waist = [hips + side * 0.62 * stout * unit * across for side in (1, -1)]
     torso = np.array([*shoulders, *waist])
     skirt = []

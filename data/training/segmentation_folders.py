@@ -225,4 +225,3 @@ class _Pairs:
 
     pairs: list[tuple[Path, Path]]
     folders: str
-
