@@ -67,8 +67,15 @@ class SegmentationRecipe:
 
 @dataclass(frozen=True)
 class Draw:
-    """One draw: `scale` over the fitting size, `angle` in degrees, `place` of the picture in the crop (or of the crop
-    in the picture) as shares down and across, `gain` about middle gray and `lift` of the levels."""
+    """One draw.
+
+    Attributes:
+        scale: over the size at which the picture fits.
+        angle: degrees, counter-clockwise.
+        place: of the picture in the crop, or of the crop in a larger picture, as shares down and across.
+        gain: of the levels about middle gray.
+        lift: added to the levels, which are in [0, 1].
+    """
 
     scale: float = 1.0
     flip: bool = False

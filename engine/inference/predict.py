@@ -154,9 +154,8 @@ class Predictor:
 
         Returns:
             what the model predicts, by name: "alpha" (H, W) and "foreground" (H, W, 3) uint8, rounded to the nearest
-            level, alpha exactly 0 and 255 where the trimap is known; "mask" (H, W) uint8 class indexes, on request with its
-            "probabilities"; "steps"
-            (H, W, 2 N) uint8 of a system that samples.
+            level, alpha exactly 0 and 255 where the trimap is known; "mask" (H, W) uint8 class indexes, on request with
+            their "probabilities"; "steps" (H, W, 2 N) uint8 of a system that samples.
 
         Raises:
             OutOfMemoryError: memory ran out, and there is no smaller plan.
