@@ -204,7 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
                 label = "error" if outcome.status == "failed" else "warning"
                 tell(f"{label}: {outcome.remark}", progress.write)
             progress.update()
-    place = folder or next(iter(jobs[0].outputs.values()))
+    place = next(iter(jobs[0].outputs.values())) if len(jobs) == 1 else folder
     done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
     print(printable(f"{place}: {done}, on {device}"))
     return 2 if counts["failed"] else 0
