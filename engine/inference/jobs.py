@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data.images.files import IMAGE_SUFFIXES, images_by_stem, read_rgb, read_trimap
+from data.images.masks import read_mask
 from data.testing.composition1k import Composition1k
 from data.testing.matting_folder import MattingFolder
 from engine.inference.sinks import SINKS, kinds_of
@@ -21,7 +22,7 @@ class Job:
     """Files to read and files to write.
 
     Attributes:
-        inputs: by the names that systems give them: "image", and "trimap" for those that read one.
+        inputs: by the names that systems give them: "image", and "trimap" for those that read one; "mask" of a user.
         outputs: by the kind of file, a name in `SINKS`.
     """
 
@@ -42,11 +43,16 @@ class Outcome:
     remark: str = ""
 
 
-READERS = {"image": read_rgb, "trimap": read_trimap}
+def _read_mask(path: Path) -> np.ndarray:
+    return read_mask(path).values
+
+
+READERS = {"image": read_rgb, "trimap": read_trimap, "mask": _read_mask}
 
 
 def read_inputs(job: Job) -> dict[str, np.ndarray]:
-    """Read a job's "image" (H, W, 3) uint8 RGB and "trimap" (H, W) uint8 of 0, 128 and 255, where it has one.
+    """Read a job's "image" (H, W, 3) uint8 RGB and where it has them, "trimap" (H, W) uint8 of
+    0, 128 and 255 and "mask" (H, W) float32 in [0, 1].
 
     Raises:
         InputError: a file cannot be read, or the sizes differ.

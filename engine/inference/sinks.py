@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from data.images.files import write_png
+from data.images.foreground_colours import estimate_foreground
 from modeling.meta_arch.base import System
 
 STRIP_STEPS = 10  # at most so many side by side
@@ -31,6 +32,22 @@ def _write_colours(path: Path, predicted: Predicted, model: System) -> None:
 
 def _write_overlay(path: Path, predicted: Predicted, model: System) -> None:
     write_png(path, model.classes.overlay(predicted["image"], predicted["mask"]))
+
+
+def _write_trimap(path: Path, predicted: Predicted, model: System) -> None:
+    write_png(path, predicted["trimap"])
+
+
+def _write_rgba(path: Path, predicted: Predicted, model: System) -> None:
+    """Estimated foreground colours under their alpha, not premultiplied."""
+    alpha, colours = predicted["alpha"], predicted.get("foreground")
+    if colours is None:
+        colours = estimate_foreground(predicted["image"], alpha)
+    write_png(path, np.dstack([colours, alpha]))
+
+
+def _write_composite(path: Path, predicted: Predicted, model: System) -> None:
+    write_png(path, predicted["composite"])
 
 
 def _write_steps(path: Path, predicted: Predicted, model: System) -> None:
@@ -60,13 +77,20 @@ def _small(picture: np.ndarray) -> np.ndarray:
 # show it.
 SINKS: dict[str, Callable[[Path, Predicted, System], None]] = {
     "alpha": _write_alpha,
+    "rgba": _write_rgba,
+    "trimap": _write_trimap,
+    "composite": _write_composite,
     "mask": _write_mask,
     "colours": _write_colours,
     "overlay": _write_overlay,
     "steps": _write_steps,
 }
-MADE_OF = {"colours": "mask", "overlay": "mask"}  # kinds of file that are not called after the prediction they show
-SHOW_IMAGE = frozenset({"overlay"})
+MADE_OF = {
+    "rgba": "alpha",
+    "colours": "mask",
+    "overlay": "mask",
+}  # kinds of file that are not called after the prediction they show
+SHOW_IMAGE = frozenset({"rgba", "overlay"})
 ON_REQUEST = frozenset({"steps"})  # what has an option of its own
 
 
