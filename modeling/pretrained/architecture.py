@@ -36,7 +36,8 @@ DIFFMATTE_VITS = {
     "diffmatte_vitb": (768, 12, 12, 512),
 }
 DIFFMATTE_VARIANTS = (*DIFFMATTE_VITS, "diffmatte_res34", "diffmatte_swint")
-ARCHITECTURES = (*DINOV3_VARIANTS, *PLAIN_VARIANTS, *VITMATTE_VARIANTS, *DIFFMATTE_VARIANTS)
+DIM_VARIANTS = ("vgg16", "vgg16_bn", "dim_stage1", "dim_stage1_bn", "dim_refined", "dim_refined_bn")
+ARCHITECTURES = (*DINOV3_VARIANTS, *PLAIN_VARIANTS, *VITMATTE_VARIANTS, *DIFFMATTE_VARIANTS, *DIM_VARIANTS)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,8 @@ _OTHERS = {
     "plain": "DINO and MAE",
     "vitmatte": "ViTMatte's backbones, DINO and MAE",
     "diffmatte": "DiffMatte's encoders",
+    "dim": "Deep Image Matting's encoders",
+    "vgg16": "torchvision's VGG-16",
 }
 _FOLDERS_ABOVE = 3  # models--facebook--dinov3-.../snapshots/REVISION/model.safetensors in Hugging Face's cache
 
