@@ -13,7 +13,6 @@ from modeling.backbone.base import Encoder
 from modeling.backbone.pooling import max_pool
 from runtime.errors import InputError
 
-RGB_CHANS = 3
 DEPTHS = (2, 2, 3, 3, 3)  # convolutions before each pool
 WIDTHS = (64, 128, 256, 512, 512)
 
@@ -21,7 +20,8 @@ WIDTHS = (64, 128, 256, 512, 512)
 class VGG16(Encoder):
     """Thirteen convolutions and five pools, then a 1x1 convolution, conv6, that ImageNet's weights do not have.
 
-    Random weights are torchvision's (He et al., 2015), those of conv6 Xavier's; the channels beside RGB start at zero.
+    Random weights are torchvision's (He et al., 2015), those of conv6 Xavier's. With pretrained weights, the trimap's
+    channel starts at zero (`modeling.weights.input_channels`).
 
     Args:
         in_chans: input channels: RGB, then the trimap's.
@@ -84,7 +84,6 @@ class VGG16(Encoder):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(module.bias)
         nn.init.xavier_normal_(self.conv6.weight)
-        nn.init.zeros_(self.layer1[0].weight[:, RGB_CHANS:])
 
 
 def _stage(in_chans: int, width: int, depth: int, batch_norm: bool) -> nn.Sequential:
