@@ -51,8 +51,8 @@ class VGG16(Encoder):
 
     @property
     def peak_floats(self) -> float:
-        """In the first stage: the input, and input and output of its second convolution."""
-        return self.in_chans + 2.5 * self.widths[0]
+        """In the first stage: a convolution's input and output and what it rearranges them to, as measured."""
+        return self.in_chans + (5.5 if self.batch_norm else 4) * self.widths[0]
 
     def forward(self, x: Tensor, needed: Tensor | None = None) -> Tensor:
         """Map (B, in_chans, H, W), multiples of 32, to (B, C, H / 32, W / 32); `needed` saves nothing here."""

@@ -365,6 +365,28 @@ def test_no_unknown_pixel_is_no_loss_and_no_gradient():
     assert not any(p.grad.any() for p in model.parameters())
 
 
+def test_a_trimap_with_other_levels_of_unknown_has_the_same_losses():
+    """The public code compares with 128 / 255: 127 or a resized edge leaves nothing to learn, silently."""
+    model, batch = narrow(3).train(), batch_of(64)
+    expected = model(batch)
+    for level in (127 / 255, 0.4, 0.6):
+        other = {**batch, "trimap": torch.where(batch["trimap"] == 0.5, level, batch["trimap"])}
+        assert all(torch.equal(loss, expected[name]) for name, loss in model(other).items())
+
+
+def test_images_of_one_size_share_a_batch_and_keep_their_alphas():
+    model, rng = narrow(3), np.random.default_rng(0)
+    samples = [
+        {"image": rng.integers(0, 256, (50, 70, 3), np.uint8), "trimap": rng.choice([0, 128, 255], (50, 70))}
+        for _ in range(3)
+    ]
+    samples = [{"image": sample["image"], "trimap": sample["trimap"].astype(np.uint8)} for sample in samples]
+    predictor = Predictor(model)
+    for sample, joined in zip(samples, predictor(samples), strict=True):
+        assert np.abs(joined["alpha"].astype(int) - predictor.one(sample)["alpha"]).max() <= 1
+    assert predictor.padded_shape(50, 70) == (50, 70)  # the padding reflects, so other sizes share no batch
+
+
 @pytest.mark.parametrize(
     ("stage", "settings", "message"),
     [
