@@ -12,8 +12,8 @@ from .dim import dataloader, model, optimizer, train, use_stage
 model.backbone.widths = [16, 32, 48, 64, 64]
 model.backbone.batch_norm = True
 
-dataloader.train.dataset = L(SyntheticMatting)(size=96, samples_per_epoch=100_000, seed="${train.seed}")
-dataloader.train.batch_size = 16
+dataloader.train.dataset = L(SyntheticMatting)(size=64, samples_per_epoch=100_000, seed="${train.seed}")
+dataloader.train.batch_size = 8
 dataloader.train.num_workers = 1
 dataloader.test = L(EightBit)(dataset=L(SyntheticMatting)(size=256, samples_per_epoch=16, seed=1_000_003))
 

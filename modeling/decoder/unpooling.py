@@ -17,11 +17,9 @@ class UnpoolingDecoder(nn.Module):
 
     Args:
         widths: channels of the encoder's stages, the finest first; unpooling needs as many as its pool had.
-        init_gain: of Xavier's random weights. Values shrink in the published networks' 1, which is meant for pretrained
-            encoders; sqrt(8) makes up for ReLU and for the three zeros that unpooling puts beside each value.
     """
 
-    def __init__(self, widths: Sequence[int] = WIDTHS, init_gain: float = 1.0) -> None:
+    def __init__(self, widths: Sequence[int] = WIDTHS) -> None:
         super().__init__()
         self.widths = tuple(widths)
         width1, width2, width3, width4, width5 = widths
@@ -32,7 +30,7 @@ class UnpoolingDecoder(nn.Module):
         self.deconv2_1 = nn.Conv2d(width2, width1, 5, padding=2)
         self.deconv1_1 = nn.Conv2d(width1, width1, 5, padding=2)
         self.deconv1 = nn.Conv2d(width1, 1, 5, padding=2)
-        _init_xavier(self, init_gain)
+        _init_xavier(self)
 
     def forward(self, features: Tensor, places: Sequence[Tensor]) -> Tensor:
         """Map features (B, C, h, w) to the raw alpha (B, 1, 32 h, 32 w), before its sigmoid.
@@ -73,7 +71,7 @@ class RefinementNetwork(nn.Module):
         return raw_alpha + self.refine_pred(x)
 
 
-def _init_xavier(module: nn.Module, gain: float = 1.0) -> None:
+def _init_xavier(module: nn.Module) -> None:
     for conv in module.children():
-        nn.init.xavier_normal_(conv.weight, gain)
+        nn.init.xavier_normal_(conv.weight)
         nn.init.zeros_(conv.bias)

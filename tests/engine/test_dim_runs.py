@@ -10,6 +10,7 @@ import inference
 from engine.config import load_config
 from engine.training.run import evaluate, train
 from modeling.weights.checkpoint_file import read_checkpoint
+from modeling.weights.frozen import with_frozen_weights
 from runtime.errors import InputError
 
 SMALL = [
@@ -35,16 +36,14 @@ def chain(tmp_path_factory):
     return folders
 
 
-def tensors_of(folder, stage: int) -> dict[str, torch.Tensor]:
+def tensors_of(folder) -> dict[str, torch.Tensor]:
     """All of a run's tensors, those it left to the file it started from too."""
-    from modeling.weights.frozen import with_frozen_weights
-
     path = folder / "model_final.pth"
     return with_frozen_weights(read_checkpoint(path), path)["model"]
 
 
 def test_each_stage_learns_what_it_is_for(chain):
-    first, second, third = (tensors_of(folder, stage) for stage, folder in chain.items())
+    first, second, third = map(tensors_of, chain.values())
     assert all(torch.equal(second[key], value) for key, value in first.items())  # running statistics too
     refiner = [key for key in second if key.startswith("refiner.")]
     assert len(refiner) == 8
@@ -58,7 +57,7 @@ def test_stage_2_leaves_the_frozen_weights_to_stage_1_s_file(chain):
     assert not any(key.startswith("decoder.") for key in checkpoint["model"])
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stage", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_resumed_stage_ends_at_the_same_bits(chain, tmp_path, stage):
     start = chain.get(stage - 1)
     train(config_of(stage, tmp_path, start))
@@ -71,6 +70,7 @@ def test_a_resumed_stage_ends_at_the_same_bits(chain, tmp_path, stage):
     assert all(torch.equal(resumed[key], value) for key, value in whole.items())
 
 
+@pytest.mark.slow
 def test_micro_batches_make_the_steps_of_one_batch(tmp_path):
     """Samples have unequal numbers of unknown pixels. Without batch norm, whose statistics are of each part."""
     runs = [

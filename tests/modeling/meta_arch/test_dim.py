@@ -122,7 +122,7 @@ def backward(model: DIM, losses: dict[str, Tensor]) -> dict[str, Tensor]:
     return dict(zip(learning, torch.autograd.grad(sum(losses.values()), learning.values()), strict=True))
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stage", [pytest.param(1, marks=pytest.mark.slow), 2, 3])
 def test_losses_and_gradients_of_each_stage_are_the_public_ones(stage):
     """Where a pool's maxima or two alphas are equal but for rounding, a gradient jumps: 3e-4 in place of 1e-4.
 

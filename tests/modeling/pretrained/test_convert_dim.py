@@ -31,8 +31,7 @@ def dim(stage: int, *overrides: str):
     return build(load_config(str(ROOT / f"configs/DIM_stage{stage}.py"), list(overrides)).model)
 
 
-@pytest.mark.parametrize("variant", ["vgg16", "vgg16_bn"])
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize(("variant", "stage"), [("vgg16", 1), ("vgg16", 2), ("vgg16_bn", 3)])
 def test_a_published_checkpoint_becomes_a_model_of_its_stage(tmp_path, variant, stage):
     source = published(variant) if stage > 1 else without_refiner(published(variant))
     torch.save({"meta": {"iter": 5}, "state_dict": source, "optimizer": {"state": {}}}, tmp_path / "in.pth")
