@@ -9,11 +9,13 @@ from data.testing.eight_bit import EightBit
 
 from .dim import dataloader, model, optimizer, train, use_stage
 
-model.backbone.widths = [16, 32, 48, 64, 64]
+model.backbone.widths = [8, 16, 32, 48, 48]
 model.backbone.batch_norm = True
+model.pixel_mean = [0.5, 0.5, 0.5]  # beside colours scaled for ImageNet's weights, random ones hardly see the trimap
+model.pixel_std = [1.0, 1.0, 1.0]
 
 dataloader.train.dataset = L(SyntheticMatting)(size=64, samples_per_epoch=100_000, seed="${train.seed}")
-dataloader.train.batch_size = 8
+dataloader.train.batch_size = 4
 dataloader.train.num_workers = 1
 dataloader.test = L(EightBit)(dataset=L(SyntheticMatting)(size=256, samples_per_epoch=16, seed=1_000_003))
 
