@@ -25,7 +25,11 @@ _READERS = {  # of the networks that are no ViT alone
     "dim": read_dim_architecture,
     "vgg16": read_vgg16_architecture,
 }
-_CONFIG_TYPES = {"dinov3": "dinov3_vit", "vitmatte": "vitmatte"}  # model_type of transformers' config.json
+_CONFIG_TYPES = {
+    "dinov3": ("dinov3_vit",),
+    "dinov2": ("dinov2", "dinov2_with_registers"),
+    "vitmatte": ("vitmatte",),
+}  # model_type of transformers' config.json
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ def convert(
     source: str = "state dict",
     img_size: int | None = None,
 ) -> Conversion:
-    """Convert a DINOv3, DINO or MAE ViT or VGG-16, which stay encoders of RGB, or a ViTMatte, DiffMatte or DIM model.
+    """Convert an encoder of RGB, which stays one (DINOv3, DINOv2, DINO, MAE, VGG-16), or a ViTMatte, DiffMatte or DIM.
 
     Every key of the source is mapped or on a named list of what is ignored, every tensor of the model is filled
     or listed as new; anything else is an error. The argument is left as it is.
@@ -62,8 +66,8 @@ def convert(
             checkpoints are ({"teacher": ...}, {"model": ...}, "module.backbone." before each name).
         arch: what the weights must be, e.g. "dinov3_vits16" or "vitmatte_s"; "auto" takes what the tensors say.
         dataset: "lvd1689m" or "sat493m" for DINOv3; "auto" looks for signs of it.
-        config: config.json of transformers' DINOv3ViTModel or VitMatteForImageMatting; used for Hugging Face's
-            layout only.
+        config: config.json of transformers' DINOv3ViTModel, DINOv2 models or VitMatteForImageMatting; used for Hugging
+            Face's layout only.
         image_mean: image_mean of preprocessor_config.json, likewise.
         source: name of the weights in the report; a path may also tell the data set.
         img_size: training crop in pixels that tables of relative positions are interpolated to; None keeps them.
@@ -76,7 +80,7 @@ def convert(
     family = selection.layout.family
     if selection.layout.name != "huggingface":
         config = image_mean = None
-    elif config is not None and config.get("model_type", _CONFIG_TYPES[family]) != _CONFIG_TYPES[family]:
+    elif config is not None and config.get("model_type", _CONFIG_TYPES[family][0]) not in _CONFIG_TYPES[family]:
         config = None
     if family in _READERS:
         architecture, heads_from = _READERS[family](selection.tensors, config)
