@@ -17,7 +17,7 @@ model.pixel_std = [1.0, 1.0, 1.0]
 dataloader.train.dataset = L(SyntheticMatting)(size=64, samples_per_epoch=100_000, seed="${train.seed}")
 dataloader.train.batch_size = 4
 dataloader.train.num_workers = 1
-dataloader.test = L(EightBit)(dataset=L(SyntheticMatting)(size=256, samples_per_epoch=16, seed=1_000_003))
+dataloader.test = L(EightBit)(dataset=L(SyntheticMatting)(size=128, samples_per_epoch=32, seed=1_000_003))
 
 optimizer.lr = 3e-3
 train.clip_grad_norm = 1.0
