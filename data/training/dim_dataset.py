@@ -51,7 +51,7 @@ class CompositionDataset(RepeatableDataset):
         realism: photographic backgrounds, trimaps and camera effects, see `data.training.realism`; None for none, and
             then samples are what they were before there was this setting.
         crop_size, trimap_erosion, trimap_size, double_foreground_prob, double_foreground, resize640_prob, affine,
-            interpolation, colour_jitter: see `data.training.dim_recipe.DimRecipe`.
+            interpolation, colour_jitter, crop_centre: see `data.training.dim_recipe.DimRecipe`.
 
     Raises:
         InputError: a setting is out of its range.
@@ -82,6 +82,7 @@ class CompositionDataset(RepeatableDataset):
         reduced_decode: bool = False,
         cache_backgrounds: bool = False,
         realism: Realism | None = None,
+        crop_centre: str = "trimap",
     ):
         recipe = DimRecipe(
             crop_size=crop_size,
@@ -93,6 +94,7 @@ class CompositionDataset(RepeatableDataset):
             affine=affine,
             interpolation=interpolation,
             colour_jitter=colour_jitter,
+            crop_centre=crop_centre,
         )
         super().__init__(recipe, samples_per_epoch, seed, on_bad)
         if pairing not in ("modulo", "random"):

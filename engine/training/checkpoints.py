@@ -156,7 +156,12 @@ class RunCheckpointer(DetectionCheckpointer):
         Args:
             frozen: names of the parameters that stay as they are; those that come from the file are left to it in the
                 checkpoints of the run.
+
+        Raises:
+            InputError: the path is empty and the system does not start from random weights, or the file does not fit.
         """
+        if not path and self.model.needs_weights:
+            raise InputError(f"train.init_checkpoint is empty; {self.model.needs_weights}")
         loaded = self.load(path, checkpointables=[])
         from_file = [name for name in frozen if name in loaded.get("model", ())]
         if from_file:

@@ -38,8 +38,16 @@ DIFFMATTE_VITS = {
     "diffmatte_vitb": (768, 12, 12, 512),
 }
 DIFFMATTE_VARIANTS = (*DIFFMATTE_VITS, "diffmatte_res34", "diffmatte_swint")
+DIM_VARIANTS = ("vgg16", "vgg16_bn", "dim_stage1", "dim_stage1_bn", "dim_refined", "dim_refined_bn")
 DINOV2_NAMES = tuple(f"{name}{suffix}" for name in DINOV2_VARIANTS for suffix in ("", "_reg"))
-ARCHITECTURES = (*DINOV3_VARIANTS, *DINOV2_NAMES, *PLAIN_VARIANTS, *VITMATTE_VARIANTS, *DIFFMATTE_VARIANTS)
+ARCHITECTURES = (
+    *DINOV3_VARIANTS,
+    *DINOV2_NAMES,
+    *PLAIN_VARIANTS,
+    *VITMATTE_VARIANTS,
+    *DIFFMATTE_VARIANTS,
+    *DIM_VARIANTS,
+)
 
 
 @dataclass(frozen=True)
