@@ -157,6 +157,10 @@ class RunCheckpointer(DetectionCheckpointer):
                 checkpoints of the run.
         """
         loaded = self.load(path, checkpointables=[])
+        earlier = loaded.get(FROZEN_ENTRY)
+        if earlier is not None and set(earlier["keys"]) <= set(frozen):
+            self.frozen = earlier  # what the earlier run left to a file is left to it still
+            return
         from_file = [name for name in frozen if name in loaded.get("model", ())]
         if from_file:
             self.frozen = frozen_entry(path, from_file)
