@@ -1,13 +1,13 @@
 """The network and recipe of nikhiliit/Dinov3_matting: the last block's features, 224 x 224, losses as published.
 
     python main.py --config-file configs/FrozenDINOv3_S_published.py \\
-        train.init_checkpoint=weights/dinov3_vits16.pth data_root=DATA
+        train.init_checkpoint=weights/dinov3_vits16.pth dataloader.root=DATA
 
 Two things differ on purpose: pictures keep their proportions, and the encoder is in eval mode in training too. For
 files that preprocess.py converts, it is the config that `inference.py` needs. No result is known yet.
 """
 
-from .common.frozen_dinov3 import data_root, dataloader, lr_multiplier, model, optimizer, train
+from .common.frozen_dinov3 import dataloader, lr_multiplier, model, optimizer, train
 
 model.out_blocks = [-1]
 model.decoder.num_maps = 1

@@ -3,8 +3,8 @@
 The losses, AdamW, cosine schedule and clipping are those of nikhiliit/Dinov3_matting; its decoder is
 configs/FrozenDINOv3_S_published.py. Here the decoder reads four blocks and the pixels.
 
-Data lie in DATA/{train,val,test}/{rgb_images,alpha_maps}; DATA is the setting `data_root`, or the environment variable
-DINOMATTE_ALPHA_ROOT.
+Data lie in DATA/{train,val,test}/{rgb_images,alpha_maps}; DATA is the setting `dataloader.root`, or the environment
+variable DINOMATTE_ALPHA_ROOT.
 """
 
 import os
@@ -28,7 +28,6 @@ from modeling.meta_arch import FrozenDINOv3
 from .optimizer import optimizer
 from .train import train
 
-data_root = os.environ.get("DINOMATTE_ALPHA_ROOT", "DATA")
 METRICS = ["sad", "mse", "grad", "conn", "mad", "psnr", "ssim"]
 
 
@@ -76,10 +75,10 @@ model = L(FrozenDINOv3)(
     out_blocks=[2, 5, 8, 11],
 )
 
-dataloader = OmegaConf.create()
+dataloader = OmegaConf.create(dict(root=os.environ.get("DINOMATTE_ALPHA_ROOT", "DATA")))
 dataloader.train = L(build_train_loader)(
     dataset=L(WholePhotographs)(
-        root="${data_root}/train", layout="rgb-alpha", samples_per_epoch=10_000, crop_size=512, seed="${train.seed}"
+        root="${dataloader.root}/train", layout="rgb-alpha", samples_per_epoch=10_000, crop_size=512, seed="${train.seed}"
     ),
     batch_size=8,  # per process
     num_workers=4,
@@ -87,7 +86,7 @@ dataloader.train = L(build_train_loader)(
     accumulate="${train.accumulate}",
 )
 dataloader.test = L(MattingFolder)(
-    image_dir="${data_root}/val/rgb_images", alpha_dir="${data_root}/val/alpha_maps", allow_extra=False
+    image_dir="${dataloader.root}/val/rgb_images", alpha_dir="${dataloader.root}/val/alpha_maps", allow_extra=False
 )
 dataloader.evaluator = L(MattingEvaluator)(region="whole", names=METRICS)
 

@@ -1,4 +1,4 @@
-"""Training samples that show photographs whole, or most of them: for systems that must find the foreground themselves."""
+"""Training samples of whole photographs, or most of each: for systems that must find the foreground themselves."""
 
 import math
 import os

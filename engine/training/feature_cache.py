@@ -77,8 +77,8 @@ def _make(
     model: System,
     dataset: FixedViews,
     precision: Precision,
-    batch: int,
-    workers: int,
+    batch_size: int,
+    num_workers: int,
 ) -> None:
     nbytes = int(np.prod(shape)) * np.dtype(DTYPE).itemsize
     place = next(folder for folder in path.absolute().parents if folder.exists())
@@ -90,7 +90,7 @@ def _make(
         )
     logger.info("%s, in %s; computing them", size, path)
     started, done = time.perf_counter(), 0
-    samples = DataLoader(dataset, batch, num_workers=workers, worker_init_fn=init_worker, collate_fn=list)
+    samples = DataLoader(dataset, batch_size, num_workers=num_workers, worker_init_fn=init_worker, collate_fn=list)
     with replacing(path) as temporary:
         with open(temporary, "wb") as file:
             header = {"descr": np.lib.format.dtype_to_descr(np.dtype(DTYPE)), "fortran_order": False, "shape": shape}
@@ -124,19 +124,20 @@ def _features(model: System, samples: list[Mapping[str, Any]], precision: Precis
 def _origin(model: System, dataset: FixedViews, config: DictConfig, precision: Precision) -> dict[str, Any]:
     """What decides the features, in plain values."""
     settings = RunSettings(config).values
-    trained = [f"{MODEL}{name}" for name, part in model.named_children() if not _is_frozen(part)]
+    trained = [name for name, part in model.named_children() if not _is_frozen(part)]
+
+    def is_trained(name: str) -> bool:
+        return any(name == part or name.startswith((f"{part}.", f"{part}[")) for part in trained)
+
     encoder = {
         key: value
         for key, value in settings.items()
-        if key.startswith(MODEL)
-        and not any(key.startswith((f"{part}.", f"{part}[")) or key == part for part in trained)
+        if key.startswith(MODEL) and not is_trained(key.removeprefix(MODEL))
     }
     weights = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        if not any(f"{MODEL}{name}".startswith(f"{part}.") for part in trained):
-            weights.update(
-                name.encode() + tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-            )
+        if not is_trained(name):
+            weights.update(name.encode() + tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return {
         "format": FORMAT,
         "frozen weights": weights.hexdigest(),

@@ -18,8 +18,9 @@ def param_groups(
     """Group parameters for the optimizer: layer-wise learning-rate decay, a head multiplier, selective decay.
 
     With L backbone blocks, the patch embedding and tokens learn at `base_lr * layer_decay ** (L + 1)`, block i
-    (from 0) at `base_lr * layer_decay ** (L - i)`, all of them times `pretrained_lr_mult`; residual convolutions, the final norm and all else at `base_lr`,
-    the decoder at `base_lr * head_lr_mult`. The scheme of BEiT and ViTDet, with ViTMatte's treatment of what is new.
+    (from 0) at `base_lr * layer_decay ** (L - i)`, both times `pretrained_lr_mult`; residual convolutions, the final
+    norm and all else at `base_lr`, the decoder at `base_lr * head_lr_mult`. The scheme of BEiT and ViTDet, with
+    ViTMatte's treatment of what is new.
     The roles of parameters are those that the system states (`System.parameter_roles`), so wrappers like DDP change
     nothing. Frozen parameters are left out.
 

@@ -70,8 +70,8 @@ class FrozenDINOv3(System):
             raise InputError(f"FrozenDINOv3: backbone.in_chans must be 3 (RGB), got {backbone.in_chans}")
         if (decoder.in_chans, decoder.num_maps) != (backbone.embed_dim, len(out_blocks)):
             raise InputError(
-                f"FrozenDINOv3: the decoder must read {len(out_blocks)} maps of {backbone.embed_dim} channels, those of "
-                f"out_blocks {list(out_blocks)}; got num_maps {decoder.num_maps} and in_chans {decoder.in_chans}"
+                f"FrozenDINOv3: expected a decoder of {len(out_blocks)} maps (out_blocks {list(out_blocks)}), of "
+                f"{backbone.embed_dim} channels each; got num_maps {decoder.num_maps} and in_chans {decoder.in_chans}"
             )
         decoder.check_patch_size(backbone.patch_size)
         self.backbone = backbone
@@ -182,10 +182,9 @@ class FrozenDINOv3(System):
         """Normalised RGB, and the trimap where the decoder reads it, zero-padded to whole patches."""
         image = (inputs["image"] - self.pixel_mean) / self.pixel_std
         if self.decoder.trimap_input:
-            if inputs["trimap"].shape[-2:] != image.shape[-2:]:
-                raise InputError(
-                    f"FrozenDINOv3: the image is {tuple(image.shape[-2:])}, its trimap {tuple(inputs['trimap'].shape[-2:])}"
-                )
+            sizes = [tuple(each.shape[-2:]) for each in (image, inputs["trimap"])]
+            if sizes[0] != sizes[1]:
+                raise InputError(f"FrozenDINOv3: the image is {sizes[0]} pixels (height, width), its trimap {sizes[1]}")
             image = torch.cat([image, encode_trimap(inputs["trimap"], "value")], dim=1)
         height, width = image.shape[-2:]
         padding = (0, -width % self.size_divisibility, 0, -height % self.size_divisibility)

@@ -36,7 +36,9 @@ DIFFMATTE_VITS = {
     "diffmatte_vitb": (768, 12, 12, 512),
 }
 DIFFMATTE_VARIANTS = (*DIFFMATTE_VITS, "diffmatte_res34", "diffmatte_swint")
-ARCHITECTURES = (*DINOV3_VARIANTS, *PLAIN_VARIANTS, *VITMATTE_VARIANTS, *DIFFMATTE_VARIANTS)
+FROZEN_PREFIX = "frozen_"  # before the encoder's name: its decoder on that encoder (nikhiliit/Dinov3_matting)
+FROZEN_VARIANTS = tuple(FROZEN_PREFIX + name for name in ("dinov3_vits16", "dinov3_vitb16", "dinov3_vitl16"))
+ARCHITECTURES = (*DINOV3_VARIANTS, *PLAIN_VARIANTS, *VITMATTE_VARIANTS, *DIFFMATTE_VARIANTS, *FROZEN_VARIANTS)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from torch import Tensor
 from modeling.pretrained.architecture import Network, check_requested, read_architecture
 from modeling.pretrained.assemble import Assembly, assemble
 from modeling.pretrained.diffmatte_architecture import read_diffmatte_architecture
+from modeling.pretrained.frozen_architecture import read_frozen_architecture
 from modeling.pretrained.matting_architecture import ViTDetArchitecture, read_matting_architecture
 from modeling.pretrained.pixel_statistics import read_pixel_statistics
 from modeling.pretrained.report import ConversionReport
@@ -18,7 +19,11 @@ from runtime.errors import InputError
 
 FORMAT_VERSION = 2  # 1: encoders had a fourth input channel of zeros, and the metadata no patch_size
 TARGET_PREFIX = "backbone."
-_WHOLE_MODELS = {"vitmatte": read_matting_architecture, "diffmatte": read_diffmatte_architecture}
+_WHOLE_MODELS = {
+    "vitmatte": read_matting_architecture,
+    "diffmatte": read_diffmatte_architecture,
+    "frozen": read_frozen_architecture,
+}
 _CONFIG_TYPES = {"dinov3": "dinov3_vit", "vitmatte": "vitmatte"}  # model_type of transformers' config.json
 
 

@@ -28,8 +28,9 @@ class KeyLayout:
     Args:
         name: "official", "huggingface", "timm" or "plain".
         family: "dinov3" (registers, rotary positions, LayerScale), "plain" (absolute positions, neither of those),
-            "vitmatte" (a whole matting model on ViTDet's backbone: absolute and relative positions, windows) or
-            "diffmatte" (a whole one with a diffusion decoder, on any of its encoders).
+            "vitmatte" (a whole matting model on ViTDet's backbone: absolute and relative positions, windows),
+            "diffmatte" (a whole one with a diffusion decoder, on any of its encoders) or "frozen" (DINOv3 with a
+            decoder on its features).
         renames: source key -> our key; `{i}` stands for an index, `{p}` for weight or bias, `{b}` for what a batch
             norm has, `{any}` for anything.
         ignored: pattern of a source key -> why the model has no use for it.
@@ -213,6 +214,17 @@ HUGGINGFACE_VITMATTE = _vitmatte(
     batch_norm="batch_norm",
 )
 DIFFMATTE = KeyLayout("official", "diffmatte", {"backbone.{any}": "{any}", "decoder.{any}": "decoder.{any}"}, {})
+FROZEN = KeyLayout(  # nikhiliit/Dinov3_matting
+    name="official",
+    family="frozen",
+    renames={
+        **{f"encoder.dinov3.{source}": target for source, target in OFFICIAL.renames.items()},
+        "decoder.{any}": "decoder.{any}",
+        "boundary_refiner.{any}": "decoder.boundary_refiner.{any}",
+    },
+    ignored={f"encoder.dinov3.{pattern}": reason for pattern, reason in OFFICIAL.ignored.items()},
+)
+_FEATURE_DECODER = re.compile(r"(.*?)decoder\.(?:decoder_blocks|upsample_blocks|input_proj)\.")
 _DIFFUSION_DECODER = re.compile(r"(.*?)decoder\.(?:down_blks|mid_blk|up_blks|time_embed)\.")
 _MATTING_DECODER = re.compile(r"(.*?)decoder\.(?:convstream|matting_head)\.")
 _RELATIVE_POSITIONS = re.compile(r".*\.(?:attn|attention)\.rel_pos_[hw]")
@@ -246,6 +258,8 @@ def find_prefix(keys: Iterable[str]) -> str:
         InputError: no CLS token at all, or several of equal standing.
     """
     keys = list(keys)
+    if is_frozen(keys):
+        return next(match[1] for key in keys if (match := _FEATURE_DECODER.match(key)))
     if is_diffmatte(keys):
         return next(match[1] for key in keys if (match := _DIFFUSION_DECODER.match(key)))
     if is_vitmatte(keys):
@@ -275,6 +289,11 @@ def is_diffmatte(keys: Iterable[str]) -> bool:
     return any(map(_DIFFUSION_DECODER.match, keys))
 
 
+def is_frozen(keys: Iterable[str]) -> bool:
+    """Tell a decoder on DINOv3's features, by its names."""
+    return any(map(_FEATURE_DECODER.match, keys))
+
+
 def detect_layout(keys: Collection[str]) -> KeyLayout:
     """Tell the layout from keys without their prefix.
 
@@ -282,6 +301,8 @@ def detect_layout(keys: Collection[str]) -> KeyLayout:
         InputError: a ViT that is not supported, by name where it is known.
     """
     keys = set(keys)
+    if is_frozen(keys):
+        return FROZEN
     if is_diffmatte(keys):
         return DIFFMATTE
     if is_vitmatte(keys):

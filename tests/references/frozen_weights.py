@@ -1,4 +1,4 @@
-"""Test weights for the frozen system's decoder, a function of seed, name and shape; those of tests/goldens/frozen_dinov3.
+"""Test weights for the frozen system's decoder, a function of seed, name and shape, as for tests/goldens/frozen_dinov3.
 
 The goldens are numbers of nikhiliit/Dinov3_matting (commit f288276) on these weights; names that start with OURS_ are
 restated for rectangles, which that code cannot do.
