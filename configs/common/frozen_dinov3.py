@@ -78,8 +78,13 @@ model = L(FrozenDINOv3)(
 dataloader = OmegaConf.create(dict(root=os.environ.get("DINOMATTE_ALPHA_ROOT", "DATA")))
 dataloader.train = L(build_train_loader)(
     dataset=L(WholePhotographs)(
-        root="${dataloader.root}/train", layout="rgb-alpha", samples_per_epoch=10_000, crop_size=512, seed="${train.seed}"
+        root="${dataloader.root}/train",
+        layout="rgb-alpha",
+        samples_per_epoch=10_000,
+        crop_size=512,
+        seed="${train.seed}",
     ),
+    fixed_views=None,  # train on so many samples, the same each epoch; then train.cache_features can keep features
     batch_size=8,  # per process
     num_workers=4,
     seed="${train.seed}",

@@ -21,17 +21,16 @@ class FixedViews(Dataset, FileSet):
 
     Args:
         dataset: indexed by (epoch, index); samples are pure functions of them.
-        num_views: the length, 1 or more.
+        num_views: the length, 1 or more; the setting `dataloader.train.fixed_views`.
 
     Example:
-        >>> dataloader.train.dataset = L(FixedViews)(dataset=L(WholePhotographs)(root="DATA/train"), num_views=4000)
+        >>> FixedViews(WholePhotographs(root="DATA/train"), num_views=4000)[0, 7]["image"].shape
+        torch.Size([3, 512, 512])
     """
-
-    on_bad_setting = "dataloader.train.dataset.dataset.on_bad=skip"
 
     def __init__(self, dataset: Any, num_views: int) -> None:
         if not isinstance(num_views, int) or num_views < 1:
-            raise InputError(f"num_views: expected a whole number of at least 1, got {num_views!r}")
+            raise InputError(f"dataloader.train.fixed_views: expected a whole number of at least 1, got {num_views!r}")
         self.dataset, self.num_views = dataset, num_views
         self.features_path: Path | None = None
         self._features: np.ndarray | None = None
@@ -66,6 +65,11 @@ class FixedViews(Dataset, FileSet):
     def on_bad(self) -> str:
         """As the data set's."""
         return getattr(self.dataset, "on_bad", "error")
+
+    @property
+    def on_bad_setting(self) -> str:
+        """As the data set's."""
+        return getattr(self.dataset, "on_bad_setting", "")
 
     def problems(self, decode: bool = True) -> list[str]:
         return self.dataset.problems(decode=decode) if isinstance(self.dataset, FileSet) else []

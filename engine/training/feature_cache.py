@@ -33,7 +33,8 @@ from runtime.precision import Precision
 
 FORMAT = 1
 DTYPE = np.float16
-VIEWS, MODEL = "dataloader.train.dataset", "model."
+VIEWS = ("dataloader.train.dataset.", "dataloader.train.fixed_views")
+MODEL = "model."
 
 logger = logging.getLogger("dinomatte.features")
 
@@ -45,7 +46,7 @@ def cached_features(
 
     Args:
         model: with its weights, unwrapped.
-        dataset: of `config.dataloader.train`, a FixedViews.
+        dataset: of the loader, a FixedViews.
         config: of the run; `train.cache_features` is the folder.
         batch_size, num_workers: to make it with.
 
@@ -55,7 +56,7 @@ def cached_features(
     if not isinstance(dataset, FixedViews):
         raise InputError(
             f"train.cache_features: a {type(dataset).__name__} draws new samples each epoch, whose features cannot be "
-            "kept; set dataloader.train.dataset=L(FixedViews)(dataset=..., num_views=N)"
+            "kept; set dataloader.train.fixed_views to their number"
         )
     folder = Path(config.train.cache_features)
     origin = _origin(model, dataset, config, precision)
@@ -86,7 +87,8 @@ def _make(
     size = f"the features of {len(dataset)} views take {amount_text(nbytes)}"
     if nbytes > free:
         raise InputError(
-            f"train.cache_features={path.parent}: {size}, and {amount_text(free)} of the disk are free; lower num_views"
+            f"train.cache_features={path.parent}: {size}, and {amount_text(free)} of the disk are free; lower "
+            "dataloader.train.fixed_views"
         )
     logger.info("%s, in %s; computing them", size, path)
     started, done = time.perf_counter(), 0
