@@ -109,15 +109,16 @@ class FeatureDecoder(nn.Module):
         if patch_size != PATCH_SIZE:
             raise InputError(f"FeatureDecoder: expected features of patches of {PATCH_SIZE} pixels, got {patch_size}")
 
-    def forward(self, maps: Sequence[Tensor], pixels: Tensor) -> Tensor:
+    def forward(self, features: Tensor, pixels: Tensor, unknown: Tensor | None = None) -> Tensor:
         """Alpha (B, 1, H, W) in [0, 1].
 
         Args:
-            maps: `num_maps` times (B, in_chans, h, w), of rows and columns in the image's own proportions.
+            features: (B, num_maps * in_chans, h, w), the maps one after the other.
             pixels: (B, 3 or `img_chans`, H, W), 16 h x 16 w pixels with a stem. Without one their size alone is read,
                 and any size will do.
+            unknown: not looked at; alpha is computed everywhere.
         """
-        x = self.input_proj(torch.cat(list(maps), dim=1))  # (B, dims[0], h, w)
+        x = self.input_proj(features)  # (B, dims[0], h, w)
         x = F.relu(self.upsample_blocks[0](self._run(self.decoder_blocks[0], x)))  # at an eighth
         x = F.relu(self.upsample_blocks[1](self._run(self.decoder_blocks[1], x)))  # at a quarter
         if self.has_stem:

@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modeling.backbone import Encoder
+from modeling.backbone.blocks import Block
 from modeling.criterion.edge_criterion import EdgeCriterion
 from modeling.decoder.feature_decoder import FeatureDecoder
+from modeling.decoder.sparse.bands import decode_in_bands
 from modeling.meta_arch.base import Batch, ParameterRoles, System
 from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, Footprint
 from modeling.trimap_input import encode_trimap
@@ -24,12 +26,12 @@ class Encoded:
     """An encoded batch.
 
     Attributes:
-        maps: each (B, C, h, w), of the blocks in `out_blocks`.
+        features: (B, K C, h, w), those of K blocks together.
         pixels: (B, 3 or 4, 16 h, 16 w), normalised and padded.
         size: (H, W) of the image.
     """
 
-    maps: Sequence[Tensor]
+    features: Tensor
     pixels: Tensor
     size: tuple[int, int]
 
@@ -109,21 +111,25 @@ class FrozenDINOv3(System):
             )
         pixels = self._pixels(inputs)
         if FEATURES in inputs:
-            maps = inputs[FEATURES].float().chunk(len(self.out_blocks), dim=1)
+            features = inputs[FEATURES].float()
             expected = [side // patch for side in pixels.shape[-2:]]
-            if list(maps[0].shape[-2:]) != expected:
-                raise InputError(f"features: expected a grid of {expected}, got {list(maps[0].shape[-2:])}")
+            if list(features.shape[-2:]) != expected:
+                raise InputError(f"features: expected a grid of {expected}, got {list(features.shape[-2:])}")
         else:
-            maps = self._maps(pixels[:, :3], scale)
-        return Encoded(maps, pixels, (height, width))
+            features = self._features(pixels[:, :3], scale)
+        return Encoded(features, pixels, (height, width))
 
     def decode(self, state: Encoded) -> dict[str, Tensor]:
         height, width = state.size
         batch, _, rows, columns = state.pixels.shape
         if self.training or batch * rows * columns <= self.decoder.band_pixels:
-            alpha = self.decoder(state.maps, state.pixels)
+            alpha = self.decoder(state.features, state.pixels)
         else:
-            alpha = self._decode_in_bands(state)
+            everywhere = torch.ones_like(state.pixels[:, :1], dtype=torch.bool)
+            halo = self.decoder.reach // self.backbone.patch_size
+            alpha = decode_in_bands(
+                self.decoder, state.features, state.pixels, everywhere, self.decoder.band_pixels, halo
+            )
         return {"alpha": alpha[..., :height, :width]}
 
     def losses(self, batch: Mapping[str, Tensor], counts: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -134,7 +140,7 @@ class FrozenDINOv3(System):
     def frozen_features(self, inputs: Mapping[str, Tensor]) -> Tensor:
         if any(parameter.requires_grad for parameter in self.backbone.parameters()):
             raise InputError("train.cache_features: the encoder learns; freeze all of it by train.freeze=[backbone]")
-        return torch.cat(self._maps(self._pixels(inputs)[:, :3]), dim=1)
+        return self._features(self._pixels(inputs)[:, :3])
 
     def footprint(self) -> Footprint:
         features = len(self.out_blocks) * self.backbone.embed_dim / self.backbone.patch_size**2
@@ -166,9 +172,11 @@ class FrozenDINOv3(System):
         return values | self.backbone.metadata()
 
     def compile_encoder(self, **options: Any) -> None:
-        """Compile encoder and decoder, whose work depends on sizes alone."""
-        self.backbone.compile(**options)
+        """Compile the decoder, whose work depends on sizes alone, and the encoder's blocks, which are called one by one."""
         self.decoder.compile(**options)
+        for module in self.backbone.modules():
+            if isinstance(module, Block):
+                module.compile(**options)
 
     @property
     def device(self) -> torch.device:
@@ -190,28 +198,13 @@ class FrozenDINOv3(System):
         padding = (0, -width % self.size_divisibility, 0, -height % self.size_divisibility)
         return F.pad(image, padding) if any(padding) else image
 
-    def _maps(self, rgb: Tensor, scale: int = 1) -> list[Tensor]:
-        """Features (B, C, h, w) of the blocks, computed from a picture `scale` times smaller."""
+    def _features(self, rgb: Tensor, scale: int = 1) -> Tensor:
+        """Features (B, K C, h, w) of the blocks, computed from a picture `scale` times smaller."""
         if scale == 1:
-            return self.backbone.features(rgb, self.out_blocks)
+            return torch.cat(self.backbone.features(rgb, self.out_blocks), dim=1)
         patch = self.backbone.patch_size
         grid = [side // patch for side in rgb.shape[-2:]]
         size = [patch * -(-side // scale) for side in grid]  # whole patches, so that the grids cover the same image
         small = F.interpolate(rgb, size=size, mode="bilinear", antialias=True)
         maps = self.backbone.features(small, self.out_blocks)
-        return [F.interpolate(each, size=grid, mode="bilinear") for each in maps]
-
-    def _decode_in_bands(self, state: Encoded) -> Tensor:
-        """Alpha (B, 1, H', W') of bands of rows, each decoded with all that it depends on."""
-        batch, _, height, width = state.pixels.shape
-        patch = self.backbone.patch_size
-        halo, rows = self.decoder.reach // patch, height // patch
-        step = max(1, self.decoder.band_pixels // (batch * width * patch) - 2 * halo)
-        alphas = []
-        for top in range(0, rows, step):
-            bottom = min(top + step, rows)
-            first, last = max(0, top - halo), min(rows, bottom + halo)
-            maps = [each[:, :, first:last] for each in state.maps]
-            alpha = self.decoder(maps, state.pixels[:, :, first * patch : last * patch])
-            alphas.append(alpha[:, :, (top - first) * patch : (bottom - first) * patch].clone())
-        return torch.cat(alphas, dim=2)
+        return F.interpolate(torch.cat(maps, dim=1), size=grid, mode="bilinear")

@@ -47,16 +47,16 @@ def test_parameters_are_as_many_as_published():
 def test_alpha_is_the_public_decoder_s_on_squares_and_right_on_rectangles(name):
     width, features, (height, columns), alpha = case(name)
     decoder, (rows, grid_columns) = published(width), features.shape[-2:]
-    at_a_quarter = decoder([features], torch.zeros(len(features), 3, 4 * rows, 4 * grid_columns))
+    at_a_quarter = decoder(features, torch.zeros(len(features), 3, 4 * rows, 4 * grid_columns))
     torch.testing.assert_close(at_a_quarter, golden(f"{alpha}_decoder"), rtol=0, atol=3e-6)
-    resized = decoder([features], torch.zeros(len(features), 3, height, columns))
+    resized = decoder(features, torch.zeros(len(features), 3, height, columns))
     torch.testing.assert_close(resized, golden(f"{alpha}_resized"), rtol=0, atol=3e-6)
 
 
 @torch.inference_mode()
 def test_boundary_refinement_is_the_public_one_also_where_it_clamps():
     width, features, size, alpha = case("tokens_384_8x8_to_128x128")
-    refined = published(width, refined=True)([features], torch.zeros(len(features), 3, *size))
+    refined = published(width, refined=True)(features, torch.zeros(len(features), 3, *size))
     torch.testing.assert_close(refined, golden(f"{alpha}_refined"), rtol=0, atol=3e-6)
     refiner = BoundaryRefinement()
     refiner.load_state_dict({key.removeprefix(f"{REFINER}."): value for key, value in state(REFINER).items()})
@@ -68,7 +68,7 @@ def test_boundary_refinement_is_the_public_one_also_where_it_clamps():
 def test_training_uses_and_updates_batch_statistics_as_published():
     width, features, size, alpha = case("tokens_384_8x8_to_128x128")
     decoder = published(width).train()
-    output = decoder([features], torch.zeros(len(features), 3, *size))
+    output = decoder(features, torch.zeros(len(features), 3, *size))
     torch.testing.assert_close(output.detach(), golden(f"{alpha}_train_mode"), rtol=0, atol=1e-5)
     norm = decoder.decoder_blocks[0].conv_block[1]
     for name in ("mean", "var"):
@@ -99,7 +99,7 @@ def detailed(**settings) -> FeatureDecoder:
 @torch.inference_mode()
 def test_the_stem_brings_detail_of_a_single_pixel_and_features_what_is_far_around():
     decoder = detailed().double().eval()
-    maps = [torch.randn(1, 24, 12, 14, dtype=torch.double) for _ in range(2)]
+    maps = torch.randn(1, 48, 12, 14, dtype=torch.double)
     pixels = torch.randn(1, 3, 192, 224, dtype=torch.double)
     alpha = decoder(maps, pixels)
     assert alpha.shape == (1, 1, 192, 224)
@@ -110,7 +110,7 @@ def test_the_stem_brings_detail_of_a_single_pixel_and_features_what_is_far_aroun
     assert (rows - 100).abs().max() <= 24  # the stem's own reach
     assert (columns - 120).abs().max() <= 24
     pixels[:, :, 100, 120] -= 1
-    maps[1][:, :, 0, 0] += 1
+    maps[:, 24:, 0, 0] += 1
     moved = (decoder(maps, pixels) - alpha).abs()[0, 0]
     assert moved[:16, :16].max() > 0
     rows, columns = torch.nonzero(moved > 0).max(dim=0).values.tolist()
@@ -123,7 +123,7 @@ def test_every_parameter_of_the_detailed_decoder_learns_with_and_without_checkpo
     for checkpointed in (False, True):
         decoder = detailed(boundary_refinement=refined, use_act_checkpoint=checkpointed).train()
         torch.manual_seed(2)
-        maps = [torch.randn(2, 24, 3, 2) for _ in range(2)]
+        maps = torch.randn(2, 48, 3, 2)
         decoder(maps, torch.randn(2, 3, 48, 32)).sum().backward()
         gradients.append({name: parameter.grad for name, parameter in decoder.named_parameters()})
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients[0].values())
@@ -133,7 +133,7 @@ def test_every_parameter_of_the_detailed_decoder_learns_with_and_without_checkpo
 
 def test_a_trimap_is_a_channel_of_the_stem():
     decoder = detailed(trimap_input=True).eval()
-    maps, pixels = [torch.randn(1, 24, 2, 2) for _ in range(2)], torch.randn(1, 4, 32, 32)
+    maps, pixels = torch.randn(1, 48, 2, 2), torch.randn(1, 4, 32, 32)
     alpha = decoder(maps, pixels)
     pixels[:, 3, 16:] += 0.5
     assert not torch.equal(decoder(maps, pixels), alpha)
