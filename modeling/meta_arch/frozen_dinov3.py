@@ -172,7 +172,7 @@ class FrozenDINOv3(System):
         return values | self.backbone.metadata()
 
     def compile_encoder(self, **options: Any) -> None:
-        """Compile the decoder, whose work depends on sizes alone, and the encoder's blocks, which are called one by one."""
+        """Compile the decoder, whose work depends on sizes alone, and each of the encoder's blocks."""
         self.decoder.compile(**options)
         for module in self.backbone.modules():
             if isinstance(module, Block):
