@@ -156,6 +156,11 @@ class RunCheckpointer(DetectionCheckpointer):
             frozen: names of the parameters that stay as they are; those that come from the file are left to it in the
                 checkpoints of the run.
         """
+        if frozen and not path:
+            logger.warning(
+                "train.freeze: no train.init_checkpoint is given, so %d frozen parameters keep random weights",
+                len(frozen),
+            )
         loaded = self.load(path, checkpointables=[])
         earlier = loaded.get(FROZEN_ENTRY)
         if earlier is not None and set(earlier["keys"]) <= set(frozen):

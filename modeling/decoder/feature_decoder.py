@@ -101,7 +101,7 @@ class FeatureDecoder(nn.Module):
         """Numbers a pixel that a prediction holds at its peak, measured (docs/systems.md)."""
         quarter = 4 * (self.dims[2] + self.stem_dims[2]) / 16
         if not self.has_stem:
-            return quarter + 2 + 64 * (self.boundary_refiner is not None)
+            return quarter + 2 + 96 * (self.boundary_refiner is not None)
         return quarter + 3.6 * (HEAD_DIM + self.stem_dims[0]) + (self.dims[2] + 2 * self.stem_dims[1]) / 4
 
     def check_patch_size(self, patch_size: int) -> None:
