@@ -158,7 +158,7 @@ class RunCheckpointer(DetectionCheckpointer):
         """
         if frozen and not path:
             logger.warning(
-                "train.freeze: no train.init_checkpoint is given, so %d frozen parameters keep random weights",
+                "train.freeze: no train.init_checkpoint is given; %d frozen parameters keep random weights",
                 len(frozen),
             )
         loaded = self.load(path, checkpointables=[])
