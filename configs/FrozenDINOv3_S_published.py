@@ -11,6 +11,7 @@ from .common.frozen_dinov3 import dataloader, lr_multiplier, model, optimizer, t
 
 model.out_blocks = [-1]
 model.decoder.num_maps = 1
+model.decoder.dims = [256, 128, 64]
 model.decoder.detail_stem = None
 model.criterion.edge_weight = "exp"
 model.criterion.border = "zeros"

@@ -21,7 +21,6 @@ model.backbone.num_heads = 3
 model.backbone.layer_scale_init = 1.0  # the encoder starts from random weights, and must soon look around
 model.decoder.num_maps = 2
 model.decoder.dims = [64, 48, 32]
-model.decoder.detail_stem = [8, 16, 24]
 model.criterion.gradient_weight = 0.25
 model.out_blocks = [1, 3]
 

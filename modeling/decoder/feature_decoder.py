@@ -79,8 +79,8 @@ class FeatureDecoder(nn.Module):
         if detail_stem is not None:
             full, half, _ = self.stem_dims
             self.stem = DetailStem(self.img_chans, self.stem_dims)
-            self.half_block = ConvBlock(last + half, HEAD_DIM, 1)
-            head, head_dim = HEAD_DIM + full, FINE_HEAD_DIM
+            self.half_block = ConvBlock(last + half, 2 * full, 1)  # few channels: at full resolution each costs most
+            head, head_dim = 3 * full, FINE_HEAD_DIM
         self.final_conv = nn.Sequential(
             nn.Conv2d(head, head_dim, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(head_dim, 1, 1), nn.Sigmoid()
         )
@@ -102,7 +102,7 @@ class FeatureDecoder(nn.Module):
         quarter = 4 * (self.dims[2] + self.stem_dims[2]) / 16
         if not self.has_stem:
             return quarter + 2 + 96 * (self.boundary_refiner is not None)
-        return quarter + 3.6 * (HEAD_DIM + self.stem_dims[0]) + (self.dims[2] + 2 * self.stem_dims[1]) / 4
+        return quarter + 14 * self.stem_dims[0] + FINE_HEAD_DIM + (self.dims[2] + 2 * self.stem_dims[1]) / 2
 
     def check_patch_size(self, patch_size: int) -> None:
         """Refuse features of patches of another size than 16 pixels."""
