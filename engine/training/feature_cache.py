@@ -124,7 +124,7 @@ def _features(model: System, samples: list[Mapping[str, Any]], precision: Precis
 
 
 def _origin(model: System, dataset: FixedViews, config: DictConfig, precision: Precision) -> dict[str, Any]:
-    """What decides the features, in plain values."""
+    """Plain values that decide the features."""
     settings = RunSettings(config).values
     trained = [name for name, part in model.named_children() if not _is_frozen(part)]
 

@@ -81,7 +81,7 @@ def gradient_magnitude(alpha: Tensor, border: str = "zeros") -> Tensor:
 
 
 def is_boundary(alpha: Tensor, border: str = "zeros") -> Tensor:
-    """Where alpha varies within 3 x 3 pixels: (B, 1, H, W) bool."""
+    """Pixels around which alpha varies, 3 x 3 of them: (B, 1, H, W) bool."""
     kernel = alpha.new_full((1, 1, 3, 3), 1 / 9)
     mean, mean_square = (_convolved(values, kernel, border) for values in (alpha, alpha.square()))
     return mean_square - mean.square() > BOUNDARY_VARIANCE

@@ -124,7 +124,7 @@ class System(nn.Module):
         return {}
 
     def frozen_features(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """What a frozen encoder makes of `inputs`, (B, C, h, w): a batch that has it as "features" is not encoded.
+        """Features (B, C, h, w) that a frozen encoder makes of `inputs`; a batch that has "features" is not encoded.
 
         Args:
             inputs: from `prepare`, of one size.

@@ -139,7 +139,7 @@ def losses(folder) -> list[float]:
 
 @pytest.fixture
 def heard(caplog):
-    """What the run logs about features, although its loggers do not propagate once they write to a file."""
+    """Log messages about features, although its loggers do not propagate once they write to a file."""
     logger = logging.getLogger("dinomatte.features")
     logger.addHandler(caplog.handler)
     caplog.set_level(logging.INFO, logger="dinomatte.features")
