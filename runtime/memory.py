@@ -202,7 +202,7 @@ def peak_gpu_gib() -> float | None:
 
 
 def gpu_gib() -> float | None:
-    """What tensors hold of this process's GPU now, GiB; None without one."""
+    """GiB that tensors hold of this process's GPU now; None without one."""
     import torch
 
     if not torch.cuda.is_available() or not torch.cuda.is_initialized():
