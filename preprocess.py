@@ -1,4 +1,4 @@
-"""Convert published weights: ViTs to train from (DINOv3 in any layout, DINO, MAE), and whole models.
+"""Convert published weights: ViTs to train from (DINOv3 and DINOv2 in any layout, DINO, MAE), and whole models.
 
 Whole models are ViTMatte's, DiffMatte's, and those of nikhiliit/Dinov3_matting.
 

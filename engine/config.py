@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from modeling.weights.model_config import CONFIG_ENTRY, plain_config
+from modeling.weights.checkpoint_file import CONFIG_ENTRY
+from modeling.weights.model_config import plain_config
 from runtime.errors import InputError
 from runtime.moved import current_name
 from runtime.text import one_line
@@ -63,7 +64,7 @@ RUN_SETTINGS = {
     "train.compile": FLAG,
     "train.checkpointer.period": COUNT,
     "train.checkpointer.max_to_keep": Kind((int, type(None)), "a whole number of at least 1 or null", 1),
-    "train.checkpointer.best_metric": Kind(TEXT_OR_NULL, "a metric or null"),
+    "train.checkpointer.best_metric": Kind((*TEXT_OR_NULL, ListConfig), "a metric, a list of metrics, or null"),
     "train.eval_period": COUNT_OR_ZERO,
     "train.num_panels": COUNT_OR_ZERO,
     "train.num_train_panels": COUNT_OR_ZERO,

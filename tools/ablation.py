@@ -1,45 +1,27 @@
-"""Train the published recipe with one thing changed at a time, at the size of a CPU, and tabulate what each is worth.
+"""The published recipe with one thing changed at a time, at the size of a CPU, and a table of what each is worth.
 
     python tools/ablation.py --output-dir output/ablation [--only NAME ...] [--seeds 0 1 2] [--jobs 2] [--list]
 
 Every run trains configs/ablation_published.py with the same procedural images, seeds and number of iterations, and is
-scored on the same held-out images. Runs that are done with the same settings are kept: the command goes on where it was
-stopped. After a change of the code, name another folder.
+scored on the same held-out images. Complete runs with the same settings are kept (tools/study.py).
 """
 
-import argparse
-import hashlib
-import json
-import multiprocessing
 import sys
-from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
 from torch import Tensor
 
 from data.synthetic import write_composition1k_layout, write_dim_layout
 from modeling.criterion import MattingCriterion
 from runtime.command_line import run
 from runtime.errors import InputError
-from runtime.files import replacing
+from tools.study import Change, Study
 
-CONFIG = "configs/ablation_published.py"
 BASELINE = "published"
-METRICS = ("sad", "mse", "grad", "conn")
 FOREGROUNDS, BACKGROUNDS, TRAIN_SIZE = 100, 600, 192
 TEST_IMAGES, TEST_SIZE = 32, 160
-PRELOADED = [
-    "engine.training.run",
-    "engine.evaluation.validation",
-    "data.training.dim_dataset",
-    "data.testing.composition1k",
-    "skimage.measure",
-]
 
 COSINE = [
     "lr_multiplier.scheduler=null",
@@ -67,14 +49,6 @@ class PublishedScaleCriterion(MattingCriterion):
         losses = super().forward(pred_alpha, alpha, trimap, *args)
         scale = self.crop_size**2 / trimap[0].numel()
         return {name: loss if name == "loss_pha_laplacian" else scale * loss for name, loss in losses.items()}
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a row of the table changes in the published recipe: `overrides` as main.py takes them."""
-
-    title: str
-    overrides: tuple[str, ...]
 
 
 def _change(title: str, *overrides: str) -> Change:
@@ -144,136 +118,32 @@ CHANGES |= {
 }
 
 
-def main() -> None:
-    arguments = parse_arguments()
-    if arguments.list:
-        for name, change in CHANGES.items():
-            print(f"{name:28} {change.title}")
-        return
-    names = arguments.only or list(CHANGES)
-    for name in names:
-        if name not in CHANGES:
-            raise InputError(f"--only: no change named {name}; there are {', '.join(CHANGES)}")
-    write_data(arguments.output_dir)
-    train_all(arguments.output_dir, names, arguments.seeds, arguments.jobs, arguments.overrides)
-    print(table(arguments.output_dir, arguments.seeds))
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output-dir", type=Path, default=Path("output/ablation"))
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these changes, by their names (see --list)")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each")
-    parser.add_argument("--list", action="store_true", help="print the changes and leave")
-    parser.add_argument("--overrides", nargs="+", default=[], metavar="key=value", help="for all runs")
-    return parser.parse_args()
+STUDY = Study(
+    "configs/ablation_published.py",
+    CHANGES,
+    BASELINE,
+    settings=(
+        "dataloader.train.dataset.root={folder}/data/foregrounds",
+        "dataloader.train.dataset.bg_dir={folder}/data/backgrounds/bg",
+        "dataloader.test.root={folder}/data/test",
+    ),
+)
 
 
 def write_data(folder: Path) -> None:
     """Draw the training and the held-out images, unless they are there."""
-    complete = folder / "data" / "complete"
+    data = folder / "data"
+    complete = data / "complete"
     sizes = f"{FOREGROUNDS} {BACKGROUNDS} {TRAIN_SIZE} {TEST_IMAGES} {TEST_SIZE}\n"
     if complete.exists():
         if complete.read_text() != sizes:
             raise InputError(f"{folder}: holds images of other sizes or numbers; name another folder")
         return
-    write_dim_layout(folder / "data" / "foregrounds", FOREGROUNDS, size=TRAIN_SIZE, seed=11)
-    write_dim_layout(folder / "data" / "backgrounds", BACKGROUNDS, size=TRAIN_SIZE, seed=12)
-    write_composition1k_layout(folder / "data" / "test", TEST_IMAGES, size=TEST_SIZE, seed=13)
+    write_dim_layout(data / "foregrounds", FOREGROUNDS, size=TRAIN_SIZE, seed=11)
+    write_dim_layout(data / "backgrounds", BACKGROUNDS, size=TRAIN_SIZE, seed=12)
+    write_composition1k_layout(data / "test", TEST_IMAGES, size=TEST_SIZE, seed=13)
     complete.write_text(sizes)
 
 
-def train_all(folder: Path, names: Iterable[str], seeds: Iterable[int], jobs: int, overrides: list[str]) -> None:
-    """Train and score what is not done yet, seed by seed, each run in a process of its own."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED)
-    runs = [(name, seed) for seed in seeds for name in names]
-    todo = [(name, seed) for name, seed in runs if not is_done(folder, name, seed, overrides)]
-    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
-        futures = {pool.submit(train_one, folder, name, seed, overrides): (name, seed) for name, seed in todo}
-        for future in as_completed(futures):
-            print(*futures[future], f"SAD {future.result()['sad']:.4f}", flush=True)
-
-
-def result_path(folder: Path, name: str, seed: int) -> Path:
-    return folder / "runs" / f"{name}_{seed}" / "scores.json"
-
-
-def is_done(folder: Path, name: str, seed: int, overrides: list[str]) -> bool:
-    """Whether a run has scores, and they are of these settings."""
-    path = result_path(folder, name, seed)
-    return path.exists() and json.loads(path.read_text())["settings"] == fingerprint(
-        settings(folder, name, seed, overrides)
-    )
-
-
-def settings(folder: Path, name: str, seed: int, overrides: list[str]) -> list[str]:
-    """The overrides of one run."""
-    data = folder / "data"
-    return [
-        "train.device=cpu",
-        f"train.seed={seed}",
-        f"train.output_dir={result_path(folder, name, seed).parent}",
-        f"dataloader.train.dataset.root={data / 'foregrounds'}",
-        f"dataloader.train.dataset.bg_dir={data / 'backgrounds' / 'bg'}",
-        f"dataloader.test.root={data / 'test'}",
-        *CHANGES[name].overrides,
-        *overrides,
-    ]
-
-
-def fingerprint(overrides: list[str]) -> str:
-    """SHA-256 of the whole config with these overrides."""
-    from engine.config import load_config
-
-    return hashlib.sha256(str(load_config(CONFIG, overrides)).encode()).hexdigest()
-
-
-def train_one(folder: Path, name: str, seed: int, overrides: list[str]) -> dict[str, float]:
-    """One run: train, score the held-out images, write the scores into the run's folder."""
-    import shutil
-
-    import torch
-
-    from engine.config import build, load_config
-    from engine.evaluation.validation import validate
-    from engine.training.run import build_evaluator, train
-
-    torch.set_num_threads(1)
-    path = result_path(folder, name, seed)
-    shutil.rmtree(path.parent, ignore_errors=True)  # of a run that did not end
-    changed = settings(folder, name, seed, overrides)
-    config = load_config(CONFIG, changed)
-    model = train(config)
-    scores, _ = validate(model, build(config.dataloader.test), build_evaluator(config))
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps({"settings": fingerprint(changed), "scores": scores}) + "\n")
-    for checkpoint in path.parent.glob("model_*.pth"):
-        checkpoint.unlink()
-    return scores
-
-
-def table(folder: Path, seeds: list[int]) -> str:
-    """A Markdown table: mean SAD and its standard deviation over the seeds, and the change against the baseline."""
-    scores = {
-        name: np.array([json.loads(result_path(folder, name, seed).read_text())["scores"]["sad"] for seed in seeds])
-        for name in CHANGES
-        if all(result_path(folder, name, seed).exists() for seed in seeds)
-    }
-    lines = [
-        f"| change | SAD, mean of {len(seeds)} seeds | spread | against the published recipe |",
-        "| --- | --- | --- | --- |",
-    ]
-    for name, values in scores.items():
-        spread = values.std(ddof=1) if len(seeds) > 1 else float("nan")
-        change = ""
-        if BASELINE in scores and name != BASELINE:
-            ratios = values / scores[BASELINE] - 1  # seed by seed
-            change = f"{ratios.mean():+.1%} ({', '.join(f'{ratio:+.1%}' for ratio in ratios)})"
-        lines.append(f"| {CHANGES[name].title} | {values.mean():.4f} | {spread:.4f} | {change} |")
-    return "\n".join(lines)
-
-
 if __name__ == "__main__":
-    run(main)
+    run(lambda: STUDY.main(__doc__, "output/ablation", write_data))

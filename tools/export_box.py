@@ -11,8 +11,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.inference.shipped import read_shipped, write_shipped
 from modeling.weights.model_config import build_model
+from modeling.weights.shipped import read_shipped
+from modeling.weights.shipping import write_shipped
 from runtime.command_line import run
 
 SIZE_LIMIT = 16 * 10**6  # bytes: what a repository carries without effort

@@ -16,6 +16,7 @@ from modeling.meta_arch import System
 from modeling.weights.checkpoint_file import DamagedCheckpointError, read_checkpoint, read_extra, write_checkpoint
 from modeling.weights.frozen import FROZEN_ENTRY, frozen_entry
 from modeling.weights.loading import load_model
+from modeling.weights.shipped import read_model_file
 from runtime.errors import InputError
 from runtime.files import replacing
 from runtime.text import one_line
@@ -23,7 +24,7 @@ from runtime.text import one_line
 logger = logging.getLogger("dinomatte.checkpoint")
 
 LAST_CHECKPOINT = "last_checkpoint"
-CHECKPOINT_NAME = re.compile(r"model_(?:(\d{7,})|final|best)\.pth")
+CHECKPOINT_NAME = re.compile(r"model_(?:(\d{7,})|final|best(?:_\w+)?)\.pth")
 
 
 def run_checkpoints(folder: str | Path) -> list[Path]:
@@ -175,7 +176,7 @@ class RunCheckpointer(DetectionCheckpointer):
         if not path:
             logger.info("no checkpoint given: the model starts from random weights")
             return {}
-        checkpoint = read_checkpoint(path)
+        checkpoint = read_model_file(path)
         load_model(self.model, checkpoint, path, pretrained=checkpointables == [])
         if checkpointables is None:
             self.frozen = checkpoint.get(FROZEN_ENTRY)

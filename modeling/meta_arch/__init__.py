@@ -9,14 +9,16 @@ from modeling.meta_arch.footprint import Footprint
 if TYPE_CHECKING:
     from modeling.meta_arch.diffmatte import DiffMatte
     from modeling.meta_arch.frozen_dinov3 import FrozenDINOv3
+    from modeling.meta_arch.segmentation import Segmentation
     from modeling.meta_arch.vitmatte import ViTMatte
 
 _HOMES = {
     "DiffMatte": "modeling.meta_arch.diffmatte",
     "FrozenDINOv3": "modeling.meta_arch.frozen_dinov3",
+    "Segmentation": "modeling.meta_arch.segmentation",
     "ViTMatte": "modeling.meta_arch.vitmatte",
 }
-__all__ = ["DiffMatte", "Footprint", "FrozenDINOv3", "ParameterRoles", "System", "ViTMatte"]
+__all__ = ["DiffMatte", "Footprint", "FrozenDINOv3", "ParameterRoles", "Segmentation", "System", "ViTMatte"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,6 +16,8 @@ from runtime.errors import InputError
 from runtime.files import replacing
 from runtime.text import one_line
 
+CONFIG_ENTRY = "config"  # key of the description of the network, see modeling.weights.model_config
+
 
 class DamagedCheckpointError(InputError):
     """A checkpoint file that is missing, cut short or changed since it was written: an earlier one may serve."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from modeling.weights.checkpoint_file import read_checkpoint
+from modeling.weights.shipped import read_model_file
 from runtime.errors import InputError
 from runtime.files import hash_file
 
@@ -41,7 +41,7 @@ def with_frozen_weights(checkpoint: dict[str, Any], path: str | os.PathLike) -> 
         )
     if hash_file(found) != entry.get("sha256"):
         raise InputError(f"{path}: its frozen weights are those of another file than {found}; use the file of the run")
-    source = read_checkpoint(found)["model"]
+    source = read_model_file(found)["model"]
     missing = [key for key in entry["keys"] if key not in source]
     if missing:
         raise InputError(f"{path}: {found} lacks its frozen tensor {missing[0]}")

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from modeling.meta_arch import System
 from modeling.pretrained.report import key_pattern
+from modeling.weights.checkpoint_file import CONFIG_ENTRY
 from modeling.weights.fitting import fit_pretrained
 from modeling.weights.frozen import FROZEN_ENTRY, with_frozen_weights
-from modeling.weights.model_config import CONFIG_ENTRY
 from modeling.weights.relative_positions import is_table
 from runtime.errors import InputError
 

@@ -18,13 +18,13 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from modeling.meta_arch import System
+from modeling.weights.checkpoint_file import CONFIG_ENTRY
 from modeling.weights.fitting import fit_pretrained
 from modeling.weights.frozen import FROZEN_ENTRY, with_frozen_weights
 from runtime.errors import InputError
 from runtime.moved import current_name
 from runtime.text import one_line
 
-CONFIG_ENTRY = "config"  # key in a checkpoint
 TARGET, PARTIAL = "_target_", "_partial_"
 PACKAGES = ("modeling.", "torch.nn.modules.")
 NOT_SETTINGS = ("device", "dtype")  # they would take a network out of its outline without memory

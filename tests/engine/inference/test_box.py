@@ -13,10 +13,10 @@ import inference
 from data.synthetic import SyntheticMatting
 from data.testing.eight_bit import EightBit
 from engine.inference import Predictor
-from engine.inference.shipped import BOX, read_shipped
 from metrics import score_image
 from modeling.weights.loading import load_model
 from modeling.weights.model_config import build_model
+from modeling.weights.shipped import BOX, read_shipped
 from runtime.errors import InputError
 
 

@@ -11,7 +11,6 @@ from torch import nn
 
 import inference
 from engine.config import build, load_config
-from engine.inference.shipped import read_shipped, write_shipped
 from engine.processes.sync_batch_norm import synchronise_batch_norms
 from engine.training.averaging import WeightAverage
 from engine.training.checkpoints import RunCheckpointer
@@ -20,6 +19,8 @@ from engine.training.run import evaluate, train
 from modeling.weights.checkpoint_file import read_checkpoint, write_checkpoint
 from modeling.weights.loading import load_model
 from modeling.weights.model_config import build_model
+from modeling.weights.shipped import read_shipped
+from modeling.weights.shipping import write_shipped
 from runtime.errors import InputError
 
 

@@ -9,10 +9,12 @@ from safetensors.torch import load_file, save_file
 from tiny import CONFIG, overrides
 
 from engine.config import build, load_config
-from engine.inference.shipped import read_shipped, write_shipped
+from engine.training.run import train
 from modeling.weights.checkpoint_file import write_checkpoint
 from modeling.weights.loading import load_model
 from modeling.weights.model_config import build_model, plain_config
+from modeling.weights.shipped import read_shipped
+from modeling.weights.shipping import write_shipped
 from runtime.errors import InputError
 
 
@@ -53,6 +55,17 @@ def test_the_loaded_model_predicts_what_the_run_s_model_does(run):
     stored = load_file(path.parent / "m.safetensors")
     assert {value.dtype for value in stored.values() if value.ndim >= 2} == {torch.float16}
     assert stored["decoder.convstream.convs.0.bn.running_var"].min() > 0
+
+
+def test_a_run_starts_from_a_shipped_model(run, tmp_path):
+    folder, model = run
+    description = shipped(folder)
+    config = load_config(CONFIG, [*overrides(tmp_path / "next", 1), f"train.init_checkpoint={description}"])
+    config.optimizer.lr = 0.0
+    config.optimizer.params.head_lr_mult = 0.0
+    started = train(config)
+    for name, value in model.named_parameters():
+        assert torch.equal(started.get_parameter(name), value.half().float() if value.ndim > 1 else value), name
 
 
 def test_exchanged_damaged_and_missing_weights_are_refused(run):
