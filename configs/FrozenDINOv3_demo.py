@@ -18,10 +18,10 @@ model.backbone.img_size = 96
 model.backbone.embed_dim = 96
 model.backbone.depth = 4
 model.backbone.num_heads = 3
-model.backbone.layer_scale_init = 1.0  # the encoder starts from random weights, and must soon look around
+model.backbone.mlp_ratio = 4.0
 model.decoder.num_maps = 2
-model.decoder.dims = [64, 48, 32]
-model.criterion.gradient_weight = 0.25
+model.decoder.dims = [96, 64, 32]
+model.decoder.detail_stem = [16, 24, 32]
 model.out_blocks = [1, 3]
 
 dataloader.train = L(build_train_loader)(
@@ -32,18 +32,17 @@ dataloader.train = L(build_train_loader)(
     accumulate="${train.accumulate}",
 )
 dataloader.test = L(EightBit)(
-    dataset=L(SyntheticMatting)(size=96, samples_per_epoch=64, seed=1_000_003, scene_size=[96, 144])
+    dataset=L(SyntheticMatting)(size=128, samples_per_epoch=32, seed=1_000_003, scene_size=[128, 192])
 )
 
 train.output_dir = "./output/FrozenDINOv3_demo"
 train.max_iter = 500
 train.freeze = []
 train.amp.enabled = False
-train.ema_decay = 0.98
 train.checkpointer.period = 250
 train.eval_period = 250
 
-optimizer.lr = 2e-3
+optimizer.lr = 3e-3
 optimizer.weight_decay = 0.05
 optimizer.params.pretrained_lr_mult = 1.0
 

@@ -37,8 +37,8 @@ VARIANTS = {
     "frozen S, published decoder": ["FrozenDINOv3_S_published"],
     "frozen S": ["FrozenDINOv3_S"],
     "frozen S, decoder checkpointed": ["FrozenDINOv3_S", "model.decoder.use_act_checkpoint=True"],
+    f"frozen S, published decoder{KEPT}": ["FrozenDINOv3_S_published"],
     f"frozen S{KEPT}": ["FrozenDINOv3_S"],
-    f"frozen S, decoder checkpointed{KEPT}": ["FrozenDINOv3_S", "model.decoder.use_act_checkpoint=True"],
 }
 ROW = "{:<46} {:>8} {:>6} {:>8} {:>6} {:>8} {:>6} {:>12} {:>6}"
 
