@@ -130,6 +130,17 @@ class System(nn.Module):
         """
         return {}
 
+    def frozen_features(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Features (B, C, h, w) that a frozen encoder makes of `inputs`; a batch that has "features" is not encoded.
+
+        Args:
+            inputs: from `prepare`, of one size.
+
+        Raises:
+            InputError: there is no encoder, or it is not frozen.
+        """
+        raise InputError(f"train.cache_features: {type(self).__name__} has no encoder whose features could be kept")
+
     def footprint(self) -> Footprint:
         """Peak memory of a prediction; the default is generous."""
         return Footprint.unknown()

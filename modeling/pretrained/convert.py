@@ -10,6 +10,7 @@ from modeling.pretrained.architecture import Network, check_requested, read_arch
 from modeling.pretrained.assemble import Assembly, assemble
 from modeling.pretrained.diffmatte_architecture import read_diffmatte_architecture
 from modeling.pretrained.dim_architecture import read_dim_architecture, read_vgg16_architecture
+from modeling.pretrained.frozen_architecture import read_frozen_architecture
 from modeling.pretrained.matting_architecture import ViTDetArchitecture, read_matting_architecture
 from modeling.pretrained.pixel_statistics import read_pixel_statistics
 from modeling.pretrained.report import ConversionReport
@@ -24,6 +25,7 @@ _READERS = {  # of the networks that are no ViT alone
     "diffmatte": read_diffmatte_architecture,
     "dim": read_dim_architecture,
     "vgg16": read_vgg16_architecture,
+    "frozen": read_frozen_architecture,
 }
 _CONFIG_TYPES = {
     "dinov3": ("dinov3_vit",),

@@ -32,7 +32,8 @@ class KeyLayout:
         family: "dinov3" (registers, rotary positions, LayerScale), "dinov2" (absolute positions, LayerScale, perhaps
             registers), "plain" (absolute positions, neither of the others), "vitmatte" (a whole matting model on
             ViTDet's backbone: absolute and relative positions, windows), "diffmatte" (a whole one with a diffusion
-            decoder, on any of its encoders), "vgg16" (an encoder) or "dim" (a whole Deep Image Matting model).
+            decoder, on any of its encoders), "vgg16" (an encoder), "dim" (a whole Deep Image Matting model) or "frozen"
+            (DINOv3 with a decoder on its features).
         renames: source key -> our key; `{i}` stands for an index, `{c}` for one that is dropped, `{p}` for weight or
             bias, `{b}` for what a batch norm has, `{any}` for anything.
         ignored: pattern of a source key -> why the model has no use for it.
@@ -296,6 +297,17 @@ def _torchvision_vgg16(spacing: int) -> KeyLayout:
 TORCHVISION_VGG16, TORCHVISION_VGG16_BN = _torchvision_vgg16(2), _torchvision_vgg16(3)
 _UNPOOLING_DECODER = re.compile(r"(.*?)backbone\.decoder\.deconv[1-6]")
 _VGG_FEATURES = re.compile(r"(.*?)features\.0\.weight$")
+FROZEN = KeyLayout(  # nikhiliit/Dinov3_matting
+    name="official",
+    family="frozen",
+    renames={
+        **{f"encoder.dinov3.{source}": target for source, target in OFFICIAL.renames.items()},
+        "decoder.{any}": "decoder.{any}",
+        "boundary_refiner.{any}": "decoder.boundary_refiner.{any}",
+    },
+    ignored={f"encoder.dinov3.{pattern}": reason for pattern, reason in OFFICIAL.ignored.items()},
+)
+_FEATURE_DECODER = re.compile(r"(.*?)decoder\.(?:decoder_blocks|upsample_blocks|input_proj)\.")
 _DIFFUSION_DECODER = re.compile(r"(.*?)decoder\.(?:down_blks|mid_blk|up_blks|time_embed)\.")
 _MATTING_DECODER = re.compile(r"(.*?)decoder\.(?:convstream|matting_head)\.")
 _RELATIVE_POSITIONS = re.compile(r".*\.(?:attn|attention)\.rel_pos_[hw]")
@@ -329,6 +341,8 @@ def find_prefix(keys: Iterable[str]) -> str:
         InputError: no CLS token at all, or several of equal standing.
     """
     keys = list(keys)
+    if is_frozen(keys):
+        return next(match[1] for key in keys if (match := _FEATURE_DECODER.match(key)))
     if is_diffmatte(keys):
         return next(match[1] for key in keys if (match := _DIFFUSION_DECODER.match(key)))
     if is_vitmatte(keys):
@@ -361,6 +375,11 @@ def is_diffmatte(keys: Iterable[str]) -> bool:
     return any(map(_DIFFUSION_DECODER.match, keys))
 
 
+def is_frozen(keys: Iterable[str]) -> bool:
+    """Tell a decoder on DINOv3's features, by its names."""
+    return any(map(_FEATURE_DECODER.match, keys))
+
+
 def detect_layout(keys: Collection[str]) -> KeyLayout:
     """Tell the layout from keys without their prefix.
 
@@ -368,6 +387,8 @@ def detect_layout(keys: Collection[str]) -> KeyLayout:
         InputError: a ViT that is not supported, by name where it is known.
     """
     keys = set(keys)
+    if is_frozen(keys):
+        return FROZEN
     if is_diffmatte(keys):
         return DIFFMATTE
     if is_vitmatte(keys):

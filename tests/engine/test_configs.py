@@ -39,6 +39,24 @@ def test_schedules_have_the_published_arithmetic():
             assert multiplier(iteration / max_iter) == pytest.approx(factor, rel=1e-3), (name, iteration)
 
 
+def test_frozen_configs_build_the_encoders_they_name_and_count_as_documented():
+    counts = {}
+    for name in ("S", "B", "L", "S_published", "demo"):
+        config = load_config(str(ROOT / f"configs/FrozenDINOv3_{name}.py"))
+        with torch.device("meta"):
+            model = build(config.model)
+        counts[name] = sum(parameter.numel() for parameter in model.decoder.parameters())
+        millions = sum(parameter.numel() for parameter in model.backbone.parameters()) / 1e6
+        expected = {"S": 21.6, "B": 85.7, "L": 303.1, "S_published": 21.6, "demo": 0.52}
+        assert millions == pytest.approx(expected[name], rel=0.02)
+        assert max(model.out_blocks) in (len(model.backbone.blocks) - 1, -1)
+        multiplier = build(config.lr_multiplier)
+        assert config.optimizer.lr * multiplier(1 - 1e-9) == pytest.approx({"demo": 3e-5}.get(name, 1e-7), rel=0.01)
+    assert counts["S_published"] == 1_073_153
+    text = (ROOT / "docs" / "systems.md").read_text()
+    assert all(f"{counts[name]:,}" in text for name in counts)
+
+
 def test_the_vitmatte_config_of_the_docs_builds(tmp_path):
     shutil.copytree(ROOT / "configs" / "common", tmp_path / "common")
     (config_text,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)
