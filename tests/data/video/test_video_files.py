@@ -207,7 +207,8 @@ HOSTILE = {
     "text": (lambda path: path.write_text("no video " * 500), "no video, damaged, or cut off"),
     "a picture": (lambda path: Image.new("RGB", (8, 8)).save(path, "PNG"), "no video, damaged, or cut off"),
     "a playlist": (
-        lambda path: path.write_text("#EXTM3U\n#EXTINF:10,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"), "no video, damaged",
+        lambda path: path.write_text("#EXTM3U\n#EXTINF:10,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"),
+        "no video, damaged",
     ),
     "a list of files": (lambda path: path.write_text("ffconcat version 1.0\nfile other.mp4\n"), "no video, damaged"),
     "sound alone": (_audio_only, "found only sound"),
