@@ -1,10 +1,11 @@
-"""Write mattes: one 8-bit PNG for each image and trimap; or what else a trained system predicts.
+"""Write mattes: one 8-bit PNG for each image and trimap; or what else a trained system predicts, such as masks.
 
     python inference.py --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR      # the model in the box
     python inference.py --checkpoint RUN/model_final.pth --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
     python inference.py --config-file configs/NAME.py --checkpoint CKPT \\
         --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
     python inference.py --config-file configs/NAME.py --checkpoint CKPT --data-dir COMP1K_ROOT --output-dir OUT
+    python inference.py --checkpoint RUN/model_final.pth --image FILE_OR_DIR --output FILE_OR_DIR --save mask,overlay
     python inference.py --method closed-form --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
     python inference.py --onnx MODEL.onnx --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
 
@@ -38,6 +39,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--image", help="an image, or a folder of images")
     parser.add_argument("--trimap", help="its trimap, or a folder of trimaps of the same names")
     parser.add_argument("--output", help="the PNG to write, or the folder for NAME.png")
+    parser.add_argument(
+        "--save",
+        metavar="KINDS",
+        help="what to write, separated by commas; of a segmentation: mask (label values), colours, overlay "
+        "(default: the first). Of several, each has a folder of its name in --output, or NAME_KIND.png beside it",
+    )
     parser.add_argument("--data-dir", help="a folder with merged/ and trimaps/, as Composition-1k has them")
     parser.add_argument("--output-dir", "--inference-dir", help="folder for the mattes of --data-dir")
     parser.add_argument("--device", help="cpu, cuda, cuda:N or mps; the best there is by default")
@@ -166,7 +173,9 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         model, device = model_of_file(arguments) if arguments.onnx is not None else model_of_checkpoint(arguments)
     set_sampling(arguments, model)
-    jobs = fit_to(jobs, model)
+    kinds = None if arguments.save is None else [kind.strip() for kind in arguments.save.split(",")]
+    folder = arguments.output_dir or (arguments.output if os.path.isdir(arguments.image) else None)
+    jobs = fit_to(jobs, model, kinds, folder)
     if arguments.save_steps:
         jobs = with_steps(jobs, arguments.save_steps)
     predictor = Predictor(
@@ -195,8 +204,7 @@ def main(arguments: list[str] | None = None) -> int:
                 label = "error" if outcome.status == "failed" else "warning"
                 tell(f"{label}: {outcome.remark}", progress.write)
             progress.update()
-    output = next(iter(jobs[0].outputs.values()))
-    place = output if len(jobs) == 1 else output.parent
+    place = folder or next(iter(jobs[0].outputs.values()))
     done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
     print(printable(f"{place}: {done}, on {device}"))
     return 2 if counts["failed"] else 0

@@ -63,7 +63,7 @@ RUN_SETTINGS = {
     "train.compile": FLAG,
     "train.checkpointer.period": COUNT,
     "train.checkpointer.max_to_keep": Kind((int, type(None)), "a whole number of at least 1 or null", 1),
-    "train.checkpointer.best_metric": Kind(TEXT_OR_NULL, "a metric or null"),
+    "train.checkpointer.best_metric": Kind((*TEXT_OR_NULL, ListConfig), "a metric, a list of metrics, or null"),
     "train.eval_period": COUNT_OR_ZERO,
     "train.num_panels": COUNT_OR_ZERO,
     "train.num_train_panels": COUNT_OR_ZERO,

@@ -10,6 +10,24 @@ SEGMENTATION_METRICS = {
     "miou": Description("mIoU (%)", "share", scale=100, higher_is_better=True),
     "accuracy": Description("accuracy (%)", "share", scale=100, higher_is_better=True),
 }
+SEGMENTATION_LOSS = {"loss": Description("cross entropy (nats)", "nats")}
+LEAST_PROBABILITY = 1e-7  # a pixel costs 16 nats at most
+
+
+def cross_entropy_sum(probabilities: np.ndarray, mask: np.ndarray) -> tuple[float, int]:
+    """Sum of -log p of the true class, in nats, and the number of pixels in it.
+
+    Args:
+        probabilities: (H, W, K) float, of the classes.
+        mask: (H, W) uint8 class indexes; pixels of class 255 are not counted.
+
+    Example:
+        >>> cross_entropy_sum(np.array([[[0.5, 0.5], [0.25, 0.75]]]), np.array([[0, 255]], np.uint8))
+        (0.6931471805599453, 1)
+    """
+    counted = mask != IGNORED
+    true = np.take_along_axis(probabilities[counted], mask[counted].astype(np.intp)[:, None], axis=1)  # (N, 1)
+    return float(-np.log(true.astype(np.float64).clip(min=LEAST_PROBABILITY)).sum()), int(counted.sum())
 
 
 def confusion_matrix(pred_mask: np.ndarray, mask: np.ndarray, num_classes: int) -> np.ndarray:

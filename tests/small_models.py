@@ -2,10 +2,10 @@
 
 import torch
 
-from modeling.backbone import ViT
+from modeling.backbone import ViT, dinov2_arguments
 from modeling.criterion import MattingCriterion
 from modeling.decoder import DetailCapture
-from modeling.meta_arch import ViTMatte
+from modeling.meta_arch import Segmentation, ViTMatte
 from modeling.priors.colour_prior import ColourPrior
 
 
@@ -56,4 +56,27 @@ def option_model(
                 parameter.add_(torch.randn_like(parameter), alpha=0.2)
             if parameter.ndim == 4:  # so that alpha depends on what enters
                 torch.nn.init.kaiming_normal_(parameter)
+    return model
+
+
+def small_segmentation(seed: int = 0, drop_path_rate: float = 0.0, **settings) -> Segmentation:
+    """Two classes on a DINOv2 of four blocks and 24 channels, every tensor random."""
+    torch.manual_seed(seed)
+    model = Segmentation(
+        backbone=ViT(
+            in_chans=3, patch_size=14, embed_dim=24, depth=4, num_heads=2, layer_scale_init=1.0, pretrain_img_size=56,
+            drop_path_rate=drop_path_rate, **dinov2_arguments(registers=0),
+        ),
+        classes=[
+            {"name": "background", "colour": [0, 0, 0], "value": 0},
+            {"name": "person", "colour": [0, 255, 0], "value": 1},
+        ],
+        pixel_mean=[0.485, 0.456, 0.406],
+        pixel_std=[0.229, 0.224, 0.225],
+        **{"out_layers": [0, 1, 2, 3]} | settings,
+    )  # fmt: skip
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
     return model

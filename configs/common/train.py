@@ -14,10 +14,11 @@ train = dict(
     freeze_batch_norm=0.0,  # share of the iterations, at the end, in which BatchNorm keeps its running statistics
     sync_batch_norm=False,
     compile=False,  # torch.compile for the backbone: minutes at the start, faster iterations after
-    checkpointer=dict(period=1000, max_to_keep=None, best_metric="sad"),
+    checkpointer=dict(period=1000, max_to_keep=None, best_metric="sad"),  # or a list
     scan_data="headers",  # before training, of image files: off, headers (seconds) or decode (finds truncation too)
     eval_period=0,  # iterations between evaluations on dataloader.test; 0 for none
     num_panels=4,  # pictures for TensorBoard at each evaluation
+    panel_files=False,  # whether these are also written as PNG files into validation/ of the run folder
     num_train_panels=4,  # samples of the first batch as a picture for TensorBoard; 0 for none
     picture_period=2000,  # iterations between pictures of what a system shows of its training; 0 for none
     log_period=20,

@@ -1,9 +1,10 @@
-"""A procedural matting data set: scenes whose alpha, foreground and background are known exactly."""
+"""Procedural data sets: scenes whose alpha, foreground and background, or whose persons, are known exactly."""
 
 import importlib
 
 _HOMES = {
     "SyntheticMatting": "data.synthetic.dataset",
+    "SyntheticPeople": "data.synthetic.people",
     "write_composition1k_layout": "data.synthetic.layouts",
     "write_dim_layout": "data.synthetic.layouts",
 }

@@ -13,7 +13,8 @@ class EightBit:
     """A procedural data set as validation sees it: float tensors rounded to the 8-bit arrays a file would hold.
 
     Args:
-        dataset: items with "image" (3, H, W), "trimap" and "alpha" (1, H, W) float tensors, and "name".
+        dataset: items with "name" and "image" (3, H, W); with "trimap" and "alpha" (1, H, W) float tensors, or "mask"
+            (H, W) of class indexes.
     """
 
     def __init__(self, dataset: Sequence[dict[str, Any]]) -> None:
@@ -24,12 +25,14 @@ class EightBit:
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         sample = self.dataset[index]
-        return {
-            "name": sample["name"],
-            "image": _to_uint8(sample["image"]).transpose(1, 2, 0),
-            "trimap": tensor_to_trimap(sample["trimap"]),
-            "alpha": _to_uint8(sample["alpha"])[0],
+        readers = {
+            "image": lambda tensor: _to_uint8(tensor).transpose(1, 2, 0),
+            "trimap": tensor_to_trimap,
+            "alpha": lambda tensor: _to_uint8(tensor)[0],
+            "mask": lambda tensor: tensor.byte().numpy(),
         }
+        arrays = {name: read(sample[name]) for name, read in readers.items() if name in sample}
+        return {"name": sample["name"], **arrays}
 
 
 def _to_uint8(tensor: Tensor) -> np.ndarray:

@@ -103,16 +103,18 @@ class RepeatableDataset(Dataset, FileSet, CropSized):
             self.warned.add(problem)
             logger.warning("skipped: %s", problem)
 
-    def pairs_by_name(self, image_dir: Path, alpha_dir: Path, what: str) -> list[tuple[Path, Path]]:
-        """The images of a folder with the alphas of another, by their names, for a message about `what`.
+    def pairs_by_name(
+        self, image_dir: Path, alpha_dir: Path, what: str, partner: str = "alpha"
+    ) -> list[tuple[Path, Path]]:
+        """The images of a folder with the alphas, or masks, of another, by their names, for a message about `what`.
 
         Raises:
-            InputError: an image or an alpha has no partner, unless `on_bad` is "skip", which warns.
+            InputError: an image or its partner is alone, unless `on_bad` is "skip", which warns.
         """
         images, alphas = (images_by_stem(folder, ignore_case=True) for folder in (image_dir, alpha_dir))
         missing = unpaired(images, image_dir, alphas, alpha_dir)
         if self.on_bad == "error":
-            require_none(missing, f"every {what} needs its alpha; add or remove files, or set on_bad=skip")
+            require_none(missing, f"every {what} needs its {partner}; add or remove files, or set on_bad=skip")
         for line in missing:
             self.warn_once(line)
         return [(images[stem], alphas[stem]) for stem in images if stem in alphas]

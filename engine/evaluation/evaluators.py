@@ -11,7 +11,13 @@ from detectron2.utils import comm
 
 from metrics import METRICS, PAPER_METRICS, mean_scores, score_image
 from metrics.description import Description
-from metrics.segmentation import SEGMENTATION_METRICS, confusion_matrix, segmentation_scores
+from metrics.segmentation import (
+    SEGMENTATION_LOSS,
+    SEGMENTATION_METRICS,
+    confusion_matrix,
+    cross_entropy_sum,
+    segmentation_scores,
+)
 from modeling.meta_arch import System
 from runtime.errors import InputError, require_choice
 
@@ -24,10 +30,12 @@ class Evaluator:
     Attributes:
         metrics: what `evaluate` returns, by name; the first is what tables and logs show first.
         reads: the targets and predictions that it compares; "trimap" where it scores the unknown region.
+        uses_probabilities: whether it reads "probabilities" of a predicted mask, see `Predictor`.
     """
 
     metrics: Mapping[str, Description]
     reads: tuple[str, ...]
+    uses_probabilities: bool = False
 
     def check(self, model: System) -> None:
         """Refuse a system whose predictions cannot be scored.
@@ -89,14 +97,16 @@ class SegmentationEvaluator(Evaluator):
 
     Args:
         num_classes: of masks of class indexes; pixels of class 255 are not scored.
+        loss: whether the mean cross entropy of all scored pixels is a score too.
     """
 
-    def __init__(self, num_classes: int = 2) -> None:
+    def __init__(self, num_classes: int = 2, loss: bool = False) -> None:
         if num_classes < 2:
             raise InputError(f"dataloader.evaluator.num_classes: expected 2 or more, got {num_classes}")
         self.num_classes = num_classes
         self.reads = ("mask",)
-        self.metrics = SEGMENTATION_METRICS
+        self.uses_probabilities = loss
+        self.metrics = SEGMENTATION_METRICS | (SEGMENTATION_LOSS if loss else {})
         self.reset()
 
     def check(self, model: System) -> None:
@@ -108,13 +118,21 @@ class SegmentationEvaluator(Evaluator):
 
     def reset(self) -> None:
         self._matrix = np.zeros((self.num_classes, self.num_classes), np.int64)
+        self._nats, self._pixels = 0.0, 0
 
     def process(self, inputs: Sequence[Sample], outputs: Sequence[Mapping[str, np.ndarray]]) -> None:
         for sample, output in zip(inputs, outputs, strict=True):
             self._matrix += confusion_matrix(output["mask"], sample["mask"], self.num_classes)
+            if self.uses_probabilities:
+                nats, pixels = cross_entropy_sum(output["probabilities"], sample["mask"])
+                self._nats, self._pixels = self._nats + nats, self._pixels + pixels
 
     def evaluate(self) -> dict[str, float]:
-        return segmentation_scores(sum(comm.all_gather(self._matrix)))
+        scores = segmentation_scores(sum(comm.all_gather(self._matrix)))
+        if self.uses_probabilities:
+            nats, pixels = np.sum(comm.all_gather((self._nats, self._pixels)), axis=0)
+            scores["loss"] = float(nats / pixels) if pixels else float("nan")
+        return scores
 
 
 def format_scores(scores: Mapping[str, float], metrics: Mapping[str, Description]) -> str:

@@ -50,7 +50,7 @@ def validate(
     evaluator.reset()
     done, panels = 0, []
     try:
-        predictor = Predictor(model, mode="whole")
+        predictor = Predictor(model, mode="whole", probabilities=evaluator.uses_probabilities)
         for index in range(comm.get_rank(), len(dataset), comm.get_world_size()):
             if interruption is not None and interruption.signal:
                 break
@@ -94,8 +94,6 @@ def _panel(model: System, sample: Mapping[str, Any], output: Mapping[str, np.nda
     pictures = [sample[name] for name in model.inputs]
     for arrays in (output, sample):
         picture = arrays[shown]
-        if shown == "mask":  # 255 marks pixels that are not scored
-            picture = np.where(picture == 255, 255, picture * np.uint8(255 // (model.num_classes - 1))).astype(np.uint8)
-        pictures.append(picture)
+        pictures.append(model.classes.overlay(sample["image"], picture) if shown == "mask" else picture)
     coloured = [np.repeat(p[..., None], 3, axis=2) if p.ndim == 2 else p for p in pictures]
     return np.concatenate(coloured, axis=1).transpose(2, 0, 1)

@@ -10,7 +10,7 @@ import numpy as np
 from data.images.files import IMAGE_SUFFIXES, images_by_stem, read_rgb, read_trimap
 from data.testing.composition1k import Composition1k
 from data.testing.matting_folder import MattingFolder
-from engine.inference.sinks import SINKS
+from engine.inference.sinks import SINKS, kinds_of
 from modeling.meta_arch.base import System
 from runtime.errors import InputError
 from runtime.files import kind_of
@@ -61,11 +61,18 @@ def read_inputs(job: Job) -> dict[str, np.ndarray]:
     return arrays
 
 
-def fit_to(jobs: Sequence[Job], model: System) -> list[Job]:
-    """The jobs with the kind of file that `model` gives first; they are planned before the model is known.
+def fit_to(
+    jobs: Sequence[Job], model: System, kinds: Sequence[str] | None = None, folder: str | os.PathLike | None = None
+) -> list[Job]:
+    """The jobs with the kinds of files that are wanted of `model`; they are planned before the model is known.
+
+    Args:
+        kinds: names in `SINKS`; None for the first that the model gives. Of several, each has a folder of its name in
+            `folder`; without one, the first has the planned path and the others NAME_KIND.png beside it.
+        folder: the folder for results that the jobs were planned with, None for a single file.
 
     Raises:
-        InputError: the jobs have no trimaps and the model needs them, or the reverse.
+        InputError: the jobs have no trimaps and the model needs them, or the reverse; or it gives no such files.
     """
     has_trimap = "trimap" in jobs[0].inputs
     name = type(model).__name__
@@ -73,10 +80,27 @@ def fit_to(jobs: Sequence[Job], model: System) -> list[Job]:
         raise InputError(f"{name} needs a trimap for each image: give --trimap")
     if has_trimap and "trimap" not in model.inputs:
         raise InputError(f"{name} reads no trimap: leave out --trimap")
-    kind = model.outputs[0]
-    if kind not in SINKS:
-        raise InputError(f"{name} predicts {kind}, and only {', '.join(SINKS)} can be written")
-    return [replace(job, outputs={kind: path}) for job in jobs for path in job.outputs.values()]
+    if model.outputs[0] not in SINKS:
+        raise InputError(f"{name} predicts {model.outputs[0]}, and only {', '.join(SINKS)} can be written")
+    kinds = [model.outputs[0]] if kinds is None else list(dict.fromkeys(kinds))
+    wrong = [kind for kind in kinds if kind not in kinds_of(model)]
+    if wrong or not kinds:
+        raise InputError(f"--save: expected some of {', '.join(kinds_of(model))} of a {name}, got {', '.join(wrong)}")
+    return [_with_kinds(job, kinds, folder) for job in jobs]
+
+
+def _with_kinds(job: Job, kinds: Sequence[str], folder: str | os.PathLike | None) -> Job:
+    (path,) = job.outputs.values()
+    if len(kinds) == 1:
+        return replace(job, outputs={kinds[0]: path})
+    if folder is not None:
+        outputs = {kind: Path(folder) / kind / path.relative_to(folder) for kind in kinds}
+    else:
+        beside = {kind: path.with_name(f"{path.stem}_{kind}{path.suffix}") for kind in kinds[1:]}
+        outputs = {kinds[0]: path, **beside}
+    for output in outputs.values():
+        _check_output(output, *job.inputs.values())
+    return replace(job, outputs=outputs)
 
 
 def with_steps(jobs: Sequence[Job], folder: str) -> list[Job]:
@@ -94,7 +118,7 @@ def plan_files(image: str, trimap: str | None, output: str) -> list[Job]:
     """Pair one image with one trimap, or the images of a folder with the trimaps of another, by name.
 
     Args:
-        trimap: None for systems that read none.
+        trimap: None for systems that read none. Of a folder of images, its sub-folders are then read and kept too.
 
     Raises:
         InputError: a file beside a folder, an image without trimap or the reverse, an output that is not PNG.
@@ -102,6 +126,8 @@ def plan_files(image: str, trimap: str | None, output: str) -> list[Job]:
     inputs = {"image": Path(image)} | ({} if trimap is None else {"trimap": Path(trimap)})
     image_path, output_path = inputs["image"], Path(output)
     if image_path.is_dir():
+        if trimap is None:
+            _check_outside(output_path, image_path)
         return _plan_folder(_files_of_folders(inputs), inputs.values(), output_path)
     for path in inputs.values():
         if not path.is_file():
@@ -117,26 +143,40 @@ def plan_files(image: str, trimap: str | None, output: str) -> list[Job]:
 def plan_composition1k(root: str, output_dir: str) -> list[Job]:
     """Pair `root`/merged with `root`/trimaps, the layout of the Composition-1k test set."""
     pairs = Composition1k(root, require_alpha=False)
-    return _plan_folder(pairs.files(), (pairs.image_dir, pairs.trimap_dir), Path(output_dir))
+    return _plan_folder(_by_stem(pairs.files()), (pairs.image_dir, pairs.trimap_dir), Path(output_dir))
 
 
-def _files_of_folders(folders: Mapping[str, Path]) -> list[dict[str, Path]]:
+def _files_of_folders(folders: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
+    """The files by the name of the result, a path without suffix."""
     if "trimap" in folders:
-        return MattingFolder(folders["image"], folders["trimap"], allow_extra=False).files()
-    images = images_by_stem(folders["image"]).values()
+        return _by_stem(MattingFolder(folders["image"], folders["trimap"], allow_extra=False).files())
+    images = images_by_stem(folders["image"], recursive=True)
     if not images:
         raise InputError(f"{folders['image']}: expected images, found none")
-    return [{"image": path} for path in images]
+    return {name: {"image": path} for name, path in images.items()}
 
 
-def _plan_folder(files: Sequence[Mapping[str, Path]], folders: Iterable[Path], output_dir: Path) -> list[Job]:
+def _by_stem(files: Sequence[Mapping[str, Path]]) -> dict[str, Mapping[str, Path]]:
+    return {inputs["image"].stem: inputs for inputs in files}
+
+
+def _check_outside(output_dir: Path, folder: Path) -> None:
+    """Refuse results among the images, where the next run would take them for images."""
+    output, images = Path(os.path.realpath(output_dir)), Path(os.path.realpath(folder))
+    if images in output.parents:
+        raise InputError(
+            f"{output_dir}: lies in {folder}, whose sub-folders are read too; name a folder outside it for the results"
+        )
+
+
+def _plan_folder(files: Mapping[str, Mapping[str, Path]], folders: Iterable[Path], output_dir: Path) -> list[Job]:
     if output_dir.suffix.lower() in IMAGE_SUFFIXES or output_dir.is_file():
         raise InputError(f"{output_dir}: expected a folder for the mattes of a folder of images")
     for folder in folders:
         if os.path.realpath(output_dir) == os.path.realpath(folder):
             raise InputError(f"{output_dir}: is an input folder; the mattes need a folder of their own")
     _check_folder(output_dir)
-    jobs = [Job(inputs, {"alpha": output_dir / f"{inputs['image'].stem}.png"}) for inputs in files]
+    jobs = [Job(inputs, {"alpha": output_dir / f"{name}.png"}) for name, inputs in files.items()]
     for job in jobs:
         _check_output(job.outputs["alpha"], *job.inputs.values())
     return jobs

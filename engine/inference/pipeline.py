@@ -13,7 +13,7 @@ from data.images.files import read_size
 from data.images.trimap import UNKNOWN
 from engine.inference.jobs import Job, Outcome, read_inputs
 from engine.inference.predict import Plan, Predictor
-from engine.inference.sinks import SINKS
+from engine.inference.sinks import SHOW_IMAGE, SINKS
 from modeling.meta_arch.base import System
 from runtime.errors import InputError
 
@@ -142,11 +142,18 @@ def _predict(predictor: Predictor, batch: Sequence[_Loaded], announce: Callable[
     fallback = ""
     if predictor.used_plan != plan:
         fallback = f"{ready[0].job.inputs['image']}: memory ran out, predicting {plan}; predicted {predictor.used_plan}"
-    pairs = zip(ready, predicted, strict=True)
     return [
         *done,
-        *(replace(item, inputs={}, predicted=arrays, remark=item.remark or fallback) for item, arrays in pairs),
+        *(
+            replace(item, inputs={}, predicted=_to_write(item, arrays), remark=item.remark or fallback)
+            for item, arrays in zip(ready, predicted, strict=True)
+        ),
     ]
+
+
+def _to_write(item: _Loaded, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    shown = {"image": item.inputs["image"]} if SHOW_IMAGE & item.job.outputs.keys() else {}
+    return {**arrays, **shown}
 
 
 def _write_all(model: System, batch: Sequence[_Loaded]) -> list[Outcome]:

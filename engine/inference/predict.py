@@ -70,6 +70,7 @@ class Predictor:
         batch_size: images of one padded shape that go through the model together, where memory allows.
         views: name in `VIEWS` of the views that are averaged.
         precision: "fp32", "bf16" or "fp16".
+        probabilities: whether a mask comes with the "probabilities" of its classes, (H, W, K) float32.
 
     Attributes:
         used_plan: of the last call; another than it was given where memory ran out.
@@ -88,6 +89,7 @@ class Predictor:
         batch_size: int = 1,
         views: str = "none",
         precision: str = "fp32",
+        probabilities: bool = False,
     ) -> None:
         require_choice("mode", mode, MODES)
         require_choice("views", views, tuple(VIEWS))
@@ -102,6 +104,7 @@ class Predictor:
         self.batch_size = batch_size
         self.views = VIEWS[views]
         self.dtype = DTYPES.get(precision)
+        self.probabilities = probabilities
         self.device = model.device
         self.footprint = model.footprint()
         self.used_plan: Plan | None = None
@@ -151,8 +154,8 @@ class Predictor:
 
         Returns:
             what the model predicts, by name: "alpha" (H, W) and "foreground" (H, W, 3) uint8, rounded to the nearest
-            level, alpha exactly 0 and 255 where the trimap is known; "mask" (H, W) uint8 class indexes; "steps"
-            (H, W, 2 N) uint8 of a system that samples.
+            level, alpha exactly 0 and 255 where the trimap is known; "mask" (H, W) uint8 class indexes, on request with
+            their "probabilities"; "steps" (H, W, 2 N) uint8 of a system that samples.
 
         Raises:
             OutOfMemoryError: memory ran out, and there is no smaller plan.
@@ -210,6 +213,8 @@ class Predictor:
             try:
                 outputs = self._run(plan, self._tensors(samples))
                 arrays = {name: _to_arrays(name, output) for name, output in outputs.items()}
+                if self.probabilities and "mask" in outputs:
+                    arrays["probabilities"] = outputs["mask"].float().permute(0, 2, 3, 1).cpu().numpy()
             except (RuntimeError, MemoryError) as error:
                 if not _is_out_of_memory(error):
                     raise

@@ -21,8 +21,16 @@ def _write_alpha(path: Path, predicted: Predicted, model: System) -> None:
 
 
 def _write_mask(path: Path, predicted: Predicted, model: System) -> None:
-    """Gray levels: 0 and 255 of two classes, else the indexes of the classes."""
-    write_png(path, predicted["mask"] * np.uint8(255 if model.num_classes == 2 else 1))
+    """Gray levels: the label values of the classes."""
+    write_png(path, model.classes.to_values(predicted["mask"]))
+
+
+def _write_colours(path: Path, predicted: Predicted, model: System) -> None:
+    write_png(path, model.classes.colour_map(predicted["mask"]))
+
+
+def _write_overlay(path: Path, predicted: Predicted, model: System) -> None:
+    write_png(path, model.classes.overlay(predicted["image"], predicted["mask"]))
 
 
 def _write_steps(path: Path, predicted: Predicted, model: System) -> None:
@@ -48,9 +56,20 @@ def _small(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-# Each writes the arrays of a system's prediction to a path, whole or not at all.
+# Each writes the arrays of a system's prediction to a path, whole or not at all; "image" is among them for those that
+# show it.
 SINKS: dict[str, Callable[[Path, Predicted, System], None]] = {
     "alpha": _write_alpha,
     "mask": _write_mask,
+    "colours": _write_colours,
+    "overlay": _write_overlay,
     "steps": _write_steps,
 }
+MADE_OF = {"colours": "mask", "overlay": "mask"}  # kinds of file that are not called after the prediction they show
+SHOW_IMAGE = frozenset({"overlay"})
+ON_REQUEST = frozenset({"steps"})  # what has an option of its own
+
+
+def kinds_of(model: System) -> list[str]:
+    """The kinds of file that can be made of what a system predicts."""
+    return [kind for kind in SINKS if MADE_OF.get(kind, kind) in model.outputs and kind not in ON_REQUEST]

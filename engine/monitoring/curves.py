@@ -15,6 +15,7 @@ from engine.monitoring.error_by_share import BINS
 from engine.monitoring.metrics_file import FILE_NAME as METRICS_FILE
 from engine.monitoring.metrics_file import VALIDATION, read_metrics
 from engine.monitoring.periods import is_due
+from engine.monitoring.training_scores import TRAINING
 from metrics import METRICS
 from metrics.description import Description
 from runtime.files import replacing
@@ -184,16 +185,22 @@ def _panels(series: dict[str, Series], metrics: Mapping[str, Description]) -> li
     def present(*names: str) -> dict[str, str]:
         return {name: name for name in names if name in series}
 
-    losses = {name: name.removeprefix("loss_") for name in sorted(series, key=level, reverse=True) if "loss" in name}
+    scored = (VALIDATION, TRAINING)
+    losses = {
+        name: name.removeprefix("loss_")
+        for name in sorted(series, key=level, reverse=True)
+        if "loss" in name and not name.startswith(scored)
+    }
     rates = {name: name.removeprefix("lr/") for name in sorted(series, key=level) if name.startswith("lr/")}
     shares = {name: name for name in sorted(series) if name.startswith("unknown_error/")}
     validated = [name.removeprefix(VALIDATION) for name in series if name.startswith(VALIDATION)]
     described = {name: metrics[name] for name in metrics if name in validated}
     described |= {name: Description(name, "") for name in validated if name not in described}
-    scores = [
-        Panel(f"validation: {metric.title}", present(f"{VALIDATION}{name}"), scale=metric.scale)
-        for name, metric in described.items()
-    ]
+    scores = []
+    for name, metric in described.items():
+        both = {f"{prefix}{name}": prefix.rstrip("/") for prefix in scored if f"{prefix}{name}" in series}
+        heading = metric.title if len(both) > 1 else f"validation: {metric.title}"
+        scores.append(Panel(heading, both, scale=metric.scale))
     return [
         Panel("losses", losses, log=True, smooth=True),
         Panel("learning rates", rates, log=True, legend="lower left"),

@@ -1,14 +1,24 @@
-"""Panels of training: what the network is fed, and what it makes of it."""
+"""Panels: what the network is fed in training, what it makes of it, and validation's pictures as files."""
 
+import logging
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from detectron2.engine import HookBase
 from torch import Tensor
 
+from data.images.files import write_png
 from data.images.trimap_tensors import quantise_trimap_tensor
+from runtime.errors import InputError
+from runtime.text import one_line
 
+logger = logging.getLogger("dinomatte.monitoring")
+
+PANEL_FOLDER = "validation"
 LARGEST_TILE = 512  # pixels a side; larger crops are shown smaller
 
 
@@ -54,6 +64,20 @@ class TrainingPictures(HookBase):
         if pictures:
             picture = batch_panel(pictures, list(pictures), self.num_samples)
             self.trainer.storage.put_image(f"{' | '.join(pictures)}/training", picture)
+
+
+def write_panels(output_dir: str | Path, iteration: int, panels: Sequence[tuple[str, np.ndarray]]) -> None:
+    """Write the pictures of an evaluation to validation/ITERATION_NAME.png; a failure is a warning.
+
+    Args:
+        panels: name, and (3, H, W) uint8.
+    """
+    for name, picture in panels:
+        path = Path(output_dir) / PANEL_FOLDER / f"{iteration:07d}_{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.png"
+        try:
+            write_png(path, np.ascontiguousarray(picture.transpose(1, 2, 0)))
+        except (InputError, OSError) as error:  # a picture is not worth a run
+            logger.warning("%s is not written: %s", path, one_line(error))
 
 
 def batch_panel(batch: dict[str, Tensor], names: Sequence[str], num_samples: int, num_classes: int = 2) -> Tensor:

@@ -24,7 +24,7 @@ from runtime.text import one_line
 logger = logging.getLogger("dinomatte.checkpoint")
 
 LAST_CHECKPOINT = "last_checkpoint"
-CHECKPOINT_NAME = re.compile(r"model_(?:(\d{7,})|final|best)\.pth")
+CHECKPOINT_NAME = re.compile(r"model_(?:(\d{7,})|final|best(?:_\w+)?)\.pth")
 
 
 def run_checkpoints(folder: str | Path) -> list[Path]:

@@ -26,8 +26,10 @@ from engine.monitoring import (
     RunScalars,
     RunWriters,
     TrainingPictures,
+    TrainingScores,
     build_writers,
     record_environment,
+    write_panels,
 )
 from engine.monitoring.metrics_file import VALIDATION
 from engine.processes.agreement import from_main_process
@@ -39,7 +41,7 @@ from engine.training.interruption import Interruption
 from engine.training.muon import MuonAdamW
 from engine.training.resuming import LoggedScalars, continue_log, finish_run, resume_run
 from engine.training.run_folder import claimed, start_logging
-from engine.training.saving import SaveBest, SaveCheckpoints
+from engine.training.saving import SaveCheckpoints, best_hooks
 from engine.training.settings import RunSettings
 from engine.training.trainer import BadBatchError, SystemTrainer
 from modeling.meta_arch import System
@@ -237,13 +239,13 @@ def _hooks(config: DictConfig, model: System, saver: SaveCheckpoints) -> list[ho
         ErrorByUnknownShare(settings.log_period),
         FirstBatchPanel(num_panels),
         TrainingPictures(settings.get("picture_period", 0), num_panels),
+        TrainingScores(settings.eval_period or settings.log_period),
         hooks.LRScheduler(scheduler=build(config.lr_multiplier)),
     ]
     run_hooks += [LoggedScalars(), saver]
     if settings.eval_period > 0:
         run_hooks.append(_evaluation_hook(config, model, evaluator, saver))
-        if settings.checkpointer.get("best_metric") is not None:
-            run_hooks.append(SaveBest(saver.checkpointer, settings.checkpointer.best_metric, evaluator.metrics))
+        run_hooks += best_hooks(saver.checkpointer, settings.checkpointer.get("best_metric"), evaluator.metrics)
     if comm.is_main_process():
         run_hooks.append(RunWriters(build_writers(config), period=settings.log_period))
         run_hooks.append(DrawCurves(settings.output_dir, settings.log_period, evaluator.metrics))
@@ -263,6 +265,8 @@ def _evaluation_hook(config: DictConfig, model: System, evaluator: Evaluator, sa
         if comm.is_main_process():
             for name, picture in panels:
                 hook.trainer.storage.put_image(f"{panel_title(model)}/{name}", picture)
+            if config.train.get("panel_files"):
+                write_panels(config.train.output_dir, min(hook.trainer.iter + 1, config.train.max_iter), panels)
         return {f"{VALIDATION}{metric}": scores[metric] for metric in evaluator.metrics}
 
     hook = hooks.EvalHook(config.train.eval_period, evaluate_now)

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from detectron2.engine import HookBase
@@ -116,7 +116,7 @@ def _name(iteration: int) -> str:
 
 
 class SaveBest(HookBase):
-    """Keep the checkpoint with the best validation score, model_best.pth, over all starts of a run.
+    """Keep the checkpoint with the best validation score over all starts of a run.
 
     The score is kept in the file itself, so that neither is ever there without the other. To be registered after
     evaluation.
@@ -124,17 +124,20 @@ class SaveBest(HookBase):
     Args:
         metric: one of those that the evaluator gives.
         metrics: all that it gives.
+        name: of the file, without its suffix.
 
     Raises:
         InputError: no such metric.
     """
 
-    def __init__(self, checkpointer: RunCheckpointer, metric: str, metrics: Mapping[str, Description]) -> None:
+    def __init__(
+        self, checkpointer: RunCheckpointer, metric: str, metrics: Mapping[str, Description], name: str = BEST
+    ) -> None:
         if metric not in metrics:
             raise InputError(
                 f"train.checkpointer.best_metric: expected one of {', '.join(metrics)}, or null, got {metric!r}"
             )
-        self.checkpointer, self.metric = checkpointer, metric
+        self.checkpointer, self.metric, self.name = checkpointer, metric, name
         self._sign = -1 if metrics[metric].higher_is_better else 1
         self._best: float | None = None
 
@@ -154,12 +157,21 @@ class SaveBest(HookBase):
         if self._sign * score < self._sign * self._best:
             iteration = min(self.trainer.iter, self.trainer.max_iter - 1)
             best = {"metric": self.metric, "score": score}
-            self.checkpointer.save(BEST, mark_last=False, iteration=iteration, best=best)
+            self.checkpointer.save(self.name, mark_last=False, iteration=iteration, best=best)
             self._best = score
 
     def _saved_score(self) -> float:
         """The score of the file that is there; where there is none, or of another metric, the worst there is."""
-        best = read_extra(self.checkpointer.path_of(BEST), "best")
+        best = read_extra(self.checkpointer.path_of(self.name), "best")
         if isinstance(best, dict) and best.get("metric") == self.metric and isinstance(best.get("score"), float):
             return best["score"]
         return self._sign * math.inf
+
+
+def best_hooks(
+    checkpointer: RunCheckpointer, best_metric: str | Sequence[str] | None, metrics: Mapping[str, Description]
+) -> list[SaveBest]:
+    """What keeps the best checkpoints: model_best.pth by one metric, or model_best_METRIC.pth by each of several."""
+    if best_metric is None or isinstance(best_metric, str):
+        return [] if best_metric is None else [SaveBest(checkpointer, best_metric, metrics)]
+    return [SaveBest(checkpointer, metric, metrics, f"{BEST}_{metric}") for metric in best_metric]

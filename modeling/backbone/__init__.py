@@ -1,7 +1,23 @@
 from modeling.backbone.base import Encoder
 from modeling.backbone.prior_swin import PriorSwin
 from modeling.backbone.resnet34_d import ResNet34D
-from modeling.backbone.variants import DINOV3_PIXEL_STATISTICS, DINOV3_VARIANTS, DINOv3Variant
+from modeling.backbone.variants import (
+    DINOV2_VARIANTS,
+    DINOV3_PIXEL_STATISTICS,
+    DINOV3_VARIANTS,
+    DINOv3Variant,
+    dinov2_arguments,
+)
 from modeling.backbone.vit import ViT
 
-__all__ = ["DINOV3_PIXEL_STATISTICS", "DINOV3_VARIANTS", "DINOv3Variant", "Encoder", "PriorSwin", "ResNet34D", "ViT"]
+__all__ = [
+    "DINOV2_VARIANTS",
+    "DINOV3_PIXEL_STATISTICS",
+    "DINOV3_VARIANTS",
+    "DINOv3Variant",
+    "Encoder",
+    "PriorSwin",
+    "ResNet34D",
+    "ViT",
+    "dinov2_arguments",
+]

@@ -1,6 +1,7 @@
-"""The published DINOv3 ViT family, from Siméoni et al., "DINOv3" (2025): what the configs and the converter share."""
+"""The published families of DINOv3 (Siméoni et al., 2025) and DINOv2 (Oquab et al., 2023)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -32,3 +33,30 @@ DINOV3_PIXEL_STATISTICS = {
     "lvd1689m": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "sat493m": ((0.430, 0.411, 0.296), (0.213, 0.156, 0.143)),
 }
+
+# DINOv2's distilled models: (embed_dim, depth, num_heads), all of patch 14, with and without four registers. ViT-g, the
+# teacher, has another feed-forward layer and is left out.
+DINOV2_VARIANTS = {
+    "dinov2_vits14": (384, 12, 6),
+    "dinov2_vitb14": (768, 12, 12),
+    "dinov2_vitl14": (1024, 24, 16),
+}
+DINOV2_PATCH_SIZE = 14
+DINOV2_IMG_SIZE = 518  # pixels of the absolute positions: 37 x 37 patches
+DINOV2_EPS = 1e-6
+IMAGENET_STATISTICS = DINOV3_PIXEL_STATISTICS["lvd1689m"]
+
+
+def dinov2_arguments(registers: int) -> dict[str, Any]:
+    """Arguments of a ViT that DINOv2 models share, `norm_layer` (of eps DINOV2_EPS) and widths apart.
+
+    Args:
+        registers: number of register tokens, 0 or 4; with them positions are interpolated in another way.
+    """
+    return {
+        "num_register_tokens": registers,
+        "use_cls_token": True,
+        "rope_base": None,
+        "use_abs_pos": True,
+        "abs_pos_resize": "antialias" if registers else "offset",
+    }

@@ -1,4 +1,4 @@
-"""The vision transformer: DINOv3 exactly, or ViTMatte's hybrid of windows, global blocks and convolutions."""
+"""The vision transformer: DINOv3 and DINOv2 exactly, or ViTMatte's hybrid of windows, global blocks, convolutions."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -16,6 +16,7 @@ from runtime.errors import InputError, require_choice
 
 NUM_REGISTERS = 4  # every published DINOv3 ViT
 DINOV3_NORM = partial(nn.LayerNorm, eps=1e-5)
+POSITION_OFFSET = 0.1  # patches; facebookresearch/dinov2 adds it against rounding, and trained with it
 Rotation = tuple[Tensor, Tensor]  # cos and sin
 
 
@@ -23,6 +24,7 @@ class ViT(Encoder):
     """Plain ViT with CLS and register tokens, rotary positions and LayerScale.
 
     With `window_block_indexes=()` and `residual_block_indexes=()` this is DINOv3's ViT (Siméoni et al., 2025).
+    `dinov2_arguments` (variants.py) makes it DINOv2's (Oquab et al., 2023): absolute positions instead of rotary ones.
     With both set it is the hybrid of ViTMatte (Yao et al., 2023) on the same weights: windowed and global blocks,
     and residual convolutions that start as identity. docs/backbone.md says what prefix tokens and rotary
     coordinates do inside windows, and why, and which settings make it the original ViTMatte's backbone. Parameter
@@ -59,6 +61,10 @@ class ViT(Encoder):
         window_prefix: "global" or "mean", how windowed blocks update prefix tokens, see windowed_attention.
         use_abs_pos: add a learned absolute position embedding (DINO, MAE).
         pretrain_img_size: image size in pixels that the absolute embedding was learned at.
+        abs_pos_resize: how the absolute embedding is interpolated, always by bicubic kernels. "size" resizes to the
+            grid (ViTDet, ViTMatte); "offset" samples at steps of side / (grid + 0.1), as DINOv2 without registers was
+            trained and facebookresearch/dinov2 runs it; "antialias" resizes to the grid with antialiasing, as DINOv2
+            with registers. The rules differ by 2 to 26 % of DINOv2's features.
         use_rel_pos: add decomposed relative positions to every block's attention, as ViTDet and ViTMatte do;
             excludes prefix tokens, which have no place in the grid, and rotary positions.
         final_norm: normalise all tokens after the last block (DINOv3 does; ViTMatte's original ViT does not).
@@ -94,6 +100,7 @@ class ViT(Encoder):
         window_prefix: str = "global",
         use_abs_pos: bool = False,
         pretrain_img_size: int = 224,
+        abs_pos_resize: str = "size",
         use_rel_pos: bool = False,
         final_norm: bool = True,
         rope_coordinates: str = "image",
@@ -106,6 +113,7 @@ class ViT(Encoder):
         require_choice("ViT: rope_in_windows", rope_in_windows, ("image", "window"))
         require_choice("ViT: window_padding", window_padding, ("masked", "zeros"))
         require_choice("ViT: window_prefix", window_prefix, ("global", "mean"))
+        require_choice("ViT: abs_pos_resize", abs_pos_resize, ("size", "offset", "antialias"))
         _check_indexes("window_block_indexes", window_block_indexes, depth)
         _check_indexes("residual_block_indexes", residual_block_indexes, depth)
         _check_indexes("merge_block_indexes", merge_block_indexes, depth)
@@ -124,6 +132,7 @@ class ViT(Encoder):
         self.window_block_indexes = frozenset(window_block_indexes)
         self.rope_in_windows = rope_in_windows
         self.use_act_checkpoint = use_act_checkpoint
+        self.abs_pos_resize = abs_pos_resize
 
         self.patch_embed = PatchEmbed(in_chans, embed_dim, patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim)) if use_cls_token else None
@@ -272,13 +281,17 @@ class ViT(Encoder):
         return torch.cat([*(t.to(patches.dtype) for t in prefix), patches], dim=1)
 
     def _interpolated_positions(self, grid: tuple[int, int]) -> Tensor:
-        """Absolute positions for `grid`, (1, HW, D): bicubic to the exact size, as ViTDet and ViTMatte do."""
+        """Absolute positions for `grid`, (1, HW, D), see `abs_pos_resize`."""
         side = round((self.pos_embed.shape[1] - 1) ** 0.5)
         positions = self.pos_embed[:, 1:]
         if grid == (side, side):
             return positions
         square = positions.unflatten(1, (side, side)).permute(0, 3, 1, 2)
-        resized = F.interpolate(square.float(), size=grid, mode="bicubic", align_corners=False)
+        if self.abs_pos_resize == "offset":
+            target = {"scale_factor": tuple((length + POSITION_OFFSET) / side for length in grid)}
+        else:
+            target = {"size": grid, "antialias": self.abs_pos_resize == "antialias"}
+        resized = F.interpolate(square.float(), mode="bicubic", align_corners=False, **target)
         return resized.flatten(2).transpose(1, 2)
 
     def _rotations(self, grid: tuple[int, int]) -> tuple[Rotation | None, Rotation | None]:

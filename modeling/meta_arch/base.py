@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from data.images.classes import Classes
 from data.images.trimap_tensors import quantise_trimap_tensor
 from modeling.meta_arch.footprint import Footprint
 from runtime.errors import InputError
@@ -147,6 +148,11 @@ class System(nn.Module):
         """For monitoring: unknown share and mean absolute error (B,) of the last training batch's samples, or None."""
         return None
 
+    def training_confusion(self) -> Tensor | None:
+        """For monitoring: pixels by true class (rows) and predicted class, (K, K), of what was trained on since the
+        last call; None for systems that predict no "mask"."""
+        return None
+
     def training_pictures(self) -> dict[str, Tensor]:
         """For monitoring: pictures (B, 1 or 3, H, W) in [0, 1] of the last training batch, by name."""
         return {}
@@ -195,6 +201,11 @@ class System(nn.Module):
     def device(self) -> torch.device:
         """Where the parameters are."""
         return next((tensor.device for tensor in (*self.parameters(), *self.buffers())), torch.device("cpu"))
+
+    @property
+    def classes(self) -> Classes:
+        """Colours and label values of the classes of a "mask"."""
+        return Classes.numbered(self.num_classes)
 
     @property
     def padding_colour(self) -> Tensor:

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from modeling.backbone import DINOV3_VARIANTS, ViT
+from modeling.backbone import DINOV2_VARIANTS, DINOV3_VARIANTS, ViT, dinov2_arguments
+from modeling.backbone.variants import DINOV2_PATCH_SIZE
 from runtime.errors import InputError
 
 MAX_PATCH_SIZE = 64  # pixels
@@ -16,6 +17,7 @@ MAX_DEPTH = 64  # ViT-7B has 40; bounds what a hostile file can ask for
 DINOV3_EPS = 1e-5
 PLAIN_EPS = 1e-6
 ROPE_BASE = 100.0
+FOLDED_POSITIONS = "pos_embed.patches"  # positions without the row of CLS, which is part of cls_token
 
 # DINO's and MAE's own ViTs: (embed_dim, depth, num_heads, patch_size). DINO's ViT-B/16 has the architecture of MAE's.
 PLAIN_VARIANTS = {
@@ -36,7 +38,8 @@ DIFFMATTE_VITS = {
     "diffmatte_vitb": (768, 12, 12, 512),
 }
 DIFFMATTE_VARIANTS = (*DIFFMATTE_VITS, "diffmatte_res34", "diffmatte_swint")
-ARCHITECTURES = (*DINOV3_VARIANTS, *PLAIN_VARIANTS, *VITMATTE_VARIANTS, *DIFFMATTE_VARIANTS)
+DINOV2_NAMES = tuple(f"{name}{suffix}" for name in DINOV2_VARIANTS for suffix in ("", "_reg"))
+ARCHITECTURES = (*DINOV3_VARIANTS, *DINOV2_NAMES, *PLAIN_VARIANTS, *VITMATTE_VARIANTS, *DIFFMATTE_VARIANTS)
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,9 @@ class Architecture(Network):
             "rope_base": self.rope_base,
             "use_abs_pos": self.pretrain_img_size is not None,
         }
-        if self.family != "dinov3":
+        if self.family == "dinov2":
+            arguments |= dinov2_arguments(self.num_register_tokens)
+        elif self.family != "dinov3":
             arguments["layer_scale_init"] = None
         if self.pretrain_img_size is not None:
             arguments["pretrain_img_size"] = self.pretrain_img_size
@@ -110,6 +115,11 @@ class Architecture(Network):
         for name, variant in DINOV3_VARIANTS.items():
             if self.family == "dinov3" and asdict(variant).items() <= asdict(self).items():
                 return name
+        for name, published in DINOV2_VARIANTS.items():
+            found = (self.embed_dim, self.depth, self.num_heads)
+            is_published = self.patch_size == DINOV2_PATCH_SIZE and self.ffn_hidden_dim == 4 * self.embed_dim
+            if self.family == "dinov2" and found == published and is_published and self.num_register_tokens in (0, 4):
+                return name + "_reg" * (self.num_register_tokens > 0)
         for name, published in PLAIN_VARIANTS.items():
             found = (self.embed_dim, self.depth, self.num_heads, self.patch_size)
             if self.family == "plain" and found == published and self.ffn_hidden_dim == 4 * self.embed_dim:
@@ -132,8 +142,8 @@ def read_architecture(
     from the published models of that width.
 
     Args:
-        family: "dinov3" or "plain".
-        config: transformers' config.json of a DINOv3ViTModel, if there is one.
+        family: "dinov3", "dinov2" or "plain".
+        config: transformers' config.json of a DINOv3ViTModel, Dinov2Model or Dinov2WithRegistersModel, if there is one.
 
     Returns:
         The architecture, and what told its number of heads.
@@ -151,6 +161,11 @@ def read_architecture(
     if family == "plain":
         heads, heads_from = _heads_by_width(embed_dim)
         registers, eps, rope_base, size = 0, PLAIN_EPS, None, read_position_size(tensors, patch_size)
+    elif family == "dinov2":
+        heads, heads_from = _read_heads(tensors, embed_dim, config)
+        registers = tensor_shape(tensors, "storage_tokens", 3)[1] if "storage_tokens" in tensors else 0
+        eps = float(config_number(config or {}, "layer_norm_eps", PLAIN_EPS))
+        rope_base, size = None, read_position_size(tensors, patch_size)
     else:
         heads, heads_from = _read_heads(tensors, embed_dim, config)
         registers, size = tensor_shape(tensors, "storage_tokens", 3)[1], None
@@ -225,7 +240,8 @@ def read_depth(tensors: Mapping[str, Tensor]) -> int:
 
 def read_position_size(tensors: Mapping[str, Tensor], patch_size: int) -> int:
     """Return the image size in pixels that the absolute positions were learned at."""
-    rows = tensor_shape(tensors, "pos_embed", 3)[1]
+    is_folded = FOLDED_POSITIONS in tensors
+    rows = tensor_shape(tensors, FOLDED_POSITIONS if is_folded else "pos_embed", 3)[1] + is_folded
     side = round(max(rows - 1, 0) ** 0.5)
     if side * side + 1 != rows or side == 0:
         raise InputError(f"pos_embed: expected a row for CLS and a square grid (1 + 14 * 14 = 197), found {rows} rows")
@@ -246,6 +262,7 @@ def _read_heads(tensors: Mapping[str, Tensor], embed_dim: int, config: Mapping[s
 def _heads_by_width(embed_dim: int) -> tuple[int, str]:
     published = {variant.embed_dim: variant.num_heads for variant in DINOV3_VARIANTS.values()}
     published |= {width: heads for width, _, heads, _ in PLAIN_VARIANTS.values()}
+    published |= {width: heads for width, _, heads in DINOV2_VARIANTS.values()}
     if embed_dim not in published:
         raise InputError(
             f"the number of attention heads is not in the tensors and no published ViT is {embed_dim} wide; convert "
@@ -276,11 +293,22 @@ def _check_config(architecture: Architecture, config: Mapping[str, Any]) -> None
         "patch_size": architecture.patch_size,
         "num_hidden_layers": architecture.depth,
         "num_attention_heads": architecture.num_heads,
-        "intermediate_size": architecture.ffn_hidden_dim,
-        "num_register_tokens": architecture.num_register_tokens,
-        "use_gated_mlp": architecture.ffn == "swiglu",
         "hidden_act": "silu" if architecture.ffn == "swiglu" else "gelu",
     }
+    if architecture.family == "dinov2":
+        expected |= {
+            "mlp_ratio": architecture.ffn_hidden_dim / architecture.embed_dim,
+            "use_swiglu_ffn": False,
+            "image_size": architecture.pretrain_img_size,
+        }
+        if architecture.num_register_tokens:  # Dinov2Model's config has no such field
+            expected["num_register_tokens"] = architecture.num_register_tokens
+    else:
+        expected |= {
+            "intermediate_size": architecture.ffn_hidden_dim,
+            "num_register_tokens": architecture.num_register_tokens,
+            "use_gated_mlp": architecture.ffn == "swiglu",
+        }
     check_config_fields(config, expected)
 
 

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from modeling.backbone.prior_swin import position_index
 from modeling.backbone.rope import RotaryPositions
-from modeling.pretrained.architecture import Architecture, Network
+from modeling.pretrained.architecture import FOLDED_POSITIONS, Architecture, Network
 from modeling.pretrained.qkv import fold_bias_mask, join_bias, join_weight, read_bias_mask
 from modeling.pretrained.select import POSITION_INDEX, describe_keys, holds_integers
 from runtime.errors import InputError
@@ -54,6 +55,10 @@ def assemble(parts: Mapping[str, Tensor], architecture: Network) -> Assembly:
 def _assemble_vit(parts: Mapping[str, Tensor], architecture: Architecture) -> Assembly:
     assembly = Assembly({key: tensor for key, tensor in parts.items() if not _is_joined(key)})
     _join_attention(assembly, parts, architecture)
+    if FOLDED_POSITIONS in assembly.tensors:
+        positions = assembly.tensors.pop(FOLDED_POSITIONS)
+        assembly.tensors["pos_embed"] = F.pad(positions, (0, 0, 1, 0))
+        assembly.new["pos_embed, row of CLS"] = "zeros, the source has added the row to cls_token"
     if architecture.rope_base is not None:
         _supply_periods(assembly, architecture)
     return assembly
@@ -69,7 +74,7 @@ def _join_attention(assembly: Assembly, parts: Mapping[str, Tensor], architectur
     for index in range(architecture.depth):
         block = f"blocks.{index}"
         assembly.tensors[f"{block}.attn.qkv.weight"] = join_weight(parts, block, architecture.embed_dim)
-        bias = join_bias(parts, block, architecture.embed_dim)
+        bias = join_bias(parts, block, architecture.embed_dim, has_key=architecture.family == "dinov2")
         if bias is None:
             without.append(f"{block}.attn.qkv.bias")
             bias = torch.zeros(3 * architecture.embed_dim)

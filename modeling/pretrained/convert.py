@@ -19,7 +19,11 @@ from runtime.errors import InputError
 FORMAT_VERSION = 2  # 1: encoders had a fourth input channel of zeros, and the metadata no patch_size
 TARGET_PREFIX = "backbone."
 _WHOLE_MODELS = {"vitmatte": read_matting_architecture, "diffmatte": read_diffmatte_architecture}
-_CONFIG_TYPES = {"dinov3": "dinov3_vit", "vitmatte": "vitmatte"}  # model_type of transformers' config.json
+_CONFIG_TYPES = {
+    "dinov3": ("dinov3_vit",),
+    "dinov2": ("dinov2", "dinov2_with_registers"),
+    "vitmatte": ("vitmatte",),
+}  # model_type of transformers' config.json
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def convert(
     source: str = "state dict",
     img_size: int | None = None,
 ) -> Conversion:
-    """Convert a DINOv3, DINO or MAE ViT, which stays an encoder of RGB, or a ViTMatte or DiffMatte model.
+    """Convert a DINOv3, DINOv2, DINO or MAE ViT, which stays an encoder of RGB, or a ViTMatte or DiffMatte model.
 
     Every key of the source is mapped or on a named list of what is ignored, every tensor of the model is filled
     or listed as new; anything else is an error. The argument is left as it is.
@@ -56,8 +60,8 @@ def convert(
             checkpoints are ({"teacher": ...}, {"model": ...}, "module.backbone." before each name).
         arch: what the weights must be, e.g. "dinov3_vits16" or "vitmatte_s"; "auto" takes what the tensors say.
         dataset: "lvd1689m" or "sat493m" for DINOv3; "auto" looks for signs of it.
-        config: config.json of transformers' DINOv3ViTModel or VitMatteForImageMatting; used for Hugging Face's
-            layout only.
+        config: config.json of transformers' DINOv3ViTModel, DINOv2 models or VitMatteForImageMatting; used for Hugging
+            Face's layout only.
         image_mean: image_mean of preprocessor_config.json, likewise.
         source: name of the weights in the report; a path may also tell the data set.
         img_size: training crop in pixels that tables of relative positions are interpolated to; None keeps them.
@@ -70,7 +74,7 @@ def convert(
     family = selection.layout.family
     if selection.layout.name != "huggingface":
         config = image_mean = None
-    elif config is not None and config.get("model_type", _CONFIG_TYPES[family]) != _CONFIG_TYPES[family]:
+    elif config is not None and config.get("model_type", _CONFIG_TYPES[family][0]) not in _CONFIG_TYPES[family]:
         config = None
     if family in _WHOLE_MODELS:
         architecture, heads_from = _WHOLE_MODELS[family](selection.tensors, config)

@@ -15,6 +15,7 @@ from runtime.errors import InputError
 
 _FIELDS = {
     "i": "(?P<i>0|[1-9][0-9]{0,3})",  # index of a block or layer
+    "c": "(?:0|[1-9][0-9]{0,3})",  # of a chunk of blocks, which says nothing
     "p": "(?P<p>weight|bias)",  # of a layer
     "b": "(?P<b>weight|bias|running_mean|running_var|num_batches_tracked)",  # of a batch norm
     "any": "(?P<any>.+)",  # where all names are ours: what does not belong is found when the tensors are counted
@@ -27,11 +28,12 @@ class KeyLayout:
 
     Args:
         name: "official", "huggingface", "timm" or "plain".
-        family: "dinov3" (registers, rotary positions, LayerScale), "plain" (absolute positions, neither of those),
-            "vitmatte" (a whole matting model on ViTDet's backbone: absolute and relative positions, windows) or
-            "diffmatte" (a whole one with a diffusion decoder, on any of its encoders).
-        renames: source key -> our key; `{i}` stands for an index, `{p}` for weight or bias, `{b}` for what a batch
-            norm has, `{any}` for anything.
+        family: "dinov3" (registers, rotary positions, LayerScale), "dinov2" (absolute positions, LayerScale, perhaps
+            registers), "plain" (absolute positions, neither of the others), "vitmatte" (a whole matting model on
+            ViTDet's backbone: absolute and relative positions, windows) or "diffmatte" (a whole one with a diffusion
+            decoder, on any of its encoders).
+        renames: source key -> our key; `{i}` stands for an index, `{c}` for one that is dropped, `{p}` for weight or
+            bias, `{b}` for what a batch norm has, `{any}` for anything.
         ignored: pattern of a source key -> why the model has no use for it.
     """
 
@@ -170,6 +172,60 @@ PLAIN = KeyLayout(
     },
 )
 
+_DINOV2_BLOCK = (
+    *("norm1.{p}", "attn.qkv.{p}", "attn.proj.{p}", "ls1.gamma"),
+    *("norm2.{p}", "mlp.fc1.{p}", "mlp.fc2.{p}", "ls2.gamma"),
+)
+_DINOV2 = {
+    **_same("cls_token", "pos_embed", "patch_embed.proj.{p}", "norm.{p}"),
+    **{f"blocks.{{i}}.{key}": f"blocks.{{i}}.{key}" for key in _DINOV2_BLOCK},
+}
+OFFICIAL_DINOV2 = KeyLayout(
+    name="official",
+    family="dinov2",
+    renames={
+        **_DINOV2,
+        "register_tokens": "storage_tokens",
+        **{f"blocks.{{c}}.{{i}}.{key}": f"blocks.{{i}}.{key}" for key in _DINOV2_BLOCK},  # block_chunks of a training
+    },
+    ignored={"mask_token": _MASK_TOKEN, "head.*": _HEAD},
+)
+TIMM_DINOV2 = KeyLayout("timm", "dinov2", _DINOV2, {"head.*": _HEAD})
+TIMM_DINOV2_REGISTERS = KeyLayout(  # whose class token holds the class row of the positions
+    "timm",
+    "dinov2",
+    {**_DINOV2, "pos_embed": "pos_embed.patches", "reg_token": "storage_tokens"},
+    {"head.*": _HEAD},
+)
+
+
+def _huggingface_dinov2() -> KeyLayout:
+    """transformers' Dinov2Model and Dinov2WithRegistersModel: as in files, and as in memory since version 5."""
+    block = {
+        **_same("norm1.{p}", "norm2.{p}", "mlp.fc1.{p}", "mlp.fc2.{p}"),
+        "layer_scale1.lambda1": "ls1.gamma",
+        "layer_scale2.lambda1": "ls2.gamma",
+        "attention.output.dense.{p}": "attn.proj.{p}",
+        "attention.o_proj.{p}": "attn.proj.{p}",
+    }
+    for part in ("query", "key", "value"):
+        block |= {
+            f"attention.attention.{part}.{{p}}": f"attn.{part[0]}.{{p}}",
+            f"attention.{part[0]}_proj.{{p}}": f"attn.{part[0]}.{{p}}",
+        }
+    renames = {
+        "embeddings.cls_token": "cls_token",
+        "embeddings.position_embeddings": "pos_embed",
+        "embeddings.register_tokens": "storage_tokens",
+        "embeddings.patch_embeddings.projection.{p}": "patch_embed.proj.{p}",
+        "layernorm.{p}": "norm.{p}",
+        **{f"encoder.layer.{{i}}.{source}": f"blocks.{{i}}.{target}" for source, target in block.items()},
+    }
+    return KeyLayout("huggingface", "dinov2", renames, {"embeddings.mask_token": _MASK_TOKEN, "classifier.*": _HEAD})
+
+
+HUGGINGFACE_DINOV2 = _huggingface_dinov2()
+
 _VITMATTE_BLOCK = (
     *("norm1.{p}", "norm2.{p}", "mlp.fc1.{p}", "mlp.fc2.{p}"),
     *(f"residual.{name}" for name in ("conv1.weight", "conv2.weight", "conv3.weight")),
@@ -288,7 +344,10 @@ def detect_layout(keys: Collection[str]) -> KeyLayout:
         return HUGGINGFACE_VITMATTE if _any(keys, "backbone.encoder.*") else VITMATTE
     if "embeddings.cls_token" in keys:
         if "embeddings.position_embeddings" in keys:
-            raise InputError(f"{_EXPECTED}, found transformers' ViT or DINOv2 with absolute positions; {_REMEDY}")
+            if _any(keys, "encoder.layer.*.layer_scale1.*"):
+                _refuse_giant(keys, "encoder.layer.*.mlp.weights_in.*")
+                return HUGGINGFACE_DINOV2
+            raise InputError(f"{_EXPECTED}, found transformers' ViT with absolute positions; {_REMEDY}")
         return HUGGINGFACE_SWIGLU if _any(keys, "*layer.*.mlp.gate_proj.*") else HUGGINGFACE_MLP
     if _any(keys, "blocks.*.attn.rel_pos_h"):
         raise InputError(
@@ -297,7 +356,10 @@ def detect_layout(keys: Collection[str]) -> KeyLayout:
         )
     if "pos_embed" in keys:
         if _any(keys, "blocks.*.ls1.gamma"):
-            raise InputError(f"{_EXPECTED}, found DINOv2 (absolute positions with LayerScale); {_REMEDY}")
+            _refuse_giant(keys, "blocks.*.mlp.w12.*")
+            if "reg_token" in keys:
+                return TIMM_DINOV2_REGISTERS
+            return OFFICIAL_DINOV2 if keys & {"mask_token", "register_tokens"} else TIMM_DINOV2
         return PLAIN
     if keys & {"storage_tokens", "rope_embed.periods"}:
         return OFFICIAL
@@ -306,8 +368,15 @@ def detect_layout(keys: Collection[str]) -> KeyLayout:
     raise InputError(f"{_EXPECTED}, found neither register tokens nor positions among {len(keys)} tensors")
 
 
-_EXPECTED = "expected the weights of a DINOv3, DINO or MAE ViT, of ViTMatte or of DiffMatte"
-_REMEDY = "use DINOv3 weights or the authors' .pth of DINO or MAE"
+def _refuse_giant(keys: Iterable[str], pattern: str) -> None:
+    if _any(keys, pattern):
+        raise InputError(
+            "DINOv2 ViT-g/14 is not supported (its feed-forward layer is another); use ViT-L/14 or smaller"
+        )
+
+
+_EXPECTED = "expected the weights of a DINOv3, DINOv2, DINO or MAE ViT, of ViTMatte or of DiffMatte"
+_REMEDY = "use DINOv3 or DINOv2 weights, or the authors' .pth of DINO or MAE"
 
 
 def _any(keys: Iterable[str], pattern: str) -> bool:

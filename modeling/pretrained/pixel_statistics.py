@@ -18,9 +18,11 @@ _IMAGENET_LIKE = "lvd1689m"  # DINO and MAE use the same mean and deviation
 _TRAINED_ON_SAT_TOO = {"dinov3_vitl16", "custom"}  # every other published size up to ViT-H+ exists for lvd1689m only
 _OTHERS = {
     "plain": "DINO and MAE",
+    "dinov2": "DINOv2's ViTs",
     "vitmatte": "ViTMatte's backbones, DINO and MAE",
     "diffmatte": "DiffMatte's encoders",
 }
+_TRAINED_ON = {"dinov2": ("lvd142m", "LVD-142M")}  # with ImageNet's statistics; all others on ImageNet-1k
 _FOLDERS_ABOVE = 3  # models--facebook--dinov3-.../snapshots/REVISION/model.safetensors in Hugging Face's cache
 
 
@@ -46,9 +48,10 @@ def read_pixel_statistics(
         raise InputError(f"unknown data set {requested}; expected auto, {', '.join(DATASETS)}")
     if architecture.family != "dinov3":
         names = _OTHERS[architecture.family]
+        dataset, title = _TRAINED_ON.get(architecture.family, ("imagenet1k", "ImageNet-1k"))
         if requested != "auto":
-            raise InputError(f"--dataset {requested} is for DINOv3; {names} were trained on ImageNet-1k")
-        dataset, told_by, warnings = "imagenet1k", names, _compare_with_processor(image_mean)
+            raise InputError(f"--dataset {requested} is for DINOv3; {names} were trained on {title}")
+        told_by, warnings = names, _compare_with_processor(image_mean)
     else:
         evidence = {} if requested == "auto" else {"--dataset": requested}
         evidence |= _collect_evidence(source, source_keys, image_mean)

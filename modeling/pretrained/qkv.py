@@ -15,15 +15,16 @@ def join_weight(tensors: Mapping[str, Tensor], block: str, dim: int) -> Tensor:
     return torch.cat([_part(tensors, f"{block}.attn.{part}.weight", (dim, dim)) for part in "qkv"])
 
 
-def join_bias(tensors: Mapping[str, Tensor], block: str, dim: int) -> Tensor | None:
-    """Return the joint (3 dim,) bias of `block`, its key third zero where stored apart; None where it has none."""
+def join_bias(tensors: Mapping[str, Tensor], block: str, dim: int, has_key: bool = False) -> Tensor | None:
+    """Return the joint (3 dim,) bias of `block`, its key third zero unless it `has_key`; None where it has none."""
     own = f"{block}.attn.qkv.bias"
     if own in tensors or f"{own}_mask" in tensors:
         return _part(tensors, own, (3 * dim,))
-    if not {f"{block}.attn.q.bias", f"{block}.attn.v.bias"} & tensors.keys():
+    if not {f"{block}.attn.{part}.bias" for part in "qkv"} & tensors.keys():
         return None
     query, value = (_part(tensors, f"{block}.attn.{part}.bias", (dim,)) for part in "qv")
-    return torch.cat([query, torch.zeros_like(query), value])
+    key = _part(tensors, f"{block}.attn.k.bias", (dim,)) if has_key else torch.zeros_like(query)
+    return torch.cat([query, key, value])
 
 
 def read_bias_mask(tensors: Mapping[str, Tensor], block: str, dim: int) -> Tensor | None:

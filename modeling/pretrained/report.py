@@ -9,7 +9,7 @@ from typing import Any
 _GROUPS = (
     ("patch embedding", re.compile(r"patch_embed\.")),
     ("tokens", re.compile(r"(cls_token|storage_tokens)$")),
-    ("positions", re.compile(r"(pos_embed$|rope_embed\.|.*blocks\.\d+\.attn\.rel(_pos|ative_position)_)")),
+    ("positions", re.compile(r"(pos_embed(\.patches)?$|rope_embed\.|.*blocks\.\d+\.attn\.rel(_pos|ative_position)_)")),
     ("attention", re.compile(r"(layers\.\d+\.)?blocks\.\d+\.attn\.")),
     ("feed-forward", re.compile(r"(layers\.\d+\.)?blocks\.\d+\.mlp\.")),
     ("LayerScale", re.compile(r"blocks\.\d+\.ls[12]\.")),

@@ -21,7 +21,7 @@ from runtime.files import hash_file
 MAX_BYTES = 32 * 2**30  # ViT-7B in float32 is 27 GB, so that even it gets as far as a proper message
 MAX_JSON_BYTES = 16 * 2**20
 _HEAD_BYTES = 512
-_CONFIG_TYPES = ("dinov3_vit", "vitmatte")
+_CONFIG_TYPES = ("dinov3_vit", "dinov2", "dinov2_with_registers", "vitmatte")
 _INDEX_HINT = "model.safetensors.index.json"
 
 
@@ -33,7 +33,7 @@ class WeightFile:
         checkpoint: what the file holds, usually name -> tensor. Tensors may be mapped from the file.
         sha256: of the file; of the index where the weights are in shards.
         shards: file name -> sha256, empty for a single file.
-        config: config.json beside it if that describes a DINOv3ViTModel or a VitMatteForImageMatting.
+        config: config.json beside it if that describes a DINOv3ViTModel, a DINOv2 model or a VitMatteForImageMatting.
         image_mean: from preprocessor_config.json beside it.
     """
 

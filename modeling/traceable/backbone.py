@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from modeling.backbone import ViT
 from modeling.backbone.blocks import Block
 from modeling.traceable.attention import TraceableAttention
+from runtime.errors import InputError
 
 
 class TraceableBlock(nn.Module):
@@ -73,6 +74,8 @@ class TraceableViT(nn.Module):
 
     def _absolute_positions(self, height: int, width: int) -> Tensor:
         """(1, HW, dim), interpolated even where the size is that of the table, which then comes back as it is."""
+        if self.vit.abs_pos_resize != "size":
+            raise InputError(f"cannot export to ONNX: abs_pos_resize {self.vit.abs_pos_resize!r}, only 'size' can be")
         positions = self.vit.pos_embed[:, 1:]
         side = round(positions.shape[1] ** 0.5)
         square = positions.unflatten(1, (side, side)).permute(0, 3, 1, 2)

@@ -1,0 +1,51 @@
+"""Scores of what a segmenting system was trained on, from one confusion matrix over the iterations of an epoch."""
+
+from typing import Any
+
+import numpy as np
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+from metrics.segmentation import segmentation_scores
+
+TRAINING = "training/"  # the names of these scores begin with it
+
+
+class TrainingScores(HookBase):
+    """Log mIoU, accuracy and mean loss over the last `period` iterations, see `System.training_confusion`.
+
+    They are those of the augmented samples, by the weights that each batch met. For all processes, to be registered
+    before what saves checkpoints. When a run continues in the middle of a period, what other processes than the main
+    one have counted in it before is missing.
+
+    Args:
+        period: iterations from one time to the next.
+    """
+
+    def __init__(self, period: int) -> None:
+        self.period = period
+        self._reset()
+
+    def after_step(self) -> None:
+        matrix = self.trainer.unwrapped.training_confusion()
+        if matrix is None:
+            return
+        self._matrix = self._matrix + matrix.cpu().numpy()
+        self._losses.append(self.trainer.storage.latest()["total_loss"][0])
+        iteration = self.trainer.iter + 1
+        if iteration % self.period == 0 or iteration == self.trainer.max_iter:
+            scores = segmentation_scores(sum(comm.all_gather(self._matrix))) | {"loss": float(np.mean(self._losses))}
+            for name, score in scores.items():
+                self.trainer.storage.put_scalar(f"{TRAINING}{name}", score, smoothing_hint=False)
+            self._reset()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"matrix": np.asarray(self._matrix).tolist(), "losses": list(self._losses)} if self._losses else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if comm.is_main_process():
+            self._matrix, self._losses = np.array(state["matrix"], np.int64), list(state["losses"])
+
+    def _reset(self) -> None:
+        self._matrix: np.ndarray | int = 0
+        self._losses: list[float] = []

@@ -1,0 +1,41 @@
+"""The head of a segmentation: maps of several blocks to a logit for each class."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from runtime.errors import InputError
+
+
+class SegmentationHead(nn.Module):
+    """Concatenate maps, normalise, and classify each position: BatchNorm, dropout, a 1x1 convolution.
+
+    The head of facebookresearch/dinov2's segmentation notebook ("ms" with four maps, "linear" with one), whose names of
+    tensors it has. With four maps of 384 channels and two classes it has 6,146 parameters.
+
+    Args:
+        in_chans: channels of all maps together.
+        num_classes: classes.
+        dropout: share of the channels that training leaves out.
+        norm: whether there is a BatchNorm.
+        hidden_chans: width of a 3x3 convolution with ReLU before the 1x1 one; None for none.
+    """
+
+    def __init__(
+        self, in_chans: int, num_classes: int, dropout: float = 0.0, norm: bool = True, hidden_chans: int | None = None
+    ) -> None:
+        super().__init__()
+        if not 0 <= dropout < 1:
+            raise InputError(f"segmentation head: expected dropout from 0 to below 1, got {dropout}")
+        self.bn = nn.BatchNorm2d(in_chans) if norm else nn.Identity()
+        self.dropout = nn.Dropout2d(dropout)
+        self.hidden = nn.Identity()
+        if hidden_chans is not None:
+            self.hidden = nn.Sequential(nn.Conv2d(in_chans, hidden_chans, 3, padding=1), nn.ReLU())
+        self.conv_seg = nn.Conv2d(hidden_chans or in_chans, num_classes, 1)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """(B, C, h, w) each -> logits (B, num_classes, h, w)."""
+        x = torch.cat(list(maps), dim=1)  # (B, in_chans, h, w)
+        return self.conv_seg(self.hidden(self.dropout(self.bn(x))))

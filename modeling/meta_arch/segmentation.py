@@ -1,0 +1,185 @@
+"""Segmentation of persons, or of any classes: the maps of several blocks of a ViT, and a small head."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from data.images.classes import IGNORED, Classes
+from modeling.backbone import Encoder
+from modeling.decoder.segmentation_head import SegmentationHead
+from modeling.meta_arch.base import ParameterRoles, System
+from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, Footprint
+from runtime.errors import InputError
+
+CLASS_FLOATS = 3  # a pixel and class: logits, those of the padded picture, probabilities
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Maps of an encoded batch, and how their grid lies on the picture.
+
+    Attributes:
+        maps: (B, C, h, w) each, those that the head reads.
+        padded: height and width in pixels that the grid covers.
+        corner: top and left of the picture in it.
+        seen: size of the picture as the encoder saw it.
+        size: of the picture itself.
+    """
+
+    maps: Sequence[Tensor]
+    padded: tuple[int, int]
+    corner: tuple[int, int]
+    seen: tuple[int, int]
+    size: tuple[int, int]
+
+
+class Segmentation(System):
+    """Classes of pixels from the features of a ViT, as facebookresearch/dinov2 evaluates DINOv2 by segmentation.
+
+    Pictures of any size are padded on all sides, by the pixels' mean, to whole patches. Logits are resized bilinearly
+    to the padded size, cropped, brought to the picture's own size, and turned into probabilities last.
+
+    Args:
+        backbone: gives maps of several blocks.
+        classes: see `data.images.classes.Classes`; the one place for names, colours and label values.
+        out_layers: blocks whose normalised maps are taken.
+        head_in_index: which of these maps the head reads, by their place in `out_layers`.
+        pixel_mean, pixel_std: RGB statistics on the scale [0, 1] that the backbone was pretrained with.
+        max_side: in eval mode, larger pictures are made smaller until their longer side has so many pixels; None for
+            never. Training sees its crops as they are.
+        dropout, head_norm, head_chans: see SegmentationHead.
+    """
+
+    inputs = ("image",)
+    outputs = ("mask",)
+    targets = ("mask",)
+    depends_on_padding = True  # a picture lies in the middle of its padding
+
+    def __init__(
+        self,
+        *,
+        backbone: Encoder,
+        classes: Sequence[Mapping[str, Any]],
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        out_layers: Sequence[int] = (8, 9, 10, 11),
+        head_in_index: Sequence[int] = (0, 1, 2, 3),
+        max_side: int | None = None,
+        dropout: float = 0.0,
+        head_norm: bool = True,
+        head_chans: int | None = None,
+    ) -> None:
+        super().__init__()
+        if backbone.in_chans != 3:
+            raise InputError(f"Segmentation: backbone.in_chans must be 3 (RGB), got {backbone.in_chans}")
+        outside = [index for index in head_in_index if not 0 <= index < len(out_layers)]
+        if outside or not head_in_index:
+            raise InputError(
+                f"Segmentation: expected head_in_index of 0 to {len(out_layers) - 1}, places in out_layers "
+                f"{list(out_layers)}, got {list(head_in_index)}"
+            )
+        if max_side is not None and max_side < backbone.patch_size:
+            raise InputError(f"Segmentation: max_side must be at least {backbone.patch_size}, got {max_side}")
+        self._classes = Classes(classes)
+        self.num_classes = len(self._classes)
+        self.size_divisibility = backbone.patch_size
+        self.out_layers, self.head_in_index = list(out_layers), list(head_in_index)
+        self.max_side = max_side
+        self.backbone = backbone
+        chans = backbone.embed_dim * len(self.head_in_index)
+        self.decoder = SegmentationHead(chans, self.num_classes, dropout, head_norm, head_chans)
+        self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), persistent=False)
+        self._confusion: Tensor | None = None
+
+    @property
+    def classes(self) -> Classes:
+        return self._classes
+
+    def encode(self, inputs: Mapping[str, Tensor], scale: int = 1) -> Encoded:
+        image = inputs["image"]
+        size = tuple(image.shape[-2:])
+        seen = self._seen(size)
+        if seen != size:
+            image = F.interpolate(image, size=seen, mode="bilinear", antialias=True)
+        patch = self.backbone.patch_size
+        rest = [-side % patch for side in seen]
+        top, left = (side // 2 for side in rest)
+        pixels = F.pad((image - self.pixel_mean) / self.pixel_std, (left, rest[1] - left, top, rest[0] - top))
+        maps = self.backbone.features(pixels, self.out_layers)
+        padded = tuple(pixels.shape[-2:])
+        return Encoded([maps[index] for index in self.head_in_index], padded, (top, left), seen, size)
+
+    def logits(self, state: Encoded) -> Tensor:
+        """(B, K, H, W) float32 at the picture's own size."""
+        logits = F.interpolate(self.decoder(state.maps).float(), size=state.padded, mode="bilinear")
+        (top, left), (height, width) = state.corner, state.seen
+        logits = logits[..., top : top + height, left : left + width]
+        return logits if state.seen == state.size else F.interpolate(logits, size=state.size, mode="bilinear")
+
+    def decode(self, state: Encoded) -> dict[str, Tensor]:
+        return {"mask": self.logits(state).softmax(dim=1)}
+
+    def counts(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"pixels": (batch["mask"] != IGNORED).sum().float()}
+
+    def losses(self, batch: Mapping[str, Tensor], counts: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        mask = batch["mask"].long()
+        logits = self.logits(self.encode(batch))
+        self._count(logits.detach().argmax(dim=1), mask)
+        nats = F.cross_entropy(logits, mask, ignore_index=IGNORED, reduction="sum")
+        return {"cross_entropy_loss": nats / counts["pixels"].clamp(min=1)}
+
+    def training_confusion(self) -> Tensor | None:
+        confusion, self._confusion = self._confusion, None
+        return confusion
+
+    def footprint(self) -> Footprint:
+        held = FLOAT * (PICTURE_FLOATS + CLASS_FLOATS * self.num_classes)
+        encoder = FLOAT * (self.backbone.peak_floats + len(self.out_layers) * self._map_floats)
+        if self.max_side is None:
+            return Footprint(picture=held, encoder=encoder, token_pixels=self.backbone.patch_size**2)
+        return Footprint(picture=held, band=encoder, band_pixels=self.max_side**2)
+
+    def parameter_roles(self) -> ParameterRoles:
+        return ParameterRoles.of(self.backbone, self.decoder)
+
+    def starts_fresh(self, key: str) -> bool:
+        return not key.startswith("backbone.")
+
+    def metadata(self) -> dict[str, Any]:
+        values: dict[str, Any] = {
+            name: [round(value, 6) for value in statistic.flatten().tolist()]
+            for name, statistic in (("pixel_mean", self.pixel_mean), ("pixel_std", self.pixel_std))
+        }
+        return values | self.backbone.metadata()
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    @property
+    def padding_colour(self) -> Tensor:
+        return self.pixel_mean.flatten().cpu()
+
+    @property
+    def _map_floats(self) -> float:
+        return self.backbone.embed_dim / self.backbone.patch_size**2
+
+    def _seen(self, size: tuple[int, int]) -> tuple[int, int]:
+        if self.training or self.max_side is None or max(size) <= self.max_side:
+            return size
+        factor = self.max_side / max(size)
+        height, width = (max(1, round(side * factor)) for side in size)
+        return height, width
+
+    def _count(self, predicted: Tensor, mask: Tensor) -> None:
+        """Add a batch to the confusion matrix (K, K), truth in rows."""
+        counted = mask != IGNORED
+        pairs = mask[counted] * self.num_classes + predicted[counted]
+        matrix = torch.bincount(pairs, minlength=self.num_classes**2).view(self.num_classes, -1)
+        self._confusion = matrix if self._confusion is None else self._confusion + matrix
