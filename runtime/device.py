@@ -29,6 +29,14 @@ def resolve_device(name: str | None = None) -> torch.device:
     return device
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait for the work that a device has queued, so that a clock read afterwards counts it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def _available_names() -> list[str]:
     names = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     return names + (["mps"] if torch.backends.mps.is_available() else [])

@@ -58,7 +58,8 @@ class Clip:
         pixel_aspect: width of a pixel over its height.
         has_sound: whether there is an audio stream.
         damaged: frames so far that could not be decoded, or only in part.
-        ends_early: why the file ended before its header says, "" where it did not.
+        ends_early: why there are fewer frames than the header says: the file is cut off, or its frames change size; ""
+            where there are not.
 
     Example:
         >>> with open_clip("clip.mp4") as clip:
@@ -69,6 +70,7 @@ class Clip:
         self.path = path
         self.damaged = 0
         self.ends_early = ""
+        self._missing_at_end = 0
         self._container = container
         if not container.streams.video:
             found = "only sound" if container.streams.audio else "none"
@@ -101,11 +103,11 @@ class Clip:
 
     def missing(self) -> int:
         """Frames that could not be decoded, those after an early end estimated from the header."""
-        return self.damaged + (self._missing_at_end if self.ends_early else 0)
+        return self.damaged + self._missing_at_end
 
     def _decode(self) -> Iterator[Frame]:
         error = import_av().error
-        pts, end = None, Fraction(0)
+        pts, end, stored = None, Fraction(0), None
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -119,6 +121,13 @@ class Clip:
                     break
                 continue
             for picture in decoded:
+                if (picture.height, picture.width) != (stored := stored or (picture.height, picture.width)):
+                    self.ends_early = (
+                        f"expected frames of {stored[1]} x {stored[0]}, found one of {picture.width} x "
+                        f"{picture.height} at {float(end):.2f} s; cut the clip there"
+                    )
+                    self._missing_at_end = max(1, round((self._due() - end) * self.rate))
+                    return
                 frame = self._frame(picture, pts)
                 pts, end = frame.pts, (frame.pts + frame.duration) * self.time_base
                 self.damaged += bool(picture.is_corrupt)
@@ -134,11 +143,6 @@ class Clip:
         matrix = _BT709 if picture.colorspace == _UNSPECIFIED and picture.height >= HD_HEIGHT else None
         rgb = picture.reformat(format="rgb24", src_colorspace=matrix, interpolation=careful_scaling()).to_ndarray()
         image = _upright(rgb, _display_matrix(picture))
-        if getattr(self, "height", None) and image.shape[:2] != (self.height, self.width):
-            raise InputError(
-                f"{self.path}: expected frames of {self.width} x {self.height}, found one of {image.shape[1]} x "
-                f"{image.shape[0]} at {float(pts * self.time_base):.2f} s; cut the clip there"
-            )
         return Frame(image, pts, picture.duration or 0)
 
     def _compare_with_header(self, end: Fraction) -> None:
@@ -165,8 +169,7 @@ def open_clip(path: str | os.PathLike) -> Iterator[Clip]:
     """Open a video file and decode its first frame.
 
     Raises:
-        InputError: missing, empty, damaged, no video, audio only, or pictures of more than `MAX_FRAME_PIXELS`; while it
-            is read, a frame of another size.
+        InputError: missing, empty, damaged, no video, audio only, or pictures of more than `MAX_FRAME_PIXELS`.
     """
     path = Path(path)
     if not path.is_file():

@@ -65,7 +65,8 @@ class FrameWriter:
 
     def __init__(self) -> None:
         self.remarks: list[str] = []
-        self.last: np.ndarray | None = None
+        self._last: np.ndarray | None = None
+        self._waiting: list[tuple[int, int]] = []  # frames that failed before there was a picture to repeat
 
     def write(self, picture: np.ndarray, pts: int, duration: int = 0) -> None:
         """Add a picture.
@@ -77,12 +78,18 @@ class FrameWriter:
         Raises:
             InputError: alpha in a kind of file that holds none; a full disk.
         """
-        self.last = picture
+        for waiting in self._waiting:
+            self._add(np.zeros_like(picture), *waiting)
+        self._waiting.clear()
+        self._last = picture
         self._add(picture, pts, duration)
 
-    def repeat(self, pts: int, duration: int, shape: tuple[int, int]) -> None:
-        """Show the last picture once more, black (height, width) if there is none: for a frame that failed."""
-        self._add(np.zeros(shape, np.uint8) if self.last is None else self.last, pts, duration)
+    def repeat(self, pts: int, duration: int = 0) -> None:
+        """Show the last picture once more, for a frame that failed; a black one if it is the first."""
+        if self._last is None:
+            self._waiting.append((pts, duration))
+        else:
+            self._add(self._last, pts, duration)
 
     def _add(self, picture: np.ndarray, pts: int, duration: int) -> None:
         raise NotImplementedError

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -16,21 +17,32 @@ STRIP_SIDE = 256  # pixels, the longest side of a picture in the strip
 Predicted = Mapping[str, np.ndarray]
 
 
-def _write_alpha(path: Path, predicted: Predicted, model: System) -> None:
-    write_png(path, predicted["alpha"])
+def _alpha(predicted: Predicted, model: System) -> np.ndarray:
+    return predicted["alpha"]
 
 
-def _write_mask(path: Path, predicted: Predicted, model: System) -> None:
+def _rgba(predicted: Predicted, model: System) -> np.ndarray:
+    """The picture's own colours under its alpha, not premultiplied."""
+    return np.dstack([predicted["image"], predicted["alpha"]])
+
+
+def _mask(predicted: Predicted, model: System) -> np.ndarray:
     """Gray levels: the label values of the classes."""
-    write_png(path, model.classes.to_values(predicted["mask"]))
+    return model.classes.to_values(predicted["mask"])
 
 
-def _write_colours(path: Path, predicted: Predicted, model: System) -> None:
-    write_png(path, model.classes.colour_map(predicted["mask"]))
+def _colours(predicted: Predicted, model: System) -> np.ndarray:
+    return model.classes.colour_map(predicted["mask"])
 
 
-def _write_overlay(path: Path, predicted: Predicted, model: System) -> None:
-    write_png(path, model.classes.overlay(predicted["image"], predicted["mask"]))
+def _overlay(predicted: Predicted, model: System) -> np.ndarray:
+    return model.classes.overlay(predicted["image"], predicted["mask"])
+
+
+def _write_picture(
+    picture: Callable[[Predicted, System], np.ndarray], path: Path, predicted: Predicted, model: System
+) -> None:
+    write_png(path, picture(predicted, model))
 
 
 def _write_steps(path: Path, predicted: Predicted, model: System) -> None:
@@ -56,17 +68,25 @@ def _small(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-# Each writes the arrays of a system's prediction to a path, whole or not at all; "image" is among them for those that
-# show it.
+# What one picture of a kind shows: (H, W), (H, W, 3) or (H, W, 4) of a system's prediction; "image" is among the arrays
+# for those that show it. A video of a kind is made of them.
+PICTURES: dict[str, Callable[[Predicted, System], np.ndarray]] = {
+    "alpha": _alpha,
+    "rgba": _rgba,
+    "mask": _mask,
+    "colours": _colours,
+    "overlay": _overlay,
+}
+# Each writes the arrays of a system's prediction to a path, whole or not at all.
 SINKS: dict[str, Callable[[Path, Predicted, System], None]] = {
-    "alpha": _write_alpha,
-    "mask": _write_mask,
-    "colours": _write_colours,
-    "overlay": _write_overlay,
+    **{kind: partial(_write_picture, picture) for kind, picture in PICTURES.items()},
     "steps": _write_steps,
 }
-MADE_OF = {"colours": "mask", "overlay": "mask"}  # kinds of file that are not called after the prediction they show
-SHOW_IMAGE = frozenset({"overlay"})
+# The prediction that a kind shows where it has another name
+MADE_OF = {"rgba": "alpha", "colours": "mask", "overlay": "mask"}
+SHOW_IMAGE = frozenset({"rgba", "overlay"})
+TRANSPARENT = frozenset({"rgba"})
+EXACT = frozenset({"mask"})  # label values, which a video's compression would change
 ON_REQUEST = frozenset({"steps"})  # what has an option of its own
 
 
