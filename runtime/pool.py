@@ -30,7 +30,7 @@ def outcomes(
         num_workers: processes; 0 and 1 stay in this one.
         preload: modules that the work needs, imported once for all processes where the system allows it.
     """
-    if num_workers <= 1:
+    if num_workers <= 1 or not tasks:
         for name, task in tasks.items():
             yield name, _attempt(work, name, task)
         return

@@ -1,0 +1,92 @@
+"""Reading a user's mask of an object: binary, soft, labels, or the alpha channel of a cut-out."""
+
+import os
+from typing import NamedTuple
+
+import numpy as np
+
+from data.images.files import is_deep, opened_image, read_gray
+from runtime.errors import InputError
+
+SOFT_FROM = 128  # a soft mask reaches half of the scale somewhere
+MOST_LABELS = 64  # a mask of more labels than this is no label map
+
+
+class Mask(NamedTuple):
+    """A mask as it was read.
+
+    Attributes:
+        values: (H, W) float32 in [0, 1]: 0 outside, 1 inside.
+        kind: "binary", "soft" or "labels"; values of the first and the last are 0 and 1.
+    """
+
+    values: np.ndarray
+    kind: str
+
+
+def read_mask(path: str | os.PathLike) -> Mask:
+    """Read a mask and find out its coding from its values.
+
+    | file | read as |
+    | --- | --- |
+    | not opaque everywhere | its alpha channel: a cut-out of another program |
+    | one or two gray levels | binary: zero is outside, in any depth (0 and 1, 0 and 255) |
+    | integers of at most 64 levels, all below 128 | labels of classes or objects: zero is outside |
+    | palette with colours | labels: index zero is outside |
+    | other gray levels | soft: 0 to 255, or the full scale of 16-bit and float files |
+
+    Raises:
+        InputError: as `data.images.files.read_rgb`; a colour picture; a palette index of 255, which label maps use for
+            what is not labelled.
+    """
+    with opened_image(path) as image:
+        if image.mode in ("LA", "RGBA", "PA", "La", "RGBa") or "transparency" in image.info:
+            alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+            if alpha.size and alpha.min() < 255:
+                return _of_levels(alpha)
+        if image.mode == "P":
+            colours = np.asarray(image.convert("RGB"))
+            if _is_gray(colours):
+                return _of_levels(np.ascontiguousarray(colours[..., 0]))
+            return _of_labels(np.asarray(image), path)
+        if is_deep(image):
+            exact = np.asarray(image)
+            if np.issubdtype(exact.dtype, np.integer) and (two := _of_few_levels(exact)) is not None:
+                return two
+        elif image.mode not in ("L", "LA", "La", "1"):
+            colours = np.asarray(image.convert("RGB"))
+            if not _is_gray(colours):
+                raise InputError(
+                    f"{path}: expected a mask (gray, labels, or a cut-out with an alpha channel), found a colour "
+                    "picture without transparency"
+                )
+    return _of_levels(read_gray(path))
+
+
+def _of_levels(levels: np.ndarray) -> Mask:
+    few = _of_few_levels(levels)
+    return few if few is not None else Mask(levels.astype(np.float32) / 255, "soft")
+
+
+def _of_few_levels(levels: np.ndarray) -> Mask | None:
+    """A binary mask or a label map; None for what must be soft."""
+    values = np.unique(levels)
+    inside = (levels > 0).astype(np.float32)
+    if len(values) == 1 or (len(values) == 2 and values[0] == 0):
+        return Mask(inside, "binary")
+    if len(values) <= MOST_LABELS and values.min() >= 0 and values.max() < SOFT_FROM:
+        return Mask(inside, "labels")
+    return None
+
+
+def _of_labels(indices: np.ndarray, path: str | os.PathLike) -> Mask:
+    if indices.size and indices.max() == 255:
+        raise InputError(
+            f"{path}: expected a mask, found a label map with index 255 (not labelled); write the objects as a gray "
+            "picture of 0 and 255"
+        )
+    return Mask((indices > 0).astype(np.float32), "labels")
+
+
+def _is_gray(colours: np.ndarray) -> bool:
+    return bool((colours == colours[..., :1]).all())

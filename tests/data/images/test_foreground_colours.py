@@ -1,0 +1,56 @@
+"""Foreground colours against the true ones of procedural composites, and PyMatting's on the same images."""
+
+import numpy as np
+import pytest
+
+from data.images.foreground_colours import composite_over, estimate_foreground
+from data.synthetic import SyntheticMatting
+from runtime.errors import InputError
+
+
+def layers(index: int) -> tuple[np.ndarray, ...]:
+    sample = SyntheticMatting(size=128, samples_per_epoch=8, seed=21)[index]
+    arrays = [(sample[name].numpy().transpose(1, 2, 0) * 255).round().astype(np.uint8) for name in ("image", "fg")]
+    return *arrays, (sample["alpha"][0].numpy() * 255).round().astype(np.uint8)
+
+
+def test_most_of_the_old_background_is_gone_and_no_more_is_left_than_pymatting_leaves():
+    pymatting = pytest.importorskip("pymatting")
+    errors = {"image": [], "ours": [], "pymatting": []}
+    for index in range(8):
+        image, truth, alpha = layers(index)
+        soft = (alpha > 5) & (alpha < 250)
+        estimates = {
+            "image": image,
+            "ours": estimate_foreground(image, alpha),
+            "pymatting": pymatting.estimate_foreground_ml(image / 255, alpha / 255) * 255,
+        }
+        for name, colours in estimates.items():
+            differences = np.abs(colours[soft] - truth[soft].astype(float)) * (alpha[soft, None] / 255)
+            errors[name].append(differences.mean())
+    means = {name: np.mean(values) for name, values in errors.items()}
+    assert means["ours"] < 0.4 * means["image"]
+    assert means["ours"] < means["pymatting"]
+
+
+def test_known_colours_are_the_pictures_own():
+    image, _, alpha = layers(0)
+    np.testing.assert_array_equal(estimate_foreground(image, alpha)[alpha == 255], image[alpha == 255])
+    np.testing.assert_array_equal(estimate_foreground(image, np.full_like(alpha, 255)), image)
+
+
+def test_a_soft_edge_between_flat_colours_is_recovered():
+    edge = np.concatenate([np.zeros(40), np.linspace(0, 255, 16).round(), np.full(40, 255)])
+    alpha = np.tile(edge.astype(np.uint8), (32, 1))
+    colours, background = np.uint8([200, 40, 90]), np.uint8([10, 220, 60])
+    image = np.rint(alpha[..., None] / 255 * colours + (1 - alpha[..., None] / 255) * background).astype(np.uint8)
+    estimated = estimate_foreground(image, alpha)
+    assert np.abs(estimated[alpha > 25].astype(int) - colours).max() <= 12  # the picture itself is 140 off there
+    over = composite_over(image, alpha, np.uint8([0, 0, 255]))
+    expected = alpha[..., None] / 255 * colours + (1 - alpha[..., None] / 255) * np.array([0, 0, 255])
+    assert np.abs(over - expected).mean() < 2
+
+
+def test_sizes_that_differ_are_refused():
+    with pytest.raises(InputError, match="differ in size"):
+        estimate_foreground(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5), np.uint8))

@@ -1,0 +1,132 @@
+"""Trimaps from masks: exact discs against SciPy's and scikit-image's, and what must not vanish."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+from skimage.morphology import disk
+
+from data.images.mask_to_trimap import (
+    SEGMENTATION,
+    Cleaning,
+    mask_cell,
+    trimap_from_mask,
+    trimap_from_probability,
+    unknown_share,
+)
+from runtime.errors import InputError
+
+
+def blobs(seed: int, size: int = 48) -> np.ndarray:
+    noise = np.random.default_rng(seed).random((size, size + 9))
+    return ndimage.gaussian_filter(noise, 4) > 0.5
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 10**6), width=st.integers(0, 12))
+def test_a_band_is_what_erosion_and_dilation_by_a_disc_leave(seed, width):
+    mask = blobs(seed)
+    trimap = trimap_from_mask(mask, width)
+    element = disk(width).astype(bool)
+    eroded = ndimage.binary_erosion(np.pad(mask, width, "edge"), element, border_value=1)
+    dilated = ndimage.binary_dilation(np.pad(mask, width, "edge"), element)
+    inner = slice(width, -width) if width else slice(None)
+    np.testing.assert_array_equal(trimap == 255, eroded[inner, inner])
+    np.testing.assert_array_equal(trimap != 0, dilated[inner, inner])
+
+
+def test_wider_bands_are_nested():
+    mask = blobs(3)
+    bands = [trimap_from_mask(mask, width) == 128 for width in (1, 2, 5, 9)]
+    for narrow, wide in itertools.pairwise(bands):
+        assert (narrow <= wide).all()
+        assert wide.sum() > narrow.sum()
+
+
+def test_an_object_that_the_frame_cuts_has_no_band_along_the_frame():
+    mask = np.zeros((40, 40), bool)
+    mask[:, 20:] = True
+    trimap = trimap_from_mask(mask, 3)
+    assert (trimap == trimap[0]).all()  # the same in each row, the first and last too
+    assert (trimap[0, 23:] == 255).all()
+    assert (trimap[0, 17:23] == 128).all()
+    assert (trimap[0, :17] == 0).all()
+
+
+def test_thin_parts_holes_and_islands_are_unknown_not_lost():
+    mask = np.zeros((80, 120), bool)
+    mask[20:60, 20:60] = True
+    mask[38:40, 60:100] = True  # an arm thinner than the band
+    mask[30, 30] = False  # a hole
+    mask[70, 110] = True  # an island
+    trimap = trimap_from_mask(mask, 4)
+    assert (trimap[38:40, 64:100] == 128).all()
+    assert trimap[30, 30] == 128
+    assert trimap[70, 110] == 128
+    assert (trimap[mask] != 0).all()
+    assert (trimap[~mask] != 255).all()
+
+
+def test_each_object_has_a_band_of_its_own_size():
+    mask = np.zeros((420, 700), bool)
+    mask[10:410, 10:410] = True  # 400 x 400: 0.02 x 400 / 2 = 4 inside, 0.03 x 400 / 2 = 6 outside, and half a cell
+    mask[200:240, 600:640] = True  # 40 x 40: 0.4 and 0.6, and half a cell
+    row = trimap_from_mask(mask, cell=1)[220]
+    assert np.flatnonzero(row[410:500] == 128).tolist() == list(range(6))
+    assert np.flatnonzero(row[:410] == 255)[-1] == 405
+    assert np.flatnonzero(row[640:] == 128).tolist() == [0]
+    wide = trimap_from_mask(mask, cell=8)[220]
+    assert np.flatnonzero(wide[410:500] == 128).tolist() == list(range(10))
+
+
+def test_the_cell_of_an_enlarged_mask_is_found():
+    coarse = np.random.default_rng(0).random((12, 15)) > 0.5
+    for side in (2, 7, 16):
+        assert mask_cell(np.kron(coarse, np.ones((side, side)))) == side
+    assert mask_cell(blobs(5)) == 1
+    square = np.zeros((64, 64), bool)
+    square[16:48, 16:48] = True  # even coordinates, but no grid
+    assert mask_cell(square) == 1
+    assert mask_cell(np.zeros((5, 5))) == 1
+
+
+@pytest.mark.parametrize(("fill", "level"), [(False, 0), (True, 255)])
+def test_empty_and_full_masks_have_no_band(fill, level):
+    assert (trimap_from_mask(np.full((30, 20), fill)) == level).all()
+    assert (trimap_from_probability(np.full((30, 20), float(fill))) == level).all()
+
+
+def test_what_a_segmentation_doubts_is_unknown_and_a_margin_around_it():
+    probability = np.tile(np.linspace(0, 1, 101), (30, 1))
+    trimap = trimap_from_probability(probability, width=0, cleaning=Cleaning())
+    assert np.flatnonzero(trimap[0] == 128).tolist() == list(range(5, 95))
+    wider = trimap_from_probability(probability, width=2, cleaning=Cleaning())
+    assert np.flatnonzero(wider[0] == 128).tolist() == list(range(3, 97))
+
+
+def test_specks_of_a_segmentation_are_removed_and_holes_filled():
+    probability = np.zeros((200, 200))
+    probability[50:150, 50:150] = 1
+    probability[5, 5] = 1  # an island of 1 pixel of 40000
+    probability[100, 100] = 0  # a hole
+    probability[0:10, 100] = 1  # 10 pixels: below a tenth of the largest
+    trimap = trimap_from_probability(probability, width=2, cleaning=SEGMENTATION)
+    assert trimap[5, 5] == 0
+    assert trimap[5, 100] == 0
+    assert trimap[100, 100] == 255
+
+
+def test_impossible_settings_are_one_line():
+    with pytest.raises(InputError, match="width: expected 0 pixels or more, got -1"):
+        trimap_from_mask(np.zeros((4, 4)), width=-1)
+    with pytest.raises(InputError, match="smallest_hole: expected a share"):
+        Cleaning(smallest_hole=3)
+    with pytest.raises(InputError, match="got NaN or infinity"):
+        trimap_from_probability(np.full((4, 4), np.nan))
+
+
+def test_the_unknown_share():
+    assert unknown_share(np.uint8([[0, 128], [255, 128]])) == 0.5

@@ -1,0 +1,91 @@
+"""Masks of users: every coding is recognised by its values, and what is no mask is refused."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.images.masks import read_mask
+from runtime.errors import InputError
+
+INSIDE = np.zeros((6, 8), bool)
+INSIDE[2:5, 3:7] = True
+
+
+def saved(tmp_path, array, mode=None, **options):
+    path = tmp_path / "mask.png"
+    image = array if isinstance(array, Image.Image) else Image.fromarray(array)
+    (image if mode is None else image.convert(mode)).save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        np.uint8([0, 255]),
+        np.uint8([0, 1]),
+        np.uint8([0, 7]),
+        np.uint16([0, 1]),
+        np.uint16([0, 65535]),
+        np.bool_([0, 1]),
+    ],
+    ids=["0_255", "0_1", "0_7", "16_bit_0_1", "16_bit", "1_bit"],
+)
+def test_two_levels_are_binary_whatever_they_are(tmp_path, levels):
+    values, kind = read_mask(saved(tmp_path, levels[INSIDE.astype(int)]))
+    assert kind == "binary"
+    np.testing.assert_array_equal(values, INSIDE)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_labels_of_several_objects_are_all_inside(tmp_path, dtype):
+    labels = INSIDE.astype(dtype)
+    labels[2:5, 5:] *= 3
+    values, kind = read_mask(saved(tmp_path, labels))
+    assert kind == "labels"
+    np.testing.assert_array_equal(values, INSIDE)
+
+
+def test_a_coloured_palette_is_a_label_map_and_a_gray_one_is_its_grays(tmp_path):
+    image = Image.fromarray(INSIDE.astype(np.uint8)).convert("P")
+    image.putdata(INSIDE.astype(np.uint8).ravel().tolist())
+    image.putpalette([0, 0, 0, 128, 0, 0])
+    np.testing.assert_array_equal(read_mask(saved(tmp_path, image)).values, INSIDE)
+    image.putpalette([255, 255, 255, 0, 0, 0])  # index 1 is black: outside
+    np.testing.assert_array_equal(read_mask(saved(tmp_path, image)).values, ~INSIDE)
+
+
+def test_a_void_index_is_refused(tmp_path):
+    image = Image.fromarray(INSIDE.astype(np.uint8)).convert("P")
+    image.putdata((INSIDE * 255).ravel().tolist())
+    image.putpalette([0, 0, 0, *[60, 10, 10] * 255])
+    with pytest.raises(InputError, match="label map with index 255"):
+        read_mask(saved(tmp_path, image))
+
+
+def test_a_cut_out_is_read_by_its_alpha_and_an_opaque_one_by_its_grays(tmp_path):
+    picture = np.full((6, 8, 4), 90, np.uint8)
+    picture[..., 3] = INSIDE * 255
+    np.testing.assert_array_equal(read_mask(saved(tmp_path, picture)).values, INSIDE)
+    picture[..., :3], picture[..., 3] = (INSIDE * 255)[..., None], 255
+    np.testing.assert_array_equal(read_mask(saved(tmp_path, picture)).values, INSIDE)
+
+
+def test_a_soft_mask_keeps_its_levels(tmp_path):
+    ramp = np.linspace(0, 255, 48).round().astype(np.uint8).reshape(6, 8)
+    values, kind = read_mask(saved(tmp_path, ramp))
+    assert kind == "soft"
+    np.testing.assert_array_equal(values, ramp.astype(np.float32) / 255)
+    jpeg = tmp_path / "mask.jpg"
+    Image.fromarray((INSIDE * 255).astype(np.uint8)).save(jpeg, quality=60)
+    assert read_mask(jpeg).kind == "soft"
+
+
+def test_empty_and_full_masks(tmp_path):
+    assert read_mask(saved(tmp_path, np.zeros((4, 4), np.uint8))).values.max() == 0
+    assert read_mask(saved(tmp_path, np.full((4, 4), 255, np.uint8))).values.min() == 1
+
+
+def test_a_photograph_is_no_mask(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
+    with pytest.raises(InputError, match="found a colour picture without transparency"):
+        read_mask(saved(tmp_path, picture))

@@ -1,0 +1,192 @@
+"""Make trimaps from masks: a band of unknown pixels along the edge of each object.
+
+    python tools/make_trimap.py --mask FILE_OR_DIR --output FILE_OR_DIR [--width auto|PIXELS]
+        [--image FILE_OR_DIR --preview FILE_OR_DIR]
+
+A mask may be binary, soft (a matte or probabilities), a label map, or a cut-out whose alpha channel is taken
+(docs/trimaps.md). --width is the band on each side of the edge; auto sizes it to each object and to the grid of an
+enlarged mask. --preview draws the band's borders over the image, to judge it by eye.
+"""
+
+import argparse
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import cv2
+import numpy as np
+
+from data.images.files import images_by_stem, read_rgb, write_png
+from data.images.mask_to_trimap import Cleaning, trimap_from_mask, trimap_from_probability, unknown_share
+from data.images.masks import read_mask
+from data.images.trimap import BACKGROUND, FOREGROUND
+from runtime.command_line import run, tell
+from runtime.errors import InputError
+from runtime.files import kind_of
+from runtime.pool import outcomes, usable_cpus
+from runtime.text import name_some, printable
+
+SURE_COLOUR, POSSIBLE_COLOUR = (0, 200, 80), (230, 60, 60)  # RGB, of the borders of both regions
+DIMMED = 0.35  # of the image's light left outside
+
+
+class Job(NamedTuple):
+    """The files of one trimap."""
+
+    mask: Path
+    output: Path
+    image: Path | None
+    preview: Path | None
+
+
+class Report(NamedTuple):
+    """What a trimap holds: the coding its mask was read as, and shares of the picture."""
+
+    kind: str
+    unknown: float
+    foreground: float
+    background: float
+
+    def __str__(self) -> str:
+        line = f"{self.unknown:.1%} unknown, {self.foreground:.1%} foreground ({self.kind} mask)"
+        if 1 in (self.background, self.foreground):
+            return f"{line}; warning: the mask is {'empty' if self.background == 1 else 'full'}"
+        return line if self.foreground else f"{line}; warning: no pixel is surely foreground, try a smaller --width"
+
+
+def main() -> int:
+    options = parse_arguments()
+    cleaning = Cleaning(options.smallest_island, 0.0, options.smallest_hole)
+    tasks = {str(job.output): job for job in plan(options)}
+    failed = 0
+    work = partial(make, width=options.width, cleaning=cleaning)
+    for output, report in outcomes(tasks, work, min(options.num_workers, len(tasks))):
+        if isinstance(report, Report):
+            print(printable(f"{output}: {report}"))
+        else:
+            failed += 1
+            tell(f"error: {report}")
+    return 2 if failed else 0
+
+
+def make(job: Job, width: float | None, cleaning: Cleaning) -> Report:
+    """Write the trimap of one mask, and its preview.
+
+    Raises:
+        InputError: a file cannot be read or written, or the sizes differ.
+    """
+    mask = read_mask(job.mask)
+    if mask.kind == "soft":
+        trimap = trimap_from_probability(mask.values, width, cleaning=cleaning)
+    else:
+        trimap = trimap_from_mask(mask.values, width, cleaning=cleaning)
+    picture = None if job.image is None else read_rgb(job.image)
+    if picture is not None and picture.shape[:2] != trimap.shape:
+        sizes = [f"{array.shape[1]} x {array.shape[0]}" for array in (trimap, picture)]
+        raise InputError(
+            f"{job.mask}: the mask is {sizes[0]}, its image {job.image} {sizes[1]}; use a mask of its size"
+        )
+    write_png(job.output, trimap)
+    if job.preview is not None:
+        write_png(job.preview, preview_of(trimap, picture))
+    shares = [float((trimap == level).mean()) for level in (FOREGROUND, BACKGROUND)]
+    return Report(mask.kind, unknown_share(trimap), *shares)
+
+
+def preview_of(trimap: np.ndarray, picture: np.ndarray | None) -> np.ndarray:
+    """(H, W, 3) uint8: the picture, dimmed in the background, with the borders of the unknown region drawn in."""
+    shown = np.full((*trimap.shape, 3), 200, np.uint8) if picture is None else picture.copy()
+    shown[trimap == BACKGROUND] = shown[trimap == BACKGROUND] * DIMMED
+    thickness = max(1, round(max(trimap.shape) / 600))
+    for region, colour in ((trimap == FOREGROUND, SURE_COLOUR), (trimap != BACKGROUND, POSSIBLE_COLOUR)):
+        contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(shown, contours, -1, colour, thickness)
+    return shown
+
+
+def plan(options: argparse.Namespace) -> list[Job]:
+    """The trimaps to make.
+
+    Raises:
+        InputError: a file beside a folder, a mask without image, an output that is no PNG or is an input.
+    """
+    mask, output, image, preview = options.mask, options.output, options.image, options.preview
+    if mask.is_dir():
+        masks = images_by_stem(mask, recursive=True)
+        if not masks:
+            raise InputError(f"{mask}: expected masks, found no image")
+        images: dict[str, Path] = {}
+        if image is not None:
+            images = images_by_stem(image, recursive=True)
+            if missing := masks.keys() - images.keys():
+                raise InputError(f"{image}: expected an image for each mask, found none for {name_some(missing)}")
+        jobs = [
+            Job(path, output / f"{name}.png", images.get(name), None if preview is None else preview / f"{name}.png")
+            for name, path in masks.items()
+        ]
+    else:
+        for path in (mask, *([image] if image else [])):
+            if not path.is_file():
+                raise InputError(f"{path}: expected an image file (or folders for all), found {kind_of(path)}")
+        jobs = [Job(mask, _file(output, mask), image, None if preview is None else _file(preview, mask))]
+    inputs = {os.path.realpath(path) for job in jobs for path in (job.mask, job.image) if path is not None}
+    for path in (path for job in jobs for path in (job.output, job.preview) if path is not None):
+        if path.suffix.lower() != ".png" or path.is_dir():
+            raise InputError(f"{path}: trimaps and previews are written as PNG; name it *.png or give a folder")
+        if os.path.realpath(path) in inputs:
+            raise InputError(f"{path}: is an input file; the output needs a name of its own")
+    if preview is not None and os.path.realpath(jobs[0].output) == os.path.realpath(jobs[0].preview):
+        raise InputError(f"{preview}: is the output too; the preview needs a name of its own")
+    return jobs
+
+
+def _file(output: Path, mask: Path) -> Path:
+    return output / f"{mask.stem}.png" if output.is_dir() or not output.suffix else output
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--mask", type=Path, required=True, help="a mask, or a folder of masks with sub-folders")
+    parser.add_argument("--output", type=Path, required=True, help="the trimap (PNG), or a folder for all")
+    parser.add_argument("--width", type=_width, default="auto", metavar="auto|PIXELS", help="default: auto")
+    parser.add_argument("--image", type=Path, help="the image, or a folder, to draw previews over")
+    parser.add_argument("--preview", type=Path, help="a PNG, or a folder, for pictures of the band")
+    parser.add_argument("--smallest-island", type=_share, default=0.0, metavar="SHARE",
+                        help="drop objects below this share of the picture (default: 0, keep all)")  # fmt: skip
+    parser.add_argument("--smallest-hole", type=_share, default=0.0, metavar="SHARE",
+                        help="fill holes below this share of the picture (default: 0, keep all)")  # fmt: skip
+    parser.add_argument("--num-workers", type=int, default=usable_cpus(), help="processes for a folder (default: all)")
+    options = parser.parse_args()
+    if options.image and not options.preview:
+        raise InputError("--image: serves --preview alone; give both or neither")
+    return options
+
+
+def _width(text: str) -> float | None:
+    if text == "auto":
+        return None
+    return _number(text, "auto or a number of pixels from 0 to 10000", 10_000)
+
+
+def _share(text: str) -> float:
+    return _number(text, "a share from 0 to 1", 1)
+
+
+def _number(text: str, expected: str, largest: float) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= largest:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+    return value
+
+
+if __name__ == "__main__":
+    run(main)
