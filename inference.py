@@ -198,7 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
     counts = {"written": 0, "skipped": 0, "failed": 0}
     for outcome in shown(arguments, predictor, jobs, "image", len(jobs)):
         counts[outcome.status] += 1
-    place = folder or next(iter(jobs[0].outputs.values()))
+    place = next(iter(jobs[0].outputs.values())) if len(jobs) == 1 else folder
     done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
     print(printable(f"{place}: {done}, on {device}"))
     return 2 if counts["failed"] else 0

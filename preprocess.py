@@ -1,4 +1,4 @@
-"""Convert published weights: ViTs to train from (DINOv3 in any layout, DINO, MAE), whole ViTMatte and DiffMatte models.
+"""Convert published weights: ViTs to train from (DINOv3 and DINOv2 in any layout, DINO, MAE), ViTMatte and DiffMatte.
 
     python preprocess.py --weights dinov3_vits16_pretrain_lvd1689m-08c60483.pth --output dinov3_vits16.pth
     python preprocess.py --weights ViTMatte_S_Com.pth --output vitmatte_s.pth

@@ -18,7 +18,7 @@ DECISIVE = (
 )  # fmt: skip
 HARMLESS = {  # last names of settings that leave the iterations as they are
     "num_workers", "pin_memory", "cache", "start_iteration", "start_sample", "use_act_checkpoint", "sparse_decoding",
-    "sample_strategy", "sample_seed", "clamp_known_each_step",
+    "sample_strategy", "sample_seed", "clamp_known_each_step", "max_side",
 }  # fmt: skip
 
 # What the checkpoint fixes. The optimizer's settings and the loss scale are loaded from it, so other values would have

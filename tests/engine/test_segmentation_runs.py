@@ -263,6 +263,16 @@ def test_configs_build_the_published_sizes():
     assert sum(parameter.numel() for parameter in model.backbone.parameters()) == 22_057_728
 
 
+@torch.no_grad()
+def test_dinov3_backbones_segment_any_size():
+    model = build(load_config(str(ROOT / "configs" / "PersonSeg_DINOv3_S.py"), BACKBONE).model).eval()
+    image = np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8)
+    assert Predictor(model).one({"image": image})["mask"].shape == (37, 53)
+    state = model.encode({"image": torch.zeros(1, 3, 32, 48)})
+    gray = (torch.zeros(1, 3, 32, 48) - model.pixel_mean) / model.pixel_std
+    torch.testing.assert_close(state.maps[-1], model.backbone(gray))  # of the last block, DINOv3's own normed map
+
+
 def test_scores_of_absent_classes_perfect_and_empty_masks():
     """Worked by hand. A class that neither truth nor prediction has is left out; one that only one has counts 0."""
     perfect = np.array([[4, 0, 0], [0, 2, 0], [0, 0, 0]])
