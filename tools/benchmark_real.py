@@ -32,7 +32,11 @@ from PIL import Image
 from data.images.files import write_png
 from data.images.trimap import UNKNOWN, fuse_with_trimap
 from data.testing.matting_folder import MattingFolder
+from engine.inference import Predictor
 from metrics import METRICS, PAPER_METRICS, compare, mean_scores, score_image
+from modeling.meta_arch.base import System
+from modeling.meta_arch.closed_form import ClosedForm
+from modeling.weights.system_file import read_system
 from runtime.command_line import run
 from runtime.errors import InputError
 from runtime.files import replacing
@@ -63,9 +67,9 @@ def method_of(name: str) -> Method:
     """
     require_known(name)
     if name == "box":
-        return _box()
+        return _predicting(read_system())
     if name == "closed-form":
-        return _closed_form()
+        return _predicting(ClosedForm().eval())
     import pymatting
 
     estimate = getattr(pymatting, PYMATTING[name])
@@ -79,24 +83,8 @@ def method_of(name: str) -> Method:
     return alpha_of
 
 
-def _box() -> Method:
-    from engine.inference import Predictor
-    from modeling.weights.loading import load_model
-    from modeling.weights.model_config import build_model
-    from modeling.weights.shipped import BOX, read_shipped
-
-    checkpoint = read_shipped(BOX)
-    model = build_model(checkpoint, BOX)
-    load_model(model, checkpoint, BOX)
-    predictor = Predictor(model.eval())
-    return lambda image, trimap: predictor.one({"image": image, "trimap": trimap})["alpha"]
-
-
-def _closed_form() -> Method:
-    from engine.inference import Predictor
-    from modeling.meta_arch.closed_form import ClosedForm
-
-    predictor = Predictor(ClosedForm().eval())
+def _predicting(model: System) -> Method:
+    predictor = Predictor(model)
     return lambda image, trimap: predictor.one({"image": image, "trimap": trimap})["alpha"]
 
 

@@ -20,7 +20,9 @@ from data.images.mask_to_trimap import trimap_from_mask, unknown_share
 from data.images.trimap import UNKNOWN
 from data.synthetic import SyntheticMatting
 from data.testing.eight_bit import EightBit
+from engine.inference import Predictor
 from metrics import METRICS, score_image
+from modeling.weights.system_file import read_system
 from runtime.command_line import run
 
 SOFT = (5, 250)  # 8-bit alpha
@@ -39,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     scenes = EightBit(SyntheticMatting(size=options.size, samples_per_epoch=options.images, seed=SEED))
     samples = [scenes[index] for index in range(options.images)]
-    predictor = None if options.no_matting else _box()
+    predictor = None if options.no_matting else Predictor(read_system())
     print("| mask's cell | width | soft inside, mean | median | band | SAD (10^3) |\n" + "| --- " * 6 + "|")
     for cell in options.cells:
         masks = [coarse_mask(sample["alpha"], cell) for sample in samples]
@@ -78,18 +80,6 @@ def soft_inside(trimap: np.ndarray, alpha: np.ndarray) -> float:
 
 def _sad(matte: np.ndarray, alpha: np.ndarray) -> float:
     return score_image(matte, alpha, None)["sad"] * METRICS["sad"].scale
-
-
-def _box():
-    from engine.inference import Predictor
-    from modeling.weights.loading import load_model
-    from modeling.weights.model_config import build_model
-    from modeling.weights.shipped import BOX, read_shipped
-
-    checkpoint = read_shipped(BOX)
-    model = build_model(checkpoint, BOX)
-    load_model(model, checkpoint, BOX)
-    return Predictor(model.eval())
 
 
 if __name__ == "__main__":

@@ -27,9 +27,7 @@ from data.testing.eight_bit import EightBit
 from data.testing.matting_folder import MattingFolder
 from engine.inference import Predictor
 from metrics import METRICS, PAPER_METRICS, mean_scores, score_image
-from modeling.weights.checkpoint_file import read_checkpoint
-from modeling.weights.loading import load_model
-from modeling.weights.model_config import build_model
+from modeling.weights.system_file import read_system
 from runtime.command_line import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,13 +122,10 @@ def scored(
     variant: Variant, samples: Iterable[Mapping[str, np.ndarray]], folder: Path, seed: int
 ) -> tuple[dict[str, float], float]:
     """Mean scores, and the median seconds an image."""
-    path = checkpoint_of(folder, variant.model, seed)
-    checkpoint = read_checkpoint(path)
-    model = build_model(checkpoint, path)
-    load_model(model, checkpoint, path)
+    model = read_system(checkpoint_of(folder, variant.model, seed))
     if variant.strategy:
         model.set_sampling(variant.strategy, clamp_known=variant.clamp_known)
-    predictor = Predictor(model.eval())
+    predictor = Predictor(model)
     scores, seconds = [], []
     for sample in samples:
         started = time.perf_counter()
