@@ -215,8 +215,11 @@ def run_clip(arguments: argparse.Namespace, predictor, job) -> int:
         print(printable(f"{place}: exists, skipped"))
         return 0
     failures = []
-    with clip_jobs(job) as frames:
-        for outcome in shown(arguments, predictor, frames, "frame", frames.clip.num_frames or None):
+    with (
+        clip_jobs(job) as frames,
+        closing(shown(arguments, predictor, frames, "frame", frames.clip.num_frames or None)) as outcomes,
+    ):
+        for outcome in outcomes:
             frames.count(outcome)
             if outcome.status == "failed" and len(failures) < NAMED_AT_MOST:
                 failures.append(outcome.remark)

@@ -31,9 +31,7 @@ from engine.video.key_frames import carry_key_frames
 from engine.video.motion import Motion
 from engine.video.steady import SteadyAlpha, SteadyProbability
 from metrics.temporal import score_sequence
-from modeling.weights.loading import load_model
-from modeling.weights.model_config import build_model
-from modeling.weights.shipped import BOX, read_model_file
+from modeling.weights.system_file import read_system
 from runtime.command_line import run
 
 MOTIONS = {
@@ -71,7 +69,7 @@ def main() -> None:
     if options.key_frames:
         report_key_frames(list(clips()), options.key_frames)
     else:
-        report_steadiness(list(clips()), Predictor(model_in_the_box()))
+        report_steadiness(list(clips()), Predictor(read_system()))
 
 
 def report_steadiness(clips: list[tuple[str, str, SyntheticClip]], predictor: Predictor) -> None:
@@ -169,13 +167,6 @@ def carried(clip: SyntheticClip, every: int) -> tuple[float, float, float, float
         own = (trimap_of(frame) == UNKNOWN).mean()
         rows.append(((trimap == UNKNOWN)[soft].mean(), wrong.mean(), (trimap == UNKNOWN).mean(), own))
     return tuple(np.mean(rows, axis=0))
-
-
-def model_in_the_box():
-    checkpoint = read_model_file(BOX)
-    model = build_model(checkpoint, BOX)
-    load_model(model, checkpoint, BOX)
-    return model.eval()
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ no picture of more than `MAX_FRAME_PIXELS`.
 import contextlib
 import os
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -72,6 +73,7 @@ class Clip:
         self.ends_early = ""
         self._missing_at_end = 0
         self._container = container
+        self._lock, self._closed = threading.Lock(), False
         if not container.streams.video:
             found = "only sound" if container.streams.audio else "none"
             raise InputError(f"{path}: expected a video with pictures, found {found}")
@@ -101,6 +103,12 @@ class Clip:
         yield first
         yield from self._decoded
 
+    def close(self) -> None:
+        """End the reading. A thread that decodes ahead finishes its frame first, then finds the end."""
+        with self._lock:
+            self._closed = True
+            self._container.close()
+
     def missing(self) -> int:
         """Frames that could not be decoded, those after an early end estimated from the header."""
         return self.damaged + self._missing_at_end
@@ -111,8 +119,11 @@ class Clip:
         packets = self._container.demux(self._stream)
         while True:
             try:
-                packet = next(packets)
-                decoded = packet.decode()
+                with self._lock:
+                    if self._closed:
+                        return
+                    packet = next(packets)
+                    decoded = packet.decode()
             except (StopIteration, error.EOFError):
                 break
             except error.FFmpegError:  # a damaged packet, or a part of the file that is not there
@@ -178,9 +189,14 @@ def open_clip(path: str | os.PathLike) -> Iterator[Clip]:
         raise InputError(f"{path}: expected a video file, found an empty one")
     container = open_container(path)
     try:
-        yield Clip(path, container)
-    finally:
+        clip = Clip(path, container)
+    except BaseException:
         container.close()
+        raise
+    try:
+        yield clip
+    finally:
+        clip.close()
 
 
 def open_container(path: Path) -> Any:

@@ -117,8 +117,8 @@ def clip_jobs(job: Job) -> Iterator[ClipJobs]:
         InputError: see `open_clip` and `frame_writer`.
 
     Example:
-        >>> with clip_jobs(job) as frames:
-        ...     for outcome in run_jobs(predictor, frames):
+        >>> with clip_jobs(job) as frames, closing(run_jobs(predictor, frames)) as outcomes:    # written, then closed
+        ...     for outcome in outcomes:
         ...         frames.count(outcome)
     """
     with open_clip(job.inputs["image"]) as clip, contextlib.ExitStack() as files:

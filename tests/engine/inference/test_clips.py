@@ -14,6 +14,7 @@ from tiny import ROOT
 import inference
 from data.video import open_clip
 from engine.inference import Predictor, clip_jobs, fit_to, plan_files, run_jobs
+from engine.inference.pipeline import read_ahead
 from engine.training.checkpoints import RunCheckpointer
 from runtime import command_line
 from runtime.errors import InputError
@@ -209,3 +210,11 @@ def test_a_system_that_needs_trimaps_names_the_tool(tmp_path):
     jobs = plan_files(str(tmp_path / "clip.mp4"), None, str(tmp_path / "out.mp4"))
     with pytest.raises(InputError, match=r"needs a trimap for each frame: tools/auto_matte\.py"):
         fit_to(jobs, small_model())
+
+
+def test_a_clip_that_is_closed_ends_what_reads_ahead(tmp_path):
+    write_clip(tmp_path / "clip.mp4", 60)
+    with open_clip(tmp_path / "clip.mp4") as clip:
+        frames = read_ahead(clip, 2)
+        next(frames)
+    assert len(list(frames)) <= 4
