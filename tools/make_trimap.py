@@ -154,7 +154,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--mask", type=Path, required=True, help="a mask, or a folder of masks with sub-folders")
     parser.add_argument("--output", type=Path, required=True, help="the trimap (PNG), or a folder for all")
-    parser.add_argument("--width", type=_width, default="auto", metavar="auto|PIXELS", help="default: auto")
+    parser.add_argument("--width", type=band_width, default="auto", metavar="auto|PIXELS", help="default: auto")
     parser.add_argument("--image", type=Path, help="the image, or a folder, to draw previews over")
     parser.add_argument("--preview", type=Path, help="a PNG, or a folder, for pictures of the band")
     parser.add_argument("--smallest-island", type=_share, default=0.0, metavar="SHARE",
@@ -168,7 +168,8 @@ def parse_arguments() -> argparse.Namespace:
     return options
 
 
-def _width(text: str) -> float | None:
+def band_width(text: str) -> float | None:
+    """An argument of --width: pixels, or None for "auto"."""
     if text == "auto":
         return None
     return _number(text, "auto or a number of pixels from 0 to 10000", 10_000)

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from data.images.files import IMAGE_SUFFIXES, images_by_stem, read_rgb, read_size, read_trimap
+from data.images.masks import read_mask
 from data.testing.composition1k import Composition1k
 from data.testing.matting_folder import MattingFolder
 from data.video.reading import VIDEO_SUFFIXES
 from data.video.writing import check_video_output, is_pattern
-from engine.inference.sinks import EXACT, SINKS, TRANSPARENT, kinds_of
+from engine.inference.sinks import SINKS, TRANSPARENT, kinds_of, needs_exact_levels
 from modeling.meta_arch.base import System
 from runtime.errors import InputError
 from runtime.files import kind_of
@@ -23,7 +24,7 @@ class Job:
     """Files to read and files to write.
 
     Attributes:
-        inputs: by the names that systems give them: "image", and "trimap" for those that read one.
+        inputs: by the names that systems give them: "image", and "trimap" for those that read one; "mask" of a user.
         outputs: by the kind of file, a name in `SINKS`.
     """
 
@@ -69,11 +70,16 @@ class Outcome:
     seconds: float = 0
 
 
-READERS = {"image": read_rgb, "trimap": read_trimap}
+def _read_mask(path: Path) -> np.ndarray:
+    return read_mask(path).values
+
+
+READERS = {"image": read_rgb, "trimap": read_trimap, "mask": _read_mask}
 
 
 def read_inputs(job: Job) -> dict[str, np.ndarray]:
-    """Read a job's "image" (H, W, 3) uint8 RGB and "trimap" (H, W) uint8 of 0, 128 and 255, where it has one.
+    """Read a job's "image" (H, W, 3) uint8 RGB and where it has them, "trimap" (H, W) uint8 of
+    0, 128 and 255 and "mask" (H, W) float32 in [0, 1].
 
     Raises:
         InputError: a file cannot be read, or the sizes differ.
@@ -114,12 +120,19 @@ def fit_to(
         raise InputError(f"{name} predicts {model.outputs[0]}, and only {', '.join(SINKS)} can be written")
     if kinds is None:
         compressed = clips and not any(map(is_pattern, jobs[0].outputs.values()))
-        kinds = [next(kind for kind in kinds_of(model) if not (compressed and kind in EXACT))]
+        kinds = [next(kind for kind in kinds_of(model) if not (compressed and needs_exact_levels(kind, model)))]
     kinds = list(dict.fromkeys(kinds))
     wrong = [kind for kind in kinds if kind not in kinds_of(model)]
     if wrong or not kinds:
         raise InputError(f"--save: expected some of {', '.join(kinds_of(model))} of a {name}, got {', '.join(wrong)}")
-    return [_with_kinds(job, kinds, folder) for job in jobs]
+    jobs = [_with_kinds(job, kinds, folder) for job in jobs]
+    for kind, output in jobs[0].outputs.items() if clips else ():
+        if needs_exact_levels(kind, model) and not is_pattern(output):
+            raise InputError(
+                f"{output}: compression would change the label values of a {kind}; write numbered frames, such as "
+                "frames/%06d.png, or --save colours,overlay"
+            )
+    return jobs
 
 
 def _with_kinds(job: Job, kinds: Sequence[str], folder: str | os.PathLike | None) -> Job:
@@ -253,11 +266,6 @@ def _check_output(output: Path, *inputs: Path) -> None:
 
 def _check_clip_output(output: Path, clip: Path, kind: str = "") -> None:
     check_video_output(output, transparent=kind in TRANSPARENT)
-    if kind in EXACT and not is_pattern(output):
-        raise InputError(
-            f"{output}: compression would change the label values of a {kind}; write numbered frames, such as "
-            "frames/%06d.png, or --save colours,overlay"
-        )
     if os.path.realpath(output) == os.path.realpath(clip):
         raise InputError(f"{output}: is the input; the result needs a name of its own")
     _check_folder(output.parent.parent if is_pattern(output) else output.parent)

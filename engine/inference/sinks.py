@@ -9,10 +9,13 @@ import cv2
 import numpy as np
 
 from data.images.files import write_png
+from data.images.foreground_colours import estimate_foreground
 from modeling.meta_arch.base import System
 
 STRIP_STEPS = 10  # at most so many side by side
 STRIP_SIDE = 256  # pixels, the longest side of a picture in the strip
+
+LEVELS_APART = 64  # gray levels that stay apart in a compressed video
 
 Predicted = Mapping[str, np.ndarray]
 
@@ -22,8 +25,19 @@ def _alpha(predicted: Predicted, model: System) -> np.ndarray:
 
 
 def _rgba(predicted: Predicted, model: System) -> np.ndarray:
-    """The picture's own colours under its alpha, not premultiplied."""
-    return np.dstack([predicted["image"], predicted["alpha"]])
+    """Estimated foreground colours under their alpha, not premultiplied."""
+    alpha, colours = predicted["alpha"], predicted.get("foreground")
+    if colours is None:
+        colours = estimate_foreground(predicted["image"], alpha)
+    return np.dstack([colours, alpha])
+
+
+def _trimap(predicted: Predicted, model: System) -> np.ndarray:
+    return predicted["trimap"]
+
+
+def _composite(predicted: Predicted, model: System) -> np.ndarray:
+    return predicted["composite"]
 
 
 def _mask(predicted: Predicted, model: System) -> np.ndarray:
@@ -73,6 +87,8 @@ def _small(picture: np.ndarray) -> np.ndarray:
 PICTURES: dict[str, Callable[[Predicted, System], np.ndarray]] = {
     "alpha": _alpha,
     "rgba": _rgba,
+    "trimap": _trimap,
+    "composite": _composite,
     "mask": _mask,
     "colours": _colours,
     "overlay": _overlay,
@@ -86,8 +102,12 @@ SINKS: dict[str, Callable[[Path, Predicted, System], None]] = {
 MADE_OF = {"rgba": "alpha", "colours": "mask", "overlay": "mask"}
 SHOW_IMAGE = frozenset({"rgba", "overlay"})
 TRANSPARENT = frozenset({"rgba"})
-EXACT = frozenset({"mask"})  # label values, which a video's compression would change
 ON_REQUEST = frozenset({"steps"})  # what has an option of its own
+
+
+def needs_exact_levels(kind: str, model: System) -> bool:
+    """Whether a video's compression would spoil a kind: the label values of a mask that are close to each other."""
+    return kind == "mask" and int(np.diff(np.sort(model.classes.values.astype(int))).min()) < LEVELS_APART
 
 
 def kinds_of(model: System) -> list[str]:

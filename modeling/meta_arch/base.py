@@ -144,6 +144,10 @@ class System(nn.Module):
         """Plain values that must agree between weights and system, such as pixel statistics."""
         return {}
 
+    def mask_cell(self, height: int, width: int) -> float:
+        """Pixels of a picture of this size that one cell of a predicted mask's grid covers: its edges are so vague."""
+        return 1.0
+
     def sample_errors(self) -> tuple[Tensor, Tensor] | None:
         """For monitoring: unknown share and mean absolute error (B,) of the last training batch's samples, or None."""
         return None

@@ -170,6 +170,9 @@ class Segmentation(System):
     def _map_floats(self) -> float:
         return self.backbone.embed_dim / self.backbone.patch_size**2
 
+    def mask_cell(self, height: int, width: int) -> float:
+        return self.backbone.patch_size * max(height, width) / max(self._seen((height, width)))
+
     def _seen(self, size: tuple[int, int]) -> tuple[int, int]:
         if self.training or self.max_side is None or max(size) <= self.max_side:
             return size

@@ -12,6 +12,8 @@ from systems import Pointwise, TrimapFree, TwoClasses
 from tiny import ROOT
 
 import inference
+from data.images.classes import Classes
+from data.images.foreground_colours import estimate_foreground
 from data.video import open_clip
 from engine.inference import Predictor, clip_jobs, fit_to, plan_files, run_jobs
 from engine.inference.pipeline import read_ahead
@@ -73,7 +75,7 @@ def test_numbered_frames_hold_what_the_predictor_gives(tmp_path, run):
         alpha = Predictor(model).one({"image": image})["alpha"]
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "f_alpha" / f"{number:03d}.png")), alpha)
         cutout = np.asarray(Image.open(tmp_path / "f" / f"{number:03d}.png"))
-        np.testing.assert_array_equal(cutout, np.dstack([image, alpha]))
+        np.testing.assert_array_equal(cutout, np.dstack([estimate_foreground(image, alpha), alpha]))
 
 
 def test_a_segmentation_writes_an_overlay_its_colours_and_exact_masks(tmp_path, run):
@@ -91,9 +93,27 @@ def test_a_segmentation_writes_an_overlay_its_colours_and_exact_masks(tmp_path, 
     assert run("two_classes", *image, tmp_path / "m" / "%d.png")[0] == 0
     for number, mask in enumerate(masks, start=1):
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "m" / f"{number}.png")), 255 * mask)
-    status, _, err, _ = run("two_classes", *image, tmp_path / "m.mp4", "--save", "mask")
-    assert status == 2
-    assert "compression would change the label values" in err
+    assert run("two_classes", *image, tmp_path / "m.mp4")[0] == 0
+    for mask, shown in zip(masks, frames_of(tmp_path / "m.mp4"), strict=True):
+        assert ((shown[..., 0] > 127) == mask).mean() > 0.99
+
+
+def test_label_values_that_compression_would_change_go_to_numbered_frames(tmp_path):
+    class Labels(TwoClasses):
+        classes = Classes(
+            [
+                {"name": "background", "colour": [0, 0, 0], "value": 0},
+                {"name": "person", "colour": [0, 255, 0], "value": 1},
+            ]
+        )
+
+    write_clip(tmp_path / "clip.mp4", 2)
+    jobs = plan_files(str(tmp_path / "clip.mp4"), None, str(tmp_path / "out.mp4"))
+    assert list(fit_to(jobs, Labels())[0].outputs) == ["colours"]
+    with pytest.raises(InputError, match="compression would change the label values"):
+        fit_to(jobs, Labels(), ["mask"])
+    jobs = plan_files(str(tmp_path / "clip.mp4"), None, str(tmp_path / "out" / "%d.png"))
+    assert list(fit_to(jobs, Labels())[0].outputs) == ["mask"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,138 @@
+"""The chain from a picture to a matte: find the subject, make a trimap, matte what matters."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import cv2
+import numpy as np
+
+from data.images.classes import Classes
+from data.images.foreground_colours import composite_over, estimate_foreground
+from data.images.trimap import BACKGROUND, UNKNOWN, fuse_with_trimap
+from engine.inference.predict import Arrays, Plan, Predictor
+from engine.inference.subjects import Subject
+from runtime.errors import InputError
+
+MARGIN, LEAST_MARGIN = 0.1, 32  # around the subject: a share of its size, pixels
+KINDS = ("mask", "trimap", "alpha", "rgba", "composite")
+COLOURED = frozenset({"rgba", "composite"})  # kinds that need foreground colours
+
+
+class AutoMatte:
+    """Pictures to mattes without a trimap. `run_jobs` takes it in the place of a Predictor.
+
+    Only the part of the picture around the subject is matted, at full resolution; the rest is background. Where the
+    trimap has no unknown pixel, it is the matte.
+
+    Args:
+        subjects: finds the subject in the arrays of a job.
+        matting: predictor of a system that gives an alpha, with a trimap or without.
+        width: of the unknown band, see `data.images.mask_to_trimap`; None sizes it.
+        kinds: names in `KINDS` of what is wanted.
+        background: (3,) colour or (H, W, 3) picture, uint8, of composites.
+
+    Example:
+        >>> chain = AutoMatte(PointedSubjects(box=(10, 10, 90, 90)), Predictor(read_system()))
+        >>> alpha = chain.one({"image": image})["alpha"]
+    """
+
+    batch_size = 1
+    num_classes = 2
+    classes = Classes.numbered(2)
+
+    def __init__(
+        self,
+        subjects: Callable[[Mapping[str, np.ndarray]], Subject],
+        matting: Predictor,
+        width: float | None = None,
+        kinds: Sequence[str] = ("alpha",),
+        background: np.ndarray | None = None,
+    ) -> None:
+        if "alpha" not in matting.model.outputs:
+            raise InputError(
+                f"--matting: expected a system that predicts alpha, got a {type(matting.model).__name__} "
+                f"({', '.join(matting.model.outputs)})"
+            )
+        self.subjects, self.matting, self.width = subjects, matting, width
+        self.kinds = tuple(kinds)
+        self.background = np.full(3, 255, np.uint8) if background is None else background
+        self.used_plan: Plan | None = None
+
+    # ---- what the pipeline and the sinks ask of a predictor and its model
+
+    inputs = ("image",)
+    outputs = ("alpha", "mask", "trimap", "composite")
+
+    @property
+    def model(self) -> "AutoMatte":
+        return self
+
+    def plan(self, height: int, width: int) -> Plan:
+        """The mode that the picture as a whole would be matted in; the part around the subject needs no more."""
+        return self.matting.plan(height, width)
+
+    def padded_shape(self, height: int, width: int) -> tuple[int, int]:
+        """Pictures go one by one."""
+        return height, width
+
+    def one(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
+        """Matte one picture; see `__call__`."""
+        return self([arrays])[0]
+
+    def __call__(self, samples: Sequence[Mapping[str, np.ndarray]], plan: Plan | None = None) -> list[Arrays]:
+        """Matte pictures.
+
+        Args:
+            samples: "image" (H, W, 3) uint8 RGB, and what the subjects are found by: "mask" (H, W) float32.
+            plan: of the first; taken where the whole picture is matted.
+
+        Returns:
+            "mask" (H, W) uint8 of 0 and 1, "trimap" and "alpha" (H, W) uint8, and where they are wanted "foreground"
+            and "composite" (H, W, 3) uint8.
+        """
+        self.used_plan = plan
+        return [self._matte(sample) for sample in samples]
+
+    def _matte(self, sample: Mapping[str, np.ndarray]) -> Arrays:
+        image, subject = sample["image"], self.subjects(sample)
+        trimap = subject.trimap(self.width)
+        result = {"mask": subject.mask().astype(np.uint8), "trimap": trimap, "alpha": self.alpha_of(image, trimap)}
+        if COLOURED & set(self.kinds):
+            result["foreground"] = estimate_foreground(image, result["alpha"])
+        if "composite" in self.kinds:
+            background = self.background
+            if background.ndim == 3:
+                background = fitted(background, image.shape[:2])
+            result["composite"] = composite_over(image, result["alpha"], background, result["foreground"])
+        return result
+
+    def alpha_of(self, image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
+        """(H, W) uint8 alpha of a picture and its trimap, predicted around the subject only."""
+        if not (trimap == UNKNOWN).any():
+            return trimap.copy()
+        window = around(trimap != BACKGROUND)
+        part = {"image": np.ascontiguousarray(image[window]), "trimap": np.ascontiguousarray(trimap[window])}
+        alpha = np.zeros_like(trimap)
+        alpha[window] = fuse_with_trimap(self.matting.one(part)["alpha"], part["trimap"])
+        return alpha
+
+
+def around(subject: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns of a subject (H, W) boolean with a margin of a tenth of its size, 32 pixels at least."""
+    window = []
+    for axis in (1, 0):
+        places = np.flatnonzero(subject.any(axis=axis))
+        first, last = int(places[0]), int(places[-1]) + 1
+        margin = max(LEAST_MARGIN, round(MARGIN * (last - first)))
+        window.append(slice(max(0, first - margin), min(subject.shape[1 - axis], last + margin)))
+    return window[0], window[1]
+
+
+def fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A background picture (h, w, 3) resized and cut at its middle to fill `size`, height and width."""
+    height, width = size
+    scale = max(height / picture.shape[0], width / picture.shape[1])
+    enlarged = (max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale)))
+    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    resized = cv2.resize(picture, enlarged, interpolation=interpolation)
+    top, left = (resized.shape[0] - height) // 2, (resized.shape[1] - width) // 2
+    return resized[top : top + height, left : left + width]

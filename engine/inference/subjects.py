@@ -1,0 +1,152 @@
+"""Where the subject of a picture is: from a segmentation, a user's mask, or a box and clicks.
+
+Each is called with the arrays of a job and answers with a `Subject`, from which a trimap is made.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from data.images.mask_to_trimap import KEEP_ALL, SEGMENTATION, trimap_from_mask, trimap_from_probability
+from engine.inference.predict import Predictor
+from runtime.errors import InputError
+
+GRABCUT_ROUNDS = 5
+GRABCUT_SIDE = 1024  # pixels; a larger picture is cut at this size, its cells are then larger than a pixel
+CLICK_SHARE = 0.015  # radius of a click, of the picture's longer side
+REACH_SHARE = 0.15  # radius around a click on the subject that is probably subject too, where there is no box
+FRAME_SHARE = 0.02  # of the picture's border that is probably background, where a box leaves none
+Point = tuple[int, int]  # x, y
+
+
+class Subject(NamedTuple):
+    """A subject before its trimap is made.
+
+    Attributes:
+        probability: (H, W) float32 in [0, 1].
+        cell: pixels that one cell of the grid it was found on covers; None for a mask that says it itself.
+        is_sharp: whether it holds 0 and 1 alone and every part of it is meant.
+    """
+
+    probability: np.ndarray
+    cell: float | None
+    is_sharp: bool
+
+    def mask(self) -> np.ndarray:
+        """(H, W) boolean."""
+        return self.probability >= 0.5
+
+    def trimap(self, width: float | None) -> np.ndarray:
+        """(H, W) uint8; see `data.images.mask_to_trimap`."""
+        if self.is_sharp:
+            return trimap_from_mask(self.mask(), width, self.cell, KEEP_ALL)
+        cleaning = KEEP_ALL if self.cell is None else SEGMENTATION
+        return trimap_from_probability(self.probability, width, self.cell or 1.0, cleaning)
+
+
+class SegmentedSubjects:
+    """All that a segmentation does not take for its first class, the background.
+
+    Args:
+        predictor: of a system that predicts a mask, with its `probabilities`.
+        names: of the classes to take; by default all but the first.
+
+    Raises:
+        InputError: the system predicts no mask, or has no class of that name.
+    """
+
+    def __init__(self, predictor: Predictor, names: Sequence[str] = ()) -> None:
+        model = predictor.model
+        if "mask" not in model.outputs:
+            raise InputError(
+                f"--seg: expected a system that predicts a mask, got a {type(model).__name__} "
+                f"({', '.join(model.outputs)})"
+            )
+        unknown = [name for name in names if name not in model.classes.names]
+        if unknown:
+            raise InputError(f"--classes: expected some of {', '.join(model.classes.names)}, got {', '.join(unknown)}")
+        self.predictor = predictor
+        self.indices = [model.classes.names.index(name) for name in names] or list(range(1, model.num_classes))
+
+    def __call__(self, arrays: Mapping[str, np.ndarray]) -> Subject:
+        probabilities = self.predictor.one(arrays)["probabilities"]
+        cell = self.predictor.model.mask_cell(*probabilities.shape[:2])
+        return Subject(probabilities[..., self.indices].sum(axis=2), cell, is_sharp=False)
+
+
+class GivenMasks:
+    """A user's masks: the job's "mask", (H, W) float32 in [0, 1]."""
+
+    def __call__(self, arrays: Mapping[str, np.ndarray]) -> Subject:
+        mask = arrays["mask"]
+        return Subject(mask, None, is_sharp=bool(((mask == 0) | (mask == 1)).all()))
+
+
+@dataclass(frozen=True)
+class PointedSubjects:
+    """GrabCut (Rother et al., SIGGRAPH 2004) from a box, clicks, or both; it needs no weights.
+
+    Args:
+        box: left, top, right, bottom in pixels; without one, a subject may be anywhere.
+        inside, outside: x, y of clicks on the subject and off it.
+
+    Raises:
+        InputError: neither a box nor a click on the subject.
+    """
+
+    box: tuple[int, int, int, int] | None = None
+    inside: Sequence[Point] = ()
+    outside: Sequence[Point] = ()
+
+    def __post_init__(self):
+        if self.box is None and not self.inside:
+            raise InputError("expected a box around the subject, or a click on it")
+        if self.box is not None and (self.box[0] >= self.box[2] or self.box[1] >= self.box[3]):
+            raise InputError(f"--box: expected LEFT TOP RIGHT BOTTOM with some area, got {self.box}")
+
+    def __call__(self, arrays: Mapping[str, np.ndarray]) -> Subject:
+        image = arrays["image"]
+        height, width = image.shape[:2]
+        self._check(height, width)
+        scale = min(1.0, GRABCUT_SIDE / max(height, width))
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        small = np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA)[..., ::-1])  # BGR
+        labels = self._marked(size, scale)
+        if (labels == cv2.GC_BGD).any() or (labels == cv2.GC_PR_BGD).any():
+            cv2.setRNGSeed(0)  # its colour clusters are drawn
+            models = np.zeros((1, 65)), np.zeros((1, 65))
+            cv2.grabCut(small, labels, None, *models, GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
+        inside = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+        mask = cv2.resize(inside, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.float32)
+        return Subject(mask, 1 / scale, is_sharp=True)
+
+    def _marked(self, size: tuple[int, int], scale: float) -> np.ndarray:
+        """(h, w) uint8 labels that GrabCut starts from."""
+        width, height = size
+        longer = max(size)
+        labels = np.full((height, width), cv2.GC_PR_BGD if self.box is None else cv2.GC_BGD, np.uint8)
+        if self.box is None:
+            self._dab(labels, self.inside, scale, REACH_SHARE * longer, cv2.GC_PR_FGD)
+        else:
+            left, top, right, bottom = (round(side * scale) for side in self.box)
+            labels[max(0, top) : max(bottom, top + 1), max(0, left) : max(right, left + 1)] = cv2.GC_PR_FGD
+            if not (labels == cv2.GC_BGD).any():
+                frame = max(1, round(FRAME_SHARE * longer))
+                labels[:frame] = labels[-frame:] = labels[:, :frame] = labels[:, -frame:] = cv2.GC_PR_BGD
+        self._dab(labels, self.inside, scale, CLICK_SHARE * longer, cv2.GC_FGD)
+        self._dab(labels, self.outside, scale, CLICK_SHARE * longer, cv2.GC_BGD)
+        return labels
+
+    @staticmethod
+    def _dab(labels: np.ndarray, points: Sequence[Point], scale: float, radius: float, label: int) -> None:
+        for x, y in points:
+            cv2.circle(labels, (round(x * scale), round(y * scale)), max(1, round(radius)), int(label), -1)
+
+    def _check(self, height: int, width: int) -> None:
+        box = [] if self.box is None else [("--box", self.box[:2])]
+        for name, (x, y) in [*box, *(("a click", point) for point in (*self.inside, *self.outside))]:
+            if not (0 <= x < width and 0 <= y < height):
+                raise InputError(f"{name}: expected pixels within {width} x {height}, got {x}, {y}")

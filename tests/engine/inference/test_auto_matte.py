@@ -1,0 +1,189 @@
+"""The chain from a picture to a matte: against the truth of a soft disc, and what it does at the edges."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.images.foreground_colours import estimate_foreground
+from engine.inference import Predictor
+from engine.inference.auto_matte import AutoMatte, around, fitted
+from engine.inference.subjects import GivenMasks, PointedSubjects, SegmentedSubjects, Subject
+from metrics import score_image
+from modeling.meta_arch.closed_form import ClosedForm
+from runtime.errors import InputError
+from tools import auto_matte
+
+SIZE, CENTRE, RADIUS = 120, (70, 50), 28
+
+
+def disc(softness: float = 8) -> tuple[np.ndarray, np.ndarray]:
+    """A picture (H, W, 3) and its alpha (H, W), uint8: a red disc with a soft edge over a bluish texture."""
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    distance = np.hypot(rows - CENTRE[0], columns - CENTRE[1])
+    alpha = np.clip((RADIUS - distance) / softness + 0.5, 0, 1)
+    noise = np.random.default_rng(0).integers(0, 30, (SIZE, SIZE, 3))
+    background = np.array([30, 60, 160]) + noise
+    image = alpha[..., None] * np.array([200, 40, 30]) + (1 - alpha[..., None]) * background
+    return np.rint(image).astype(np.uint8), np.rint(alpha * 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def matting() -> Predictor:
+    return Predictor(ClosedForm().eval())
+
+
+def test_the_matte_is_nearer_the_truth_than_the_mask(matting):
+    image, truth = disc()
+    mask = (truth > 127).astype(np.float32)
+    result = AutoMatte(GivenMasks(), matting, width=8).one({"image": image, "mask": mask})
+    rough, fine = (score_image(matte, truth)["sad"] for matte in ((mask * 255).astype(np.uint8), result["alpha"]))
+    assert fine < 0.2 * rough
+    assert set(np.unique(result["trimap"])) == {0, 128, 255}
+    np.testing.assert_array_equal(result["mask"], mask)
+
+
+def test_only_what_is_around_the_subject_is_matted(matting):
+    seen = []
+
+    class Watching:
+        model = matting.model
+
+        def one(self, arrays):
+            seen.append(arrays["image"].shape)
+            return matting.one(arrays)
+
+    trimap = np.zeros((400, 500), np.uint8)
+    trimap[100:200, 300:360], trimap[120:180, 320:340] = 128, 255
+    image = np.random.default_rng(0).integers(0, 255, (400, 500, 3), np.uint8)
+    alpha = AutoMatte(GivenMasks(), Watching()).alpha_of(image, trimap)
+    assert seen == [(100 + 2 * 32, 60 + 2 * 32, 3)]
+    assert (alpha[trimap == 255] == 255).all()
+    assert (alpha[trimap == 0] == 0).all()
+    rows, columns = around(np.pad(np.ones((1, 1), bool), ((0, 9), (0, 500))))
+    assert (rows, columns) == (slice(0, 10), slice(0, 33))
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_a_mask_without_an_edge_needs_no_matting(level):
+    image, _ = disc()
+    predictor = Predictor(ClosedForm().eval())
+    predictor.one = None  # calling it would fail
+    result = AutoMatte(GivenMasks(), predictor).one({"image": image, "mask": np.full((SIZE, SIZE), level, np.float32)})
+    assert (result["alpha"] == 255 * level).all()
+
+
+@pytest.mark.parametrize(
+    "pointed",
+    [
+        PointedSubjects(box=(15, 35, 85, 105)),
+        PointedSubjects(inside=[(50, 70)], outside=[(5, 5), (110, 110)]),
+        PointedSubjects(box=(0, 0, 120, 120), inside=[(50, 70)]),
+    ],
+    ids=["box", "clicks", "both"],
+)
+def test_grabcut_finds_the_disc(pointed):
+    image, truth = disc(softness=2)
+    mask = pointed({"image": image}).mask()
+    inside = truth > 127
+    assert (mask & inside).sum() / (mask | inside).sum() > 0.93
+    np.testing.assert_array_equal(mask, pointed({"image": image}).mask())  # the same each time
+
+
+def test_a_large_picture_is_pointed_at_on_a_coarser_grid():
+    image, truth = disc(softness=2)
+    large = np.kron(image, np.ones((18, 18, 1), np.uint8))  # 2160 pixels
+    subject = PointedSubjects(box=tuple(18 * side for side in (15, 35, 85, 105)))({"image": large})
+    assert subject.cell == pytest.approx(2160 / 1024)
+    inside = np.kron(truth > 127, np.ones((18, 18), bool))
+    assert (subject.mask() & inside).sum() / (subject.mask() | inside).sum() > 0.93
+
+
+def test_pointing_nowhere_is_refused():
+    with pytest.raises(InputError, match="expected a box around the subject, or a click on it"):
+        PointedSubjects(outside=[(1, 1)])
+    with pytest.raises(InputError, match="with some area"):
+        PointedSubjects(box=(5, 5, 5, 9))
+    with pytest.raises(InputError, match="within 120 x 120, got 300, 4"):
+        PointedSubjects(inside=[(300, 4)])({"image": disc()[0]})
+
+
+def test_a_soft_mask_of_a_user_keeps_its_small_parts():
+    mask = np.zeros((100, 100), np.float32)
+    mask[20:80, 20:80], mask[5, 5], mask[50, 50] = 1, 0.9, 0.4
+    trimap = Subject(mask, None, is_sharp=False).trimap(1)
+    assert trimap[5, 5] == 128
+    assert trimap[50, 50] == 128
+    assert Subject(mask, 14.0, is_sharp=False).trimap(1)[5, 5] == 0  # a segmentation's speck
+
+
+def test_systems_of_other_outputs_are_refused(matting):
+    with pytest.raises(InputError, match="--seg: expected a system that predicts a mask, got a ClosedForm"):
+        SegmentedSubjects(matting)
+
+
+def test_a_background_picture_fills_the_frame_without_distortion():
+    picture = np.zeros((10, 40, 3), np.uint8)
+    picture[:, 15:25] = 255  # a square in the middle
+    np.testing.assert_array_equal(fitted(picture, (10, 10)), np.full((10, 10, 3), 255))
+    assert fitted(picture, (33, 21)).shape == (33, 21, 3)
+
+
+# ---- the command line
+
+
+def files(folder, softness: float = 8) -> None:
+    image, truth = disc(softness)
+    for kind, picture in (("in", image), ("masks", np.where(truth > 127, 255, 0).astype(np.uint8))):
+        for name in ("a.png", "clip/b.png"):
+            path = folder / kind / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(path)
+
+
+def test_a_folder_of_pictures_with_all_that_can_be_saved(tmp_path, capsys):
+    files(tmp_path)
+    kinds = ["mask", "trimap", "alpha", "rgba", "composite"]
+    status = auto_matte.main(
+        [str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--mask", str(tmp_path / "masks"), "--width", "8",
+         "--save", ",".join(kinds), "--background", "#0000ff"]
+    )  # fmt: skip
+    assert status == 0
+    assert "2 written, 0 skipped, 0 failed" in capsys.readouterr().out
+    written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png"))
+    assert written == sorted(f"{kind}/{name}" for kind in kinds for name in ("a.png", "clip/b.png"))
+    image, truth = disc()
+    alpha, rgba, composite = (np.asarray(Image.open(tmp_path / "out" / kind / "a.png")) for kind in kinds[2:])
+    assert score_image(alpha, truth)["sad"] < 0.1
+    np.testing.assert_array_equal(rgba[..., 3], alpha)
+    np.testing.assert_array_equal(rgba[..., :3], estimate_foreground(image, alpha))
+    assert composite[5, 100].tolist() == [0, 0, 255]
+    assert composite[CENTRE].tolist() == image[CENTRE].tolist()
+
+
+def test_one_picture_by_a_box(tmp_path):
+    files(tmp_path, softness=2)
+    arguments = [str(tmp_path / "in/a.png"), "--output", str(tmp_path / "o.png"), "--box", "15", "35", "85", "105"]
+    assert auto_matte.main([*arguments, "--save", "alpha,trimap"]) == 0
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["o.png", "o_trimap.png"]
+    image, truth = disc(softness=2)
+    mask = PointedSubjects(box=(15, 35, 85, 105))({"image": image}).mask()
+    rough = score_image(np.where(mask, 255, 0).astype(np.uint8), truth)["sad"]
+    assert score_image(np.asarray(Image.open(tmp_path / "o.png")), truth)["sad"] < 0.7 * rough
+
+
+@pytest.mark.parametrize(
+    ("more", "match"),
+    [
+        ([], "expected one way to find the subject .* got none"),
+        (["--mask", "masks", "--box", "1", "1", "9", "9"], "got --mask and --box or --click"),
+        (["--mask", "masks", "--background", "red"], "add composite to --save"),
+        (["--mask", "masks", "--save", "composite", "--background", "nothing"], "expected a colour .* got 'nothing'"),
+        (["--mask", "in/clip"], "expected a mask for each picture, found none for a, clip/b"),
+        (["--mask", "masks", "--classes", "person"], "give --seg"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(tmp_path, monkeypatch, more, match):
+    files(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=match):
+        auto_matte.main(["in", "--output", "out", *more])

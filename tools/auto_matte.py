@@ -1,0 +1,163 @@
+"""From a picture and no trimap to a matte: find the subject, draw a band around its edge, matte the band.
+
+    python tools/auto_matte.py INPUT --output OUT --seg CKPT [--matting CKPT] [--save mask,trimap,alpha,rgba,composite]
+    python tools/auto_matte.py INPUT --output OUT --mask FILE_OR_DIR ...
+    python tools/auto_matte.py INPUT --output OUT --box LEFT TOP RIGHT BOTTOM [--click X Y] [--click-outside X Y]
+
+INPUT is a picture, or a folder of pictures with its sub-folders. The subject is found by a trained segmentation
+(--seg), given as a mask (--mask, see docs/trimaps.md for what counts as one), or pointed at: a box around it, clicks on
+it and off it, which GrabCut extends without any weights. --matting is a checkpoint of a system that predicts alpha, by
+default the model in the box. Of several kinds each has a folder of its name in OUT; for a single picture the first is
+OUT itself and the others are written beside it as NAME_KIND.png.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from PIL import ImageColor
+from tqdm import tqdm
+
+from data.images.files import images_by_stem, read_rgb
+from engine.inference import Predictor, fit_to, run_jobs
+from engine.inference.auto_matte import KINDS, AutoMatte
+from engine.inference.jobs import Job, plan_files
+from engine.inference.subjects import GivenMasks, PointedSubjects, SegmentedSubjects, Subject
+from modeling.weights.shipped import BOX
+from modeling.weights.system_file import read_system
+from runtime.command_line import run, tell, unwinding
+from runtime.device import resolve_device
+from runtime.errors import InputError
+from runtime.files import kind_of
+from runtime.memory import keep_freed_memory, parse_bytes
+from runtime.text import name_some, printable
+from tools.make_trimap import band_width
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parse_arguments(arguments)
+    jobs = planned(options)
+    keep_freed_memory()
+    device = resolve_device(options.device)
+    memory = None if options.max_memory is None else parse_bytes(options.max_memory)
+    background = None if options.background is None else background_of(options.background)
+    matting = Predictor(read_system(options.matting, device), max_memory=memory)
+    chain = AutoMatte(found_by(options, device), matting, options.width, options.save, background)
+    jobs = fit_to(jobs, chain, options.save, options.output if options.input.is_dir() else None)
+    counts = {"written": 0, "skipped": 0, "failed": 0}
+    outcomes = run_jobs(chain, jobs, skip_existing=options.skip_existing)
+    with closing(outcomes), tqdm(total=len(jobs), unit="image", disable=None) as progress:
+        for outcome in outcomes:
+            counts[outcome.status] += 1
+            if outcome.remark and outcome.status != "skipped":
+                label = "error" if outcome.status == "failed" else "warning"
+                tell(f"{label}: {outcome.remark}", progress.write)
+            progress.update()
+    done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
+    print(printable(f"{options.output}: {done}, on {device}"))
+    return 2 if counts["failed"] else 0
+
+
+def planned(options: argparse.Namespace) -> list[Job]:
+    """The jobs, with the mask of each picture where masks are given.
+
+    Raises:
+        InputError: see `plan_files`; a picture without mask.
+    """
+    jobs = plan_files(str(options.input), None, str(options.output))
+    if options.mask is None:
+        return jobs
+    if not options.input.is_dir():
+        if not options.mask.is_file():
+            raise InputError(f"{options.mask}: expected the mask of {options.input}, found {kind_of(options.mask)}")
+        return [replace(job, inputs={**job.inputs, "mask": options.mask}) for job in jobs]
+    masks = images_by_stem(options.mask, recursive=True)
+    names = {job: job.inputs["image"].relative_to(options.input).with_suffix("").as_posix() for job in jobs}
+    if missing := [name for name in names.values() if name not in masks]:
+        raise InputError(f"{options.mask}: expected a mask for each picture, found none for {name_some(missing)}")
+    return [replace(job, inputs={**job.inputs, "mask": masks[name]}) for job, name in names.items()]
+
+
+def found_by(options: argparse.Namespace, device) -> Callable[..., Subject]:
+    """What finds the subject."""
+    if options.seg is not None:
+        return SegmentedSubjects(Predictor(read_system(options.seg, device), probabilities=True), options.classes)
+    if options.mask is not None:
+        return GivenMasks()
+    box = None if options.box is None else tuple(options.box)
+    return PointedSubjects(box, _points(options.click), _points(options.click_outside))
+
+
+def background_of(text: str) -> np.ndarray:
+    """A colour (3,) by its name or #RRGGBB, or a picture (H, W, 3), uint8.
+
+    Raises:
+        InputError: neither a colour nor a picture.
+    """
+    try:
+        return np.array(ImageColor.getrgb(text)[:3], np.uint8)
+    except ValueError:
+        if Path(text).exists():
+            return read_rgb(text)
+        raise InputError(f"--background: expected a colour (white, #1e90ff) or a picture, got {text!r}") from None
+
+
+def _points(points: Sequence[Sequence[int]] | None) -> list[tuple[int, int]]:
+    return [(x, y) for x, y in points or ()]
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("input", type=Path, metavar="INPUT", help="a picture, or a folder of pictures")
+    parser.add_argument("--output", type=Path, required=True, metavar="OUT", help="a PNG, or a folder")
+    parser.add_argument("--seg", type=Path, metavar="CKPT", help="checkpoint of a segmentation")
+    parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="its classes that are the subject")
+    parser.add_argument("--mask", type=Path, help="the subject's mask, or a folder of masks of the same names")
+    parser.add_argument(
+        "--box", type=int, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="around it, pixels"
+    )
+    parser.add_argument(
+        "--click", type=int, nargs=2, action="append", metavar=("X", "Y"), help="a pixel of the subject"
+    )
+    parser.add_argument("--click-outside", type=int, nargs=2, action="append", metavar=("X", "Y"), help="one off it")
+    parser.add_argument("--matting", type=Path, default=BOX, metavar="CKPT", help="default: the model in the box")
+    parser.add_argument("--save", type=_kinds, default=["alpha"], metavar="KINDS",
+                        help=f"what to write, some of {','.join(KINDS)} (default: alpha)")  # fmt: skip
+    parser.add_argument("--width", type=band_width, default="auto", metavar="auto|PIXELS",
+                        help="of the unknown band on each side of the edge (default: auto)")  # fmt: skip
+    parser.add_argument("--background", metavar="COLOUR_OR_IMAGE", help="of composites (default: white)")
+    parser.add_argument("--skip-existing", action="store_true", help="leave pictures alone whose files are there")
+    parser.add_argument("--device", help="cuda, mps or cpu (default: the first there is)")
+    parser.add_argument("--max-memory", metavar="AMOUNT", help="such as 4GB (default: most of what is free)")
+    options = parser.parse_args(arguments)
+    pointed = options.box is not None or options.click is not None
+    ways = [name for name, given in (("--seg", options.seg), ("--mask", options.mask), ("--box or --click", pointed))
+            if given]  # fmt: skip
+    if len(ways) != 1:
+        given = " and ".join(ways) or "none"
+        raise InputError(f"expected one way to find the subject (--seg, --mask, or --box and --click), got {given}")
+    if options.classes and not options.seg:
+        raise InputError("--classes: names classes of a segmentation; give --seg")
+    if options.background is not None and "composite" not in options.save:
+        raise InputError("--background: serves composites alone; add composite to --save")
+    return options
+
+
+def _kinds(text: str) -> list[str]:
+    kinds = list(dict.fromkeys(text.split(",")))
+    if wrong := [kind for kind in kinds if kind not in KINDS]:
+        raise argparse.ArgumentTypeError(f"expected some of {','.join(KINDS)}, got {','.join(wrong)}")
+    return kinds
+
+
+if __name__ == "__main__":
+    with unwinding():
+        run(main)
