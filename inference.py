@@ -214,24 +214,16 @@ def run_clip(arguments: argparse.Namespace, predictor, job) -> int:
     if arguments.skip_existing and job.is_done():
         print(printable(f"{place}: exists, skipped"))
         return 0
-    failures = []
     with (
         clip_jobs(job) as frames,
         closing(shown(arguments, predictor, frames, "frame", frames.clip.num_frames or None)) as outcomes,
     ):
         for outcome in outcomes:
             frames.count(outcome)
-            if outcome.status == "failed" and len(failures) < NAMED_AT_MOST:
-                failures.append(outcome.remark)
-        if not frames.written:
-            raise InputError(f"no frame could be predicted: {failures[0]}")
+        frames.require_some()
     speed = frames.speed(arguments.batch_size)
-    for remark in frames.remarks:
-        tell(f"warning: {remark}")
-    if frames.clip.damaged:
-        tell(f"warning: {frames.clip.path}: {frames.clip.damaged} frames are damaged")
-    if frames.clip.ends_early:
-        tell(f"error: {frames.clip.path}: {frames.clip.ends_early}; what there is was written")
+    for note in frames.notes():
+        tell(note)
     print(printable(f"{place}: {frames.written} frames written, {frames.failed} failed, on {predictor.device}"))
     print(speed)
     return 0 if frames.is_done() else 2

@@ -98,13 +98,14 @@ class _Carrier:
         yield from self._stretch(start, index)
         unused = sorted(set(self.keys) - self.used)
         if unused:
-            raise InputError(f"key frame {unused[0]}: expected a frame of 0 to {index}; the clip has no such frame")
+            raise InputError(f"key frame {unused[0]}, counted from 0: the clip has {index + 1} frames")
 
     def _stretch(self, first: int, last: int, with_last: bool = True) -> Iterator[np.ndarray]:
         """Trimaps of frames first to last, between which there is neither cut nor key frame."""
         if first not in self.keys and last not in self.keys:
             raise InputError(
-                f"frames {first} to {last}: expected a key frame in each scene, found none; give one for frame {first}"
+                f"frames {first} to {last}, counted from 0: expected a key frame in each scene, found none; give one "
+                f"for frame {first}"
             )
         for index, carried in self._carried(range(first, last + 1)):
             np.save(self._trimap(index), carried)
@@ -139,8 +140,8 @@ class _Carrier:
         self.used.add(index)
         if key.shape != self.shape:
             raise InputError(
-                f"key frame {index}: expected a trimap of {self.shape[1]} x {self.shape[0]} like the frames, got "
-                f"{key.shape[1]} x {key.shape[0]}"
+                f"key frame {index}, counted from 0: expected a trimap of {self.shape[1]} x {self.shape[0]} like the "
+                f"frames, got {key.shape[1]} x {key.shape[0]}"
             )
         return key
 
