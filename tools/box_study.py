@@ -23,7 +23,7 @@ from tools.study import Change, Study
 ROOT = Path(__file__).resolve().parents[1]
 FOREGROUNDS, VALIDATION, SIDE = 240, 24, 384  # a set of each kind; pixels a side
 KINDS = {"2d": (1, 1_000_004), "3d": (0, 1_000_003)}  # seeds of training and of validation objects
-ITERATIONS, CROP, BATCH = 250, 160, 8
+ITERATIONS, CROP, BATCH = 200, 160, 8
 
 SMALL = [
     "model.backbone.embed_dim=128",

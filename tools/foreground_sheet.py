@@ -1,6 +1,9 @@
 """Lay pictures of libraries out on a contact sheet: over backgrounds, and their alphas beneath.
 
-python tools/foreground_sheet.py --libraries sheets/branch sheets/fern --output foliage.jpg
+    python tools/foreground_sheet.py --libraries sheets/branch sheets/fern --output foliage.jpg
+    python tools/foreground_sheet.py --libraries sheets/fur --real cat.jpg:40,20,256 ... --output fur.jpg
+
+With --real, a row of squares cut from photographs (LEFT,TOP,SIDE in pixels) stands above each library, to compare.
 """
 
 import argparse
@@ -33,9 +36,41 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help=".jpg or .png")
     parser.add_argument("--columns", type=int, default=6, help="pictures of a library (default: 6)")
     parser.add_argument("--cell", type=int, default=144, help="pixels a picture (default: 144)")
+    parser.add_argument(
+        "--real", nargs="+", default=[], type=crop, metavar="FILE:LEFT,TOP,SIDE", help="squares of photographs"
+    )
     args = parser.parse_args()
     rows = [row for library in args.libraries for row in band(library, args.columns, args.cell)]
+    if args.real:
+        if len(args.real) != args.columns:
+            raise InputError(f"--real: expected as many squares as --columns, {args.columns}, got {len(args.real)}")
+        rows = [np.hstack([cut(*square, args.cell) for square in args.real]), *rows]
     write(args.output, np.vstack(rows))
+
+
+def crop(text: str) -> tuple[Path, int, int, int]:
+    """A file and a square of it from FILE:LEFT,TOP,SIDE."""
+    path, _, numbers = text.rpartition(":")
+    parts = numbers.split(",")
+    if not path or len(parts) != 3 or not all(part.isdecimal() for part in parts):
+        raise argparse.ArgumentTypeError(f"expected FILE:LEFT,TOP,SIDE, got {text!r}")
+    left, top, side = map(int, parts)
+    return Path(path), left, top, side
+
+
+def cut(path: Path, left: int, top: int, side: int, cell: int) -> np.ndarray:
+    """A square of a photograph as (cell, cell, 3) uint8.
+
+    Raises:
+        InputError: it is not all within the photograph.
+    """
+    photograph = read_rgb(path)
+    height, width = photograph.shape[:2]
+    if side < 1 or left + side > width or top + side > height:
+        raise InputError(f"{path}: expected a square within {width} x {height}, got {left},{top},{side}")
+    square = photograph[top : top + side, left : left + side]
+    interpolation = cv2.INTER_AREA if cell < side else cv2.INTER_CUBIC
+    return cv2.resize(square, (cell, cell), interpolation=interpolation)
 
 
 def band(library: Path, columns: int, cell: int) -> tuple[np.ndarray, np.ndarray]:

@@ -173,8 +173,9 @@ def _check_entry(entry: Mapping[str, Any]) -> None:
     fields = ("name", "colour", "value")
     if not isinstance(entry, Mapping) or set(entry) != set(fields):
         raise InputError(f"classes: expected {', '.join(fields)} of each, got {entry!r}")
-    colour, value = list(entry["colour"]), entry["value"]
-    if len(colour) != 3 or not all(_is_whole(level, 255) for level in colour):
+    colour, value = entry["colour"], entry["value"]
+    is_colour = isinstance(colour, Sequence) and len(colour) == 3
+    if not is_colour or not all(_is_whole(level, 255) for level in colour):
         raise InputError(f"classes: expected three numbers from 0 to 255 as colour of {entry['name']}, got {colour}")
     if not _is_whole(value, _LARGEST_VALUE):
         raise InputError(f"classes: expected 0 to {_LARGEST_VALUE} as value of {entry['name']}, got {value!r}")

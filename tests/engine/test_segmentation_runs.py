@@ -15,7 +15,7 @@ from engine.evaluation.evaluators import SegmentationEvaluator
 from engine.inference import Predictor
 from engine.training.param_groups import param_groups
 from engine.training.run import evaluate, train
-from metrics.segmentation import segmentation_scores
+from metrics.segmentation import confusion_matrix, segmentation_scores
 from modeling.weights.checkpoint_file import read_checkpoint, write_checkpoint
 from modeling.weights.loading import load_model
 from modeling.weights.model_config import build_model
@@ -123,6 +123,21 @@ def test_a_run_resumed_within_an_epoch_ends_at_the_same_bits_and_scores(run, tmp
     for iteration in (2, 5):
         for name in ("training/miou", "training/accuracy", "training/loss"):
             assert logged(tmp_path)[iteration][name] == logged(run)[iteration][name]
+
+
+@pytest.mark.slow
+def test_the_demo_learns_more_than_the_majority_class(tmp_path):
+    sizes = ["dataloader.train.dataset.size=64", "dataloader.test.dataset.size=64", "model.backbone.img_size=64",
+             "model.backbone.pretrain_img_size=64", "train.max_iter=250", "train.eval_period=250", "train.device=cpu",
+             f"train.output_dir={tmp_path}"]  # fmt: skip
+    config = load_config(DEMO, sizes)
+    train(config)
+    samples = build(config.dataloader.test)
+    masks = [samples[index]["mask"] for index in range(len(samples))]
+    majority = segmentation_scores(sum(confusion_matrix(np.zeros_like(mask), mask, 2) for mask in masks))
+    scores = logged(tmp_path)[250]
+    assert scores["validation/miou"] > majority["miou"] + 0.12
+    assert scores["validation/loss"] < 0.5
 
 
 def test_micro_batches_make_the_steps_of_one_batch(tmp_path):

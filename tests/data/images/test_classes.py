@@ -75,6 +75,7 @@ def test_masks_with_unknown_values_are_refused_by_name(tmp_path, pixels, mode, p
         ({"value": 0}, "sky and dog share the value 0"),
         ({"name": "sky"}, "sky and sky share the name sky"),
         ({"colour": [0, 0, 256]}, "expected three numbers from 0 to 255 as colour of dog"),
+        ({"colour": 5}, "expected three numbers from 0 to 255 as colour of dog, got 5"),
         ({"value": -1}, "expected 0 to 65535 as value of dog, got -1"),
         ({"weight": 1}, "expected name, colour, value of each"),
     ],
