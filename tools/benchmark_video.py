@@ -1,7 +1,7 @@
 """Steadiness of mattes over time: frame by frame, and with motion taken into account; and key frames carried along.
 
     python tools/benchmark_video.py [--frames 16] [--size 200x260] [--seeds 3 5] [--families hair solid]
-    python tools/benchmark_video.py --key-frames 1 4 8 16
+    python tools/benchmark_video.py --key-frames 1 4 8 16 --frames 17
 
 Procedural clips with the exact alpha of each frame, sensor noise, and a segmentation whose edge wanders: the true mask,
 its edge displaced by a smooth random field that is drawn for each frame. Each frame goes from its probabilities to a
