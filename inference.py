@@ -6,6 +6,7 @@
         --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
     python inference.py --config-file configs/NAME.py --checkpoint CKPT --data-dir COMP1K_ROOT --output-dir OUT
     python inference.py --checkpoint RUN/model_final.pth --image FILE_OR_DIR --output FILE_OR_DIR --save mask,overlay
+    python inference.py --checkpoint RUN/model_final.pth --image CLIP.mp4 --output OUT.mp4 --save overlay
     python inference.py --method closed-form --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
     python inference.py --onnx MODEL.onnx --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
 
@@ -17,13 +18,14 @@ import argparse
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import closing
 
 from tqdm import tqdm
 
 from runtime.command_line import run, tell, unwinding
 from runtime.errors import InputError
-from runtime.text import printable
+from runtime.text import NAMED_AT_MOST, printable
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -36,9 +38,13 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--method", choices=("closed-form",), help="a classical method instead of a model")
     parser.add_argument("--onnx", help="a file from tools/export_onnx.py, instead of config and checkpoint")
-    parser.add_argument("--image", help="an image, or a folder of images")
+    parser.add_argument("--image", help="an image, a folder of images, or a video")
     parser.add_argument("--trimap", help="its trimap, or a folder of trimaps of the same names")
-    parser.add_argument("--output", help="the PNG to write, or the folder for NAME.png")
+    parser.add_argument(
+        "--output",
+        help="the PNG to write, or the folder for NAME.png; of a video NAME.mp4, .mov, .webm, or numbered frames: "
+        "DIR/%%06d.png",
+    )
     parser.add_argument(
         "--save",
         metavar="KINDS",
@@ -164,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     check_source(arguments)
     jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
 
-    from engine.inference import Predictor, fit_to, run_jobs, with_steps
+    from engine.inference import Predictor, fit_to, is_clip, with_steps
     from runtime.memory import keep_freed_memory, parse_bytes
 
     keep_freed_memory()
@@ -187,7 +193,47 @@ def main(arguments: list[str] | None = None) -> int:
         precision=arguments.precision or "fp32",
     )
 
-    announced = ""
+    if is_clip(jobs[0]):
+        return run_clip(arguments, predictor, jobs[0])
+    counts = {"written": 0, "skipped": 0, "failed": 0}
+    for outcome in shown(arguments, predictor, jobs, "image", len(jobs)):
+        counts[outcome.status] += 1
+    place = next(iter(jobs[0].outputs.values())) if len(jobs) == 1 else folder
+    done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
+    print(printable(f"{place}: {done}, on {device}"))
+    return 2 if counts["failed"] else 0
+
+
+def run_clip(arguments: argparse.Namespace, predictor, job) -> int:
+    """One video, frame by frame."""
+    from engine.inference import clip_jobs
+
+    place = next(iter(job.outputs.values()))
+    if arguments.save_steps:
+        raise InputError("--save-steps: shows the steps of pictures; give it a frame of the video")
+    if arguments.skip_existing and job.is_done():
+        print(printable(f"{place}: exists, skipped"))
+        return 0
+    with (
+        clip_jobs(job) as frames,
+        closing(shown(arguments, predictor, frames, "frame", frames.clip.num_frames or None)) as outcomes,
+    ):
+        for outcome in outcomes:
+            frames.count(outcome)
+        frames.require_some()
+    speed = frames.speed(arguments.batch_size)
+    for note in frames.notes():
+        tell(note)
+    print(printable(f"{place}: {frames.written} frames written, {frames.failed} failed, on {predictor.device}"))
+    print(speed)
+    return 0 if frames.is_done() else 2
+
+
+def shown(arguments: argparse.Namespace, predictor, jobs, unit: str, total: int | None) -> Iterator:
+    """Do the jobs, and show the progress, the mode used, and what fails: of a video the first few."""
+    from engine.inference import run_jobs
+
+    announced, lines = "", 0
 
     def announce(job, plan) -> None:
         nonlocal announced
@@ -195,19 +241,16 @@ def main(arguments: list[str] | None = None) -> int:
             announced = str(plan)
             tell(f"{job.inputs['image']}: predicting {plan}", tqdm.write)
 
-    counts = {"written": 0, "skipped": 0, "failed": 0}
-    outcomes = run_jobs(predictor, jobs, skip_existing=arguments.skip_existing, announce=announce)
-    with closing(outcomes), tqdm(total=len(jobs), unit="image", disable=None) as progress:
+    outcomes = run_jobs(predictor, jobs, skip_existing=arguments.skip_existing and unit == "image", announce=announce)
+    with closing(outcomes), tqdm(total=total, unit=unit, disable=None) as progress:
         for outcome in outcomes:
-            counts[outcome.status] += 1
             if outcome.remark and outcome.status != "skipped":
+                lines += 1
                 label = "error" if outcome.status == "failed" else "warning"
-                tell(f"{label}: {outcome.remark}", progress.write)
+                if unit == "image" or lines <= NAMED_AT_MOST:
+                    tell(f"{label}: {outcome.remark}", progress.write)
             progress.update()
-    place = next(iter(jobs[0].outputs.values())) if len(jobs) == 1 else folder
-    done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
-    print(printable(f"{place}: {done}, on {device}"))
-    return 2 if counts["failed"] else 0
+            yield outcome
 
 
 if __name__ == "__main__":

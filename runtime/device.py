@@ -39,6 +39,14 @@ def gpu_utilisation() -> float | None:
         return None
 
 
+def synchronise(device: torch.device) -> None:
+    """Wait for the work that a device has queued, so that a clock read afterwards counts it."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def _available_names() -> list[str]:
     names = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     return names + (["mps"] if torch.backends.mps.is_available() else [])

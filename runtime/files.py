@@ -48,6 +48,33 @@ def replacing(path: str | os.PathLike, durable: bool = False) -> Iterator[Path]:
         _unfinished.discard(temporary)
 
 
+@contextlib.contextmanager
+def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; rename it to `path` on success, remove it on any failure.
+
+    Raises:
+        InputError: `path` is a file, or a folder that holds files, which are left alone; or it cannot be written.
+    """
+    target = Path(os.path.realpath(path))
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise InputError(f"{path}: expected a new or empty folder, found {kind_of(target)}; name another")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:NAME_HINT]}.", suffix=".part"))
+    except OSError as error:
+        raise InputError(f"{path}: cannot write: {error.strerror}") from error
+    _unfinished.add(temporary)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o777 & ~_umask())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise InputError(f"{path}: cannot write: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        _unfinished.discard(temporary)
+
+
 def _sync_folder(folder: Path) -> None:
     """Write a folder's entries to the disk, where the system can; the files in it are whole either way."""
     with contextlib.suppress(OSError):
@@ -59,9 +86,12 @@ def _sync_folder(folder: Path) -> None:
 
 
 def discard_unfinished() -> None:
-    """Remove the temporary files of writes under way in any thread: for a program that ends without waiting."""
+    """Remove the temporary files and folders of writes under way: for a program that ends without waiting."""
     for temporary in list(_unfinished):
-        temporary.unlink(missing_ok=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
 
 
 def hash_file(path: str | os.PathLike) -> str:

@@ -19,6 +19,7 @@ from tiny import ROOT
 MAY_IMPORT = {
     "runtime": set(),
     "data.images": {"runtime"},
+    "data.video": {"runtime", "data.images"},
     "data.transforms": {"runtime", "data.images"},
     "data.preparation": {"runtime", "data.images"},
     "data.training": {"runtime", "data.images", "data.transforms"},

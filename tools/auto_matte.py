@@ -4,11 +4,15 @@
     python tools/auto_matte.py INPUT --output OUT --mask FILE_OR_DIR ...
     python tools/auto_matte.py INPUT --output OUT --box LEFT TOP RIGHT BOTTOM [--click X Y] [--click-outside X Y]
 
-INPUT is a picture, or a folder of pictures with its sub-folders. The subject is found by a trained segmentation
-(--seg), given as a mask (--mask, see docs/trimaps.md for what counts as one), or pointed at: a box around it, clicks on
-it and off it, which GrabCut extends without any weights. --matting is a checkpoint of a system that predicts alpha, by
-default the model in the box. Of several kinds each has a folder of its name in OUT; for a single picture the first is
-OUT itself and the others are written beside it as NAME_KIND.png.
+INPUT is a picture, a folder of pictures with its sub-folders, or a video. The subject is found by a trained
+segmentation (--seg), given as a mask (--mask, see docs/trimaps.md for what counts as one), or pointed at: a box around
+it, clicks on it and off it, which GrabCut extends without any weights. --matting is a checkpoint of a system that
+predicts alpha, by default the model in the box. Of several kinds each has a folder of its name in OUT; for a single
+picture or video the first is OUT itself and the others stand beside it as NAME_KIND.png.
+
+Of a video, --seg looks at each frame. --mask and --trimap are of its first frame, or folders of key frames whose names
+end in the frame's number, from 1; --box and --click are of its first frame. What is given for some frames is carried
+to the others along the motion (docs/video.md). OUT is NAME.mp4, NAME.mov, NAME.webm, or numbered frames: DIR/%06d.png.
 """
 
 import argparse
@@ -24,9 +28,11 @@ import numpy as np
 from PIL import ImageColor
 from tqdm import tqdm
 
-from data.images.files import images_by_stem, read_rgb
-from engine.inference import Predictor, fit_to, run_jobs
+from data.images.files import images_by_stem, read_rgb, read_trimap
+from data.images.masks import read_mask
+from engine.inference import Predictor, clip_jobs, fit_to, is_clip, run_jobs
 from engine.inference.auto_matte import KINDS, AutoMatte
+from engine.inference.clip_matte import ClipMatte, carried_trimaps, first_frame, key_frames_of
 from engine.inference.jobs import Job, plan_files
 from engine.inference.subjects import GivenMasks, PointedSubjects, SegmentedSubjects, Subject
 from modeling.weights.shipped import BOX
@@ -48,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
     memory = None if options.max_memory is None else parse_bytes(options.max_memory)
     background = None if options.background is None else background_of(options.background)
     matting = Predictor(read_system(options.matting, device), max_memory=memory)
+    if is_clip(jobs[0]):
+        return matte_clip(options, jobs[0], matting, background)
     chain = AutoMatte(found_by(options, device), matting, options.width, options.save, background)
     jobs = fit_to(jobs, chain, options.save, options.output if options.input.is_dir() else None)
     counts = {"written": 0, "skipped": 0, "failed": 0}
@@ -64,6 +72,35 @@ def main(arguments: list[str] | None = None) -> int:
     return 2 if counts["failed"] else 0
 
 
+def matte_clip(options: argparse.Namespace, job: Job, matting: Predictor, background: np.ndarray | None) -> int:
+    """One video: a segmentation of each frame, or key frames that are carried to the others."""
+    clip, keys = job.inputs["image"], None
+    found = found_by(options, matting.device) if options.trimap is None else None
+    if options.trimap is not None:
+        keys = key_frames_of(options.trimap, read_trimap)
+    elif options.mask is not None:
+        keys = key_frames_of(options.mask, lambda path: found({"mask": read_mask(path).values}).trimap(options.width))
+    elif options.seg is None:
+        keys = {0: found({"image": first_frame(clip)}).trimap(options.width)}
+    chain = ClipMatte(found, matting, options.width, options.save, background)
+    (job,) = fit_to([job], chain, options.save)
+    if options.skip_existing and job.is_done():
+        print(printable(f"{options.output}: exists, skipped"))
+        return 0
+    beside = None if keys is None else carried_trimaps(clip, keys)
+    with clip_jobs(job, beside) as frames, closing(run_jobs(chain, frames)) as outcomes:
+        for outcome in tqdm(outcomes, total=frames.clip.num_frames or None, unit="frame", disable=None):
+            frames.count(outcome)
+        frames.require_some()
+    speed = frames.speed()
+    for note in [*(f"error: {line}" for line in frames.failures), *frames.notes()]:
+        tell(note)
+    place = next(iter(job.outputs.values()))
+    print(printable(f"{place}: {frames.written} frames written, {frames.failed} failed, on {matting.device}"))
+    print(speed)
+    return 0 if frames.is_done() else 2
+
+
 def planned(options: argparse.Namespace) -> list[Job]:
     """The jobs, with the mask of each picture where masks are given.
 
@@ -71,7 +108,9 @@ def planned(options: argparse.Namespace) -> list[Job]:
         InputError: see `plan_files`; a picture without mask.
     """
     jobs = plan_files(str(options.input), None, str(options.output))
-    if options.mask is None:
+    if options.trimap is not None and not is_clip(jobs[0]):
+        raise InputError("--trimap: key frames of a video; a picture with a trimap goes to inference.py")
+    if options.mask is None or is_clip(jobs[0]):
         return jobs
     if not options.input.is_dir():
         if not options.mask.is_file():
@@ -116,11 +155,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("input", type=Path, metavar="INPUT", help="a picture, or a folder of pictures")
-    parser.add_argument("--output", type=Path, required=True, metavar="OUT", help="a PNG, or a folder")
+    parser.add_argument("input", type=Path, metavar="INPUT", help="a picture, a folder, or a video")
+    parser.add_argument("--output", type=Path, required=True, metavar="OUT", help="a PNG, a folder, a video")
     parser.add_argument("--seg", type=Path, metavar="CKPT", help="checkpoint of a segmentation")
     parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="its classes that are the subject")
     parser.add_argument("--mask", type=Path, help="the subject's mask, or a folder of masks of the same names")
+    parser.add_argument("--trimap", type=Path, help="of a video: key frames like --mask, as trimaps")
     parser.add_argument(
         "--box", type=int, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="around it, pixels"
     )
@@ -139,11 +179,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--max-memory", metavar="AMOUNT", help="such as 4GB (default: most of what is free)")
     options = parser.parse_args(arguments)
     pointed = options.box is not None or options.click is not None
-    ways = [name for name, given in (("--seg", options.seg), ("--mask", options.mask), ("--box or --click", pointed))
-            if given]  # fmt: skip
+    ways = [name for name, given in (("--seg", options.seg), ("--mask", options.mask), ("--trimap", options.trimap),
+                                     ("--box or --click", pointed)) if given]  # fmt: skip
     if len(ways) != 1:
         given = " and ".join(ways) or "none"
-        raise InputError(f"expected one way to find the subject (--seg, --mask, or --box and --click), got {given}")
+        raise InputError(
+            f"expected one way to find the subject (--seg, --mask, --trimap, or --box and --click), got {given}"
+        )
     if options.classes and not options.seg:
         raise InputError("--classes: names classes of a segmentation; give --seg")
     if options.background is not None and "composite" not in options.save:

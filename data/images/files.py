@@ -167,7 +167,7 @@ def _files_under(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
 
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Write (H, W) or (H, W, 3) uint8 as PNG, whole or not at all, making the folder if needed."""
+    """Write (H, W), (H, W, 3) or (H, W, 4) uint8 as PNG, whole or not at all, making the folder if needed."""
     with replacing(path) as temporary:
         Image.fromarray(image).save(temporary, format="PNG", compress_level=3)
 

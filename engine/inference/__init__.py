@@ -1,14 +1,18 @@
-"""Inference: from image files to mattes and masks, within a budget of memory."""
+"""Inference: from images and videos to mattes and masks, within a budget of memory."""
 
-from engine.inference.jobs import Job, Outcome, fit_to, plan_composition1k, plan_files, read_inputs, with_steps
+from engine.inference.clips import ClipJobs, clip_jobs
+from engine.inference.jobs import Job, Outcome, fit_to, is_clip, plan_composition1k, plan_files, read_inputs, with_steps
 from engine.inference.pipeline import run_jobs
 from engine.inference.predict import Predictor, predict_alpha
 
 __all__ = [
+    "ClipJobs",
     "Job",
     "Outcome",
     "Predictor",
+    "clip_jobs",
     "fit_to",
+    "is_clip",
     "plan_composition1k",
     "plan_files",
     "predict_alpha",

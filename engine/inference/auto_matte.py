@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
+import torch
 
 from data.images.classes import Classes
 from data.images.foreground_colours import composite_over, estimate_foreground
@@ -66,6 +67,11 @@ class AutoMatte:
     def model(self) -> "AutoMatte":
         return self
 
+    @property
+    def device(self) -> torch.device:
+        """Where the matting runs."""
+        return self.matting.device
+
     def plan(self, height: int, width: int) -> Plan:
         """The mode that the picture as a whole would be matted in; the part around the subject needs no more."""
         return self.matting.plan(height, width)
@@ -93,9 +99,9 @@ class AutoMatte:
         return [self._matte(sample) for sample in samples]
 
     def _matte(self, sample: Mapping[str, np.ndarray]) -> Arrays:
-        image, subject = sample["image"], self.subjects(sample)
-        trimap = subject.trimap(self.width)
-        result = {"mask": subject.mask().astype(np.uint8), "trimap": trimap, "alpha": self.alpha_of(image, trimap)}
+        image = sample["image"]
+        mask, trimap = self._found(sample)
+        result = {"mask": mask.astype(np.uint8), "trimap": trimap, "alpha": self.alpha_of(image, trimap)}
         if COLOURED & set(self.kinds):
             result["foreground"] = estimate_foreground(image, result["alpha"])
         if "composite" in self.kinds:
@@ -104,6 +110,11 @@ class AutoMatte:
                 background = fitted(background, image.shape[:2])
             result["composite"] = composite_over(image, result["alpha"], background, result["foreground"])
         return result
+
+    def _found(self, sample: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """The subject's mask (H, W) boolean, and its trimap."""
+        subject = self.subjects(sample)
+        return subject.mask(), subject.trimap(self.width)
 
     def alpha_of(self, image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
         """(H, W) uint8 alpha of a picture and its trimap, predicted around the subject only."""

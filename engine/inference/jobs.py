@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data.images.files import IMAGE_SUFFIXES, images_by_stem, read_rgb, read_trimap
+from data.images.files import IMAGE_SUFFIXES, images_by_stem, read_rgb, read_size, read_trimap
 from data.images.masks import read_mask
 from data.testing.composition1k import Composition1k
 from data.testing.matting_folder import MattingFolder
-from engine.inference.sinks import SINKS, kinds_of
+from data.video.reading import VIDEO_SUFFIXES
+from data.video.writing import check_video_output, is_pattern
+from engine.inference.sinks import SINKS, TRANSPARENT, kinds_of, needs_exact_levels
 from modeling.meta_arch.base import System
 from runtime.errors import InputError
 from runtime.files import kind_of
@@ -33,14 +35,39 @@ class Job:
         """Whether all outputs exist."""
         return all(path.is_file() for path in self.outputs.values())
 
+    @property
+    def label(self) -> str:
+        """The picture's name, for messages."""
+        return str(self.inputs["image"])
+
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the picture, without decoding it."""
+        return read_size(self.inputs["image"])
+
+    def read(self) -> dict[str, np.ndarray]:
+        """The arrays that a predictor takes; see `read_inputs`."""
+        return read_inputs(self)
+
+    def write(self, predicted: Mapping[str, np.ndarray], model: System) -> None:
+        """Write the outputs, from what was predicted and, for outputs that show it, the picture."""
+        for kind, path in self.outputs.items():
+            SINKS[kind](path, predicted, model)
+
+    def pass_over(self) -> None:
+        """Called in the place of `write` for a job that failed or was skipped."""
+
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: `status` is "written", "skipped" or "failed"; `remark` says why or warns."""
+    """How a job ended: `status` is "written", "skipped" or "failed"; `remark` says why or warns.
+
+    `seconds` is its share of the time of its batch in the predictor, the device's work included.
+    """
 
     job: Job
     status: str
     remark: str = ""
+    seconds: float = 0
 
 
 def _read_mask(path: Path) -> np.ndarray:
@@ -82,31 +109,57 @@ def fit_to(
     """
     has_trimap = "trimap" in jobs[0].inputs
     name = type(model).__name__
+    clips = is_clip(jobs[0])
+    if "trimap" in model.inputs and not has_trimap and clips:
+        raise InputError(f"{name} needs a trimap for each frame: tools/auto_matte.py makes them for a video")
     if "trimap" in model.inputs and not has_trimap:
         raise InputError(f"{name} needs a trimap for each image: give --trimap")
     if has_trimap and "trimap" not in model.inputs:
         raise InputError(f"{name} reads no trimap: leave out --trimap")
     if model.outputs[0] not in SINKS:
         raise InputError(f"{name} predicts {model.outputs[0]}, and only {', '.join(SINKS)} can be written")
-    kinds = [model.outputs[0]] if kinds is None else list(dict.fromkeys(kinds))
+    if kinds is None:
+        compressed = clips and not any(map(is_pattern, jobs[0].outputs.values()))
+        kinds = [next(kind for kind in kinds_of(model) if not (compressed and needs_exact_levels(kind, model)))]
+    kinds = list(dict.fromkeys(kinds))
     wrong = [kind for kind in kinds if kind not in kinds_of(model)]
     if wrong or not kinds:
         raise InputError(f"--save: expected some of {', '.join(kinds_of(model))} of a {name}, got {', '.join(wrong)}")
-    return [_with_kinds(job, kinds, folder) for job in jobs]
+    jobs = [_with_kinds(job, kinds, folder) for job in jobs]
+    for kind, output in jobs[0].outputs.items() if clips else ():
+        if needs_exact_levels(kind, model) and not is_pattern(output):
+            raise InputError(
+                f"{output}: compression would change the label values of a {kind}; write numbered frames, such as "
+                "frames/%06d.png, or --save colours,overlay"
+            )
+    return jobs
 
 
 def _with_kinds(job: Job, kinds: Sequence[str], folder: str | os.PathLike | None) -> Job:
     (path,) = job.outputs.values()
-    if len(kinds) == 1:
+    if len(kinds) == 1 and not is_clip(job):
         return replace(job, outputs={kinds[0]: path})
     if folder is not None:
         outputs = {kind: Path(folder) / kind / path.relative_to(folder) for kind in kinds}
+    elif is_pattern(path):
+        outputs = {
+            kind: path if kind == kinds[0] else path.parent.with_name(f"{path.parent.name}_{kind}") / path.name
+            for kind in kinds
+        }
     else:
         beside = {kind: path.with_name(f"{path.stem}_{kind}{path.suffix}") for kind in kinds[1:]}
         outputs = {kinds[0]: path, **beside}
-    for output in outputs.values():
-        _check_output(output, *job.inputs.values())
+    for kind, output in outputs.items():
+        if is_clip(job):
+            _check_clip_output(output, job.inputs["image"], kind)
+        else:
+            _check_output(output, *job.inputs.values())
     return replace(job, outputs=outputs)
+
+
+def is_clip(job: Job) -> bool:
+    """Whether a job's picture is a video file."""
+    return job.inputs["image"].suffix.lower() in VIDEO_SUFFIXES
 
 
 def with_steps(jobs: Sequence[Job], folder: str) -> list[Job]:
@@ -121,7 +174,7 @@ def with_steps(jobs: Sequence[Job], folder: str) -> list[Job]:
 
 
 def plan_files(image: str, trimap: str | None, output: str) -> list[Job]:
-    """Pair one image with one trimap, or the images of a folder with the trimaps of another, by name.
+    """Pair one image with one trimap, or the images of a folder with the trimaps of another, by name; or one video.
 
     Args:
         trimap: None for systems that read none. Of a folder of images, its sub-folders are then read and kept too.
@@ -135,6 +188,8 @@ def plan_files(image: str, trimap: str | None, output: str) -> list[Job]:
         if trimap is None:
             _check_outside(output_path, image_path)
         return _plan_folder(_files_of_folders(inputs), inputs.values(), output_path)
+    if image_path.suffix.lower() in VIDEO_SUFFIXES:
+        return [_plan_clip(image_path, trimap, output_path)]
     for path in inputs.values():
         if not path.is_file():
             wanted = "two folders" if trimap else "a folder"
@@ -144,6 +199,17 @@ def plan_files(image: str, trimap: str | None, output: str) -> list[Job]:
     _check_output(output_path, *inputs.values())
     _check_folder(output_path.parent)
     return [Job(inputs, {"alpha": output_path})]
+
+
+def _plan_clip(clip: Path, trimap: str | None, output: Path) -> Job:
+    if trimap is not None:
+        raise InputError(f"{trimap}: the trimaps of a video's frames go to tools/auto_matte.py; leave out --trimap")
+    if not clip.is_file():
+        raise InputError(f"{clip}: expected a video file, found {kind_of(clip)}")
+    if output.is_dir() or not output.suffix:
+        output = output / f"{clip.stem}.mp4"
+    _check_clip_output(output, clip)
+    return Job({"image": clip}, {"alpha": output})
 
 
 def plan_composition1k(root: str, output_dir: str) -> list[Job]:
@@ -196,6 +262,13 @@ def _check_output(output: Path, *inputs: Path) -> None:
     target = os.path.realpath(output)
     if any(target == os.path.realpath(path) for path in inputs):
         raise InputError(f"{output}: is an input file; the matte needs a name of its own")
+
+
+def _check_clip_output(output: Path, clip: Path, kind: str = "") -> None:
+    check_video_output(output, transparent=kind in TRANSPARENT)
+    if os.path.realpath(output) == os.path.realpath(clip):
+        raise InputError(f"{output}: is the input; the result needs a name of its own")
+    _check_folder(output.parent.parent if is_pattern(output) else output.parent)
 
 
 def _check_folder(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """Files through a predictor: the next images are decoded and the last results written while the model runs."""
 
+import itertools
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -9,12 +11,12 @@ from typing import TypeVar
 
 import numpy as np
 
-from data.images.files import read_size
 from data.images.trimap import UNKNOWN
-from engine.inference.jobs import Job, Outcome, read_inputs
+from engine.inference.jobs import Job, Outcome
 from engine.inference.predict import Plan, Predictor
-from engine.inference.sinks import SHOW_IMAGE, SINKS
+from engine.inference.sinks import SHOW_IMAGE
 from modeling.meta_arch.base import System
+from runtime.device import synchronise
 from runtime.errors import InputError
 
 READ_AHEAD = 1  # batches decoded before their turn; each holds image and trimap, 4 bytes a pixel
@@ -33,6 +35,7 @@ class _Loaded:
     predicted: Mapping[str, np.ndarray] = field(default_factory=dict)
     remark: str = ""
     outcome: Outcome | None = None
+    seconds: float = 0
 
 
 def run_jobs(
@@ -45,7 +48,7 @@ def run_jobs(
     """Do the jobs, yielding an outcome for each; one bad file does not stop the others.
 
     Images whose padded shapes agree go through the model together where the predictor takes more than one at a time;
-    then the jobs are done in the order of shapes, otherwise in the order given.
+    then the jobs of a sequence are done in the order of shapes. Otherwise, and of a stream, the order given is kept.
 
     Args:
         skip_existing: leave jobs alone whose outputs exist.
@@ -65,6 +68,16 @@ def run_jobs(
         finally:  # on Ctrl-C too: what is being written is finished, the rest is dropped
             decoder.shutdown(cancel_futures=True)
             encoder.shutdown(cancel_futures=True)
+
+
+def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
+    """Yield items that a thread of their own takes from an iterator, up to `depth` of them before their turn."""
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1, "read") as reader:
+        for item in _ahead(reader, lambda _: next(iterator, end), itertools.repeat(None), depth):
+            if item is end:
+                return
+            yield item
 
 
 def _ahead(
@@ -100,13 +113,15 @@ def _shaped(predictor: Predictor, jobs: Iterable[Job]) -> Iterable[tuple[Job, tu
     """Pair each job with what must agree within a batch; None for a job that goes alone."""
     if predictor.batch_size == 1:
         return ((job, None) for job in jobs)
+    if not isinstance(jobs, Sequence):  # a stream, such as the frames of a clip, which are of one size
+        return ((job, _padded_shape(predictor, job)) for job in jobs)
     shaped = [(job, _padded_shape(predictor, job)) for job in jobs]
     return sorted(shaped, key=lambda pair: pair[1] or (0, 0))  # stable: by name within a shape
 
 
 def _padded_shape(predictor: Predictor, job: Job) -> tuple[int, int] | None:
     try:
-        return predictor.padded_shape(*read_size(job.inputs["image"]))
+        return predictor.padded_shape(*job.size())
     except InputError:  # reported when it is read
         return None
 
@@ -115,7 +130,7 @@ def _read(item: _Loaded) -> _Loaded:
     if item.outcome is not None:
         return item
     try:
-        inputs = read_inputs(item.job)
+        inputs = item.job.read()
         return replace(item, inputs=inputs, remark=_remark(item.job, inputs))
     except InputError as error:
         return _failed(item, error)
@@ -132,7 +147,10 @@ def _predict(predictor: Predictor, batch: Sequence[_Loaded], announce: Callable[
     try:
         plan = predictor.plan(*ready[0].inputs["image"].shape[:2])
         announce(ready[0].job, plan)
+        start = time.perf_counter()
         predicted = predictor([item.inputs for item in ready], plan)
+        synchronise(predictor.device)
+        seconds = (time.perf_counter() - start) / len(ready)
     except InputError as error:
         failure = InputError(str(error))  # whose traceback does not keep the failed batch's tensors alive
     if failure is not None and len(ready) == 1:
@@ -141,11 +159,17 @@ def _predict(predictor: Predictor, batch: Sequence[_Loaded], announce: Callable[
         return [*done, *(part for item in ready for part in _predict(predictor, [item], announce))]
     fallback = ""
     if predictor.used_plan != plan:
-        fallback = f"{ready[0].job.inputs['image']}: memory ran out, predicting {plan}; predicted {predictor.used_plan}"
+        fallback = f"{ready[0].job.label}: memory ran out, predicting {plan}; predicted {predictor.used_plan}"
     return [
         *done,
         *(
-            replace(item, inputs={}, predicted=_to_write(item, arrays), remark=item.remark or fallback)
+            replace(
+                item,
+                inputs={},
+                predicted=_to_write(item, arrays),
+                remark=item.remark or fallback,
+                seconds=seconds,
+            )
             for item, arrays in zip(ready, predicted, strict=True)
         ),
     ]
@@ -162,10 +186,10 @@ def _write_all(model: System, batch: Sequence[_Loaded]) -> list[Outcome]:
 
 def _write(item: _Loaded, model: System) -> Outcome:
     if item.outcome is not None:
+        item.job.pass_over()
         return item.outcome
-    for kind, path in item.job.outputs.items():
-        SINKS[kind](path, item.predicted, model)
-    return Outcome(item.job, "written", item.remark)
+    item.job.write(item.predicted, model)
+    return Outcome(item.job, "written", item.remark, item.seconds)
 
 
 def _remark(job: Job, inputs: Mapping[str, np.ndarray]) -> str:
@@ -177,5 +201,5 @@ def _remark(job: Job, inputs: Mapping[str, np.ndarray]) -> str:
 def _failed(item: _Loaded, error: InputError) -> _Loaded:
     message = str(error)
     is_named = any(str(path) in message for path in item.job.inputs.values())
-    remark = message if is_named else f"{item.job.inputs['image']}: {message}"
+    remark = message if is_named else f"{item.job.label}: {message}"
     return _Loaded(item.job, outcome=Outcome(item.job, "failed", remark))

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -14,40 +15,48 @@ from modeling.meta_arch.base import System
 STRIP_STEPS = 10  # at most so many side by side
 STRIP_SIDE = 256  # pixels, the longest side of a picture in the strip
 
+LEVELS_APART = 64  # gray levels that stay apart in a compressed video
+
 Predicted = Mapping[str, np.ndarray]
 
 
-def _write_alpha(path: Path, predicted: Predicted, model: System) -> None:
-    write_png(path, predicted["alpha"])
+def _alpha(predicted: Predicted, model: System) -> np.ndarray:
+    return predicted["alpha"]
 
 
-def _write_mask(path: Path, predicted: Predicted, model: System) -> None:
-    """Gray levels: the label values of the classes."""
-    write_png(path, model.classes.to_values(predicted["mask"]))
-
-
-def _write_colours(path: Path, predicted: Predicted, model: System) -> None:
-    write_png(path, model.classes.colour_map(predicted["mask"]))
-
-
-def _write_overlay(path: Path, predicted: Predicted, model: System) -> None:
-    write_png(path, model.classes.overlay(predicted["image"], predicted["mask"]))
-
-
-def _write_trimap(path: Path, predicted: Predicted, model: System) -> None:
-    write_png(path, predicted["trimap"])
-
-
-def _write_rgba(path: Path, predicted: Predicted, model: System) -> None:
+def _rgba(predicted: Predicted, model: System) -> np.ndarray:
     """Estimated foreground colours under their alpha, not premultiplied."""
     alpha, colours = predicted["alpha"], predicted.get("foreground")
     if colours is None:
         colours = estimate_foreground(predicted["image"], alpha)
-    write_png(path, np.dstack([colours, alpha]))
+    return np.dstack([colours, alpha])
 
 
-def _write_composite(path: Path, predicted: Predicted, model: System) -> None:
-    write_png(path, predicted["composite"])
+def _trimap(predicted: Predicted, model: System) -> np.ndarray:
+    return predicted["trimap"]
+
+
+def _composite(predicted: Predicted, model: System) -> np.ndarray:
+    return predicted["composite"]
+
+
+def _mask(predicted: Predicted, model: System) -> np.ndarray:
+    """Gray levels: the label values of the classes."""
+    return model.classes.to_values(predicted["mask"])
+
+
+def _colours(predicted: Predicted, model: System) -> np.ndarray:
+    return model.classes.colour_map(predicted["mask"])
+
+
+def _overlay(predicted: Predicted, model: System) -> np.ndarray:
+    return model.classes.overlay(predicted["image"], predicted["mask"])
+
+
+def _write_picture(
+    picture: Callable[[Predicted, System], np.ndarray], path: Path, predicted: Predicted, model: System
+) -> None:
+    write_png(path, picture(predicted, model))
 
 
 def _write_steps(path: Path, predicted: Predicted, model: System) -> None:
@@ -73,25 +82,32 @@ def _small(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-# Each writes the arrays of a system's prediction to a path, whole or not at all; "image" is among them for those that
-# show it.
+# What one picture of a kind shows: (H, W), (H, W, 3) or (H, W, 4) of a system's prediction; "image" is among the arrays
+# for those that show it. A video of a kind is made of them.
+PICTURES: dict[str, Callable[[Predicted, System], np.ndarray]] = {
+    "alpha": _alpha,
+    "rgba": _rgba,
+    "trimap": _trimap,
+    "composite": _composite,
+    "mask": _mask,
+    "colours": _colours,
+    "overlay": _overlay,
+}
+# Each writes the arrays of a system's prediction to a path, whole or not at all.
 SINKS: dict[str, Callable[[Path, Predicted, System], None]] = {
-    "alpha": _write_alpha,
-    "rgba": _write_rgba,
-    "trimap": _write_trimap,
-    "composite": _write_composite,
-    "mask": _write_mask,
-    "colours": _write_colours,
-    "overlay": _write_overlay,
+    **{kind: partial(_write_picture, picture) for kind, picture in PICTURES.items()},
     "steps": _write_steps,
 }
-MADE_OF = {
-    "rgba": "alpha",
-    "colours": "mask",
-    "overlay": "mask",
-}  # kinds of file that are not called after the prediction they show
+# The prediction that a kind shows where it has another name
+MADE_OF = {"rgba": "alpha", "colours": "mask", "overlay": "mask"}
 SHOW_IMAGE = frozenset({"rgba", "overlay"})
+TRANSPARENT = frozenset({"rgba"})
 ON_REQUEST = frozenset({"steps"})  # what has an option of its own
+
+
+def needs_exact_levels(kind: str, model: System) -> bool:
+    """Whether a video's compression would spoil a kind: the label values of a mask that are close to each other."""
+    return kind == "mask" and int(np.diff(np.sort(model.classes.values.astype(int))).min()) < LEVELS_APART
 
 
 def kinds_of(model: System) -> list[str]:

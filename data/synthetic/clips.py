@@ -1,0 +1,111 @@
+"""Procedural clips: an object that moves and turns before a moving background, with the exact alpha of each frame."""
+
+import operator
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from data.synthetic import layers, textures
+from data.synthetic.families import FAMILIES
+from data.synthetic.scene import draw_object
+from runtime.errors import InputError, require_choice
+
+MARGIN = 0.25  # of the shorter side, drawn around the picture so that motion brings nothing undrawn into it
+
+
+class ClipFrame(NamedTuple):
+    """`image` (H, W, 3) and `alpha` (H, W), uint8."""
+
+    image: np.ndarray
+    alpha: np.ndarray
+
+
+class SyntheticClip:
+    """Frames of one clip; each is a pure function of the settings and its index.
+
+    The object's layer is moved premultiplied, so image = alpha * fg + (1 - alpha) * bg holds in each frame up to the
+    sensor's noise and 8 bits. Object and background swing about their places, as before a camera in a hand.
+
+    Args:
+        size: (height, width), pixels.
+        frames: the length.
+        family: name in `FAMILIES` of the object.
+        motion: pixels that the object moves from a frame to the next, at most; 0 for a clip that stands still.
+        turn: degrees that it turns, likewise.
+        pan: pixels that the background moves.
+        noise: standard deviation of the sensor's noise, drawn for each frame, as a fraction of white.
+        cut_at: index of a frame that begins another scene, of `seed` + 1.
+
+    Raises:
+        InputError: a setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int] = (240, 320),
+        frames: int = 24,
+        seed: int = 0,
+        family: str = "hair",
+        motion: float = 1.5,
+        turn: float = 0.5,
+        pan: float = 0.8,
+        noise: float = 0.01,
+        cut_at: int | None = None,
+    ) -> None:
+        require_choice("family", family, FAMILIES)
+        for name, value, lowest in (("frames", frames, 1), ("motion", motion, 0), ("noise", noise, 0), ("pan", pan, 0)):
+            if value < lowest:
+                raise InputError(f"{name}: expected at least {lowest}, got {value}")
+        self.size, self.frames, self.seed, self.family = size, frames, seed, family
+        self.motion, self.turn, self.pan, self.noise, self.cut_at = motion, turn, pan, noise, cut_at
+        self._scenes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def __len__(self) -> int:
+        return self.frames
+
+    def __getitem__(self, index: int) -> ClipFrame:
+        index = operator.index(index)
+        if not 0 <= index < self.frames:
+            raise IndexError(f"frame {index}: the clip has {self.frames}")
+        seed = self.seed + (self.cut_at is not None and index >= self.cut_at)
+        layer, background = self._scene(seed)
+        layer = _moved(layer, *self._placement(index), self.size)
+        shift = self.pan * _swing(index, 31.0)
+        background = _moved(background, 0.6 * shift, 0.8 * shift, 0, self.size)
+        alpha = np.clip(layer[..., 3], 0, 1)
+        image = layer[..., :3] + layers.widened(1 - alpha) * background
+        grain = np.random.default_rng((self.seed, index, 1)).standard_normal(image.shape, np.float32)
+        image = np.clip(image + np.float32(self.noise) * grain, 0, 1)
+        return ClipFrame(np.rint(255 * image).astype(np.uint8), np.rint(255 * alpha).astype(np.uint8))
+
+    def _placement(self, index: int) -> tuple[float, float, float]:
+        """Pixels to the right, pixels down, and degrees, from the first frame on."""
+        return (
+            self.motion * _swing(index, 40.0),
+            0.5 * self.motion * _swing(index, 23.0),
+            self.turn * _swing(index, 50.0),
+        )
+
+    def _scene(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        if seed not in self._scenes:
+            rng = np.random.default_rng((seed, 0))
+            margin = round(MARGIN * min(self.size))
+            window = self.size[0] + 2 * margin, self.size[1] + 2 * margin
+            layer, _ = draw_object(rng, self.family, window, window)
+            background = textures.recoloured(rng, textures.pick(rng, textures.BACKDROPS)(rng, *window))
+            self._scenes = {seed: (layer, background.astype(np.float32) / 255)}  # one at a time
+        return self._scenes[seed]
+
+
+def _swing(index: int, period: float) -> float:
+    """A swing whose fastest step from frame to frame is 1: 0 at frame 0, growing first."""
+    return period / (2 * np.pi) * np.sin(2 * np.pi * index / period)
+
+
+def _moved(picture: np.ndarray, right: float, down: float, degrees: float, size: tuple[int, int]) -> np.ndarray:
+    """The middle of a picture with a margin, turned about its centre and moved. (H, W, C) float32."""
+    height, width = picture.shape[:2]
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
+    matrix[:, 2] += (right - (width - size[1]) / 2, down - (height - size[0]) / 2)
+    return cv2.warpAffine(picture, matrix, size[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -1,0 +1,314 @@
+"""Writing videos: H.264, ProRes 4444, VP9, or a folder of PNG frames; whole or not at all.
+
+Timestamps are the source's. The kind of file follows from the name, transparency from the pictures that are written.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.images.files import write_png
+from data.video.library import careful_scaling, import_av
+from data.video.reading import Clip, open_container
+from runtime.errors import InputError
+from runtime.files import replacing, replacing_folder
+
+PATTERN = re.compile(r"[^%]*%(0\d+)?d[^%]*\.png", re.IGNORECASE)  # of numbered frames, as FFmpeg writes it
+TIMESTAMPS = "timestamps.txt"  # beside numbered frames: milliseconds, in the format v2 of mkvmerge
+_BT709 = 1  # FFmpeg's number for matrix, primaries and transfer
+_LIMITED = 1  # luma from 16 to 235, which every player expects
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What is put into files of one suffix: a container, an encoder, and the layout of its pixels.
+
+    Attributes:
+        opaque, odd, transparent: FFmpeg's pixel formats, of pictures without alpha, of those with an odd side, and with
+            alpha, where there is one.
+    """
+
+    container: str
+    encoder: str
+    opaque: str
+    odd: str
+    transparent: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
+    muxing: Mapping[str, str] = field(default_factory=dict)
+
+
+_INDEX_FIRST = {"movflags": "+faststart"}  # so that a browser can start before it has the whole file
+_H264 = {"crf": "14", "preset": "medium"}
+ENCODINGS = {
+    ".mp4": Encoding("mp4", "libx264", "yuv420p", "yuv444p", options=_H264, muxing=_INDEX_FIRST),
+    ".mov": Encoding(
+        "mov", "prores_ks", "yuv444p10le", "yuv444p10le", "yuva444p10le", {"profile": "4444"}, _INDEX_FIRST
+    ),
+    ".webm": Encoding(
+        "webm", "libvpx-vp9", "yuv420p", "yuv420p", "yuva420p", {"crf": "18", "b": "0", "row-mt": "1", "cpu-used": "4"}
+    ),
+}
+
+
+class FrameWriter:
+    """Takes the pictures of a clip in their order. Made by `frame_writer`.
+
+    Attributes:
+        remarks: what a user should know about the file, such as sound that was left out.
+    """
+
+    def __init__(self) -> None:
+        self.remarks: list[str] = []
+        self._last: np.ndarray | None = None
+        self._waiting: list[tuple[int, int]] = []  # frames that failed before there was a picture to repeat
+
+    def write(self, picture: np.ndarray, pts: int, duration: int = 0) -> None:
+        """Add a picture.
+
+        Args:
+            picture: (H, W) gray, (H, W, 3) RGB, or (H, W, 4) RGB and alpha, not premultiplied; uint8.
+            pts, duration: in units of the clip's time base.
+
+        Raises:
+            InputError: alpha in a kind of file that holds none; a full disk.
+        """
+        for waiting in self._waiting:
+            self._add(np.zeros_like(picture), *waiting)
+        self._waiting.clear()
+        self._last = picture
+        self._add(picture, pts, duration)
+
+    def repeat(self, pts: int, duration: int = 0) -> None:
+        """Show the last picture once more, for a frame that failed; a black one if it is the first."""
+        if self._last is None:
+            self._waiting.append((pts, duration))
+        else:
+            self._add(self._last, pts, duration)
+
+    def _add(self, picture: np.ndarray, pts: int, duration: int) -> None:
+        raise NotImplementedError
+
+    def finish(self) -> None:
+        """Write what is held back; no picture may follow."""
+
+    def close(self) -> None:
+        """Free what the writer holds, finished or not."""
+
+
+def is_pattern(path: Path) -> bool:
+    """Whether a name stands for numbered PNG frames: "frames/%06d.png"."""
+    return PATTERN.fullmatch(path.name) is not None
+
+
+def check_video_output(path: Path, transparent: bool = False) -> None:
+    """Refuse, before long work, a name that no video can be written to.
+
+    Raises:
+        InputError: an unknown suffix, a pattern in a folder that holds files, or a kind without transparency.
+    """
+    if is_pattern(path):
+        folder = path.parent
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{folder}: expected a new or empty folder for the frames; name another")
+        return
+    encoding = ENCODINGS.get(path.suffix.lower())
+    if encoding is None:
+        raise InputError(
+            f"{path}: expected a name that ends in {', '.join(ENCODINGS)}, or numbered frames such as frames/%06d.png"
+        )
+    if transparent and not encoding.transparent:
+        raise InputError(f"{path}: {path.suffix} holds no transparency; name it .mov, .webm, or frames/%06d.png")
+    if path.is_dir():
+        raise InputError(f"{path}: expected a file or nothing where the video goes, found a folder; remove it")
+    av = import_av()
+    try:
+        av.codec.Codec(encoding.encoder, "w")
+    except ValueError as error:
+        raise InputError(
+            f"{path}: this PyAV has no encoder {encoding.encoder}; install the one of requirements/video.txt, or write "
+            "frames/%06d.png"
+        ) from error
+
+
+@contextlib.contextmanager
+def frame_writer(path: str | os.PathLike, clip: Clip, sound: bool = True) -> Iterator[FrameWriter]:
+    """Open a writer for pictures of a clip's size; the file, or folder of frames, appears when the block is left.
+
+    Args:
+        path: NAME.mp4, NAME.mov, NAME.webm, or FOLDER/%06d.png.
+        clip: gives size, rate, time base, and the sound.
+        sound: copy the clip's audio packets, without encoding them again.
+
+    Raises:
+        InputError: as `check_video_output` and `FrameWriter.write`; then nothing appears.
+    """
+    path = Path(path)
+    check_video_output(path)
+    whole = replacing_folder(path.parent) if is_pattern(path) else replacing(path)
+    with whole as temporary:
+        if is_pattern(path):
+            writer = _Frames(temporary, path.name, clip)
+        else:
+            writer = _Video(path, temporary, clip, sound and clip.has_sound)
+        try:
+            yield writer
+            writer.finish()
+        finally:
+            writer.close()
+
+
+class _Frames(FrameWriter):
+    """Numbered PNG files, and the milliseconds at which they are shown."""
+
+    def __init__(self, folder: Path, pattern: str, clip: Clip) -> None:
+        super().__init__()
+        self.folder, self.pattern, self.time_base = folder, pattern, clip.time_base
+        self.number = 0
+        self.times = open(folder / TIMESTAMPS, "w", encoding="ascii")  # noqa: SIM115  closed by `close`
+        self.times.write("# timestamp format v2\n")
+
+    def _add(self, picture: np.ndarray, pts: int, duration: int) -> None:
+        self.number += 1
+        write_png(self.folder / (self.pattern % self.number), picture)
+        self.times.write(f"{float(1000 * pts * self.time_base):.6f}\n")
+
+    def close(self) -> None:
+        self.times.close()
+
+
+class _Video(FrameWriter):
+    """One file of an encoder's packets, and of the source's sound."""
+
+    def __init__(self, path: Path, temporary: Path, clip: Clip, sound: bool) -> None:
+        super().__init__()
+        self.path, self.clip = path, clip
+        self.encoding = ENCODINGS[path.suffix.lower()]
+        self.av = import_av()
+        self.output = self._calling(
+            self.av.open, str(temporary), "w", format=self.encoding.container, container_options=self.encoding.muxing
+        )
+        self.durations: dict[int, int] = {}  # of frames in the encoder, by pts
+        self.sound = _Sound(clip, self.output, self.remarks) if sound else None
+        self.stream = None
+
+    def _add(self, picture: np.ndarray, pts: int, duration: int) -> None:
+        if self.stream is None:
+            self.stream = self._calling(self._open_stream, picture)
+        frame = self._frame(picture)
+        frame.pts, frame.time_base = pts, self.clip.time_base
+        self.durations[pts] = duration
+        self._calling(self._mux, self.stream.encode(frame))
+
+    def finish(self) -> None:
+        if self.stream is None:
+            raise InputError(f"{self.path}: no frame was written")
+        self._calling(self._mux, self.stream.encode(None))
+        if self.sound is not None:
+            self._calling(self.sound.copy_until, None)
+        self._calling(self.output.close)
+
+    def close(self) -> None:
+        if self.sound is not None:
+            self.sound.close()
+        with contextlib.suppress(self.av.error.FFmpegError, OSError):
+            self.output.close()
+
+    def _open_stream(self, picture: np.ndarray) -> Any:
+        height, width = picture.shape[:2]
+        check_video_output(self.path, transparent=_has_alpha(picture))
+        odd = height % 2 or width % 2
+        pixels = (
+            self.encoding.transparent if _has_alpha(picture) else self.encoding.odd if odd else self.encoding.opaque
+        )
+        if odd and pixels != self.encoding.opaque and not _has_alpha(picture):
+            self.remarks.append(
+                f"{self.path}: {width} x {height} has an odd side, kept by writing colours at full resolution (4:4:4), "
+                "which some players refuse"
+            )
+        stream = self.output.add_stream(self.encoding.encoder, rate=self.clip.rate, options=dict(self.encoding.options))
+        context = stream.codec_context
+        context.width, context.height, context.pix_fmt = width, height, pixels
+        context.time_base = stream.time_base = self.clip.time_base
+        context.sample_aspect_ratio = self.clip.pixel_aspect
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _LIMITED
+        if self.sound is not None:
+            self.sound.add_streams()
+        return stream
+
+    def _frame(self, picture: np.ndarray) -> Any:
+        if picture.ndim == 2:
+            picture = np.repeat(picture[..., None], 3, axis=2)
+        layout = "rgba" if _has_alpha(picture) else "rgb24"
+        frame = self.av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=layout)
+        return frame.reformat(
+            format=self.stream.codec_context.pix_fmt,
+            dst_colorspace="ITU709",
+            dst_color_range="MPEG",
+            interpolation=careful_scaling(),
+        )
+
+    def _mux(self, packets: list[Any]) -> None:
+        for packet in packets:
+            packet.duration = self.durations.pop(packet.pts, 0) or packet.duration  # encoders put the mean there
+            if self.sound is not None:
+                self.sound.copy_until(packet.dts * packet.time_base)
+            self.output.mux(packet)
+
+    def _calling(self, function: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except self.av.error.FFmpegError as error:
+            raise InputError(f"{self.path}: cannot write: {error.strerror}") from error
+
+
+class _Sound:
+    """The audio packets of a clip, copied in step with the pictures so that few wait in memory."""
+
+    def __init__(self, clip: Clip, output: Any, remarks: list[str]) -> None:
+        self.output, self.remarks, self.path = output, remarks, clip.path
+        self.source = open_container(clip.path)
+        self.streams: dict[int, Any] = {}
+        self.packets: Iterator[Any] = iter(())
+        self.next: Any = None
+
+    def add_streams(self) -> None:
+        """Add an audio stream to the output for each of the source that its container can hold."""
+        audio = []
+        for stream in self.source.streams.audio:
+            if stream.codec_context.name in self.output.supported_codecs:
+                self.streams[stream.index] = self.output.add_stream_from_template(stream)
+                audio.append(stream)
+            else:
+                self.remarks.append(
+                    f"{self.path}: its sound ({stream.codec_context.name}) cannot be copied into "
+                    f"{self.output.format.name}; written without"
+                )
+        if audio:
+            self.packets = self.source.demux(*audio)
+
+    def copy_until(self, seconds: Any) -> None:
+        """Copy the packets up to a time; None for all that are left."""
+        while True:
+            self.next = self.next or next(self.packets, None)
+            if self.next is None:
+                return
+            if self.next.dts is not None:  # None at the end of a stream
+                if seconds is not None and self.next.dts * self.next.time_base > seconds:
+                    return
+                self.next.stream = self.streams[self.next.stream.index]
+                self.output.mux(self.next)
+            self.next = None
+
+    def close(self) -> None:
+        self.source.close()
+
+
+def _has_alpha(picture: np.ndarray) -> bool:
+    return picture.ndim == 3 and picture.shape[2] == 4

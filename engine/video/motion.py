@@ -1,0 +1,146 @@
+"""Motion between consecutive frames: dense flow, how far it can be trusted, and where a clip is cut."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+FLOW_SIDE = 512  # pixels, the longest side of the pictures that flow is computed of
+CUT_DISTANCE = 0.5  # of histograms, from 0 to 1
+CUT_IOU = 0.3  # of consecutive masks, below which a scene is another
+_LEVELS = 8  # a channel of the histograms
+_STEADY = 1.0  # pixels that there and back may disagree and still be trusted by 1 / e
+_ALIKE = 0.06  # difference of blurred gray, as a fraction of white, that is trusted by 1 / e
+_REACH = 8.0  # pixels that an object's motion is spread beyond it, a standard deviation
+_FAINT = 1e-4  # weight of flow that is not trusted, for places far from any that is
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How a frame follows from the one before.
+
+    Attributes:
+        flow: (h, w, 2) float32, at the size of `FLOW_SIDE`: where a pixel of this frame was in the one before,
+            relative to its place, x then y.
+        trust: (h, w) float32 in [0, 1]: 0 where it was hidden or the flow is wrong.
+        error: (h, w) float32, pixels that the flow there and back disagrees by.
+    """
+
+    flow: np.ndarray
+    trust: np.ndarray
+    error: np.ndarray
+
+    def of_object(self, plane: np.ndarray) -> "Moved":
+        """The motion of an object alone, spread over its edge and a little around it.
+
+        At an edge the flow is that of the object or of what is behind it, and alpha moves with the object.
+
+        Args:
+            plane: (H, W) float32 in [0, 1], its alpha or probability in this frame.
+        """
+        size = self.flow.shape[1::-1]
+        weight = cv2.resize(plane, size, interpolation=cv2.INTER_AREA) * (self.trust + _FAINT) + _FAINT**2
+        total = _spread(weight)
+        flow = _spread(self.flow * weight[..., None]) / total[..., None]
+        return Moved(flow, _spread(self.trust * weight) / total, _spread(self.error * weight) / total)
+
+    def pulled(self, plane: np.ndarray) -> np.ndarray:
+        """The plane (H, W) or (H, W, C) float32 of the frame before, in the places of this one."""
+        return pulled(plane, _enlarged_flow(self.flow, plane.shape[:2]))
+
+    def trust_at(self, shape: tuple[int, int]) -> np.ndarray:
+        """`trust` at another size, (H, W)."""
+        return cv2.resize(self.trust, shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+class Motion:
+    """Follows a clip, one frame in memory.
+
+    Example:
+        >>> motion = Motion()
+        >>> for frame in clip:
+        ...     moved = motion.step(frame.image)    # None at the first frame and after a cut
+    """
+
+    def __init__(self) -> None:
+        self._gray: np.ndarray | None = None
+        self._colours: np.ndarray | None = None
+        self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    def step(self, image: np.ndarray) -> Moved | None:
+        """How (H, W, 3) uint8 `image` follows from the image of the last call."""
+        gray, colours = small_gray(image), histogram(image)
+        before, colours_before = self._gray, self._colours
+        self._gray, self._colours = gray, colours
+        if before is None or before.shape != gray.shape or histogram_distance(colours, colours_before) > CUT_DISTANCE:
+            return None
+        return moved_between(before, gray, self._dis)
+
+
+def moved_between(before: np.ndarray, gray: np.ndarray, dis: cv2.DISOpticalFlow | None = None) -> Moved:
+    """The motion between two frames of `small_gray`.
+
+    The flow is that of Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
+    """
+    dis = dis or cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    before, gray = np.ascontiguousarray(before), np.ascontiguousarray(gray)
+    flow, forwards = dis.calc(gray, before, None), dis.calc(before, gray, None)
+    error = np.linalg.norm(flow + pulled(forwards, flow), axis=2)
+    smooth, smooth_before = (cv2.GaussianBlur(plane.astype(np.float32) / 255, (0, 0), 1.5) for plane in (gray, before))
+    unlike = np.abs(smooth - pulled(smooth_before, flow))
+    trust = np.exp(-((error / _STEADY) ** 2) - (unlike / _ALIKE) ** 2)
+    return Moved(flow, trust.astype(np.float32), error)
+
+
+def pulled(plane: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """The plane (H, W) or (H, W, C) sampled at x + flow(x), linearly; beyond the border as at it.
+
+    Example:
+        >>> pulled(np.float32([[0, 10, 20]]), np.full((1, 3, 2), (1, 0), np.float32)).tolist()
+        [[10.0, 20.0, 20.0]]
+    """
+    return cv2.remap(plane, places(flow.shape[:2]) + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def places(shape: tuple[int, int]) -> np.ndarray:
+    """(H, W, 2) float32: the x and y of each pixel."""
+    return np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32) for side in shape[::-1])), axis=2)
+
+
+def small_gray(image: np.ndarray) -> np.ndarray:
+    """(h, w) uint8 gray of at most `FLOW_SIDE` pixels a side, of (H, W, 3) uint8 RGB."""
+    gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    scale = FLOW_SIDE / max(gray.shape)
+    if scale >= 1:
+        return gray
+    size = [max(1, round(side * scale)) for side in gray.shape[::-1]]
+    return cv2.resize(gray, size, interpolation=cv2.INTER_AREA)
+
+
+def histogram(image: np.ndarray) -> np.ndarray:
+    """Shares of colours in (H, W, 3) uint8 `image`, of 8 x 8 x 8 levels."""
+    counts = cv2.calcHist([image], [0, 1, 2], None, [_LEVELS] * 3, [0, 256] * 3)
+    return counts.ravel() / counts.sum()
+
+
+def histogram_distance(first: np.ndarray, second: np.ndarray) -> float:
+    """Half the sum of absolute differences: 0 for equal shares, 1 for colours that have nothing in common."""
+    return float(np.abs(first - second).sum() / 2)
+
+
+def mask_iou(first: np.ndarray, second: np.ndarray) -> float:
+    """Intersection over union of two boolean masks; 1 where both are empty."""
+    union = (first | second).sum()
+    return float((first & second).sum() / union) if union else 1.0
+
+
+def _spread(plane: np.ndarray) -> np.ndarray:
+    return cv2.GaussianBlur(plane, (0, 0), _REACH)
+
+
+def _enlarged_flow(flow: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A flow at another size, in that size's pixels."""
+    if flow.shape[:2] == shape:
+        return flow
+    scale = np.float32([shape[1] / flow.shape[1], shape[0] / flow.shape[0]])
+    return cv2.resize(flow, shape[::-1], interpolation=cv2.INTER_LINEAR) * scale

@@ -1,0 +1,135 @@
+"""The chain over clips: from a box, from key frames, from a segmentation of each frame."""
+
+import cv2
+import numpy as np
+import pytest
+from clips import NTSC, write_clip
+from PIL import Image
+from systems import Red
+
+from data.synthetic.clips import SyntheticClip
+from data.video import open_clip
+from engine.inference import Predictor
+from engine.inference.auto_matte import AutoMatte
+from engine.inference.clip_matte import ClipMatte, key_frames_of
+from engine.inference.subjects import Subject
+from runtime import command_line
+from runtime.errors import InputError
+from tools import auto_matte
+
+FRAMES = 8
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return list(SyntheticClip((96, 128), FRAMES, seed=3, family="solid", noise=0.01, motion=1, turn=0.3))
+
+
+@pytest.fixture
+def clip(tmp_path, scene):
+    write_clip(tmp_path / "clip.mp4", [frame.image for frame in scene])
+    return tmp_path / "clip.mp4"
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*arguments) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            command_line.run(lambda: auto_matte.main([*map(str, arguments), "--device", "cpu"]))
+        return ended.value.code, *capsys.readouterr()
+
+    return call
+
+
+def frames_of(path) -> list[np.ndarray]:
+    with open_clip(path) as clip:
+        assert clip.rate == NTSC
+        return [frame.image for frame in clip]
+
+
+def error(alphas, scene) -> float:
+    """Mean absolute difference of gray frames from the truth, as a fraction of white."""
+    return float(np.mean([cv2.absdiff(a, f.alpha).mean() / 255 for a, f in zip(alphas, scene, strict=True)]))
+
+
+def trimap_of(alpha: np.ndarray) -> np.ndarray:
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9))
+    inside = (alpha >= 128).astype(np.uint8)
+    return np.where(cv2.erode(inside, disc) > 0, 255, np.where(cv2.dilate(inside, disc) == 0, 0, 128)).astype(np.uint8)
+
+
+def test_one_key_frame_becomes_a_matte_of_every_frame(tmp_path, clip, scene, run):
+    """Better than the key frame's own matte, kept still."""
+    Image.fromarray((scene[0].alpha >= 128).astype(np.uint8) * 255).save(tmp_path / "mask.png")
+    arguments = (clip, "--mask", tmp_path / "mask.png", "--save", "alpha,composite", "--output", tmp_path / "out.mp4")
+    status, out, err = run(*arguments, "--background", "blue")
+    assert status == 0, err
+    assert f"{FRAMES} frames written, 0 failed" in out
+    alphas = [frame[..., 0] for frame in frames_of(tmp_path / "out.mp4")]
+    assert error(alphas, scene) < 0.02
+    assert error(alphas, scene) < 0.5 * error([scene[0].alpha] * FRAMES, scene)
+    composite = frames_of(tmp_path / "out_composite.mp4")[-1]
+    assert np.abs(composite[scene[-1].alpha == 0].astype(int) - (0, 0, 255)).mean() < 12
+
+
+def test_key_frames_of_a_folder_are_used_as_they_are(tmp_path, clip, scene, run):
+    (tmp_path / "keys").mkdir()
+    for index in (0, FRAMES - 1):
+        Image.fromarray(trimap_of(scene[index].alpha)).save(tmp_path / "keys" / f"frame_{index + 1:04d}.png")
+    output = tmp_path / "frames" / "%d.png"
+    status, _, err = run(clip, "--trimap", tmp_path / "keys", "--save", "trimap,rgba", "--output", output)
+    assert status == 0, err
+    for index in (0, FRAMES - 1):
+        written = np.asarray(Image.open(tmp_path / "frames" / f"{index + 1}.png"))
+        np.testing.assert_array_equal(written, trimap_of(scene[index].alpha))
+    cutouts = [np.asarray(Image.open(tmp_path / "frames_rgba" / f"{n}.png")) for n in range(1, FRAMES + 1)]
+    assert error([np.ascontiguousarray(cutout[..., 3]) for cutout in cutouts], scene) < 0.02
+
+
+def test_a_box_around_the_subject_of_the_first_frame_is_enough(tmp_path, clip, scene, run):
+    rows, columns = (np.flatnonzero((scene[0].alpha > 0).any(axis=axis)) for axis in (1, 0))
+    box = (max(1, columns[0] - 2), max(1, rows[0] - 2), min(126, columns[-1] + 2), min(94, rows[-1] + 2))
+    status, _, err = run(clip, "--box", *box, "--output", tmp_path / "out.mov", "--save", "rgba")
+    assert status == 0, err
+    assert len(frames_of(tmp_path / "out.mov")) == FRAMES
+
+
+@pytest.mark.parametrize("name", ["key.png", "key_0.png"])
+def test_key_frames_without_a_number_are_refused(tmp_path, name):
+    Image.new("L", (4, 4)).save(tmp_path / name)
+    with pytest.raises(InputError, match=f"{name}: expected a name that ends in the number of a frame"):
+        key_frames_of(tmp_path, lambda path: np.zeros((4, 4), np.uint8))
+
+
+def test_a_key_frame_beyond_the_clip_leaves_nothing(tmp_path, clip, scene, run):
+    (tmp_path / "keys").mkdir()
+    for number in (1, 99):
+        Image.fromarray(trimap_of(scene[0].alpha)).save(tmp_path / "keys" / f"{number}.png")
+    status, _, err = run(clip, "--trimap", tmp_path / "keys", "--output", tmp_path / "out.mp4")
+    assert status == 2
+    assert "key frame 98, counted from 0: the clip has 8 frames" in err
+    assert not (tmp_path / "out.mp4").exists()
+
+
+class Wandering:
+    """A segmentation whose edge is off by another pixel or two in each frame."""
+
+    def __init__(self, scene) -> None:
+        self.rng = np.random.default_rng(0)
+        self.truths = iter(scene)
+
+    def __call__(self, sample) -> Subject:
+        off = self.rng.normal(0, 1.5, 2)
+        matrix = np.float32([[1, 0, off[0]], [0, 1, off[1]]])
+        moved = cv2.warpAffine(next(self.truths).alpha, matrix, (128, 96), borderMode=cv2.BORDER_REPLICATE)
+        return Subject(cv2.GaussianBlur(moved.astype(np.float32) / 255, (0, 0), 1), 1.0, is_sharp=False)
+
+
+def test_a_segmentation_that_wanders_makes_steadier_trimaps_than_frame_by_frame():
+    still = [SyntheticClip((96, 128), 1, seed=3, family="solid", noise=0)[0]] * 10
+    changes = []
+    for chain in (AutoMatte, ClipMatte):
+        matte = chain(Wandering(still), Predictor(Red()))
+        results = [matte.one({"image": frame.image})["trimap"].astype(int) for frame in still]
+        changes.append(np.abs(np.diff(results, axis=0)).mean())
+    assert changes[1] < 0.7 * changes[0]
