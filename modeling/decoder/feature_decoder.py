@@ -102,7 +102,7 @@ class FeatureDecoder(nn.Module):
         quarter = 4 * (self.dims[2] + self.stem_dims[2]) / 16
         if not self.has_stem:
             return quarter + 2 + 96 * (self.boundary_refiner is not None)
-        return quarter + 14 * self.stem_dims[0] + FINE_HEAD_DIM + (self.dims[2] + 2 * self.stem_dims[1]) / 2
+        return quarter + 9 * self.stem_dims[0] + FINE_HEAD_DIM + (self.dims[2] + 2 * self.stem_dims[1]) / 2
 
     def check_patch_size(self, patch_size: int) -> None:
         """Refuse features of patches of another size than 16 pixels."""
