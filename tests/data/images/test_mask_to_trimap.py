@@ -72,14 +72,14 @@ def test_thin_parts_holes_and_islands_are_unknown_not_lost():
 
 def test_each_object_has_a_band_of_its_own_size():
     mask = np.zeros((420, 700), bool)
-    mask[10:410, 10:410] = True  # 400 x 400: 0.02 x 400 / 2 = 4 inside, 0.03 x 400 / 2 = 6 outside, and half a cell
-    mask[200:240, 600:640] = True  # 40 x 40: 0.4 and 0.6, and half a cell
+    mask[10:410, 10:410] = True  # 400 x 400: 0.02 x 400 = 8 inside, 0.03 x 400 = 12 outside, and half a cell
+    mask[200:240, 600:640] = True  # 40 x 40: 0.8 and 1.2, and half a cell
     row = trimap_from_mask(mask, cell=1)[220]
-    assert np.flatnonzero(row[410:500] == 128).tolist() == list(range(6))
-    assert np.flatnonzero(row[:410] == 255)[-1] == 405
-    assert np.flatnonzero(row[640:] == 128).tolist() == [0]
+    assert np.flatnonzero(row[410:500] == 128).tolist() == list(range(12))
+    assert np.flatnonzero(row[:410] == 255)[-1] == 401
+    assert np.flatnonzero(row[640:] == 128).tolist() == [0, 1]
     wide = trimap_from_mask(mask, cell=8)[220]
-    assert np.flatnonzero(wide[410:500] == 128).tolist() == list(range(10))
+    assert np.flatnonzero(wide[410:500] == 128).tolist() == list(range(16))
 
 
 def test_the_cell_of_an_enlarged_mask_is_found():
