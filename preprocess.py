@@ -1,4 +1,6 @@
-"""Convert published weights: ViTs to train from (DINOv3 and DINOv2 in any layout, DINO, MAE), ViTMatte and DiffMatte.
+"""Convert published weights: encoders to train from (DINOv3 and DINOv2 in any layout, DINO, MAE, VGG-16), and models.
+
+Whole models are ViTMatte's, DiffMatte's, Deep Image Matting's, and those of nikhiliit/Dinov3_matting.
 
     python preprocess.py --weights dinov3_vits16_pretrain_lvd1689m-08c60483.pth --output dinov3_vits16.pth
     python preprocess.py --weights ViTMatte_S_Com.pth --output vitmatte_s.pth

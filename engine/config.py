@@ -57,6 +57,7 @@ RUN_SETTINGS = {
     "train.amp.enabled": FLAG,
     "train.clip_grad_norm": Kind((*NUMBER, type(None)), "a positive number or null", 1e-12),
     "train.accumulate": COUNT,
+    "train.cache_features": Kind(TEXT_OR_NULL, "a folder or null"),
     "train.ema_decay": Kind((*NUMBER, type(None)), "a number from 0 to 1 or null", 0),
     "train.freeze_batch_norm": Kind(NUMBER, "a number from 0 to 1", 0),
     "train.sync_batch_norm": FLAG,

@@ -29,6 +29,16 @@ def resolve_device(name: str | None = None) -> torch.device:
     return device
 
 
+def gpu_utilisation() -> float | None:
+    """Share of the last moments in which this process's GPU was busy, 0 to 1; None without a GPU or without pynvml."""
+    if not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return None
+    try:
+        return torch.cuda.utilization() / 100
+    except Exception:  # pynvml is not installed, or its driver refuses in errors of its own
+        return None
+
+
 def synchronise(device: torch.device) -> None:
     """Wait for the work that a device has queued, so that a clock read afterwards counts it."""
     if device.type == "cuda":

@@ -183,9 +183,9 @@ def peak_gib() -> float:
     return peak * (1 if sys.platform == "darwin" else 1024) / GIB
 
 
-def resident_gib() -> float:
-    """The process's resident memory now, GiB (Linux)."""
-    return _field("VmRSS")
+def resident_gib() -> float | None:
+    """The process's resident memory now, GiB; None on other systems than Linux."""
+    return _field("VmRSS") if STATUS.exists() else None
 
 
 def _field(name: str) -> float:
@@ -199,6 +199,15 @@ def peak_gpu_gib() -> float | None:
     if not torch.cuda.is_available() or not torch.cuda.is_initialized():
         return None
     return torch.cuda.max_memory_allocated() / GIB
+
+
+def gpu_gib() -> float | None:
+    """GiB that tensors hold of this process's GPU now; None without one."""
+    import torch
+
+    if not torch.cuda.is_available() or not torch.cuda.is_initialized():
+        return None
+    return torch.cuda.memory_allocated() / GIB
 
 
 def keep_freed_memory(largest: int = KEEP, free: int = KEEP) -> bool:

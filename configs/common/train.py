@@ -8,7 +8,8 @@ train = dict(
     device=None,  # cuda, else mps, else cpu
     amp=dict(enabled=True, dtype="fp16"),  # fp16 or bf16
     clip_grad_norm=None,
-    freeze=[],  # roles (pretrained, tokens, head, new), parts of the model, or patterns of parameter names
+    freeze=[],  # roles (pretrained, tokens, head, new), first_N blocks, parts of the model, or patterns of names
+    cache_features=None,  # folder for the features of a frozen encoder, computed once for dataloader.train.fixed_views
     accumulate=1,  # micro-batches of dataloader.train.batch_size to one step of the optimizer
     ema_decay=None,  # of the running average of the weights, which is then what is evaluated and saved
     freeze_batch_norm=0.0,  # share of the iterations, at the end, in which BatchNorm keeps its running statistics

@@ -1,5 +1,7 @@
 """The contract of data sets that read files: they can name those that are of no use before hours are spent."""
 
+from pathlib import Path
+
 
 class FileSet:
     """A data set whose items are read from files.
@@ -14,6 +16,10 @@ class FileSet:
 
     def problems(self, decode: bool = True) -> list[str]:
         """One line for each file that cannot be used; with `decode=False` from the headers only."""
+        return []
+
+    def paths(self) -> list[Path]:
+        """The files that samples are read from; a set that does not list them cannot notice that they changed."""
         return []
 
     def list_files(self) -> None:

@@ -22,6 +22,7 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".g
 _TO_8_BITS = "scale the file to 8 bits and save it as PNG"
 MAX_PIXELS = 400_000_000  # 20000 x 20000: above any photograph, below what exhausts a workstation's memory
 DEEP_RAW_MODE = re.compile(r";16[BLN]$")  # Pillow's 16 bits a channel: "RGB;16B"; "BGR;16" is 16 bits a pixel
+LARGEST_TINT = 32  # levels between the channels of a gray picture that went through JPEG
 DEEP_CHUNK = 2**20  # pixels of more than 8 bits converted at a time: in float64 all would take 16 bytes each
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own guard would refuse from 179 million on; it stays, behind ours
 
@@ -56,6 +57,22 @@ def read_gray(path: str | os.PathLike) -> np.ndarray:
         if image.mode in ("L", "LA", "1"):
             return np.asarray(image.convert("L") if image.mode == "1" else image.getchannel(0))
         return np.asarray(image.convert("RGB").getchannel(0))
+
+
+def read_matte(path: str | os.PathLike) -> np.ndarray:
+    """Read a matte as `read_gray`, and refuse a colour picture in its place.
+
+    Raises:
+        InputError: as `read_rgb`; or channels that differ by more than compression explains.
+    """
+    with opened_image(path) as image:
+        if image.mode not in ("L", "LA", "1") and not is_deep(image):
+            channels = np.asarray(image.convert("RGB"))
+            if int(np.max(np.ptp(channels, axis=-1))) > LARGEST_TINT:
+                raise InputError(
+                    f"{path}: expected a gray alpha, found a picture in colours; are photographs and alphas exchanged?"
+                )
+    return read_gray(path)
 
 
 def read_gray_exact(path: str | os.PathLike, first_channel: bool = False) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Folders of photographs with trimaps and mattes of the same names."""
+"""Folders of photographs with mattes, and where there are any trimaps, of the same names."""
 
 import os
 from pathlib import Path
@@ -15,7 +15,8 @@ class MattingFolder(FileSet):
     Constructing it touches no disk; the folders are listed at first use, sorted by name.
 
     Args:
-        image_dir, trimap_dir: folders of images in any format `data.images.files` reads.
+        image_dir: folder of images in any format `data.images.files` reads.
+        trimap_dir: folder of trimaps, or None where there are none: `trimap` is then None.
         alpha_dir: folder of true mattes, or None where there are none: `alpha` is then None.
         allow_extra: whether trimaps and mattes of images that are not there are ignored or an error.
     """
@@ -23,11 +24,12 @@ class MattingFolder(FileSet):
     def __init__(
         self,
         image_dir: str | os.PathLike,
-        trimap_dir: str | os.PathLike,
+        trimap_dir: str | os.PathLike | None = None,
         alpha_dir: str | os.PathLike | None = None,
         allow_extra: bool = True,
     ):
-        self.image_dir, self.trimap_dir = Path(image_dir), Path(trimap_dir)
+        self.image_dir = Path(image_dir)
+        self.trimap_dir = None if trimap_dir is None else Path(trimap_dir)
         self.alpha_dir = None if alpha_dir is None else Path(alpha_dir)
         self.allow_extra = allow_extra
         self.listed: list[dict[str, Path]] | None = None
@@ -41,7 +43,7 @@ class MattingFolder(FileSet):
         Returns:
             name: without extension.
             image: (H, W, 3) uint8 RGB.
-            trimap: (H, W) uint8 of 0, 128 and 255.
+            trimap: (H, W) uint8 of 0, 128 and 255, or None without `trimap_dir`.
             alpha: (H, W) uint8, or None without `alpha_dir`.
 
         Raises:
@@ -51,7 +53,7 @@ class MattingFolder(FileSet):
         item = {
             "name": files["image"].stem,
             "image": read_rgb(files["image"]),
-            "trimap": read_trimap(files["trimap"]),
+            "trimap": read_trimap(files["trimap"]) if "trimap" in files else None,
             "alpha": read_gray(files["alpha"]) if "alpha" in files else None,
         }
         for part in list(files)[1:]:
@@ -60,7 +62,7 @@ class MattingFolder(FileSet):
         return item
 
     def files(self) -> list[dict[str, Path]]:
-        """The paths of every item: image, trimap and, with `alpha_dir`, alpha.
+        """The paths of every item: image and, with their folders, trimap and alpha.
 
         Raises:
             InputError: a folder is missing or holds no image, or partners are missing; the first few are named.
@@ -76,9 +78,8 @@ class MattingFolder(FileSet):
         return [*unreadable.values(), *size_mismatches(i for i in items if not unreadable.keys() & set(i))]
 
     def _list_files(self) -> list[dict[str, Path]]:
-        folders = {"image": self.image_dir, "trimap": self.trimap_dir}
-        if self.alpha_dir is not None:
-            folders["alpha"] = self.alpha_dir
+        folders = {"image": self.image_dir, "trimap": self.trimap_dir, "alpha": self.alpha_dir}
+        folders = {part: folder for part, folder in folders.items() if folder is not None}
         found = {part: images_by_stem(folder, ignore_case=True) for part, folder in folders.items()}
         images = found["image"]
         if not images:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from data.images.files import read_matte
 from data.images.scan import pair_problems
 from data.images.trimap_tensors import trimap_to_tensor
 from data.training.alpha_layouts import LAYOUTS, find_folders
@@ -104,6 +105,10 @@ class AlphaFolderDataset(RepeatableDataset):
         """Scan both folders once and return one line per unusable file, as `data.images.scan.pair_problems`."""
         return pair_problems(*self.folders(), decode=decode)
 
+    def paths(self) -> list[Path]:
+        self.list_files()
+        return [path for pair in self.files.pairs for path in pair]
+
     def folders(self) -> tuple[Path, Path]:
         """The folders of images and of alphas.
 
@@ -124,7 +129,7 @@ class AlphaFolderDataset(RepeatableDataset):
         drawn = draw_sample(self.recipe, rng)
         random_pair = rng.integers(len(files.pairs))  # drawn whether needed or not
         pair = files.pairs[random_pair if attempt else (epoch * len(self) + index) % len(files.pairs)]
-        image, alpha, trimap = crop_photograph(read_layer(*pair, self.alpha_levels), drawn, self.recipe)
+        image, alpha, trimap = self._crop(read_layer(*pair, self.alpha_levels, read_alpha=read_matte), drawn, rng)
         colours = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return {
             "image": colours,
@@ -133,6 +138,12 @@ class AlphaFolderDataset(RepeatableDataset):
             "trimap": trimap_to_tensor(trimap),
             "name": pair[0].stem,
         }
+
+    def _crop(
+        self, photograph: Layer, drawn: DimDraw, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Image, alpha and trimap of a sample, see `crop_photograph`."""
+        return crop_photograph(photograph, drawn, self.recipe)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ LAYOUTS = {
     "p3m-10k": FolderLayout(("blurred_image", "original_image"), "mask"),  # train/, validation/P3M-500-P/ and -NP/
     "am-2k": FolderLayout(("original",), "mask"),  # train/ and validation/
     "aim-500": FolderLayout(("original",), "mask"),
+    "rgb-alpha": FolderLayout(("rgb_images",), "alpha_maps"),  # train/, val/, test/: nikhiliit/Dinov3_matting
     "distinctions-646": FolderLayout(("FG",), "GT"),  # Train/
 }
 

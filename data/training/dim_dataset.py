@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -51,7 +51,7 @@ class CompositionDataset(RepeatableDataset):
         realism: photographic backgrounds, trimaps and camera effects, see `data.training.realism`; None for none, and
             then samples are what they were before there was this setting.
         crop_size, trimap_erosion, trimap_size, double_foreground_prob, double_foreground, resize640_prob, affine,
-            interpolation, colour_jitter: see `data.training.dim_recipe.DimRecipe`.
+            interpolation, colour_jitter, crop_centre: see `data.training.dim_recipe.DimRecipe`.
 
     Raises:
         InputError: a setting is out of its range.
@@ -82,6 +82,7 @@ class CompositionDataset(RepeatableDataset):
         reduced_decode: bool = False,
         cache_backgrounds: bool = False,
         realism: Realism | None = None,
+        crop_centre: str = "trimap",
     ):
         recipe = DimRecipe(
             crop_size=crop_size,
@@ -93,6 +94,7 @@ class CompositionDataset(RepeatableDataset):
             affine=affine,
             interpolation=interpolation,
             colour_jitter=colour_jitter,
+            crop_centre=crop_centre,
         )
         super().__init__(recipe, samples_per_epoch, seed, on_bad)
         if pairing not in ("modulo", "random"):
@@ -176,6 +178,10 @@ class CompositionDataset(RepeatableDataset):
                 )
         return fg_dir, alpha_dir, bg_dir
 
+    def paths(self) -> list[Path]:
+        self.list_files()
+        return [*(path for pair in self.files.pairs for path in pair), *self.files.backgrounds]
+
     def _list_files(self) -> "_Files":
         fg_dir, alpha_dir, bg_dir = self._folders()
         return _Files(
@@ -199,7 +205,11 @@ class _Files:
 
 
 def read_layer(
-    fg_path: Path, alpha_path: Path, alpha_levels: np.ndarray | None = None, cache: DecodedCache | None = None
+    fg_path: Path,
+    alpha_path: Path,
+    alpha_levels: np.ndarray | None = None,
+    cache: DecodedCache | None = None,
+    read_alpha: Callable[[Path], np.ndarray] = read_gray,
 ) -> Layer:
     """Read colours and alpha of one size; `alpha_levels` (256,) uint8 replaces the levels of alpha.
 
@@ -209,9 +219,9 @@ def read_layer(
         InputError: an unreadable file, or sizes that differ.
     """
     if cache is None:
-        fg, alpha = read_rgb(fg_path), read_gray(alpha_path)
+        fg, alpha = read_rgb(fg_path), read_alpha(alpha_path)
     else:
-        fg, alpha = cache.read(fg_path, read_rgb), cache.read(alpha_path, read_gray)
+        fg, alpha = cache.read(fg_path, read_rgb), cache.read(alpha_path, read_alpha)
     if fg.shape[:2] != alpha.shape:
         raise InputError(
             f"{alpha_path}: {alpha.shape[1]} x {alpha.shape[0]} pixels, but its picture {fg_path} has "

@@ -24,6 +24,7 @@ from data.transforms import (
     cell_range,
     centre_range,
     choose_corner,
+    choose_fractional_corner,
     composite_planes,
     crop_map,
     crop_trimap,
@@ -65,6 +66,9 @@ class DimRecipe:
         affine: ranges of the affine transform, or None to leave it out.
         interpolation: "random" kernel per layer, or "linear".
         colour_jitter: whether hue, saturation and value of the foreground are jittered.
+        crop_centre: "trimap" lays the crop on an unknown pixel of the trimap of the whole canvas, as in the public
+            recipe. "fractional" lays it on a pixel of alpha between 0 and 1, and makes the trimap of the crop's own
+            alpha: Deep Image Matting's way.
 
     Raises:
         InputError: a setting is out of its range.
@@ -79,6 +83,7 @@ class DimRecipe:
     affine: AffineRange | None = DIM_AFFINE
     interpolation: str = "random"
     colour_jitter: bool = True
+    crop_centre: str = "trimap"
 
     def __post_init__(self):
         smallest, largest = self.trimap_erosion
@@ -95,6 +100,7 @@ class DimRecipe:
                 raise InputError(f"{name}: expected a probability, got {getattr(self, name)}")
         require_choice("double_foreground", self.double_foreground, ("legacy", "exact"))
         require_choice("interpolation", self.interpolation, MODES)
+        require_choice("crop_centre", self.crop_centre, ("trimap", "fractional"))
 
     @property
     def crop_sides(self) -> tuple[int, ...]:
@@ -255,7 +261,7 @@ class Placement:
 def place_crop(
     read_alpha: Callable[[np.ndarray, Size], np.ndarray], layer_size: Size, drawn: DimDraw, recipe: DimRecipe
 ) -> Placement:
-    """Squeeze, transform, make the trimap, and lay the crop on an unknown pixel: the steps that need only alpha.
+    """Squeeze, transform, make the trimap, and lay the crop on a pixel to estimate: the steps that need only alpha.
 
     Args:
         read_alpha: reads alpha, (H, W) float in [0, 1], of a size at a map into the layer.
@@ -265,6 +271,11 @@ def place_crop(
 
     side = recipe.side_of(drawn)
     large = enlarged_size(canvas, side)
+    if recipe.crop_centre == "fractional":
+        to_canvas = to_layer @ resize_map(canvas, large)
+        corner = choose_fractional_corner(read_alpha(to_canvas, large), side, drawn.crop[0])
+        window = to_canvas @ crop_map(*corner)
+        return Placement(window, large, corner, drawn.trimap_of(read_alpha(window, (side, side))))
     cells = canvas if recipe.trimap_size is None else (recipe.trimap_size, recipe.trimap_size)
     grid = _TrimapGrid(read_alpha, to_layer @ resize_map(canvas, cells), cells, drawn)
 

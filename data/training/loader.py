@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from data.training.crop_sized import with_crop_size
+from data.training.fixed_views import FixedViews
 from data.training.workers import init_worker
 from runtime.errors import InputError
 
@@ -81,6 +82,7 @@ def build_train_loader(
     late_crop_size: int | None = None,
     late_batch_size: int | None = None,
     pin_memory: bool | None = None,
+    fixed_views: int | None = None,
 ) -> DataLoader | StagedLoader:
     """Build the endless training loader of this process.
 
@@ -96,12 +98,16 @@ def build_train_loader(
         late_crop_size, late_batch_size: their sizes from then on; None leaves them as they were. A data set whose
             crops change is a `CropSized`.
         pin_memory: for faster copies to a GPU; by default where there is one.
+        fixed_views: train on so many samples of the data set, the same in every epoch (`FixedViews`); None draws new
+            ones each epoch.
 
     Raises:
         InputError: a size below 1, a late size without `late_start`, `late_start` without any, or a data set whose
             crops have one size only.
     """
     _check_sizes(batch_size, num_workers, late_start, late_crop_size, late_batch_size)
+    if fixed_views is not None:
+        dataset = FixedViews(dataset, fixed_views)
     num_workers = min(num_workers, os.cpu_count() or 1)
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
     late_batch_size = late_batch_size or batch_size

@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,9 @@ class Mixture(Dataset, FileSet, CropSized):
             if count and isinstance(dataset, FileSet)
             for line in dataset.problems(decode=decode)
         ]
+
+    def paths(self) -> list[Path]:
+        return [path for dataset in self.datasets if isinstance(dataset, FileSet) for path in dataset.paths()]
 
     def _policies(self) -> list[str]:
         return [dataset.on_bad for dataset in self.datasets if isinstance(dataset, FileSet)]

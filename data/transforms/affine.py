@@ -1,5 +1,6 @@
 """Random rotation, scale, shear and flips about the centre, the same for a foreground and its alpha."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import cos, radians, sin
 
@@ -18,7 +19,8 @@ class AffineRange:
         rotation_min_side: pictures whose longer side is below this are not rotated.
         scale: smallest and largest scale, drawn for x and y independently; 2 is twice as large.
         shear: largest shear to either side, degrees.
-        flip_prob: probability of mirroring, each axis independently.
+        flip_prob: probability of mirroring, each axis independently; or two, of mirroring left to right and top to
+            bottom.
 
     Raises:
         InputError: a setting is out of its range.
@@ -28,15 +30,20 @@ class AffineRange:
     rotation_min_side: int = 1024
     scale: tuple[float, float] = (0.8, 1.25)
     shear: float = 10.0
-    flip_prob: float = 0.5
+    flip_prob: float | Sequence[float] = 0.5
 
     def __post_init__(self):
         if not 0 < self.scale[0] <= self.scale[1]:
             raise InputError(f"scale: expected 0 < smallest <= largest, got {tuple(self.scale)}")
         if not (self.rotation >= 0 and 0 <= self.shear < 90):
             raise InputError(f"expected rotation >= 0 and 0 <= shear < 90, got {self.rotation}, {self.shear}")
-        if not 0 <= self.flip_prob <= 1:
-            raise InputError(f"flip_prob: expected a probability, got {self.flip_prob}")
+        if len(self.flip_probs) != 2 or not all(0 <= prob <= 1 for prob in self.flip_probs):
+            raise InputError(f"flip_prob: expected a probability, or two of them, got {self.flip_prob}")
+
+    @property
+    def flip_probs(self) -> tuple[float, ...]:
+        """Of mirroring left to right and top to bottom."""
+        return tuple(self.flip_prob) if isinstance(self.flip_prob, Sequence) else (self.flip_prob, self.flip_prob)
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ def draw_affine(rng: np.random.Generator, ranges: AffineRange) -> Affine:
         angle=rng.uniform(-ranges.rotation, ranges.rotation),
         scale=(rng.uniform(*ranges.scale), rng.uniform(*ranges.scale)),
         shear=rng.uniform(-ranges.shear, ranges.shear),
-        flip=(bool(rng.random() < ranges.flip_prob), bool(rng.random() < ranges.flip_prob)),
+        flip=tuple(bool(rng.random() < prob) for prob in ranges.flip_probs),
     )
 
 

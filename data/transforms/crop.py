@@ -64,6 +64,27 @@ def choose_corner(trimap: np.ndarray, canvas: Size, crop_size: int, draw: tuple[
     return top, left
 
 
+def choose_fractional_corner(alpha: np.ndarray, crop_size: int, draw: float) -> tuple[int, int]:
+    """Choose the crop's (top, left) by a number `draw` in [0, 1): centred on a pixel that is neither 0 nor 1.
+
+    Pixels whose crop fits inside are preferred; the crop of another is moved inside, and holds it all the same. Without
+    such pixels it is the crop in the top-left corner.
+
+    Args:
+        alpha: (H, W) in [0, 1], each side at least `crop_size`.
+    """
+    centres = np.argwhere((alpha > 0) & (alpha < 1))
+    if not len(centres):
+        return 0, 0
+    corners = centres - crop_size // 2
+    largest = np.array(alpha.shape) - crop_size
+    fitting = ((corners >= 0) & (corners <= largest)).all(axis=1)
+    if fitting.any():
+        corners = corners[fitting]
+    top, left = np.clip(corners[int(draw * len(corners))], 0, largest)
+    return int(top), int(left)
+
+
 def crop_trimap(trimap: np.ndarray, canvas: Size, corner: tuple[int, int], crop_size: int) -> np.ndarray:
     """Read the (crop_size, crop_size) window at `corner` of a trimap that covers `canvas`, by nearest pixel."""
     rows, columns = (

@@ -67,16 +67,19 @@ class MattingEvaluator(Evaluator):
 
     Args:
         region: "unknown" scores the unknown region of each sample's trimap, "whole" every pixel.
+        names: of the metrics, in `metrics.METRICS`.
 
     Example:
-        >>> dataloader.evaluator = L(MattingEvaluator)(region="whole")
+        >>> dataloader.evaluator = L(MattingEvaluator)(region="whole", names=["mse", "psnr"])
     """
 
-    def __init__(self, region: str = "unknown") -> None:
+    def __init__(self, region: str = "unknown", names: Sequence[str] = PAPER_METRICS) -> None:
         require_choice("dataloader.evaluator.region", region, ("unknown", "whole"))
+        for name in names:
+            require_choice("dataloader.evaluator.names", name, tuple(METRICS))
         self.region = region
         self.reads = ("alpha", "trimap") if region == "unknown" else ("alpha",)
-        self.metrics = {name: METRICS[name].description for name in PAPER_METRICS}
+        self.metrics = {name: METRICS[name].description for name in names}
         self.reset()
 
     def reset(self) -> None:
@@ -85,11 +88,11 @@ class MattingEvaluator(Evaluator):
     def process(self, inputs: Sequence[Sample], outputs: Sequence[Mapping[str, np.ndarray]]) -> None:
         for sample, output in zip(inputs, outputs, strict=True):
             trimap = sample["trimap"] if self.region == "unknown" else None
-            self._scores.append(score_image(output["alpha"], sample["alpha"], trimap))
+            self._scores.append(score_image(output["alpha"], sample["alpha"], trimap, tuple(self.metrics)))
 
     def evaluate(self) -> dict[str, float]:
         scores = [score for of_process in comm.all_gather(self._scores) for score in of_process]
-        return mean_scores(scores)
+        return mean_scores(scores, metrics=tuple(self.metrics))
 
 
 class SegmentationEvaluator(Evaluator):

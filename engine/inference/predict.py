@@ -249,7 +249,7 @@ class Predictor:
         if plan.mode == "tiles" and self.model.has_tiled_encoder:
             outputs = predict_views(predict_canvas, inputs, self.views)
         elif plan.mode == "tiles":
-            return predict_in_tiles(predict_all_views, inputs, plan.tile, overlap)
+            return predict_in_tiles(predict_all_views, inputs, plan.tile, overlap, self.model.tile_multiple)
         else:
             outputs = predict_all_views(inputs)
         if "trimap" in inputs and "alpha" in outputs:

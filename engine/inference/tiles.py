@@ -10,7 +10,9 @@ from engine.inference.views import Predict
 from modeling.tiling import ramp, tiles_of
 
 
-def predict_in_tiles(predict: Predict, inputs: Mapping[str, Tensor], size: int, overlap: int) -> dict[str, Tensor]:
+def predict_in_tiles(
+    predict: Predict, inputs: Mapping[str, Tensor], size: int, overlap: int, multiple: int = 1
+) -> dict[str, Tensor]:
     """Predict tile by tile; with a trimap, tiles without unknown pixels cost nothing.
 
     Where tiles overlap their predictions are averaged with weights that fall linearly to the seams, so no seam shows
@@ -21,6 +23,7 @@ def predict_in_tiles(predict: Predict, inputs: Mapping[str, Tensor], size: int, 
         inputs: (B, C, H, W) each; "image", and perhaps "trimap" of 0, 0.5 and 1.
         size: side of a tile, pixels.
         overlap: of neighbouring tiles, pixels; less than half of `size`.
+        multiple: of the tiles' first rows and columns; it divides `size` and `overlap`.
 
     Returns:
         the outputs (B, C, H, W) float32; with a trimap, alpha has its known values.
@@ -28,7 +31,7 @@ def predict_in_tiles(predict: Predict, inputs: Mapping[str, Tensor], size: int, 
     image, trimap = inputs["image"], inputs.get("trimap")
     totals: dict[str, Tensor] = {}
     weights = image.new_zeros(1, 1, *image.shape[-2:], dtype=torch.float32)
-    for tile in tiles_of(*image.shape[-2:], size, overlap):
+    for tile in tiles_of(*image.shape[-2:], size, overlap, multiple):
         if trimap is not None and not (tile.of(trimap) == 0.5).any():
             continue
         weight = ramp(tile, image.shape[-2:], overlap).to(weights)

@@ -9,7 +9,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from engine.monitoring.periods import is_due
-from runtime.memory import peak_gib, peak_gpu_gib
+from runtime.device import gpu_utilisation
+from runtime.memory import gpu_gib, peak_gib, peak_gpu_gib, resident_gib
 
 
 class RunScalars(HookBase):
@@ -18,6 +19,9 @@ class RunScalars(HookBase):
     - `samples_per_second` of the whole job, evaluations and the writing of checkpoints left out;
     - `data_wait_share`, of this time what the process that waited longest spent waiting for its batches;
     - `memory/process_gib`, `memory/gpu_gib`: the peak of the process that held most, since the start;
+      `memory/process_now_gib`, `memory/gpu_now_gib`: what it holds now;
+    - `utilisation/cpu`: cores that the busiest training process kept busy, loading processes left out;
+      `utilisation/gpu`: share of the time that the least used GPU was busy, 0 to 1, where pynvml is installed;
     - `lr/...`: one for each distinct learning rate, named by the parts of the model that have it.
 
     Runs in every process, before the hook that changes the learning rates. `trainer.batches` is an ObservedBatches.
@@ -30,29 +34,39 @@ class RunScalars(HookBase):
         self.period = period
 
     def before_train(self) -> None:
-        self._seconds, self._samples, self._waited = 0.0, 0, 0.0
+        self._seconds, self._samples, self._waited, self._cpu = 0.0, 0, 0.0, 0.0
 
     def before_step(self) -> None:
-        self._step_started = time.perf_counter()
+        self._step_started, self._cpu_started = time.perf_counter(), time.process_time()
 
     def after_step(self) -> None:
         self._seconds += time.perf_counter() - self._step_started
+        self._cpu += time.process_time() - self._cpu_started
         if not is_due(self.trainer, self.period):
             return
         batches = self.trainer.batches
         samples, waited = batches.num_samples - self._samples, batches.waited - self._waited
-        everyone = comm.gather((self._seconds, samples, waited, peak_gib(), peak_gpu_gib()))
-        self._seconds, self._samples, self._waited = 0.0, batches.num_samples, batches.waited
+        most = {
+            "data_wait_share": waited / self._seconds,
+            "utilisation/cpu": self._cpu / self._seconds,
+            "memory/process_gib": peak_gib(),
+            "memory/process_now_gib": resident_gib(),
+            "memory/gpu_gib": peak_gpu_gib(),
+            "memory/gpu_now_gib": gpu_gib(),
+        }
+        everyone = comm.gather((self._seconds, samples, gpu_utilisation(), most))
+        self._seconds, self._samples, self._waited, self._cpu = 0.0, batches.num_samples, batches.waited, 0.0
         if comm.is_main_process():
             self._log(*zip(*everyone, strict=True))
 
-    def _log(self, seconds: tuple, samples: tuple, waited: tuple, resident: tuple, gpu: tuple) -> None:
+    def _log(self, seconds: tuple, samples: tuple, busy: tuple, of_each: tuple[dict[str, float | None]]) -> None:
         values = {
             "samples_per_second": sum(samples) / max(seconds),
-            "data_wait_share": max(w / s for w, s in zip(waited, seconds, strict=True)),
-            "memory/process_gib": max(resident) if None not in resident else None,
-            "memory/gpu_gib": max(gpu) if None not in gpu else None,
+            "utilisation/gpu": None if None in busy else min(busy),
         }
+        for name in of_each[0]:
+            numbers = [each[name] for each in of_each]
+            values[name] = None if None in numbers else max(numbers)
         values |= {f"lr/{name}": lr for name, lr in learning_rates(self.trainer.optimizer, self.trainer.unwrapped)}
         for name, value in values.items():
             if value is not None:

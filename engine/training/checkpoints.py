@@ -156,8 +156,22 @@ class RunCheckpointer(DetectionCheckpointer):
         Args:
             frozen: names of the parameters that stay as they are; those that come from the file are left to it in the
                 checkpoints of the run.
+
+        Raises:
+            InputError: the path is empty and the system does not start from random weights, or the file does not fit.
         """
+        if not path and self.model.needs_weights:
+            raise InputError(f"train.init_checkpoint is empty; {self.model.needs_weights}")
+        if frozen and not path:
+            logger.warning(
+                "train.freeze: no train.init_checkpoint is given; %d frozen parameters keep random weights",
+                len(frozen),
+            )
         loaded = self.load(path, checkpointables=[])
+        earlier = loaded.get(FROZEN_ENTRY)
+        if earlier is not None and set(earlier["keys"]) <= set(frozen):
+            self.frozen = earlier  # what the earlier run left to a file is left to it still
+            return
         from_file = [name for name in frozen if name in loaded.get("model", ())]
         if from_file:
             self.frozen = frozen_entry(path, from_file)

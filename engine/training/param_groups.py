@@ -11,14 +11,16 @@ def param_groups(
     weight_decay: float,
     layer_decay: float = 1.0,
     head_lr_mult: float = 1.0,
+    pretrained_lr_mult: float = 1.0,
     muon_for_new: bool = False,
     all_new: bool = False,
 ) -> list[dict]:
     """Group parameters for the optimizer: layer-wise learning-rate decay, a head multiplier, selective decay.
 
     With L backbone blocks, the patch embedding and tokens learn at `base_lr * layer_decay ** (L + 1)`, block i
-    (from 0) at `base_lr * layer_decay ** (L - i)`; residual convolutions, the final norm and all else at `base_lr`,
-    the decoder at `base_lr * head_lr_mult`. The scheme of BEiT and ViTDet, with ViTMatte's treatment of what is new.
+    (from 0) at `base_lr * layer_decay ** (L - i)`, both times `pretrained_lr_mult`; residual convolutions, the final
+    norm and all else at `base_lr`, the decoder at `base_lr * head_lr_mult`. The scheme of BEiT and ViTDet, with
+    ViTMatte's treatment of what is new.
     The roles of parameters are those that the system states (`System.parameter_roles`), so wrappers like DDP change
     nothing. Frozen parameters are left out.
 
@@ -42,7 +44,8 @@ def param_groups(
         if isinstance(module, System):
             roles = module.parameter_roles()
             top = max(roles.layers.values(), default=0) + 1
-            lr_factors.update({parameter: layer_decay ** (top - layer) for parameter, layer in roles.layers.items()})
+            for parameter, layer in roles.layers.items():
+                lr_factors[parameter] = pretrained_lr_mult * layer_decay ** (top - layer)
             lr_factors.update(dict.fromkeys(roles.head, head_lr_mult))
             tokens.update(roles.tokens)
             new.update(roles.new)

@@ -36,6 +36,7 @@ from engine.processes.agreement import from_main_process
 from engine.processes.sync_batch_norm import synchronise_batch_norms
 from engine.training.averaging import WeightAverage
 from engine.training.checkpoints import RunCheckpointer
+from engine.training.feature_cache import cached_features
 from engine.training.freezing import freeze
 from engine.training.interruption import Interruption
 from engine.training.muon import MuonAdamW
@@ -123,7 +124,10 @@ def _build_trainer(config: DictConfig) -> SystemTrainer:
 
 def _train_from(start: int, trainer: SystemTrainer, saver: SaveCheckpoints, config: DictConfig) -> None:
     continue_log(trainer, config, start)
-    trainer.batches = ObservedBatches(_build_batches(config, start, trainer.num_samples))
+    loader = _build_batches(config, start, trainer.num_samples)
+    if config.train.get("cache_features"):
+        _cache_features(trainer, loader, config)
+    trainer.batches = ObservedBatches(loader)
     if comm.is_main_process():
         record_environment(config.train.output_dir, start)
     device = trainer.unwrapped.device
@@ -202,6 +206,16 @@ def _build_batches(config: DictConfig, start_iteration: int, start_sample: int) 
         loader.dataset.list_files()
     _scan(loader.dataset, config.train.scan_data)
     return loader
+
+
+def _cache_features(trainer: SystemTrainer, loader: Any, config: DictConfig) -> None:
+    """Let the samples bring the features of the frozen encoder, which the main process computes if need be."""
+    settings = config.dataloader.train
+    sizes = settings.batch_size, settings.get("num_workers", 0)
+    path = from_main_process(
+        lambda: cached_features(trainer.unwrapped, loader.dataset, config, trainer.precision, *sizes)
+    )
+    loader.dataset.use_features(path)
 
 
 def _scan(dataset: Any, mode: str) -> None:

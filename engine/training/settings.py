@@ -14,7 +14,7 @@ logger = logging.getLogger("dinomatte.settings")
 DECISIVE = (
     "model", "optimizer", "lr_multiplier", "dataloader.train", "train.max_iter", "train.seed", "train.clip_grad_norm",
     "train.accumulate", "train.amp.enabled", "train.amp.dtype", "train.ema_decay", "train.freeze_batch_norm",
-    "train.sync_batch_norm", "train.freeze",
+    "train.sync_batch_norm", "train.freeze", "train.cache_features",
 )  # fmt: skip
 HARMLESS = {  # last names of settings that leave the iterations as they are
     "num_workers", "pin_memory", "cache", "start_iteration", "start_sample", "use_act_checkpoint", "sparse_decoding",
@@ -53,6 +53,7 @@ class RunSettings:
                 self.defaults[argument] = _kept(_leaves(argument, default))
         if not self.values["train.amp.enabled"]:
             self.values["train.amp.dtype"] = None  # without a meaning
+        self.values["train.cache_features"] = bool(self.values["train.cache_features"])  # where they lie is no matter
 
     def state_dict(self) -> dict[str, Any]:
         return {"values": self.values}

@@ -8,12 +8,14 @@ from modeling.backbone.variants import (
     DINOv3Variant,
     dinov2_arguments,
 )
+from modeling.backbone.vgg16 import VGG16
 from modeling.backbone.vit import ViT
 
 __all__ = [
     "DINOV2_VARIANTS",
     "DINOV3_PIXEL_STATISTICS",
     "DINOV3_VARIANTS",
+    "VGG16",
     "DINOv3Variant",
     "Encoder",
     "PriorSwin",

@@ -67,6 +67,10 @@ class System(nn.Module):
         depends_on_padding: whether padding an image changes its result; then only images of one size share a batch.
         has_scalable_encoder: whether `encode` takes a `scale` above 1.
         has_tiled_encoder: whether `encode_in_tiles` takes the place of predicting tile by tile.
+        tile_multiple: of the first rows and columns of tiles, where a result depends on where the pools lie; it divides
+            32.
+        needs_weights: for a message, why training cannot start from random weights and what it starts from; None where
+            it can.
         iteration: of training; the trainer sets it before each step.
         padding_colour: (3,) RGB that equals the padding which the system adds itself.
     """
@@ -79,6 +83,8 @@ class System(nn.Module):
     depends_on_padding: bool = False
     has_scalable_encoder: bool = False
     has_tiled_encoder: bool = False
+    tile_multiple: int = 1
+    needs_weights: str | None = None
     iteration: int = 0
 
     # ---- what a system implements
@@ -123,6 +129,17 @@ class System(nn.Module):
         so that how a batch is divided does not change what is minimised.
         """
         return {}
+
+    def frozen_features(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Features (B, C, h, w) that a frozen encoder makes of `inputs`; a batch that has "features" is not encoded.
+
+        Args:
+            inputs: from `prepare`, of one size.
+
+        Raises:
+            InputError: there is no encoder, or it is not frozen.
+        """
+        raise InputError(f"train.cache_features: {type(self).__name__} has no encoder whose features could be kept")
 
     def footprint(self) -> Footprint:
         """Peak memory of a prediction; the default is generous."""

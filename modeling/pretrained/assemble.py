@@ -44,7 +44,7 @@ def assemble(parts: Mapping[str, Tensor], architecture: Network) -> Assembly:
     Raises:
         InputError: a tensor is missing, left over, misshapen or not finite.
     """
-    is_ours = architecture.family == "diffmatte"  # nothing is joined or folded there
+    is_ours = architecture.family in ("diffmatte", "dim", "vgg16")  # nothing is joined or folded there
     assembly = Assembly(dict(parts)) if is_ours else _assemble_vit(parts, architecture)
     expected = architecture.expected_shapes()
     _check_names(assembly.tensors, expected)

@@ -1,4 +1,4 @@
-"""From anyone's checkpoint of a pretrained ViT, of ViTMatte or of DiffMatte to the tensors of this project's model."""
+"""From anyone's checkpoint of an encoder, of ViTMatte, DiffMatte or DIM to the tensors of this project's model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,6 +9,8 @@ from torch import Tensor
 from modeling.pretrained.architecture import Network, check_requested, read_architecture
 from modeling.pretrained.assemble import Assembly, assemble
 from modeling.pretrained.diffmatte_architecture import read_diffmatte_architecture
+from modeling.pretrained.dim_architecture import read_dim_architecture, read_vgg16_architecture
+from modeling.pretrained.frozen_architecture import read_frozen_architecture
 from modeling.pretrained.matting_architecture import ViTDetArchitecture, read_matting_architecture
 from modeling.pretrained.pixel_statistics import read_pixel_statistics
 from modeling.pretrained.report import ConversionReport
@@ -18,7 +20,13 @@ from runtime.errors import InputError
 
 FORMAT_VERSION = 2  # 1: encoders had a fourth input channel of zeros, and the metadata no patch_size
 TARGET_PREFIX = "backbone."
-_WHOLE_MODELS = {"vitmatte": read_matting_architecture, "diffmatte": read_diffmatte_architecture}
+_READERS = {  # of the networks that are no ViT alone
+    "vitmatte": read_matting_architecture,
+    "diffmatte": read_diffmatte_architecture,
+    "dim": read_dim_architecture,
+    "vgg16": read_vgg16_architecture,
+    "frozen": read_frozen_architecture,
+}
 _CONFIG_TYPES = {
     "dinov3": ("dinov3_vit",),
     "dinov2": ("dinov2", "dinov2_with_registers"),
@@ -50,7 +58,7 @@ def convert(
     source: str = "state dict",
     img_size: int | None = None,
 ) -> Conversion:
-    """Convert a DINOv3, DINOv2, DINO or MAE ViT, which stays an encoder of RGB, or a ViTMatte or DiffMatte model.
+    """Convert an encoder of RGB, which stays one (DINOv3, DINOv2, DINO, MAE, VGG-16), or a ViTMatte, DiffMatte or DIM.
 
     Every key of the source is mapped or on a named list of what is ignored, every tensor of the model is filled
     or listed as new; anything else is an error. The argument is left as it is.
@@ -76,8 +84,8 @@ def convert(
         config = image_mean = None
     elif config is not None and config.get("model_type", _CONFIG_TYPES[family][0]) not in _CONFIG_TYPES[family]:
         config = None
-    if family in _WHOLE_MODELS:
-        architecture, heads_from = _WHOLE_MODELS[family](selection.tensors, config)
+    if family in _READERS:
+        architecture, heads_from = _READERS[family](selection.tensors, config)
     else:
         architecture, heads_from = read_architecture(selection.tensors, family, config)
     check_requested(architecture, arch)
@@ -113,7 +121,7 @@ def convert(
 
 def target_name(key: str) -> str:
     """The name of a tensor in a checkpoint of a system with a backbone and a decoder."""
-    return key if key.startswith("decoder.") else TARGET_PREFIX + key
+    return key if key.startswith(("decoder.", "refiner.")) else TARGET_PREFIX + key
 
 
 def _resized(assembly: Assembly, architecture: Network, img_size: int) -> Network:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 
+from modeling.backbone.vgg16 import DEPTHS as VGG16_DEPTHS
 from runtime.errors import InputError
 
 _FIELDS = {
@@ -27,11 +28,12 @@ class KeyLayout:
     """How one publisher names the tensors of a ViT.
 
     Args:
-        name: "official", "huggingface", "timm" or "plain".
+        name: "official", "huggingface", "timm", "plain", "mmagic" or "torchvision".
         family: "dinov3" (registers, rotary positions, LayerScale), "dinov2" (absolute positions, LayerScale, perhaps
             registers), "plain" (absolute positions, neither of the others), "vitmatte" (a whole matting model on
-            ViTDet's backbone: absolute and relative positions, windows) or "diffmatte" (a whole one with a diffusion
-            decoder, on any of its encoders).
+            ViTDet's backbone: absolute and relative positions, windows), "diffmatte" (a whole one with a diffusion
+            decoder, on any of its encoders), "vgg16" (an encoder), "dim" (a whole Deep Image Matting model) or "frozen"
+            (DINOv3 with a decoder on its features).
         renames: source key -> our key; `{i}` stands for an index, `{c}` for one that is dropped, `{p}` for weight or
             bias, `{b}` for what a batch norm has, `{any}` for anything.
         ignored: pattern of a source key -> why the model has no use for it.
@@ -269,6 +271,43 @@ HUGGINGFACE_VITMATTE = _vitmatte(
     batch_norm="batch_norm",
 )
 DIFFMATTE = KeyLayout("official", "diffmatte", {"backbone.{any}": "{any}", "decoder.{any}": "decoder.{any}"}, {})
+MMAGIC_DIM = KeyLayout(
+    name="mmagic",
+    family="dim",
+    renames={
+        "backbone.encoder.{any}": "{any}",
+        "backbone.decoder.{any}": "decoder.{any}",
+        "refiner.{any}": "refiner.{any}",
+    },
+    ignored={},
+)
+
+
+def _torchvision_vgg16(spacing: int) -> KeyLayout:
+    """torchvision's `features`, of which a convolution with what belongs to it takes `spacing` modules, a pool one."""
+    renames, index = {}, 0
+    for stage, depth in enumerate(VGG16_DEPTHS, start=1):
+        for module in range(spacing * depth):
+            renames[f"features.{index}.{{b}}"] = f"layer{stage}.{module}.{{b}}"
+            index += 1
+        index += 1
+    return KeyLayout("torchvision", "vgg16", renames, {"classifier.*": _HEAD})
+
+
+TORCHVISION_VGG16, TORCHVISION_VGG16_BN = _torchvision_vgg16(2), _torchvision_vgg16(3)
+_UNPOOLING_DECODER = re.compile(r"(.*?)backbone\.decoder\.deconv[1-6]")
+_VGG_FEATURES = re.compile(r"(.*?)features\.0\.weight$")
+FROZEN = KeyLayout(  # nikhiliit/Dinov3_matting
+    name="official",
+    family="frozen",
+    renames={
+        **{f"encoder.dinov3.{source}": target for source, target in OFFICIAL.renames.items()},
+        "decoder.{any}": "decoder.{any}",
+        "boundary_refiner.{any}": "decoder.boundary_refiner.{any}",
+    },
+    ignored={f"encoder.dinov3.{pattern}": reason for pattern, reason in OFFICIAL.ignored.items()},
+)
+_FEATURE_DECODER = re.compile(r"(.*?)decoder\.(?:decoder_blocks|upsample_blocks|input_proj)\.")
 _DIFFUSION_DECODER = re.compile(r"(.*?)decoder\.(?:down_blks|mid_blk|up_blks|time_embed)\.")
 _MATTING_DECODER = re.compile(r"(.*?)decoder\.(?:convstream|matting_head)\.")
 _RELATIVE_POSITIONS = re.compile(r".*\.(?:attn|attention)\.rel_pos_[hw]")
@@ -302,10 +341,15 @@ def find_prefix(keys: Iterable[str]) -> str:
         InputError: no CLS token at all, or several of equal standing.
     """
     keys = list(keys)
+    if is_frozen(keys):
+        return next(match[1] for key in keys if (match := _FEATURE_DECODER.match(key)))
     if is_diffmatte(keys):
         return next(match[1] for key in keys if (match := _DIFFUSION_DECODER.match(key)))
     if is_vitmatte(keys):
         return next(match[1] for key in keys if (match := _MATTING_DECODER.match(key)))
+    for pattern in (_UNPOOLING_DECODER, _VGG_FEATURES):
+        if match := next(filter(None, map(pattern.match, keys)), None):
+            return match[1]
     anchors = [key for key in keys if key == "cls_token" or key.endswith(".cls_token")]
     prefixes = sorted({anchor.removesuffix("cls_token").removesuffix("embeddings.") for anchor in anchors})
     if not prefixes:
@@ -331,6 +375,11 @@ def is_diffmatte(keys: Iterable[str]) -> bool:
     return any(map(_DIFFUSION_DECODER.match, keys))
 
 
+def is_frozen(keys: Iterable[str]) -> bool:
+    """Tell a decoder on DINOv3's features, by its names."""
+    return any(map(_FEATURE_DECODER.match, keys))
+
+
 def detect_layout(keys: Collection[str]) -> KeyLayout:
     """Tell the layout from keys without their prefix.
 
@@ -338,10 +387,16 @@ def detect_layout(keys: Collection[str]) -> KeyLayout:
         InputError: a ViT that is not supported, by name where it is known.
     """
     keys = set(keys)
+    if is_frozen(keys):
+        return FROZEN
     if is_diffmatte(keys):
         return DIFFMATTE
     if is_vitmatte(keys):
         return HUGGINGFACE_VITMATTE if _any(keys, "backbone.encoder.*") else VITMATTE
+    if any(map(_UNPOOLING_DECODER.match, keys)):
+        return MMAGIC_DIM
+    if "features.0.weight" in keys:
+        return TORCHVISION_VGG16_BN if _any(keys, "features.*.running_mean") else TORCHVISION_VGG16
     if "embeddings.cls_token" in keys:
         if "embeddings.position_embeddings" in keys:
             if _any(keys, "encoder.layer.*.layer_scale1.*"):
@@ -375,7 +430,7 @@ def _refuse_giant(keys: Iterable[str], pattern: str) -> None:
         )
 
 
-_EXPECTED = "expected the weights of a DINOv3, DINOv2, DINO or MAE ViT, of ViTMatte or of DiffMatte"
+_EXPECTED = "expected the weights of a DINOv3, DINOv2, DINO or MAE ViT, of VGG-16, ViTMatte, DiffMatte or DIM"
 _REMEDY = "use DINOv3 or DINOv2 weights, or the authors' .pth of DINO or MAE"
 
 

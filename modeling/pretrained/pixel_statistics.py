@@ -21,6 +21,8 @@ _OTHERS = {
     "dinov2": "DINOv2's ViTs",
     "vitmatte": "ViTMatte's backbones, DINO and MAE",
     "diffmatte": "DiffMatte's encoders",
+    "dim": "Deep Image Matting's encoders",
+    "vgg16": "torchvision's VGG-16",
 }
 _TRAINED_ON = {"dinov2": ("lvd142m", "LVD-142M")}  # with ImageNet's statistics; all others on ImageNet-1k
 _FOLDERS_ABOVE = 3  # models--facebook--dinov3-.../snapshots/REVISION/model.safetensors in Hugging Face's cache

@@ -17,6 +17,8 @@ _GROUPS = (
     ("decoder", re.compile(r"decoder\.")),
     ("norms", re.compile(r"((layers\.\d+\.)?blocks\.\d+\.norm[12]|norm)\.")),
     ("patch merging", re.compile(r"layers\.\d+\.downsample\.")),
+    ("VGG stages", re.compile(r"(layer\d\.\d+\.\w+$|conv6\.|bn\.)")),
+    ("refinement", re.compile(r"refiner\.")),
     ("stem", re.compile(r"(conv|bn)\d\.")),
     ("residual blocks", re.compile(r"layer(\d|_bottleneck)\.")),
 )

@@ -12,13 +12,14 @@ from runtime.errors import InputError
 logger = logging.getLogger("dinomatte.pretrained")
 
 PATCH_EMBED = "backbone.patch_embed.proj.weight"
+FIRST_KERNELS = (PATCH_EMBED, "backbone.layer1.0.weight")  # of a ViT, of VGG-16
 RGB_CHANS = 3
 VALUE_CHANS = RGB_CHANS + 1
 ONE_HOT_CHANS = RGB_CHANS + len(LEVELS)
 
 
 def fit_input_channels(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return `state` with the patch embedding's trimap channels as `expected` has them; what was done is logged.
+    """Return `state` with the first kernel's trimap channels as `expected` has them; what was done is logged.
 
     An RGB encoder, as preprocess.py writes it, gets zeros for the trimap. A trimap channel of values 0, 0.5 and 1
     becomes one for each region, its weight times the region's value: the network computes what it did, and zeros stay
@@ -28,9 +29,10 @@ def fit_input_channels(state: Mapping[str, Tensor], expected: Mapping[str, Tenso
     Raises:
         InputError: the network has no trimap, and the file's trimap channel is not zero.
     """
-    if PATCH_EMBED not in state or PATCH_EMBED not in expected:
+    key = next((key for key in FIRST_KERNELS if key in state and key in expected), None)
+    if key is None:
         return dict(state)
-    weight, chans = state[PATCH_EMBED], expected[PATCH_EMBED].shape[1]
+    weight, chans = state[key], expected[key].shape[1]
     if weight.ndim != 4 or (weight.shape[1], chans) not in (
         (RGB_CHANS, VALUE_CHANS),
         (RGB_CHANS, ONE_HOT_CHANS),
@@ -43,7 +45,7 @@ def fit_input_channels(state: Mapping[str, Tensor], expected: Mapping[str, Tenso
     if chans == RGB_CHANS:
         if is_trained:
             raise InputError(
-                f"{PATCH_EMBED} has a fourth input channel trained on trimaps, and this config's model has no trimap; "
+                f"{key} has a fourth input channel trained on trimaps, and this config's model has no trimap; "
                 "use an encoder that preprocess.py wrote"
             )
         fitted, done = trimap[:, :0], "the trimap's dropped, which was zero"
@@ -53,5 +55,5 @@ def fit_input_channels(state: Mapping[str, Tensor], expected: Mapping[str, Tenso
     else:
         fitted = weight.new_zeros(len(weight), chans - RGB_CHANS, *weight.shape[2:])
         done = "zeros for the trimap"
-    logger.info("%s: %d input channels made %d, %s", PATCH_EMBED, weight.shape[1], chans, done)
-    return {**state, PATCH_EMBED: torch.cat([rgb, fitted], dim=1)}
+    logger.info("%s: %d input channels made %d, %s", key, weight.shape[1], chans, done)
+    return {**state, key: torch.cat([rgb, fitted], dim=1)}

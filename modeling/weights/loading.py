@@ -62,6 +62,8 @@ def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, p
             for label, keys in (("missing", fatal_missing), ("not in the model", fatal_unused), ("other shape", shapes))
             if keys
         ]
+        if fatal_missing and pretrained and model.needs_weights:
+            problems.append(model.needs_weights)
         if any(is_table(key.split()[0]) for key in shapes):
             problems.append("for crops of another size; set model.backbone.img_size, or convert with --img-size")
         raise InputError(f"{path}: not a checkpoint of this config's model; {'; '.join(problems)}")

@@ -39,6 +39,24 @@ def test_schedules_have_the_published_arithmetic():
             assert multiplier(iteration / max_iter) == pytest.approx(factor, rel=1e-3), (name, iteration)
 
 
+def test_frozen_configs_build_the_encoders_they_name_and_count_as_documented():
+    counts = {}
+    for name in ("S", "B", "L", "S_published", "demo"):
+        config = load_config(str(ROOT / f"configs/FrozenDINOv3_{name}.py"))
+        with torch.device("meta"):
+            model = build(config.model)
+        counts[name] = sum(parameter.numel() for parameter in model.decoder.parameters())
+        millions = sum(parameter.numel() for parameter in model.backbone.parameters()) / 1e6
+        expected = {"S": 21.6, "B": 85.7, "L": 303.1, "S_published": 21.6, "demo": 0.52}
+        assert millions == pytest.approx(expected[name], rel=0.02)
+        assert max(model.out_blocks) in (len(model.backbone.blocks) - 1, -1)
+        multiplier = build(config.lr_multiplier)
+        assert config.optimizer.lr * multiplier(1 - 1e-9) == pytest.approx({"demo": 3e-5}.get(name, 1e-7), rel=0.01)
+    assert counts["S_published"] == 1_073_153
+    text = (ROOT / "docs" / "systems.md").read_text()
+    assert all(f"{counts[name]:,}" in text for name in counts)
+
+
 def test_the_vitmatte_config_of_the_docs_builds(tmp_path):
     shutil.copytree(ROOT / "configs" / "common", tmp_path / "common")
     (config_text,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "training.md").read_text(), re.DOTALL)
@@ -85,3 +103,26 @@ def test_the_box_trains_on_everything_but_tokens_and_vectors_by_muon():
     for name, parameter in model.named_parameters():
         is_token = any(piece in name for piece in ("cls_token", "storage_tokens", ".gamma"))
         assert (parameter in by_muon) == (parameter.ndim >= 2 and not is_token), name
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_dim_configs_are_the_published_recipe(stage):
+    config = load_config(str(ROOT / f"configs/DIM_stage{stage}.py"))
+    assert (config.train.max_iter, config.train.eval_period, config.train.checkpointer.period) == (
+        10**6,
+        40_000,
+        40_000,
+    )
+    assert (config.train.amp.enabled, config.dataloader.train.batch_size) == (False, 1)
+    assert {build(config.lr_multiplier)(at) for at in (0, 0.1, 0.5, 0.999)} == {1}
+    model = build(config.model)
+    assert (model.stage, model.refiner is None, model.backbone.widths) == (stage, stage == 1, (64, 128, 256, 512, 512))
+    config.optimizer._set_flag("allow_objects", True)
+    config.optimizer.params.model = model
+    optimizer = build(config.optimizer)
+    assert type(optimizer) is torch.optim.Adam
+    assert {(group["lr"], group["weight_decay"]) for group in optimizer.param_groups} == {(1e-5, 0)}
+    trained = sum(p.numel() for group in optimizer.param_groups for p in group["params"])
+    assert trained == {1: 26_276_802 - 76_801, 2: 76_801, 3: 26_276_802}[stage]
+    recipe = build(config.dataloader.train.dataset).recipe
+    assert (recipe.crop_sides, recipe.trimap_erosion, recipe.crop_centre) == ((320, 480, 640), (1, 29), "fractional")

@@ -10,7 +10,9 @@ HALO = 3  # rows of features above and below a band that its pixels depend on
 Decode = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def decode_in_bands(decode: Decode, features: Tensor, images: Tensor, unknown: Tensor, band_pixels: int) -> Tensor:
+def decode_in_bands(
+    decode: Decode, features: Tensor, images: Tensor, unknown: Tensor, band_pixels: int, halo: int = HALO
+) -> Tensor:
     """Alpha where `unknown` is true, 0 elsewhere: (B, 1, H, W) float32, as `decode` computes it of the whole.
 
     Each level of a decoder with d fusions reads one pixel further, and halving the masks between the levels rounds
@@ -21,6 +23,7 @@ def decode_in_bands(decode: Decode, features: Tensor, images: Tensor, unknown: T
         decode: maps features, images and unknown pixels of a band to its alpha.
         features, images, unknown: as in DetailCapture.forward.
         band_pixels: of full resolution in a band, a batch's together; at least one row of features is taken.
+        halo: rows of features around a band that its pixels depend on.
     """
     scale = images.shape[-2] // features.shape[-2]
     step = max(1, band_pixels // (len(images) * images.shape[-1] * scale))
@@ -29,7 +32,7 @@ def decode_in_bands(decode: Decode, features: Tensor, images: Tensor, unknown: T
         core = slice(start * scale, (start + step) * scale)
         if not unknown[..., core, :].any():
             continue
-        top, bottom = max(start - HALO, 0), start + step + HALO
+        top, bottom = max(start - halo, 0), start + step + halo
         pixels = slice(top * scale, bottom * scale)
         inner = slice(core.start - pixels.start, core.stop - pixels.start)
         asked = torch.zeros_like(unknown[..., pixels, :])

@@ -13,6 +13,7 @@ import inference
 from engine.config import build, load_config
 from engine.processes.sync_batch_norm import synchronise_batch_norms
 from engine.training.averaging import WeightAverage
+from engine.training.checkpoints import RunCheckpointer
 from engine.training.freezing import freeze
 from engine.training.run import evaluate, train
 from modeling.weights.checkpoint_file import read_checkpoint, write_checkpoint
@@ -154,3 +155,10 @@ def test_another_or_a_missing_file_of_frozen_weights_is_refused(tmp_path, frozen
     shutil.copyfile(encoder, tmp_path / "encoder.pth")
     write_checkpoint(moved, {**checkpoint, "frozen": {**checkpoint["frozen"], "file": "gone/encoder.pth"}})
     inference.model_of_checkpoint(inference.parse_arguments(["--checkpoint", str(moved), "--device", "cpu"]))
+
+
+def test_frozen_weights_that_come_from_no_file_are_a_warning(caplog):
+    model = small_model()
+    frozen = freeze(model, ["backbone"])
+    RunCheckpointer(model).load_initial("", frozen=frozen)
+    assert f"no train.init_checkpoint is given; {len(frozen)} frozen parameters keep random" in caplog.text

@@ -33,7 +33,7 @@ from modeling.weights.checkpoint_file import read_checkpoint
 from runtime.errors import InputError
 
 # these differ from run to run
-MEASURED = ("time", "eta_seconds", "data_time", "samples_per_second", "data_wait_share", "memory/")
+MEASURED = ("time", "eta_seconds", "data_time", "samples_per_second", "data_wait_share", "memory/", "utilisation/")
 # none of these periods is a multiple of another
 PERIODS = ["train.log_period=4", "train.eval_period=5", "train.checkpointer.period=3"]
 
