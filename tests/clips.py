@@ -31,6 +31,7 @@ def write_clip(
     sound: str | None = "aac",
     encoder: str = "libx264",
     pixels: str = "yuv444p",
+    pixel_aspect: Fraction = Fraction(1),
 ) -> None:
     """Write pictures (or so many of `picture`), by default at 29.97 frames a second, with a tone of their length."""
     pictures = [picture(index) for index in range(pictures)] if isinstance(pictures, int) else pictures
@@ -41,6 +42,7 @@ def write_clip(
         video.pix_fmt = pixels
         video.codec_context.time_base = video.time_base = time_base
         video.codec_context.colorspace = 1
+        video.codec_context.sample_aspect_ratio = pixel_aspect
         if rotation or mirrored:
             video.set_display_rotation(rotation, hflip=mirrored)
         audio = None

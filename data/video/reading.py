@@ -92,9 +92,9 @@ class Clip:
                 f"{path}: expected a video, found no frame that can be decoded; the file is damaged or empty"
             )
         self.height, self.width = self._first.image.shape[:2]
-        stored = (self._stream.height, self._stream.width)
-        aspect = Fraction(self._stream.sample_aspect_ratio or 1) or Fraction(1)
-        self.pixel_aspect = aspect if (self.height, self.width) == stored else 1 / aspect
+        self.pixel_aspect = Fraction(self._stream.sample_aspect_ratio or 1) or Fraction(1)
+        if self._is_turned:
+            self.pixel_aspect = 1 / self.pixel_aspect
 
     def __iter__(self) -> Iterator[Frame]:
         if self._first is None:
@@ -151,10 +151,11 @@ class Clip:
         pts = picture.pts
         if pts is None or (last_pts is not None and pts <= last_pts):  # raw streams and broken ones
             pts = 0 if last_pts is None else last_pts + (step if pts is None else 1)
-        matrix = _BT709 if picture.colorspace == _UNSPECIFIED and picture.height >= HD_HEIGHT else None
-        rgb = picture.reformat(format="rgb24", src_colorspace=matrix, interpolation=careful_scaling()).to_ndarray()
-        image = _upright(rgb, _display_matrix(picture))
-        return Frame(image, pts, picture.duration or 0)
+        colours = _BT709 if picture.colorspace == _UNSPECIFIED and picture.height >= HD_HEIGHT else None
+        rgb = picture.reformat(format="rgb24", src_colorspace=colours, interpolation=careful_scaling()).to_ndarray()
+        matrix = _display_matrix(picture)
+        self._is_turned = abs(matrix[1]) > abs(matrix[0])
+        return Frame(_upright(rgb, matrix), pts, picture.duration or 0)
 
     def _compare_with_header(self, end: Fraction) -> None:
         due = self._due()

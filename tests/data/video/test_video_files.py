@@ -60,6 +60,29 @@ def test_rotated_clips_are_upright_as_opencv_turns_them(tmp_path, rotation):
     assert np.abs(bgr[..., ::-1].astype(int) - frame.image).max() <= 1
 
 
+def test_the_shape_of_pixels_is_kept_and_turned(tmp_path):
+    for rotation, expected in ((0, Fraction(4, 3)), (90, Fraction(3, 4))):
+        write_clip(tmp_path / "clip.mp4", 2, rotation=rotation, pixel_aspect=Fraction(4, 3))
+        copy(tmp_path / "clip.mp4", tmp_path / "copy.mp4")
+        with open_clip(tmp_path / "copy.mp4") as clip:
+            assert clip.pixel_aspect == expected
+
+
+def test_high_definition_that_names_no_colours_is_bt_709(tmp_path):
+    """The same luma and chroma, 120, 90 and 160, by the two standards' formulas."""
+    for height, expected in ((718, (172, 110, 44)), (720, (178, 112, 41))):
+        with av.open(str(tmp_path / "clip.mp4"), "w") as output:
+            video = output.add_stream("libx264", rate=25, options={"crf": "1"})
+            video.height, video.width, video.pix_fmt = height, 64, "yuv420p"
+            frame = av.VideoFrame(64, height, "yuv420p")
+            for plane, level in zip(frame.planes, (120, 90, 160), strict=True):
+                plane.update(bytes([level]) * plane.buffer_size)
+            output.mux(video.encode(frame))
+            output.mux(video.encode(None))
+        with open_clip(tmp_path / "clip.mp4") as clip:
+            assert np.abs(next(iter(clip)).image[10, 10].astype(int) - expected).max() <= 2
+
+
 def test_mirrored_clips_are_mirrored(tmp_path):
     write_clip(tmp_path / "clip.mp4", 2, mirrored=True)
     with open_clip(tmp_path / "clip.mp4") as clip:
