@@ -124,7 +124,7 @@ def planned(options: argparse.Namespace) -> list[Job]:
 
 
 def found_by(options: argparse.Namespace, device) -> Callable[..., Subject]:
-    """What finds the subject."""
+    """The way to find the subject that the options name."""
     if options.seg is not None:
         return SegmentedSubjects(Predictor(read_system(options.seg, device), probabilities=True), options.classes)
     if options.mask is not None:

@@ -44,7 +44,7 @@ class Job(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a trimap holds: the coding its mask was read as, and shares of the picture."""
+    """Facts of a trimap: the coding its mask was read as, and shares of the picture."""
 
     kind: str
     unknown: float

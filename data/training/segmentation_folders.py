@@ -24,7 +24,7 @@ OUTSIDE = (124, 116, 104)  # RGB beyond the picture: ImageNet's mean, near 0 onc
 
 @dataclass(frozen=True)
 class SegmentationRecipe:
-    """How a sample is drawn. The picture is scaled evenly, never squashed.
+    """Settings of the random draws of a sample. The picture is scaled evenly, never squashed.
 
     Args:
         crop_size: side of the square sample, or (height, width), pixels.

@@ -27,7 +27,7 @@ _LIMITED = 1  # luma from 16 to 235, which every player expects
 
 @dataclass(frozen=True)
 class Encoding:
-    """What is put into files of one suffix: a container, an encoder, and the layout of its pixels.
+    """The content of files of one suffix: a container, an encoder, and the layout of its pixels.
 
     Attributes:
         opaque, odd, transparent: FFmpeg's pixel formats, of pictures without alpha, of those with an odd side, and with

@@ -104,7 +104,7 @@ class ClipJobs:
             raise InputError(f"no frame could be predicted: {self.failures[0]}")
 
     def notes(self) -> list[str]:
-        """What a user should know about the files and the frames, a line each, "warning: ..." or "error: ..."."""
+        """Lines for the user about the files and the frames, "warning: ..." or "error: ..."."""
         of_files = dict.fromkeys(remark for writer in self._writers.values() for remark in writer.remarks)
         lines = [f"warning: {remark}" for remark in of_files]
         if self.clip.damaged:

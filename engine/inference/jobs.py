@@ -59,7 +59,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended: `status` is "written", "skipped" or "failed"; `remark` says why or warns.
+    """The end of a job: `status` is "written", "skipped" or "failed"; `remark` says why or warns.
 
     `seconds` is its share of the time of its batch in the predictor, the device's work included.
     """

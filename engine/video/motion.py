@@ -17,7 +17,7 @@ _FAINT = 1e-4  # weight of flow that is not trusted, for places far from any tha
 
 @dataclass(frozen=True)
 class Moved:
-    """How a frame follows from the one before.
+    """The motion from one frame to the next.
 
     Attributes:
         flow: (h, w, 2) float32, at the size of `FLOW_SIDE`: where a pixel of this frame was in the one before,
@@ -68,7 +68,7 @@ class Motion:
         self._dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def step(self, image: np.ndarray) -> Moved | None:
-        """How (H, W, 3) uint8 `image` follows from the image of the last call."""
+        """The motion to (H, W, 3) uint8 `image` from the image of the last call."""
         gray, colours = small_gray(image), histogram(image)
         before, colours_before = self._gray, self._colours
         self._gray, self._colours = gray, colours
