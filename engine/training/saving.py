@@ -171,7 +171,7 @@ class SaveBest(HookBase):
 def best_hooks(
     checkpointer: RunCheckpointer, best_metric: str | Sequence[str] | None, metrics: Mapping[str, Description]
 ) -> list[SaveBest]:
-    """Hooks that keep the best checkpoints: model_best.pth by one metric, or model_best_METRIC.pth by each of several."""
+    """Hooks that keep the best checkpoints: model_best.pth by one metric, model_best_METRIC.pth by each of several."""
     if best_metric is None or isinstance(best_metric, str):
         return [] if best_metric is None else [SaveBest(checkpointer, best_metric, metrics)]
     return [SaveBest(checkpointer, metric, metrics, f"{BEST}_{metric}") for metric in best_metric]
