@@ -1,5 +1,6 @@
 """Folders that a program fills: nothing of another set may lie in them."""
 
+import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -28,3 +29,16 @@ def empty_or_own(folder: str | Path, expected: Mapping[str, Collection[str]]) ->
                 "output folder"
             )
     return paths
+
+
+def require_outside(output: str | Path, folder: str | Path) -> None:
+    """Refuse results within a folder of inputs, where the next run would read them as inputs.
+
+    Raises:
+        InputError: `output` is `folder` or in it.
+    """
+    inside, outer = Path(os.path.realpath(output)), Path(os.path.realpath(folder))
+    if outer == inside or outer in inside.parents:
+        raise InputError(
+            f"{output}: lies in {folder}, whose sub-folders are read too; name a folder outside it for the results"
+        )

@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from data.images.files import images_by_stem, read_rgb, read_trimap
 from data.images.masks import read_mask
+from data.video.reading import VIDEO_SUFFIXES
 from engine.inference import Predictor, clip_jobs, fit_to, is_clip, run_jobs
 from engine.inference.auto_matte import KINDS, AutoMatte
 from engine.inference.clip_matte import ClipMatte, carried_trimaps, first_frame, key_frames_of
@@ -42,6 +43,7 @@ from runtime.device import resolve_device
 from runtime.errors import InputError
 from runtime.files import kind_of
 from runtime.memory import keep_freed_memory, parse_bytes
+from runtime.output_folders import require_outside
 from runtime.text import name_some, printable
 from tools.make_trimap import band_width
 
@@ -49,6 +51,10 @@ from tools.make_trimap import band_width
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     jobs = planned(options)
+    if options.input.is_dir() and (videos := videos_of(options.input)):
+        tell(
+            f"warning: {options.input}: {len(videos)} videos are passed over, give them one by one: {name_some(videos)}"
+        )
     keep_freed_memory()
     device = resolve_device(options.device)
     memory = None if options.max_memory is None else parse_bytes(options.max_memory)
@@ -116,11 +122,17 @@ def planned(options: argparse.Namespace) -> list[Job]:
         if not options.mask.is_file():
             raise InputError(f"{options.mask}: expected the mask of {options.input}, found {kind_of(options.mask)}")
         return [replace(job, inputs={**job.inputs, "mask": options.mask}) for job in jobs]
-    masks = images_by_stem(options.mask, recursive=True)
+    require_outside(options.output, options.mask)
+    masks = images_by_stem(options.mask, ignore_case=True, recursive=True)
     names = {job: job.inputs["image"].relative_to(options.input).with_suffix("").as_posix() for job in jobs}
-    if missing := [name for name in names.values() if name not in masks]:
+    if missing := [name for name in names.values() if name.casefold() not in masks]:
         raise InputError(f"{options.mask}: expected a mask for each picture, found none for {name_some(missing)}")
-    return [replace(job, inputs={**job.inputs, "mask": masks[name]}) for job, name in names.items()]
+    return [replace(job, inputs={**job.inputs, "mask": masks[name.casefold()]}) for job, name in names.items()]
+
+
+def videos_of(folder: Path) -> list[str]:
+    """Names of the videos in a folder of pictures and its sub-folders."""
+    return [path.name for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES]
 
 
 def found_by(options: argparse.Namespace, device) -> Callable[..., Subject]:
@@ -178,7 +190,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", help="cuda, mps or cpu (default: the first there is)")
     parser.add_argument("--max-memory", metavar="AMOUNT", help="such as 4GB (default: most of what is free)")
     options = parser.parse_args(arguments)
-    pointed = options.box is not None or options.click is not None
+    pointed = any(given is not None for given in (options.box, options.click, options.click_outside))
     ways = [name for name, given in (("--seg", options.seg), ("--mask", options.mask), ("--trimap", options.trimap),
                                      ("--box or --click", pointed)) if given]  # fmt: skip
     if len(ways) != 1:

@@ -20,13 +20,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cv2
 import numpy as np
 
-from data.images.files import images_by_stem, read_rgb, write_png
-from data.images.mask_to_trimap import Cleaning, trimap_from_mask, trimap_from_probability, unknown_share
+from data.images.files import IMAGE_SUFFIXES, images_by_stem, read_rgb, write_png
+from data.images.mask_to_trimap import Cleaning, mask_cell, trimap_from_mask, trimap_from_probability, unknown_share
 from data.images.masks import read_mask
 from data.images.trimap import BACKGROUND, FOREGROUND
 from runtime.command_line import run, tell
 from runtime.errors import InputError
 from runtime.files import kind_of
+from runtime.output_folders import require_outside
 from runtime.pool import outcomes, usable_cpus
 from runtime.text import name_some, printable
 
@@ -44,15 +45,17 @@ class Job(NamedTuple):
 
 
 class Report(NamedTuple):
-    """Facts of a trimap: the coding its mask was read as, and shares of the picture."""
+    """Facts of a trimap: the coding of its mask, the side of the squares it is made of, and shares of the picture."""
 
     kind: str
+    cell: int
     unknown: float
     foreground: float
     background: float
 
     def __str__(self) -> str:
-        line = f"{self.unknown:.1%} unknown, {self.foreground:.1%} foreground ({self.kind} mask)"
+        squares = f" of squares of {self.cell} pixels" if self.cell > 1 else ""
+        line = f"{self.unknown:.1%} unknown, {self.foreground:.1%} foreground ({self.kind} mask{squares})"
         if 1 in (self.background, self.foreground):
             return f"{line}; warning: the mask is {'empty' if self.background == 1 else 'full'}"
         return line if self.foreground else f"{line}; warning: no pixel is surely foreground, try a smaller --width"
@@ -79,11 +82,12 @@ def make(job: Job, width: float | None, cleaning: Cleaning) -> Report:
     Raises:
         InputError: a file cannot be read or written, or the sizes differ.
     """
-    mask = read_mask(job.mask)
+    mask, cell = read_mask(job.mask), 1
     if mask.kind == "soft":
         trimap = trimap_from_probability(mask.values, width, cleaning=cleaning)
     else:
-        trimap = trimap_from_mask(mask.values, width, cleaning=cleaning)
+        cell = mask_cell(mask.values)
+        trimap = trimap_from_mask(mask.values, width, cell, cleaning)
     picture = None if job.image is None else read_rgb(job.image)
     if picture is not None and picture.shape[:2] != trimap.shape:
         sizes = [f"{array.shape[1]} x {array.shape[0]}" for array in (trimap, picture)]
@@ -94,7 +98,7 @@ def make(job: Job, width: float | None, cleaning: Cleaning) -> Report:
     if job.preview is not None:
         write_png(job.preview, preview_of(trimap, picture))
     shares = [float((trimap == level).mean()) for level in (FOREGROUND, BACKGROUND)]
-    return Report(mask.kind, unknown_share(trimap), *shares)
+    return Report(mask.kind, cell, unknown_share(trimap), *shares)
 
 
 def preview_of(trimap: np.ndarray, picture: np.ndarray | None) -> np.ndarray:
@@ -119,11 +123,17 @@ def plan(options: argparse.Namespace) -> list[Job]:
         masks = images_by_stem(mask, recursive=True)
         if not masks:
             raise InputError(f"{mask}: expected masks, found no image")
+        for folder in (output, preview):
+            if folder is not None:
+                require_outside(folder, mask)
+                if folder.suffix.lower() in IMAGE_SUFFIXES or folder.is_file():
+                    raise InputError(f"{folder}: expected a folder for the results of a folder of masks")
         images: dict[str, Path] = {}
         if image is not None:
-            images = images_by_stem(image, recursive=True)
-            if missing := masks.keys() - images.keys():
+            found = images_by_stem(image, ignore_case=True, recursive=True)
+            if missing := [name for name in masks if name.casefold() not in found]:
                 raise InputError(f"{image}: expected an image for each mask, found none for {name_some(missing)}")
+            images = {name: found[name.casefold()] for name in masks}
         jobs = [
             Job(path, output / f"{name}.png", images.get(name), None if preview is None else preview / f"{name}.png")
             for name, path in masks.items()

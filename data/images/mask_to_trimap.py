@@ -19,6 +19,7 @@ INNER_SHARE, OUTER_SHARE = 0.02, 0.03
 SMALLEST_RADIUS, LARGEST_RADIUS = 1, 75  # pixels, of a band that is sized to the mask
 SURE_FOREGROUND, SURE_BACKGROUND = 0.95, 0.05  # probabilities
 LARGEST_CELL = 64  # pixels
+LEAST_CELLS, LEAST_EDGES = 8, 8  # across the largest object, and rows and columns with an edge, of an enlarged mask
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,10 @@ def mask_cell(mask: np.ndarray) -> int:
     if not edges.size:
         return 1
     common = int(np.gcd.reduce(edges))
-    # A gcd of a handful of edges is chance: a rectangle at even coordinates is not made of cells.
-    return common if common <= LARGEST_CELL and edges.size >= 2 * len(changes) + 4 else 1
+    # A gcd of a few edges, or of objects of a few cells, is chance: boxes at round coordinates are not made of cells.
+    _, _, facts, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8), connectivity=8)
+    size = np.sqrt(facts[1:, cv2.CC_STAT_AREA].max())
+    return common if common <= min(LARGEST_CELL, size / LEAST_CELLS) and edges.size >= LEAST_EDGES else 1
 
 
 def unknown_share(trimap: np.ndarray) -> float:

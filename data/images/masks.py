@@ -29,7 +29,7 @@ def read_mask(path: str | os.PathLike) -> Mask:
 
     | file | read as |
     | --- | --- |
-    | not opaque everywhere | its alpha channel: a cut-out of another program |
+    | transparent by more than half somewhere | its alpha channel: a cut-out of another program |
     | one or two gray levels | binary: zero is outside, in any depth (0 and 1, 0 and 255) |
     | integers of at most 64 levels, all below 128 | labels of classes or objects: zero is outside |
     | palette with colours | labels: index zero is outside |
@@ -42,7 +42,7 @@ def read_mask(path: str | os.PathLike) -> Mask:
     with opened_image(path) as image:
         if image.mode in ("LA", "RGBA", "PA", "La", "RGBa") or "transparency" in image.info:
             alpha = np.asarray(image.convert("RGBA").getchannel("A"))
-            if alpha.size and alpha.min() < 255:
+            if alpha.size and alpha.min() < SOFT_FROM:  # some of a cut-out is more transparent than opaque
                 return _of_levels(alpha)
         if image.mode == "P":
             colours = np.asarray(image.convert("RGB"))

@@ -8,7 +8,7 @@ import torch
 
 from data.images.classes import Classes
 from data.images.foreground_colours import composite_over, estimate_foreground
-from data.images.trimap import BACKGROUND, UNKNOWN, fuse_with_trimap
+from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN, fuse_with_trimap
 from engine.inference.predict import Arrays, Plan, Predictor
 from engine.inference.subjects import Subject
 from runtime.errors import InputError
@@ -57,6 +57,7 @@ class AutoMatte:
         self.kinds = tuple(kinds)
         self.background = np.full(3, 255, np.uint8) if background is None else background
         self.used_plan: Plan | None = None
+        self.remark = ""
 
     # ---- what the pipeline and the sinks ask of a predictor and its model
 
@@ -73,8 +74,8 @@ class AutoMatte:
         return self.matting.device
 
     def plan(self, height: int, width: int) -> Plan:
-        """The mode that the picture as a whole would be matted in; the part around the subject needs no more."""
-        return self.matting.plan(height, width)
+        """What is matted is known only when the subject is found; see `alpha_of`."""
+        return Plan("whole")
 
     def padded_shape(self, height: int, width: int) -> tuple[int, int]:
         """Pictures go one by one."""
@@ -89,18 +90,19 @@ class AutoMatte:
 
         Args:
             samples: "image" (H, W, 3) uint8 RGB, and what the subjects are found by: "mask" (H, W) float32.
-            plan: of the first; taken where the whole picture is matted.
+            plan: not used; the part around the subject has a plan of its own.
 
         Returns:
             "mask" (H, W) uint8 of 0 and 1, "trimap" and "alpha" (H, W) uint8, and where they are wanted "foreground"
             and "composite" (H, W, 3) uint8.
         """
-        self.used_plan = plan
+        self.used_plan, self.remark = plan, ""
         return [self._matte(sample) for sample in samples]
 
     def _matte(self, sample: Mapping[str, np.ndarray]) -> Arrays:
         image = sample["image"]
         mask, trimap = self._found(sample)
+        self._judge(trimap)
         result = {"mask": mask.astype(np.uint8), "trimap": trimap, "alpha": self.alpha_of(image, trimap)}
         if COLOURED & set(self.kinds):
             result["foreground"] = estimate_foreground(image, result["alpha"])
@@ -113,8 +115,25 @@ class AutoMatte:
 
     def _found(self, sample: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """The subject's mask (H, W) boolean, and its trimap."""
-        subject = self.subjects(sample)
-        return subject.mask(), subject.trimap(self.width)
+        return self._regions(self.subjects(sample))
+
+    def _regions(self, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+        """The mask and the trimap of a subject, which agree about what was left out of it."""
+        trimap = subject.trimap(self.width)
+        mask = subject.mask()
+        left_out = float((mask & (trimap == BACKGROUND)).mean())
+        if left_out:
+            self.remark = f"small regions of the segmentation were left out, {left_out:.2%} of the picture"
+        return (mask & (trimap != BACKGROUND)) | (trimap == FOREGROUND), trimap
+
+    def _judge(self, trimap: np.ndarray) -> None:
+        """Remark on a trimap that leaves nothing to matting."""
+        if (trimap == UNKNOWN).any():
+            return
+        if not trimap.any():
+            self.remark = "no subject was found, the matte is empty"
+        else:
+            self.remark = "the subject has no edge in the picture, the matte is its trimap"
 
     def alpha_of(self, image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
         """(H, W) uint8 alpha of a picture and its trimap, predicted around the subject only."""
@@ -123,7 +142,11 @@ class AutoMatte:
         window = around(trimap != BACKGROUND)
         part = {"image": np.ascontiguousarray(image[window]), "trimap": np.ascontiguousarray(trimap[window])}
         alpha = np.zeros_like(trimap)
-        alpha[window] = fuse_with_trimap(self.matting.one(part)["alpha"], part["trimap"])
+        plan = self.matting.plan(*part["trimap"].shape)
+        (predicted,) = self.matting([part], plan)
+        if self.matting.used_plan != plan:
+            self.remark = f"memory ran out, predicting {plan}; predicted {self.matting.used_plan}"
+        alpha[window] = fuse_with_trimap(predicted["alpha"], part["trimap"])
         return alpha
 
 

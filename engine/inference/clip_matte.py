@@ -49,7 +49,7 @@ class ClipMatte(AutoMatte):
             return sample["trimap"] == FOREGROUND, sample["trimap"]
         subject = self.subjects(sample)
         subject = subject._replace(probability=self._probabilities.step(subject.probability, self._moved))
-        return subject.mask(), subject.trimap(self.width)
+        return self._regions(subject)
 
     def alpha_of(self, image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
         """See `AutoMatte.alpha_of`; steadied."""

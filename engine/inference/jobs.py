@@ -17,6 +17,7 @@ from engine.inference.sinks import SINKS, TRANSPARENT, kinds_of, needs_exact_lev
 from modeling.meta_arch.base import System
 from runtime.errors import InputError
 from runtime.files import kind_of
+from runtime.output_folders import require_outside
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +139,7 @@ def fit_to(
 def _with_kinds(job: Job, kinds: Sequence[str], folder: str | os.PathLike | None) -> Job:
     (path,) = job.outputs.values()
     if len(kinds) == 1 and not is_clip(job):
+        _check_output(path, *job.inputs.values())  # a mask may have joined the inputs since they were planned
         return replace(job, outputs={kinds[0]: path})
     if folder is not None:
         outputs = {kind: Path(folder) / kind / path.relative_to(folder) for kind in kinds}
@@ -186,7 +188,7 @@ def plan_files(image: str, trimap: str | None, output: str) -> list[Job]:
     image_path, output_path = inputs["image"], Path(output)
     if image_path.is_dir():
         if trimap is None:
-            _check_outside(output_path, image_path)
+            require_outside(output_path, image_path)
         return _plan_folder(_files_of_folders(inputs), inputs.values(), output_path)
     if image_path.suffix.lower() in VIDEO_SUFFIXES:
         return [_plan_clip(image_path, trimap, output_path)]
@@ -230,15 +232,6 @@ def _files_of_folders(folders: Mapping[str, Path]) -> dict[str, dict[str, Path]]
 
 def _by_stem(files: Sequence[Mapping[str, Path]]) -> dict[str, Mapping[str, Path]]:
     return {inputs["image"].stem: inputs for inputs in files}
-
-
-def _check_outside(output_dir: Path, folder: Path) -> None:
-    """Refuse results among the images, where the next run would take them for images."""
-    output, images = Path(os.path.realpath(output_dir)), Path(os.path.realpath(folder))
-    if images in output.parents:
-        raise InputError(
-            f"{output_dir}: lies in {folder}, whose sub-folders are read too; name a folder outside it for the results"
-        )
 
 
 def _plan_folder(files: Mapping[str, Mapping[str, Path]], folders: Iterable[Path], output_dir: Path) -> list[Job]:

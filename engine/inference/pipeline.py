@@ -157,9 +157,9 @@ def _predict(predictor: Predictor, batch: Sequence[_Loaded], announce: Callable[
         return [*done, _failed(ready[0], failure)]
     if failure is not None:  # which one was it
         return [*done, *(part for item in ready for part in _predict(predictor, [item], announce))]
-    fallback = ""
+    remark = predictor.remark
     if predictor.used_plan != plan:
-        fallback = f"{ready[0].job.label}: memory ran out, predicting {plan}; predicted {predictor.used_plan}"
+        remark = f"memory ran out, predicting {plan}; predicted {predictor.used_plan}"
     return [
         *done,
         *(
@@ -167,7 +167,7 @@ def _predict(predictor: Predictor, batch: Sequence[_Loaded], announce: Callable[
                 item,
                 inputs={},
                 predicted=_to_write(item, arrays),
-                remark=item.remark or fallback,
+                remark=item.remark or (remark and f"{item.job.label}: {remark}"),
                 seconds=seconds,
             )
             for item, arrays in zip(ready, predicted, strict=True)
@@ -193,7 +193,7 @@ def _write(item: _Loaded, model: System) -> Outcome:
 
 
 def _remark(job: Job, inputs: Mapping[str, np.ndarray]) -> str:
-    if "trimap" not in inputs or (inputs["trimap"] == UNKNOWN).any():
+    if "trimap" not in job.inputs or (inputs["trimap"] == UNKNOWN).any():
         return ""
     return f"{job.inputs['trimap']}: no unknown pixel (gray 85 to 169); the matte is the trimap"
 

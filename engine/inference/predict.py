@@ -74,6 +74,7 @@ class Predictor:
 
     Attributes:
         used_plan: of the last call; another than it was given where memory ran out.
+        remark: about the last call, for the user; none here, see `AutoMatte`.
 
     Example:
         >>> predictor = Predictor(model, max_memory=6 * 10**9)
@@ -108,6 +109,7 @@ class Predictor:
         self.device = model.device
         self.footprint = model.footprint()
         self.used_plan: Plan | None = None
+        self.remark = ""
         self._last_shape = None
 
     def plan(self, height: int, width: int) -> Plan:

@@ -1,4 +1,4 @@
-"""Where the subject of a picture is: from a segmentation, a user's mask, or a box and clicks.
+"""The subject of a picture: from a segmentation, a user's mask, or a box and clicks.
 
 Each is called with the arrays of a job and answers with a `Subject`, from which a trimap is made.
 """
@@ -146,7 +146,7 @@ class PointedSubjects:
             cv2.circle(labels, (round(x * scale), round(y * scale)), max(1, round(radius)), int(label), -1)
 
     def _check(self, height: int, width: int) -> None:
-        box = [] if self.box is None else [("--box", self.box[:2])]
+        box = [] if self.box is None else [("--box", self.box[:2]), ("--box", (self.box[2] - 1, self.box[3] - 1))]
         for name, (x, y) in [*box, *(("a click", point) for point in (*self.inside, *self.outside))]:
             if not (0 <= x < width and 0 <= y < height):
                 raise InputError(f"{name}: expected pixels within {width} x {height}, got {x}, {y}")

@@ -93,6 +93,13 @@ def test_the_cell_of_an_enlarged_mask_is_found():
     assert mask_cell(np.zeros((5, 5))) == 1
 
 
+def test_boxes_at_round_coordinates_are_not_made_of_cells():
+    mask = np.zeros((700, 1100), bool)
+    for top, left in ((50, 50), (50, 400), (50, 750), (350, 200), (500, 550), (400, 900)):
+        mask[top : top + 100, left : left + 100] = True
+    assert mask_cell(mask) == 1
+
+
 @pytest.mark.parametrize(("fill", "level"), [(False, 0), (True, 255)])
 def test_empty_and_full_masks_have_no_band(fill, level):
     assert (trimap_from_mask(np.full((30, 20), fill)) == level).all()

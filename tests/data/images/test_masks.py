@@ -70,6 +70,12 @@ def test_a_cut_out_is_read_by_its_alpha_and_an_opaque_one_by_its_grays(tmp_path)
     np.testing.assert_array_equal(read_mask(saved(tmp_path, picture)).values, INSIDE)
 
 
+def test_a_nearly_opaque_picture_is_read_by_its_grays(tmp_path):
+    picture = np.full((6, 8, 4), 255, np.uint8)
+    picture[..., :3], picture[0, 0, 3] = (INSIDE * 255)[..., None], 254
+    np.testing.assert_array_equal(read_mask(saved(tmp_path, picture)).values, INSIDE)
+
+
 def test_a_soft_mask_keeps_its_levels(tmp_path):
     ramp = np.linspace(0, 255, 48).round().astype(np.uint8).reshape(6, 8)
     values, kind = read_mask(saved(tmp_path, ramp))

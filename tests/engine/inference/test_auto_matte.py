@@ -48,9 +48,12 @@ def test_only_what_is_around_the_subject_is_matted(matting):
     class Watching:
         model = matting.model
 
-        def one(self, arrays):
-            seen.append(arrays["image"].shape)
-            return matting.one(arrays)
+        plan, used_plan = matting.plan, None
+
+        def __call__(self, samples, plan):
+            self.used_plan = plan
+            seen.append(samples[0]["image"].shape)
+            return matting(samples, plan)
 
     trimap = np.zeros((400, 500), np.uint8)
     trimap[100:200, 300:360], trimap[120:180, 320:340] = 128, 255
@@ -67,9 +70,27 @@ def test_only_what_is_around_the_subject_is_matted(matting):
 def test_a_mask_without_an_edge_needs_no_matting(level):
     image, _ = disc()
     predictor = Predictor(ClosedForm().eval())
-    predictor.one = None  # calling it would fail
-    result = AutoMatte(GivenMasks(), predictor).one({"image": image, "mask": np.full((SIZE, SIZE), level, np.float32)})
+    predictor.plan = None  # calling it would fail
+    chain = AutoMatte(GivenMasks(), predictor)
+    result = chain.one({"image": image, "mask": np.full((SIZE, SIZE), level, np.float32)})
     assert (result["alpha"] == 255 * level).all()
+    assert chain.remark == (
+        "no subject was found, the matte is empty"
+        if level == 0
+        else "the subject has no edge in the picture, the matte is its trimap"
+    )
+
+
+def test_mask_and_trimap_agree_about_what_was_left_out(matting):
+    image, truth = disc()
+    probability = (truth > 127).astype(np.float32)
+    probability[3:6, 3:6] = 1  # below a tenth of the largest region
+
+    chain = AutoMatte(lambda _: Subject(probability, 8.0, is_sharp=False), matting)
+    result = chain.one({"image": image})
+    assert not result["mask"][:8, :8].any()
+    assert not result["trimap"][:8, :8].any()
+    assert chain.remark == "small regions of the segmentation were left out, 0.06% of the picture"  # 9 of 14400
 
 
 @pytest.mark.parametrize(
@@ -103,6 +124,8 @@ def test_pointing_nowhere_is_refused():
         PointedSubjects(outside=[(1, 1)])
     with pytest.raises(InputError, match="with some area"):
         PointedSubjects(box=(5, 5, 5, 9))
+    with pytest.raises(InputError, match="--box: expected pixels within 120 x 120, got 4999, 92"):
+        PointedSubjects(box=(30, 10, 5000, 93))({"image": disc()[0]})
     with pytest.raises(InputError, match="within 120 x 120, got 300, 4"):
         PointedSubjects(inside=[(300, 4)])({"image": disc()[0]})
 
@@ -171,6 +194,34 @@ def test_one_picture_by_a_box(tmp_path):
     assert score_image(np.asarray(Image.open(tmp_path / "o.png")), truth)["sad"] < 0.7 * rough
 
 
+def test_a_mask_is_never_written_over(tmp_path):
+    files(tmp_path)
+    mask = tmp_path / "masks/a.png"
+    with pytest.raises(InputError, match="is an input file"):
+        auto_matte.main([str(tmp_path / "in/a.png"), "--output", str(mask), "--mask", str(mask)])
+
+
+def test_masks_pair_in_any_case_and_what_is_passed_over_is_named(tmp_path, capsys):
+    files(tmp_path)
+    (tmp_path / "masks/a.png").rename(tmp_path / "masks/A.PNG")
+    (tmp_path / "in/clip/c.mp4").write_bytes(b"")
+    arguments = [str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--mask", str(tmp_path / "masks")]
+    assert auto_matte.main([*arguments, "--width", "8"]) == 0
+    captured = capsys.readouterr()
+    assert "2 written" in captured.out
+    assert "1 videos are passed over, give them one by one: c.mp4" in captured.err
+
+
+def test_a_small_subject_of_a_large_picture_needs_the_memory_of_its_part(tmp_path, capsys):
+    image = np.random.default_rng(0).integers(0, 255, (1600, 1600, 3), np.uint8)
+    mask = np.zeros((1600, 1600), np.uint8)
+    mask[100:140, 100:140] = 255
+    for name, picture in (("i.png", image), ("m.png", mask)):
+        Image.fromarray(picture).save(tmp_path / name)
+    arguments = [str(tmp_path / "i.png"), "--output", str(tmp_path / "o.png"), "--mask", str(tmp_path / "m.png")]
+    assert auto_matte.main([*arguments, "--max-memory", "200MB", "--width", "4"]) == 0
+
+
 @pytest.mark.parametrize(
     ("more", "match"),
     [
@@ -180,6 +231,8 @@ def test_one_picture_by_a_box(tmp_path):
         (["--mask", "masks", "--save", "composite", "--background", "nothing"], "expected a colour .* got 'nothing'"),
         (["--mask", "in/clip"], "expected a mask for each picture, found none for a, clip/b"),
         (["--mask", "masks", "--classes", "person"], "give --seg"),
+        (["--mask", "masks", "--click-outside", "3", "3"], "got --mask and --box or --click"),
+        (["--mask", "masks", "--output", "masks"], "masks: lies in masks"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(tmp_path, monkeypatch, more, match):
