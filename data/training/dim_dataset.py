@@ -1,6 +1,7 @@
 """Training samples composed from foregrounds, alphas and backgrounds on disk (Deep Image Matting and its like)."""
 
 import dataclasses
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,8 @@ from data.training.realism import Look, Realism, draw_look
 from data.training.repeatable import RepeatableDataset
 from data.transforms import AffineRange
 from runtime.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 TRIMAP_LEVELS = np.float32([0] * UNKNOWN + [0.5] * (FOREGROUND - UNKNOWN) + [1])  # of 0, 128, 255
 LOOK_STREAM = 1  # of a sample's random numbers; the recipe's have none
@@ -142,7 +145,15 @@ class CompositionDataset(RepeatableDataset):
         second = self._read_layer(*files.pairs[random_second]) if drawn.double_foreground else None
         background = self._read_background(files.backgrounds[bg_index], layer, drawn)
         crop = make_crop(layer, second, background, drawn, self.recipe, self.return_layers, look)
+        if self.recipe.crop_centre == "fractional" and not (crop.trimap == UNKNOWN).any():
+            self.warn_empty(files.pairs[fg_index][1])
         return {**_to_tensors(crop), "name": files.pairs[fg_index][0].stem}
+
+    def warn_empty(self, path: Path) -> None:
+        """Log, the first time, that an alpha has a crop without a pixel to estimate, which teaches nothing."""
+        if str(path) not in self.warned:
+            self.warned.add(str(path))
+            logger.warning("%s: a crop has no unknown pixel, its loss is 0", path)
 
     def _look(self, epoch: int, index: int, attempt: int) -> Look | None:
         """The sample's look, from a random stream of its own."""

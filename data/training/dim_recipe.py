@@ -107,6 +107,16 @@ class DimRecipe:
         """The sides that a crop is drawn from."""
         return tuple(self.crop_size) if isinstance(self.crop_size, Sequence) else (self.crop_size,)
 
+    @property
+    def border(self) -> int:
+        """Of layers, beyond their frame: transparent, as published, where they are turned or squeezed.
+
+        A crop of Deep Image Matting's own recipe lies within the frame. There the border's pixels go on, so that
+        enlarging and mirroring bring no transparent rim into a foreground that the frame cuts.
+        """
+        within = self.crop_centre == "fractional" and self.affine.keeps_frame
+        return cv2.BORDER_REPLICATE if within else cv2.BORDER_CONSTANT
+
     def side_of(self, drawn: "DimDraw") -> int:
         """The side of a sample's crop."""
         return self.crop_sides[int(drawn.crop_choice * len(self.crop_sides))]
@@ -209,12 +219,12 @@ def make_crop(
     """
     if second is not None and not leaves_background(layer.alpha, second.alpha):
         second = None
-    alphas = _Alphas(layer, second, drawn)
+    alphas = _Alphas(layer, second, drawn, recipe.border)
     place = place_crop(lambda pixel_map, size: alphas.read(pixel_map, size)[0], layer.size, drawn, recipe)
     crop_size = (recipe.side_of(drawn),) * 2
 
     alpha, layer_alphas = alphas.read(place.to_layer, crop_size)
-    colours = _Colours(layer, second, drawn, everywhere=return_layers)
+    colours = _Colours(layer, second, drawn, recipe.border, everywhere=return_layers)
     fg = colours.read(place.to_layer, layer_alphas, recipe.double_foreground)
     if recipe.colour_jitter:
         fg = jitter_colour(fg, alpha, drawn.jitter)
@@ -340,11 +350,11 @@ def _squeezed_size(layer_size: Size, drawn: DimDraw) -> Size:
 class _Alphas:
     """The alphas of one or two layers, each to be read at several maps."""
 
-    def __init__(self, layer: Layer, second: Layer | None, drawn: DimDraw):
-        self.layers = [(_alpha_reader(layer.alpha, drawn.interpolation_alpha), np.eye(3))]
+    def __init__(self, layer: Layer, second: Layer | None, drawn: DimDraw, border: int):
+        self.layers = [(_alpha_reader(layer.alpha, drawn.interpolation_alpha, border), np.eye(3))]
         if second is not None:
             to_second = resize_map(second.size, layer.size)  # the second is stretched over the first
-            self.layers.append((_alpha_reader(second.alpha, drawn.interpolation_alpha2), to_second))
+            self.layers.append((_alpha_reader(second.alpha, drawn.interpolation_alpha2, border), to_second))
 
     def read(self, to_layer: np.ndarray, size: Size) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return the joint alpha and each layer's own, (H, W) float32 in [0, 1], at a map into the first layer."""
@@ -352,12 +362,12 @@ class _Alphas:
         return (read[0] if len(read) == 1 else join_alphas(*read)), read
 
 
-def _alpha_reader(alpha: np.ndarray, interpolation: int) -> Callable[[np.ndarray, Size], np.ndarray]:
+def _alpha_reader(alpha: np.ndarray, interpolation: int, border: int) -> Callable[[np.ndarray, Size], np.ndarray]:
     """Reads levels of alpha at a map: in float, that nothing is rounded to levels, but where levels are only moved."""
     if interpolation == cv2.INTER_LANCZOS4:
         return LanczosAlpha(alpha).read
     source = alpha if interpolation == cv2.INTER_NEAREST else alpha.astype(np.float32)
-    return lambda pixel_map, size: read_through(source, pixel_map, size, interpolation)
+    return lambda pixel_map, size: read_through(source, pixel_map, size, interpolation, border)
 
 
 def unit_alpha(levels: np.ndarray) -> np.ndarray:
@@ -369,8 +379,9 @@ def unit_alpha(levels: np.ndarray) -> np.ndarray:
 class _Colours:
     """The colours of one or two layers, read where they show or everywhere."""
 
-    def __init__(self, layer: Layer, second: Layer | None, drawn: DimDraw, everywhere: bool):
-        self.layer, self.second, self.drawn, self.everywhere = layer, second, drawn, everywhere
+    def __init__(self, layer: Layer, second: Layer | None, drawn: DimDraw, border: int, everywhere: bool):
+        self.layer, self.second, self.drawn = layer, second, drawn
+        self.border, self.everywhere = border, everywhere
 
     def read(self, to_layer: np.ndarray, alphas: list[np.ndarray], double_foreground: str) -> np.ndarray:
         """The colour of the layer or of the two joined, (H, W, 3) float32 in [0, 1], on the grid of `alphas`."""
@@ -388,8 +399,9 @@ class _Colours:
 
     def _read(self, fg: np.ndarray, pixel_map: np.ndarray, shows: np.ndarray, interpolation: int) -> np.ndarray:
         if interpolation != cv2.INTER_LANCZOS4:  # cheaper everywhere than at chosen pixels
-            return read_through(fg, pixel_map, shows.shape, interpolation)
-        return read_where(np.ones_like(shows) if self.everywhere else shows, fg, pixel_map, interpolation)
+            return read_through(fg, pixel_map, shows.shape, interpolation, self.border)
+        wanted = np.ones_like(shows) if self.everywhere else shows
+        return read_where(wanted, fg, pixel_map, interpolation, self.border)
 
     @staticmethod
     def _shows_behind(alphas: list[np.ndarray]) -> np.ndarray:

@@ -41,6 +41,11 @@ class AffineRange:
             raise InputError(f"flip_prob: expected a probability, or two of them, got {self.flip_prob}")
 
     @property
+    def keeps_frame(self) -> bool:
+        """Whether a picture keeps its frame, but for being mirrored."""
+        return self.rotation == 0 and self.shear == 0 and tuple(self.scale) == (1, 1)
+
+    @property
     def flip_probs(self) -> tuple[float, ...]:
         """Of mirroring left to right and top to bottom."""
         return tuple(self.flip_prob) if isinstance(self.flip_prob, Sequence) else (self.flip_prob, self.flip_prob)

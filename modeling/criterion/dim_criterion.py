@@ -7,7 +7,7 @@ eps squared, and is 0 (with a gradient of 0) where no pixel is unknown. For a ba
 import torch
 from torch import Tensor, nn
 
-from modeling.criterion.matting_criterion import _masked_mean, _per_sample
+from modeling.criterion.matting_criterion import masked_mean, per_sample
 
 EPS = 1e-6
 
@@ -19,7 +19,7 @@ def charbonnier(difference: Tensor) -> Tensor:
 
 def alpha_loss(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor, unknown_pixels: Tensor | None = None) -> Tensor:
     """Mean distance of alphas (B, 1, H, W) over the unknown region."""
-    return _masked_mean(charbonnier(pred_alpha - alpha), unknown, unknown_pixels)
+    return masked_mean(charbonnier(pred_alpha - alpha), unknown, unknown_pixels)
 
 
 def composition_loss(
@@ -36,7 +36,7 @@ def composition_loss(
         fg, bg, image: (B, 3, H, W) RGB in [0, 1].
     """
     composite = pred_alpha * fg + (1 - pred_alpha) * bg
-    return _masked_mean(charbonnier(composite - image).mean(dim=1, keepdim=True), unknown, unknown_pixels)
+    return masked_mean(charbonnier(composite - image).mean(dim=1, keepdim=True), unknown, unknown_pixels)
 
 
 class DIMCriterion(nn.Module):
@@ -89,5 +89,5 @@ class DIMCriterion(nn.Module):
                 losses["refinement_loss"] = self.refinement_weight * alpha_loss(
                     refined_alpha, alpha, unknown, unknown_pixels
                 )
-            self.last_per_sample = _per_sample(pred_alpha if refined_alpha is None else refined_alpha, alpha, unknown)
+            self.last_per_sample = per_sample(pred_alpha if refined_alpha is None else refined_alpha, alpha, unknown)
         return losses

@@ -21,13 +21,13 @@ MIN_PYRAMID_SIDE = 4  # below it a reflected 5x5 blur is not defined
 
 def unknown_l1_loss(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor, unknown_pixels: Tensor | None = None) -> Tensor:
     """Mean absolute error over the unknown region."""
-    return _masked_mean((pred_alpha - alpha).abs(), unknown, unknown_pixels)
+    return masked_mean((pred_alpha - alpha).abs(), unknown, unknown_pixels)
 
 
 def known_l1_loss(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor, unknown_pixels: Tensor | None = None) -> Tensor:
     """Mean absolute error over the known region."""
     known_pixels = None if unknown_pixels is None else unknown.numel() - unknown_pixels
-    return _masked_mean((pred_alpha - alpha).abs(), 1 - unknown, known_pixels)
+    return masked_mean((pred_alpha - alpha).abs(), 1 - unknown, known_pixels)
 
 
 def gradient_penalty(
@@ -44,7 +44,7 @@ def gradient_penalty(
     """
     pred_gradient, gradient = _sobel(pred_alpha), _sobel(alpha)  # (B, 2, H, W)
     penalty = (pred_gradient - gradient).abs() + smoothness * pred_gradient.abs()
-    return _masked_mean(penalty, unknown, unknown_pixels)
+    return masked_mean(penalty, unknown, unknown_pixels)
 
 
 def laplacian_pyramid_loss(
@@ -123,18 +123,18 @@ class MattingCriterion(nn.Module):
             if unknown_pixels is not None:
                 unknown_pixels = torch.as_tensor(unknown_pixels, dtype=torch.float32, device=pred_alpha.device)
             unknown = is_unknown.float()
-            self.last_per_sample = _per_sample(pred_alpha, alpha, unknown)
+            self.last_per_sample = per_sample(pred_alpha, alpha, unknown)
             return {name: LOSSES[name](pred_alpha, alpha, unknown, unknown_pixels) for name in self.losses}
 
 
 @torch.no_grad()
-def _per_sample(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor) -> tuple[Tensor, Tensor]:
+def per_sample(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor) -> tuple[Tensor, Tensor]:
     pixels = unknown.flatten(1).sum(dim=1)
     errors = ((pred_alpha - alpha).abs() * unknown).flatten(1).sum(dim=1) / pixels.clamp(min=1)
     return pixels / unknown[0].numel(), errors
 
 
-def _masked_mean(values: Tensor, mask: Tensor, pixels: Tensor | None) -> Tensor:
+def masked_mean(values: Tensor, mask: Tensor, pixels: Tensor | None) -> Tensor:
     """Sum of `values` under `mask` over `pixels`, None for those of the mask."""
     pixels = mask.sum() if pixels is None else pixels
     return (values * mask).sum() / torch.where(pixels > 0, pixels, 1)  # the sum is 0 where there are none

@@ -97,6 +97,20 @@ def test_soft_pixels_whose_crop_fits_are_preferred_and_become_its_centre():
     assert corners == {(300 - 160, 350 - 160), (350 - 160, 300 - 160)}
 
 
+@pytest.mark.parametrize("size", [(100, 120), (700, 640)], ids=["enlarged", "as it is"])
+def test_a_foreground_that_the_frame_cuts_stays_opaque_to_its_border(tmp_path, size):
+    for name, level in (("fg", 200), ("alpha", 255), ("bg", 30)):
+        (tmp_path / name).mkdir()
+        picture = Image.fromarray(np.full(size, level, np.uint8))
+        (picture if name == "alpha" else picture.convert("RGB")).save(tmp_path / name / "a.png")
+    dataset = dataset_of(tmp_path)
+    for index in range(8):  # mirrored and not, of all crop sizes
+        sample = dataset[index]
+        assert sample["alpha"].min() == 1
+        assert sample["trimap"].min() == 1
+        assert sample["fg"].min() > 0.78  # 200 / 255
+
+
 def test_without_a_soft_pixel_the_crop_is_the_top_left_one(root):
     assert choose_fractional_corner(np.ones((400, 500)), 320, 0.9) == (0, 0)
 

@@ -214,7 +214,7 @@ def met_files(monkeypatch, dataset, keys):
     """The background and first foreground of each sample, without making the samples."""
     met = []
     monkeypatch.setattr("data.training.dim_dataset.read_rgb", lambda path: met.append(path.stem) or np.zeros((9, 9, 3)))
-    monkeypatch.setattr("data.training.dim_dataset.read_gray", lambda path: np.zeros((9, 9)))
+    monkeypatch.setattr(CompositionDataset, "_read_layer", lambda *_: None)
     monkeypatch.setattr("data.training.dim_dataset.make_crop", lambda *_: None)
     monkeypatch.setattr("data.training.dim_dataset._to_tensors", lambda _: {})
     names = [dataset[key]["name"] for key in keys]
