@@ -50,6 +50,8 @@ class ClipMatte(AutoMatte):
         if "trimap" in sample:
             return sample["trimap"] == FOREGROUND, sample["trimap"]
         subject = self.subjects(sample)
+        if not self._probabilities.continues(subject.probability):
+            self._moved = None  # another subject: neither mean goes on
         subject = subject._replace(probability=self._probabilities.step(subject.probability, self._moved))
         return self._regions(subject)
 

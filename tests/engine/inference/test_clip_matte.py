@@ -161,3 +161,22 @@ def test_a_segmentation_that_wanders_makes_steadier_trimaps_than_frame_by_frame(
         results = [matte.one({"image": frame.image})["trimap"].astype(int) for frame in still]
         changes.append(np.abs(np.diff(results, axis=0)).mean())
     assert changes[1] < 0.7 * changes[0]
+
+
+def test_another_subject_ends_the_mean_of_alpha_too():
+    """The picture is the same, so no cut: only the mask moves from the left half to the right half."""
+    image = np.full((64, 96, 3), 200, np.uint8)
+    left, right = np.zeros((64, 96), np.float32), np.zeros((64, 96), np.float32)
+    left[:, :48] = right[:, 48:] = 1
+    moved = {}
+    for name, probabilities in {"same": (left, left), "other": (left, right)}.items():
+        subjects = iter(probabilities)
+        matte = ClipMatte(
+            lambda sample, subjects=subjects: Subject(next(subjects), 1.0, is_sharp=False), Predictor(Red())
+        )
+        steps = []
+        matte._alphas.matte = lambda alpha, trimap, moved, steps=steps: steps.append(moved) or alpha
+        for _ in range(2):
+            matte.one({"image": image})
+        moved[name] = [step is not None for step in steps]
+    assert moved == {"same": [False, True], "other": [False, False]}
