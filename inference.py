@@ -221,7 +221,7 @@ def run_clip(arguments: argparse.Namespace, predictor, job) -> int:
         for outcome in outcomes:
             frames.count(outcome)
         frames.require_some()
-    speed = frames.speed(arguments.batch_size)
+    speed = frames.speed()
     for note in frames.notes():
         tell(note)
     print(printable(f"{place}: {frames.written} frames written, {frames.failed} failed, on {predictor.device}"))

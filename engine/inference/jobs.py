@@ -62,13 +62,15 @@ class Job:
 class Outcome:
     """The end of a job: `status` is "written", "skipped" or "failed"; `remark` says why or warns.
 
-    `seconds` is its share of the time of its batch in the predictor, the device's work included.
+    `seconds` is its share of the time of its batch in the predictor, the device's work included, and `batch` the number
+    of jobs that went through the predictor together; their outcomes follow one another.
     """
 
     job: Job
     status: str
     remark: str = ""
     seconds: float = 0
+    batch: int = 1
 
 
 def _read_mask(path: Path) -> np.ndarray:
