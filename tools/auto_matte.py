@@ -84,7 +84,7 @@ def matte_clip(options: argparse.Namespace, job: Job, matting: Predictor, backgr
     clip, keys = job.inputs["image"], None
     found = found_by(options, matting.device) if options.trimap is None else None
     chain = ClipMatte(found, matting, options.width, options.save, background)
-    (job,) = fit_to([job], chain, options.save)
+    (job,) = fit_to([job], chain, options.save, skip_existing=options.skip_existing)
     if options.skip_existing and job.is_done():
         print(printable(f"{options.output}: exists, skipped"))
         return 0
@@ -115,7 +115,7 @@ def planned(options: argparse.Namespace) -> list[Job]:
     Raises:
         InputError: see `plan_files`; a picture without mask.
     """
-    jobs = plan_files(str(options.input), None, str(options.output))
+    jobs = plan_files(str(options.input), None, str(options.output), options.skip_existing)
     if options.trimap is not None and not is_clip(jobs[0]):
         raise InputError("--trimap: key frames of a video; a picture with a trimap goes to inference.py")
     if options.mask is None or is_clip(jobs[0]):

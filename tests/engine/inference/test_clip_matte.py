@@ -83,6 +83,8 @@ def test_key_frames_of_a_folder_are_used_as_they_are(tmp_path, clip, scene, run)
     for index in (0, FRAMES - 1):
         written = np.asarray(Image.open(tmp_path / "frames" / f"{index + 1}.png"))
         np.testing.assert_array_equal(written, trimap_of(scene[index].alpha))
+    status, out, _ = run(clip, "--trimap", tmp_path, "--save", "trimap,rgba", "--output", output, "--skip-existing")
+    assert (status, "exists, skipped" in out) == (0, True)
     cutouts = [np.asarray(Image.open(tmp_path / "frames_rgba" / f"{n}.png")) for n in range(1, FRAMES + 1)]
     assert error([np.ascontiguousarray(cutout[..., 3]) for cutout in cutouts], scene) < 0.02
 

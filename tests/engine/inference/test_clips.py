@@ -79,6 +79,23 @@ def test_numbered_frames_hold_what_the_predictor_gives(tmp_path, run):
         np.testing.assert_array_equal(cutout, np.dstack([estimate_foreground(image, alpha), alpha]))
 
 
+def test_numbered_frames_that_are_there_are_skipped_or_refused(tmp_path, run):
+    write_clip(tmp_path / "clip.mp4", 3)
+    arguments = ("--image", tmp_path / "clip.mp4", "--output", tmp_path / "f" / "%03d.png", "--save")
+    assert run("trimap_free", *arguments, "alpha", "--skip-existing")[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "f").iterdir()}
+    assert len(before) == 4
+    status, out, err, _ = run("trimap_free", *arguments, "alpha", "--skip-existing")
+    assert (status, "exists, skipped" in out) == (0, True), err
+    for more in (["alpha"], ["alpha,rgba", "--skip-existing"]):  # of two kinds one is missing
+        status, _, err, _ = run("trimap_free", *arguments, *more)
+        assert (status, "f: expected a new or empty folder for the frames" in err) == (2, True)
+    (tmp_path / "f" / "timestamps.txt").unlink()
+    assert run("trimap_free", *arguments, "alpha", "--skip-existing")[0] == 2
+    before.pop(tmp_path / "f" / "timestamps.txt")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "f").iterdir()} == before
+
+
 def test_a_segmentation_writes_an_overlay_its_colours_and_exact_masks(tmp_path, run):
     write_clip(tmp_path / "clip.mp4")
     image = ("--image", tmp_path / "clip.mp4", "--output")
