@@ -43,7 +43,10 @@ class SteadyMean:
 
 
 class SteadyProbability(SteadyMean):
-    """`SteadyMean` of a segmentation's probabilities, begun again where the mask becomes another one."""
+    """`SteadyMean` of a segmentation's probabilities, begun again where the mask becomes another one.
+
+    See `continues`, by which a caller ends other means too.
+    """
 
     def __init__(self, weight: float = 0.6, tolerance: float = 0.3) -> None:
         super().__init__(weight, tolerance)
