@@ -84,7 +84,7 @@ def plan(arguments: argparse.Namespace) -> list:
     if arguments.data_dir and arguments.output_dir and not (arguments.image or arguments.trimap or arguments.output):
         return plan_composition1k(arguments.data_dir, arguments.output_dir)
     if arguments.image and arguments.output and not (arguments.data_dir or arguments.output_dir):
-        return plan_files(arguments.image, arguments.trimap, arguments.output)
+        return plan_files(arguments.image, arguments.trimap, arguments.output, arguments.skip_existing)
     raise InputError("give either --image, --trimap and --output, or --data-dir and --output-dir")
 
 
@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> int:
     set_sampling(arguments, model)
     kinds = None if arguments.save is None else [kind.strip() for kind in arguments.save.split(",")]
     folder = arguments.output_dir or (arguments.output if os.path.isdir(arguments.image) else None)
-    jobs = fit_to(jobs, model, kinds, folder)
+    jobs = fit_to(jobs, model, kinds, folder, arguments.skip_existing)
     if arguments.save_steps:
         jobs = with_steps(jobs, arguments.save_steps)
     predictor = Predictor(
@@ -221,7 +221,7 @@ def run_clip(arguments: argparse.Namespace, predictor, job) -> int:
         for outcome in outcomes:
             frames.count(outcome)
         frames.require_some()
-    speed = frames.speed(arguments.batch_size)
+    speed = frames.speed()
     for note in frames.notes():
         tell(note)
     print(printable(f"{place}: {frames.written} frames written, {frames.failed} failed, on {predictor.device}"))

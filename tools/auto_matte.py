@@ -36,6 +36,7 @@ from engine.inference.auto_matte import KINDS, AutoMatte
 from engine.inference.clip_matte import ClipMatte, carried_trimaps, first_frame, key_frames_of
 from engine.inference.jobs import Job, plan_files
 from engine.inference.subjects import GivenMasks, PointedSubjects, SegmentedSubjects, Subject
+from engine.video.key_frames import KeyFrame
 from modeling.weights.shipped import BOX
 from modeling.weights.system_file import read_system
 from runtime.command_line import run, tell, unwinding
@@ -82,17 +83,18 @@ def matte_clip(options: argparse.Namespace, job: Job, matting: Predictor, backgr
     """One video: a segmentation of each frame, or key frames that are carried to the others."""
     clip, keys = job.inputs["image"], None
     found = found_by(options, matting.device) if options.trimap is None else None
+    chain = ClipMatte(found, matting, options.width, options.save, background)
+    (job,) = fit_to([job], chain, options.save, skip_existing=options.skip_existing)
+    if options.skip_existing and job.is_done():
+        print(printable(f"{options.output}: exists, skipped"))
+        return 0
     if options.trimap is not None:
         keys = key_frames_of(options.trimap, read_trimap)
     elif options.mask is not None:
         keys = key_frames_of(options.mask, lambda path: found({"mask": read_mask(path).values}).trimap(options.width))
     elif options.seg is None:
-        keys = {0: found({"image": first_frame(clip)}).trimap(options.width)}
-    chain = ClipMatte(found, matting, options.width, options.save, background)
-    (job,) = fit_to([job], chain, options.save)
-    if options.skip_existing and job.is_done():
-        print(printable(f"{options.output}: exists, skipped"))
-        return 0
+        trimap = found({"image": first_frame(clip)}).trimap(options.width)
+        keys = {0: KeyFrame.given(trimap, "--box and --click")}
     beside = None if keys is None else carried_trimaps(clip, keys)
     with clip_jobs(job, beside) as frames, closing(run_jobs(chain, frames)) as outcomes:
         for outcome in tqdm(outcomes, total=frames.clip.num_frames or None, unit="frame", disable=None):
@@ -113,7 +115,7 @@ def planned(options: argparse.Namespace) -> list[Job]:
     Raises:
         InputError: see `plan_files`; a picture without mask.
     """
-    jobs = plan_files(str(options.input), None, str(options.output))
+    jobs = plan_files(str(options.input), None, str(options.output), options.skip_existing)
     if options.trimap is not None and not is_clip(jobs[0]):
         raise InputError("--trimap: key frames of a video; a picture with a trimap goes to inference.py")
     if options.mask is None or is_clip(jobs[0]):

@@ -27,7 +27,7 @@ from data.images.mask_to_trimap import trimap_from_mask, trimap_from_probability
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from data.synthetic.clips import ClipFrame, SyntheticClip
 from engine.inference import Predictor
-from engine.video.key_frames import carry_key_frames
+from engine.video.key_frames import KeyFrame, carry_key_frames, find_scenes
 from engine.video.motion import Motion
 from engine.video.steady import SteadyAlpha, SteadyProbability
 from metrics.temporal import score_sequence
@@ -158,10 +158,13 @@ def carried(clip: SyntheticClip, every: int) -> tuple[float, float, float, float
 
     frames = list(clip)
     keys = {
-        index: trimap_of(frame) for index, frame in enumerate(frames) if index % every == 0 or index == len(frames) - 1
+        index: KeyFrame.given(trimap_of(frame))
+        for index, frame in enumerate(frames)
+        if index % every == 0 or index == len(frames) - 1
     }
     rows = []
-    for frame, trimap in zip(frames, carry_key_frames((frame.image for frame in frames), keys), strict=True):
+    images = [frame.image for frame in frames]
+    for frame, trimap in zip(frames, carry_key_frames(images, keys, find_scenes(images)), strict=True):
         soft = (frame.alpha > 5) & (frame.alpha < 250)
         wrong = ((trimap == BACKGROUND) & (frame.alpha > 127)) | ((trimap == FOREGROUND) & (frame.alpha < 128))
         own = (trimap_of(frame) == UNKNOWN).mean()

@@ -106,6 +106,11 @@ def is_pattern(path: Path) -> bool:
     return PATTERN.fullmatch(path.name) is not None
 
 
+def is_written(path: Path) -> bool:
+    """Whether there is a video under a name: the file, or in the folder of numbered frames their timestamps."""
+    return (path.parent / TIMESTAMPS if is_pattern(path) else path).is_file()
+
+
 def check_video_output(path: Path, transparent: bool = False) -> None:
     """Refuse, before long work, a name that no video can be written to.
 

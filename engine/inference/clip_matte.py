@@ -2,18 +2,20 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from data.images.files import images_by_stem
 from data.images.trimap import FOREGROUND
 from data.video import open_clip
 from engine.inference.auto_matte import AutoMatte
 from engine.inference.predict import Arrays
-from engine.video.key_frames import carry_key_frames
+from engine.video.key_frames import KeyFrame, carry_key_frames, check_key_frames, find_scenes
 from engine.video.motion import Motion, Moved
 from engine.video.steady import SteadyAlpha, SteadyProbability
 from runtime.errors import InputError
@@ -48,6 +50,8 @@ class ClipMatte(AutoMatte):
         if "trimap" in sample:
             return sample["trimap"] == FOREGROUND, sample["trimap"]
         subject = self.subjects(sample)
+        if not self._probabilities.continues(subject.probability):
+            self._moved = None  # another subject: neither mean goes on
         subject = subject._replace(probability=self._probabilities.step(subject.probability, self._moved))
         return self._regions(subject)
 
@@ -56,37 +60,48 @@ class ClipMatte(AutoMatte):
         return self._alphas.matte(super().alpha_of(image, trimap), trimap, self._moved)
 
 
-def carried_trimaps(path: Path, keys: Mapping[int, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-    """The "trimap" of each frame of a clip, from those of some; reads the clip for itself.
+def carried_trimaps(path: Path, keys: Mapping[int, KeyFrame]) -> Iterator[dict[str, np.ndarray]]:
+    """The "trimap" of each frame of a clip, from those of some.
+
+    Reads the clip twice: at once for its scenes and the number of its frames, so that key frames that do not fit are
+    refused before any matting, and again as the trimaps are taken.
 
     Raises:
-        InputError: see `carry_key_frames`.
+        InputError: see `check_key_frames`, and `carry_key_frames` later.
     """
     with open_clip(path) as clip:
-        for trimap in carry_key_frames((frame.image for frame in clip), keys):
+        frames = tqdm(clip, "finding scenes", clip.num_frames or None, unit="frame", disable=None)
+        scenes = find_scenes(frame.image for frame in frames)
+        check_key_frames(keys, scenes, (clip.height, clip.width), str(path))
+    return _carried(path, keys, scenes)
+
+
+def _carried(path: Path, keys: Mapping[int, KeyFrame], scenes: Sequence[range]) -> Iterator[dict[str, np.ndarray]]:
+    with open_clip(path) as clip:
+        for trimap in carry_key_frames((frame.image for frame in clip), keys, scenes):
             yield {"trimap": trimap}
 
 
-def key_frames_of(path: str | os.PathLike, read: Callable[[Path], np.ndarray]) -> dict[int, np.ndarray]:
+def key_frames_of(path: str | os.PathLike, read: Callable[[Path], np.ndarray]) -> dict[int, KeyFrame]:
     """Key frames by their index: a file is of the first frame, those of a folder have the frame's number, from 1.
 
     Args:
-        read: the trimap of a file.
+        read: the trimap of a file; called when the key frame is used.
 
     Raises:
         InputError: no files, a name that does not end in a number, or a number of two files.
     """
     path = Path(path)
     if not path.is_dir():
-        return {0: read(path)}
-    keys: dict[int, np.ndarray] = {}
+        return {0: KeyFrame(str(path), partial(read, path))}
+    keys: dict[int, KeyFrame] = {}
     for file in images_by_stem(path).values():
         number = re.search(r"(\d+)$", file.stem)
         if number is None or int(number[1]) < 1 or int(number[1]) - 1 in keys:
             raise InputError(
                 f"{file}: expected a name that ends in the number of a frame, from 1, such as 000025.png, each once"
             )
-        keys[int(number[1]) - 1] = read(file)
+        keys[int(number[1]) - 1] = KeyFrame(str(file), partial(read, file))
     if not keys:
         raise InputError(f"{path}: expected key frames, found no picture")
     return keys

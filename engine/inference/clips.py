@@ -18,7 +18,8 @@ from runtime.errors import InputError
 from runtime.text import NAMED_AT_MOST
 
 FRAMES_AHEAD = 2  # decoded before their turn
-WARM_UP = 3  # frames that the speed leaves out: libraries are loaded and kernels chosen at the first
+WARM_UP = 3  # frames that the speed leaves out, and the rest of their batch: libraries are loaded, kernels chosen
+LEAST_TIMED = 3  # batches after them, below which a speed is chance
 MOST_FAILED = 0.01  # share of frames that may fail in a run that counts as done
 
 
@@ -57,6 +58,22 @@ class FrameJob(Job):
             writer.repeat(self.frame.pts, self.frame.duration)
 
 
+@dataclass
+class _Batch:
+    """Frames that went through the predictor together.
+
+    Attributes:
+        size, frames: of them, and those whose outcome is known.
+        seconds: a frame in the predictor, 0 where it failed.
+        done_at: when the last outcome came, seconds.
+    """
+
+    size: int
+    seconds: float
+    frames: int = 0
+    done_at: float = 0
+
+
 class ClipJobs:
     """The jobs of a clip's frames, in their order, and how they went.
 
@@ -74,8 +91,7 @@ class ClipJobs:
         self._beside = beside
         self.written = self.failed = 0
         self._job, self._writers = job, writers
-        self._model_seconds: list[float] = []
-        self._done_at: list[float] = []
+        self._batches: list[_Batch] = []
 
     def __iter__(self) -> Iterator[FrameJob]:
         pairs = zip(self._beside, self.clip, strict=False)  # in this order, so that `beside` sees its end
@@ -85,10 +101,12 @@ class ClipJobs:
 
     def count(self, outcome: Outcome) -> None:
         """Take note of an outcome, in the moment it comes."""
-        self._done_at.append(time.perf_counter())
+        if not self._batches or self._batches[-1].frames == self._batches[-1].size:
+            self._batches.append(_Batch(outcome.batch, outcome.seconds))
+        self._batches[-1].frames += 1
+        self._batches[-1].done_at = time.perf_counter()
         if outcome.status == "written":
             self.written += 1
-            self._model_seconds.append(outcome.seconds)
         else:
             self.failed += 1
             if len(self.failures) < NAMED_AT_MOST:
@@ -118,21 +136,34 @@ class ClipJobs:
         lost = self.failed + self.clip.missing()
         return not self.clip.ends_early and lost <= MOST_FAILED * (self.written + lost)
 
-    def speed(self, batch_size: int = 1) -> str:
+    def speed(self) -> str:
         """Frames a second as a line for people: in the predictor alone, and from file to finished file.
 
-        Call it when the files are closed: what encoders hold back counts.
+        Whole batches are timed, those with the first `WARM_UP` frames left out. Call it when the files are closed: what
+        encoders hold back counts.
         """
         closed_at = time.perf_counter()
-        model, done = self._model_seconds[WARM_UP:], self._done_at[WARM_UP - 1 :]
-        spans = [(b - a) / batch_size for a, b in zip(done, done[batch_size:], strict=False)]
-        if not model or not spans:
-            return f"speed: not measured, the clip has no more than the {WARM_UP} frames of warming up"
-        mean_whole = (len(done) - 1) / (closed_at - done[0])
+        first = left_out = 0
+        while first < len(self._batches) and left_out < WARM_UP:
+            left_out += self._batches[first].frames
+            first += 1
+        timed = self._batches[first:]
+        predicting = [batch.seconds for batch in timed for _ in range(batch.frames) if batch.seconds]
+        if len(timed) < LEAST_TIMED or not predicting:
+            return (
+                f"speed: not measured, it takes {LEAST_TIMED} batches of frames after the {left_out} frames of warming "
+                f"up, the clip has {len(timed)}"
+            )
+        spans = [
+            (batch.done_at - before.done_at) / batch.frames
+            for before, batch in itertools.pairwise(self._batches[first - 1 :])
+            for _ in range(batch.frames)
+        ]
+        mean_whole = len(spans) / (closed_at - self._batches[first - 1].done_at)
         return (
-            f"frames/s, the first {WARM_UP} left out: predicting {1 / statistics.median(model):.2f} (median), "
-            f"{1 / statistics.fmean(model):.2f} (mean); with reading and writing {1 / statistics.median(spans):.2f} "
-            f"(median), {mean_whole:.2f} (mean)"
+            f"frames/s, the first {left_out} left out: predicting {1 / statistics.median(predicting):.2f} (median), "
+            f"{1 / statistics.fmean(predicting):.2f} (mean); with reading and writing "
+            f"{1 / statistics.median(spans):.2f} (median), {mean_whole:.2f} (mean)"
         )
 
 

@@ -12,7 +12,7 @@ from data.images.masks import read_mask
 from data.testing.composition1k import Composition1k
 from data.testing.matting_folder import MattingFolder
 from data.video.reading import VIDEO_SUFFIXES
-from data.video.writing import check_video_output, is_pattern
+from data.video.writing import check_video_output, is_pattern, is_written
 from engine.inference.sinks import SINKS, TRANSPARENT, kinds_of, needs_exact_levels
 from modeling.meta_arch.base import System
 from runtime.errors import InputError
@@ -34,7 +34,7 @@ class Job:
 
     def is_done(self) -> bool:
         """Whether all outputs exist."""
-        return all(path.is_file() for path in self.outputs.values())
+        return all(is_written(path) for path in self.outputs.values())
 
     @property
     def label(self) -> str:
@@ -62,13 +62,15 @@ class Job:
 class Outcome:
     """The end of a job: `status` is "written", "skipped" or "failed"; `remark` says why or warns.
 
-    `seconds` is its share of the time of its batch in the predictor, the device's work included.
+    `seconds` is its share of the time of its batch in the predictor, the device's work included, and `batch` the number
+    of jobs that went through the predictor together; their outcomes follow one another.
     """
 
     job: Job
     status: str
     remark: str = ""
     seconds: float = 0
+    batch: int = 1
 
 
 def _read_mask(path: Path) -> np.ndarray:
@@ -96,7 +98,11 @@ def read_inputs(job: Job) -> dict[str, np.ndarray]:
 
 
 def fit_to(
-    jobs: Sequence[Job], model: System, kinds: Sequence[str] | None = None, folder: str | os.PathLike | None = None
+    jobs: Sequence[Job],
+    model: System,
+    kinds: Sequence[str] | None = None,
+    folder: str | os.PathLike | None = None,
+    skip_existing: bool = False,
 ) -> list[Job]:
     """The jobs with the kinds of files that are wanted of `model`; they are planned before the model is known.
 
@@ -104,6 +110,7 @@ def fit_to(
         kinds: names in `SINKS`; None for the first that the model gives. Of several, each has a folder of its name in
             `folder`; without one, the first has the planned path and the others NAME_KIND.png beside it.
         folder: the folder for results that the jobs were planned with, None for a single file.
+        skip_existing: a clip whose frames are all there is not refused for that.
 
     Raises:
         InputError: the jobs have no trimaps and the model needs them, or the reverse; or it gives no such files.
@@ -126,7 +133,7 @@ def fit_to(
     wrong = [kind for kind in kinds if kind not in kinds_of(model)]
     if wrong or not kinds:
         raise InputError(f"--save: expected some of {', '.join(kinds_of(model))} of a {name}, got {', '.join(wrong)}")
-    jobs = [_with_kinds(job, kinds, folder) for job in jobs]
+    jobs = [_with_kinds(job, kinds, folder, skip_existing) for job in jobs]
     for kind, output in jobs[0].outputs.items() if clips else ():
         if needs_exact_levels(kind, model) and not is_pattern(output):
             raise InputError(
@@ -136,7 +143,7 @@ def fit_to(
     return jobs
 
 
-def _with_kinds(job: Job, kinds: Sequence[str], folder: str | os.PathLike | None) -> Job:
+def _with_kinds(job: Job, kinds: Sequence[str], folder: str | os.PathLike | None, skip_existing: bool) -> Job:
     (path,) = job.outputs.values()
     if len(kinds) == 1 and not is_clip(job):
         _check_output(path, *job.inputs.values())  # a mask may have joined the inputs since they were planned
@@ -151,12 +158,13 @@ def _with_kinds(job: Job, kinds: Sequence[str], folder: str | os.PathLike | None
     else:
         beside = {kind: path.with_name(f"{path.stem}_{kind}{path.suffix}") for kind in kinds[1:]}
         outputs = {kinds[0]: path, **beside}
+    job = replace(job, outputs=outputs)
     for kind, output in outputs.items():
         if is_clip(job):
-            _check_clip_output(output, job.inputs["image"], kind)
+            _check_clip_output(output, job.inputs["image"], kind, is_done=skip_existing and job.is_done())
         else:
             _check_output(output, *job.inputs.values())
-    return replace(job, outputs=outputs)
+    return job
 
 
 def is_clip(job: Job) -> bool:
@@ -175,11 +183,12 @@ def with_steps(jobs: Sequence[Job], folder: str) -> list[Job]:
     return with_strips
 
 
-def plan_files(image: str, trimap: str | None, output: str) -> list[Job]:
+def plan_files(image: str, trimap: str | None, output: str, skip_existing: bool = False) -> list[Job]:
     """Pair one image with one trimap, or the images of a folder with the trimaps of another, by name; or one video.
 
     Args:
         trimap: None for systems that read none. Of a folder of images, its sub-folders are then read and kept too.
+        skip_existing: see `fit_to`.
 
     Raises:
         InputError: a file beside a folder, an image without trimap or the reverse, an output that is not PNG.
@@ -191,7 +200,7 @@ def plan_files(image: str, trimap: str | None, output: str) -> list[Job]:
             require_outside(output_path, image_path)
         return _plan_folder(_files_of_folders(inputs), inputs.values(), output_path)
     if image_path.suffix.lower() in VIDEO_SUFFIXES:
-        return [_plan_clip(image_path, trimap, output_path)]
+        return [_plan_clip(image_path, trimap, output_path, skip_existing)]
     for path in inputs.values():
         if not path.is_file():
             wanted = "two folders" if trimap else "a folder"
@@ -203,15 +212,16 @@ def plan_files(image: str, trimap: str | None, output: str) -> list[Job]:
     return [Job(inputs, {"alpha": output_path})]
 
 
-def _plan_clip(clip: Path, trimap: str | None, output: Path) -> Job:
+def _plan_clip(clip: Path, trimap: str | None, output: Path, skip_existing: bool) -> Job:
     if trimap is not None:
         raise InputError(f"{trimap}: the trimaps of a video's frames go to tools/auto_matte.py; leave out --trimap")
     if not clip.is_file():
         raise InputError(f"{clip}: expected a video file, found {kind_of(clip)}")
     if output.is_dir() or not output.suffix:
         output = output / f"{clip.stem}.mp4"
-    _check_clip_output(output, clip)
-    return Job({"image": clip}, {"alpha": output})
+    job = Job({"image": clip}, {"alpha": output})
+    _check_clip_output(output, clip, is_done=skip_existing and job.is_done())
+    return job
 
 
 def plan_composition1k(root: str, output_dir: str) -> list[Job]:
@@ -257,7 +267,9 @@ def _check_output(output: Path, *inputs: Path) -> None:
         raise InputError(f"{output}: is an input file; the matte needs a name of its own")
 
 
-def _check_clip_output(output: Path, clip: Path, kind: str = "") -> None:
+def _check_clip_output(output: Path, clip: Path, kind: str = "", is_done: bool = False) -> None:
+    if is_done and is_pattern(output):
+        return
     check_video_output(output, transparent=kind in TRANSPARENT)
     if os.path.realpath(output) == os.path.realpath(clip):
         raise InputError(f"{output}: is the input; the result needs a name of its own")

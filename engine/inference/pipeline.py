@@ -36,6 +36,7 @@ class _Loaded:
     remark: str = ""
     outcome: Outcome | None = None
     seconds: float = 0
+    batch: int = 1
 
 
 def run_jobs(
@@ -169,6 +170,7 @@ def _predict(predictor: Predictor, batch: Sequence[_Loaded], announce: Callable[
                 predicted=_to_write(item, arrays),
                 remark=item.remark or (remark and f"{item.job.label}: {remark}"),
                 seconds=seconds,
+                batch=len(ready),
             )
             for item, arrays in zip(ready, predicted, strict=True)
         ),
@@ -189,7 +191,7 @@ def _write(item: _Loaded, model: System) -> Outcome:
         item.job.pass_over()
         return item.outcome
     item.job.write(item.predicted, model)
-    return Outcome(item.job, "written", item.remark, item.seconds)
+    return Outcome(item.job, "written", item.remark, item.seconds, item.batch)
 
 
 def _remark(job: Job, inputs: Mapping[str, np.ndarray]) -> str:

@@ -7,8 +7,9 @@ trimap is unknown.
 """
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ import numpy as np
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from engine.video.motion import CUT_DISTANCE, histogram, histogram_distance, moved_between, places, pulled, small_gray
 from runtime.errors import InputError
+from runtime.text import NAMED_AT_MOST
 
 _LEAST_DRIFT = 0.15  # pixels a frame at the flow's size, where the flow there and back agrees
 _LOST = 12.0  # pixels at the flow's size beyond which nothing is known
@@ -53,103 +55,188 @@ class _Way:
         return cv2.remap(self.key, self.place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
-def carry_key_frames(images: Iterable[np.ndarray], keys: Mapping[int, np.ndarray]) -> Iterator[np.ndarray]:
+@dataclass(frozen=True)
+class KeyFrame:
+    """The trimap of one frame, read where it is used and then dropped.
+
+    Attributes:
+        source: its file, for messages.
+        read: gives the (H, W) uint8 trimap of 0, 128 and 255.
+    """
+
+    source: str
+    read: Callable[[], np.ndarray]
+
+    @classmethod
+    def given(cls, trimap: np.ndarray, source: str = "the key frame") -> "KeyFrame":
+        """A trimap in memory."""
+        return cls(source, lambda: trimap)
+
+
+def find_scenes(images: Iterable[np.ndarray]) -> list[range]:
+    """The indices of the frames of each scene: a clip is cut where histograms differ by more than `CUT_DISTANCE`.
+
+    Args:
+        images: (H, W, 3) uint8 RGB, the frames in order; one is in memory at a time.
+
+    Example:
+        >>> black, white = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)
+        >>> find_scenes([black, black, white])
+        [range(0, 2), range(2, 3)]
+    """
+    starts, before, count = [0], None, 0
+    for image in images:
+        colours = histogram(image)
+        if before is not None and histogram_distance(colours, before) > CUT_DISTANCE:
+            starts.append(count)
+        before = colours
+        count += 1
+    return [range(first, stop) for first, stop in pairwise([*starts, count]) if stop > first]
+
+
+def check_key_frames(
+    keys: Mapping[int, KeyFrame], scenes: Sequence[range], shape: tuple[int, int], clip: str = "the clip"
+) -> None:
+    """Refuse, before long work, key frames that cannot be carried to every frame. Reads each of them once.
+
+    Args:
+        keys: index of a frame, from 0 -> its trimap. Messages count frames from 1.
+        scenes: see `find_scenes`.
+        shape: (H, W) of the frames.
+        clip: its file, for messages.
+
+    Raises:
+        InputError: no key frames, one of a frame that is not there or of another size, or a scene without one.
+    """
+    if not keys:
+        raise InputError(f"{clip}: expected at least one key frame, got none")
+    num_frames = scenes[-1].stop if scenes else 0
+    for index, key in sorted(keys.items()):
+        if index >= num_frames:
+            raise InputError(
+                f"{key.source}: is of frame {index + 1}, and {clip} has {num_frames} frames; remove it, or name it by "
+                "its frame"
+            )
+    without = [scene for scene in scenes if not any(index in scene for index in keys)]
+    if without:
+        some = ", ".join(f"{scene.start + 1} to {scene.stop}" for scene in without[:NAMED_AT_MOST])
+        more = f" and {len(without) - NAMED_AT_MOST} more" if len(without) > NAMED_AT_MOST else ""
+        raise InputError(
+            f"{clip}: expected a key frame in each scene, found none in frames {some}{more} (a scene begins where the "
+            f"picture changes at once); add one of frame {without[0].start + 1}, or cut the clip there"
+        )
+    for index, key in sorted(keys.items()):
+        found = key.read().shape
+        if found != shape:
+            raise InputError(
+                f"{key.source}: expected {shape[1]} x {shape[0]} like frame {index + 1} of {clip}, got {found[1]} x "
+                f"{found[0]}; make it at the frame's size"
+            )
+
+
+def carry_key_frames(
+    images: Iterable[np.ndarray], keys: Mapping[int, KeyFrame], scenes: Sequence[range]
+) -> Iterator[np.ndarray]:
     """Yield a trimap for each frame, those of key frames as they are given.
 
-    What is waited for until the next key frame is kept on disk, in gray at the flow's size: memory does not grow with a
-    clip.
+    After the last key frame of a scene each trimap is yielded as its frame is read. The frames before a key frame wait
+    for it, because it is carried back to them too: their gray at the flow's size and, where an earlier key frame is
+    carried to them, its trimap are PNG files in a temporary folder until then. At most two key frames are in memory.
 
     Args:
         images: (H, W, 3) uint8 RGB, the frames in order.
-        keys: index of a frame -> (H, W) uint8 trimap of 0, 128 and 255.
+        keys: index of a frame, from 0 -> its trimap; see `check_key_frames`.
+        scenes: see `find_scenes`.
 
     Raises:
-        InputError: no key frames, one of another size than its frame, or a scene without one.
+        InputError: more or fewer frames than `scenes` say; or a key frame cannot be read.
     """
-    if not keys:
-        raise InputError("key frames: expected at least one trimap, got none")
     with tempfile.TemporaryDirectory(prefix="key-frames-") as folder:
-        yield from _Carrier(Path(folder), keys).run(images)
+        yield from _Carrier(Path(folder), images).run(keys, scenes)
 
 
 class _Carrier:
-    """Stretches of frames between key frames and cuts: each is read forwards, then carried backwards from its end."""
+    """Stretches between key frames and cuts. Each frame is read once; `gray` is that of the last that was read."""
 
-    def __init__(self, folder: Path, keys: Mapping[int, np.ndarray]) -> None:
-        self.folder, self.keys = folder, keys
-        self.shape: tuple[int, int] = (0, 0)  # of the frames
-        self.used: set[int] = set()
+    def __init__(self, folder: Path, images: Iterable[np.ndarray]) -> None:
+        self.folder = folder
+        self.grays = map(small_gray, images)
+        self.gray: np.ndarray | None = None
 
-    def run(self, images: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        start, index, colours = 0, -1, None  # of the stretch that waits; its first may be a key frame
-        for index, image in enumerate(images):
-            self.shape = image.shape[:2]
-            gray, now = small_gray(image), histogram(image)
-            if colours is not None and histogram_distance(now, colours) > CUT_DISTANCE:
-                yield from self._stretch(start, index - 1)
-                start = index
-            colours = now
-            np.save(self._gray(index), gray)
-            if index in self.keys and index > start:
-                yield from self._stretch(start, index, with_last=False)
-                start = index
-        if index < 0:
-            return
-        yield from self._stretch(start, index)
-        unused = sorted(set(self.keys) - self.used)
-        if unused:
-            raise InputError(f"key frame {unused[0]}, counted from 0: the clip has {index + 1} frames")
+    def run(self, keys: Mapping[int, KeyFrame], scenes: Sequence[range]) -> Iterator[np.ndarray]:
+        for scene in scenes:
+            self._step()
+            first, key = scene.start, None  # of the stretch; what is carried forwards through it
+            for index in sorted(index for index in keys if index in scene):
+                next_key = keys[index].read()
+                if index > first:
+                    yield from self._before(first, key, index, next_key)
+                first, key = index, next_key
+            yield from self._after(key, scene.stop - first)
+        if next(self.grays, None) is not None:
+            raise InputError(f"the clip has more frames than the {scenes[-1].stop} that were found; run again")
 
-    def _stretch(self, first: int, last: int, with_last: bool = True) -> Iterator[np.ndarray]:
-        """Trimaps of frames first to last, between which there is neither cut nor key frame."""
-        if first not in self.keys and last not in self.keys:
-            raise InputError(
-                f"frames {first} to {last}, counted from 0: expected a key frame in each scene, found none; give one "
-                f"for frame {first}"
-            )
-        for index, carried in self._carried(range(first, last + 1)):
-            np.save(self._trimap(index), carried)
-        if last > first:
-            for index, carried in self._carried(range(last, first - 1, -1)):
-                if first in self.keys and self._trimap(index).exists():
-                    carried = agreed(np.load(self._trimap(index)), carried)
-                np.save(self._trimap(index), carried)
-        for index in range(first, last + with_last):
-            yield self._key(index) if index in self.keys else np.load(self._trimap(index))
-            self._trimap(index).unlink(missing_ok=True)
-            self._gray(index).unlink()
+    def _step(self) -> None:
+        self.gray = next(self.grays, None)
+        if self.gray is None:
+            raise InputError("the clip has fewer frames than were found; run again")
 
-    def _carried(self, indices: range) -> Iterator[tuple[int, np.ndarray]]:
-        """The key frame that a stretch begins with, carried through it; nothing where it begins with none."""
-        key = self._key(indices[0])
-        if key is None:
-            return
-        gray = np.load(self._gray(indices[0]))
-        way = _Way.none(key, gray.shape)
-        yield indices[0], key
-        for index in indices[1:]:
-            next_gray = np.load(self._gray(index))
-            way = way.further(gray, next_gray)
-            gray = next_gray
-            yield index, carried_trimap(key, way.place, way.drift)
+    def _after(self, key: np.ndarray, count: int) -> Iterator[np.ndarray]:
+        """The last key frame of a scene, then carried to the scene's end: `count` frames."""
+        way = _Way.none(key, self.gray.shape)
+        yield key
+        for _ in range(count - 1):
+            before = self.gray
+            self._step()
+            way = way.further(before, self.gray)
+            yield carried_trimap(key, way.place, way.drift)
 
-    def _key(self, index: int) -> np.ndarray | None:
-        if index not in self.keys:
-            return None
-        key = self.keys[index]
-        self.used.add(index)
-        if key.shape != self.shape:
-            raise InputError(
-                f"key frame {index}, counted from 0: expected a trimap of {self.shape[1]} x {self.shape[0]} like the "
-                f"frames, got {key.shape[1]} x {key.shape[0]}"
-            )
-        return key
+    def _before(self, first: int, key: np.ndarray | None, last: int, next_key: np.ndarray) -> Iterator[np.ndarray]:
+        """Frames `first` to `last` - 1, where `next_key` is of frame `last`, and `key`, if there is one, of `first`."""
+        inner = range(first if key is None else first + 1, last)
+        way = None if key is None else _Way.none(key, self.gray.shape)
+        for index in range(first, last):
+            if index in inner:
+                _keep(self._waiting(index, "gray"), self.gray)
+            if index in inner and way is not None:
+                _keep(self._waiting(index, "trimap"), carried_trimap(key, way.place, way.drift))
+            before = self.gray
+            self._step()
+            if way is not None and index + 1 in inner:
+                way = way.further(before, self.gray)
+        way, gray = _Way.none(next_key, self.gray.shape), self.gray
+        for index in reversed(inner):
+            before = _kept(self._waiting(index, "gray"))
+            way, gray = way.further(gray, before), before
+            trimap = carried_trimap(next_key, way.place, way.drift)
+            if key is not None:
+                trimap = agreed(_kept(self._waiting(index, "trimap")), trimap)
+            _keep(self._waiting(index, "trimap"), trimap)
+            self._waiting(index, "gray").unlink()
+        if key is not None:
+            yield key
+        for index in inner:
+            yield _kept(self._waiting(index, "trimap"))
+            self._waiting(index, "trimap").unlink()
 
-    def _gray(self, index: int) -> Path:
-        return self.folder / f"{index}.gray.npy"
+    def _waiting(self, index: int, kind: str) -> Path:
+        return self.folder / f"{index}.{kind}.png"
 
-    def _trimap(self, index: int) -> Path:
-        return self.folder / f"{index}.trimap.npy"
+
+def _keep(path: Path, plane: np.ndarray) -> None:
+    """Write (H, W) uint8 as PNG, little compressed: this is done for every frame."""
+    content = cv2.imencode(".png", plane, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise InputError(
+            f"{path.parent}: cannot write what waits for the next key frame: {error.strerror}; set TMPDIR to a folder "
+            "with more room"
+        ) from error
+
+
+def _kept(path: Path) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_GRAYSCALE)
 
 
 def carried_trimap(key: np.ndarray, place: np.ndarray, drift: np.ndarray) -> np.ndarray:

@@ -43,17 +43,26 @@ class SteadyMean:
 
 
 class SteadyProbability(SteadyMean):
-    """`SteadyMean` of a segmentation's probabilities, begun again where the mask becomes another one."""
+    """`SteadyMean` of a segmentation's probabilities, begun again where the mask becomes another one.
+
+    See `continues`, by which a caller ends other means too.
+    """
 
     def __init__(self, weight: float = 0.6, tolerance: float = 0.3) -> None:
         super().__init__(weight, tolerance)
 
+    def continues(self, plane: np.ndarray) -> bool:
+        """Whether the mask of (H, W) float32 probabilities overlaps that of the mean by `CUT_IOU` or more.
+
+        True where there is no mean yet.
+        """
+        if self._mean is None or self._mean.shape != plane.shape:
+            return True
+        return mask_iou(plane >= 0.5, self._mean >= 0.5) >= CUT_IOU
+
     def step(self, plane: np.ndarray, moved: Moved | None) -> np.ndarray:
         """See `SteadyMean.step`."""
-        known = self._mean is not None and self._mean.shape == plane.shape
-        if known and mask_iou(plane >= 0.5, self._mean >= 0.5) < CUT_IOU:
-            moved = None
-        return super().step(plane, moved)
+        return super().step(plane, moved if self.continues(plane) else None)
 
 
 class SteadyAlpha(SteadyMean):

@@ -7,6 +7,7 @@ from clips import NTSC, write_clip
 from PIL import Image
 from systems import Red
 
+from data.images.files import read_trimap
 from data.synthetic.clips import SyntheticClip
 from data.video import open_clip
 from engine.inference import Predictor
@@ -82,6 +83,8 @@ def test_key_frames_of_a_folder_are_used_as_they_are(tmp_path, clip, scene, run)
     for index in (0, FRAMES - 1):
         written = np.asarray(Image.open(tmp_path / "frames" / f"{index + 1}.png"))
         np.testing.assert_array_equal(written, trimap_of(scene[index].alpha))
+    status, out, _ = run(clip, "--trimap", tmp_path, "--save", "trimap,rgba", "--output", output, "--skip-existing")
+    assert (status, "exists, skipped" in out) == (0, True)
     cutouts = [np.asarray(Image.open(tmp_path / "frames_rgba" / f"{n}.png")) for n in range(1, FRAMES + 1)]
     assert error([np.ascontiguousarray(cutout[..., 3]) for cutout in cutouts], scene) < 0.02
 
@@ -101,14 +104,41 @@ def test_key_frames_without_a_number_are_refused(tmp_path, name):
         key_frames_of(tmp_path, lambda path: np.zeros((4, 4), np.uint8))
 
 
-def test_a_key_frame_beyond_the_clip_leaves_nothing(tmp_path, clip, scene, run):
+def test_key_frames_are_read_where_they_are_used(tmp_path):
+    for number in (1, 30):
+        Image.new("L", (4, 4), number).save(tmp_path / f"key_{number:03d}.png")
+    read = []
+    keys = key_frames_of(tmp_path, lambda path: read.append(path.name) or read_trimap(path))
+    assert (sorted(keys), read) == ([0, 29], [])
+    assert keys[29].source == str(tmp_path / "key_030.png")
+    assert keys[29].read().shape == (4, 4)
+    assert read == ["key_030.png"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({1: None, 99: None}, "keys/99.png: is of frame 99, and {clip} has 8 frames"),
+        ({1: None, 5: (60, 40)}, "keys/5.png: expected 128 x 96 like frame 5 of {clip}, got 60 x 40"),
+        ({1: None}, "{clip}: expected a key frame in each scene, found none in frames 5 to 8"),
+    ],
+)
+def test_key_frames_that_do_not_fit_are_refused_before_any_matting(tmp_path, scene, run, monkeypatch, keys, message):
+    def matted(*_):
+        raise AssertionError("matted")
+
+    monkeypatch.setattr(ClipMatte, "_matte", matted)
+    is_cut = len(keys) == 1
+    images = [frame.image for frame in (SyntheticClip((96, 128), FRAMES, seed=4, cut_at=4) if is_cut else scene)]
+    write_clip(tmp_path / "clip.mp4", images)
     (tmp_path / "keys").mkdir()
-    for number in (1, 99):
-        Image.fromarray(trimap_of(scene[0].alpha)).save(tmp_path / "keys" / f"{number}.png")
-    status, _, err = run(clip, "--trimap", tmp_path / "keys", "--output", tmp_path / "out.mp4")
-    assert status == 2
-    assert "key frame 98, counted from 0: the clip has 8 frames" in err
-    assert not (tmp_path / "out.mp4").exists()
+    for number, size in keys.items():
+        key = Image.fromarray(trimap_of(scene[0].alpha))
+        (key if size is None else key.resize(size, Image.NEAREST)).save(tmp_path / "keys" / f"{number}.png")
+    status, _, err = run(tmp_path / "clip.mp4", "--trimap", tmp_path / "keys", "--output", tmp_path / "out.mp4")
+    assert (status, err.count("\n")) == (2, 1)
+    assert message.format(clip=tmp_path / "clip.mp4") in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "keys"]
 
 
 class Wandering:
@@ -133,3 +163,22 @@ def test_a_segmentation_that_wanders_makes_steadier_trimaps_than_frame_by_frame(
         results = [matte.one({"image": frame.image})["trimap"].astype(int) for frame in still]
         changes.append(np.abs(np.diff(results, axis=0)).mean())
     assert changes[1] < 0.7 * changes[0]
+
+
+def test_another_subject_ends_the_mean_of_alpha_too():
+    """The picture is the same, so no cut: only the mask moves from the left half to the right half."""
+    image = np.full((64, 96, 3), 200, np.uint8)
+    left, right = np.zeros((64, 96), np.float32), np.zeros((64, 96), np.float32)
+    left[:, :48] = right[:, 48:] = 1
+    moved = {}
+    for name, probabilities in {"same": (left, left), "other": (left, right)}.items():
+        subjects = iter(probabilities)
+        matte = ClipMatte(
+            lambda sample, subjects=subjects: Subject(next(subjects), 1.0, is_sharp=False), Predictor(Red())
+        )
+        steps = []
+        matte._alphas.matte = lambda alpha, trimap, moved, steps=steps: steps.append(moved) or alpha
+        for _ in range(2):
+            matte.one({"image": image})
+        moved[name] = [step is not None for step in steps]
+    assert moved == {"same": [False, True], "other": [False, False]}

@@ -15,7 +15,7 @@ import inference
 from data.images.classes import Classes
 from data.images.foreground_colours import estimate_foreground
 from data.video import open_clip
-from engine.inference import Predictor, clip_jobs, fit_to, plan_files, run_jobs
+from engine.inference import ClipJobs, Outcome, Predictor, clip_jobs, fit_to, plan_files, run_jobs
 from engine.inference.pipeline import read_ahead
 from engine.training.checkpoints import RunCheckpointer
 from runtime import command_line
@@ -46,16 +46,17 @@ def frames_of(path) -> list[np.ndarray]:
         return [frame.image for frame in clip]
 
 
-@pytest.mark.parametrize("batch_size", [1, 5])
-def test_a_trimap_free_system_writes_a_video_of_alpha(tmp_path, run, batch_size):
+@pytest.mark.parametrize(("batch_size", "num_speeds"), [(1, 4), (3, 4), (5, 0)])
+def test_a_trimap_free_system_writes_a_video_of_alpha(tmp_path, run, batch_size, num_speeds):
     write_clip(tmp_path / "clip.mp4", pts=UNEVEN)
     arguments = ("--image", tmp_path / "clip.mp4", "--output", tmp_path / "out", "--batch-size", batch_size)
     status, out, err, model = run("trimap_free", *arguments)
     assert status == 0, err
     assert "12 frames written, 0 failed" in out
     speeds = [float(number) for number in re.findall(r"(\d+\.\d+) \((?:median|mean)\)", out)]
-    assert len(speeds) == 4
-    assert min(speeds) > 0
+    assert len(speeds) == num_speeds
+    assert min(speeds, default=1) > 0
+    assert ("not measured" in out) == (num_speeds == 0)
     with open_clip(tmp_path / "out" / "clip.mp4") as clip:
         written = list(clip)
     assert tuple(frame.pts for frame in written) == UNEVEN
@@ -76,6 +77,23 @@ def test_numbered_frames_hold_what_the_predictor_gives(tmp_path, run):
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "f_alpha" / f"{number:03d}.png")), alpha)
         cutout = np.asarray(Image.open(tmp_path / "f" / f"{number:03d}.png"))
         np.testing.assert_array_equal(cutout, np.dstack([estimate_foreground(image, alpha), alpha]))
+
+
+def test_numbered_frames_that_are_there_are_skipped_or_refused(tmp_path, run):
+    write_clip(tmp_path / "clip.mp4", 3)
+    arguments = ("--image", tmp_path / "clip.mp4", "--output", tmp_path / "f" / "%03d.png", "--save")
+    assert run("trimap_free", *arguments, "alpha", "--skip-existing")[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "f").iterdir()}
+    assert len(before) == 4
+    status, out, err, _ = run("trimap_free", *arguments, "alpha", "--skip-existing")
+    assert (status, "exists, skipped" in out) == (0, True), err
+    for more in (["alpha"], ["alpha,rgba", "--skip-existing"]):  # of two kinds one is missing
+        status, _, err, _ = run("trimap_free", *arguments, *more)
+        assert (status, "f: expected a new or empty folder for the frames" in err) == (2, True)
+    (tmp_path / "f" / "timestamps.txt").unlink()
+    assert run("trimap_free", *arguments, "alpha", "--skip-existing")[0] == 2
+    before.pop(tmp_path / "f" / "timestamps.txt")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "f").iterdir()} == before
 
 
 def test_a_segmentation_writes_an_overlay_its_colours_and_exact_masks(tmp_path, run):
@@ -185,17 +203,45 @@ def test_one_failure_in_a_hundred_is_forgiven(tmp_path):
     assert (clip.written, clip.failed, clip.is_done()) == (99, 1, True)
 
 
-def test_speeds_are_of_known_times(tmp_path, monkeypatch):
+def speed_of(monkeypatch, batches, closed_at: float) -> str:
+    """The line for batches of (frames, seconds of the batch in the predictor, when it is written)."""
+    clip = ClipJobs(None, None, {}, ())
+    for frames, seconds, done_at in batches:
+        monkeypatch.setattr("time.perf_counter", lambda done_at=done_at: done_at)
+        for _ in range(frames):
+            clip.count(Outcome(None, "written", seconds=seconds / frames, batch=frames))
+    monkeypatch.setattr("time.perf_counter", lambda: closed_at)
+    return clip.speed()
+
+
+def test_speeds_are_of_known_times(monkeypatch):
     """Seven frames of a second each in the predictor, one written every two seconds, and one second to close."""
-    clip, _ = alphas_with(Fails(), tmp_path, 7)
-    clip._model_seconds, clip._done_at = [9.0, 9.0, 9.0, 1.0, 1.0, 1.0, 2.0], [9, 18, 27, 29, 31, 33, 35]
-    monkeypatch.setattr("time.perf_counter", lambda: 36.0)
-    assert clip.speed() == (
+    batches = list(zip([1] * 7, [9, 9, 9, 1, 1, 1, 2], [9, 18, 27, 29, 31, 33, 35], strict=True))
+    assert speed_of(monkeypatch, batches, 36.0) == (
         "frames/s, the first 3 left out: predicting 1.00 (median), 0.80 (mean); with reading and writing 0.50 "
         "(median), 0.44 (mean)"
     )
-    clip._done_at = clip._done_at[:3]
-    assert "not measured" in clip.speed()
+
+
+def test_speeds_of_batches_leave_out_whole_batches(monkeypatch):
+    """A batch of 4 in 30 s; then three times 4 frames in 2 s of predicting and 4 in all, and 2 in 1 s and 3 s."""
+    batches = [(4, 20, 30), (4, 2, 34), (4, 2, 38), (4, 2, 42), (2, 1, 45)]
+    assert speed_of(monkeypatch, batches, 46.0) == (
+        "frames/s, the first 4 left out: predicting 2.00 (median), 2.00 (mean); with reading and writing 1.00 "
+        f"(median), {14 / 16:.2f} (mean)"
+    )
+    assert "the first 4 left out: predicting 0.50" in speed_of(
+        monkeypatch, [(2, 90, 90), (2, 90, 180), *((2, 4, 180 + 4 * n) for n in (1, 2, 3))], 192.0
+    )
+
+
+def test_no_speed_is_given_of_a_few_batches(monkeypatch):
+    batches = [(5, 1, 1), (5, 1, 2), (2, 1, 3)]
+    assert speed_of(monkeypatch, batches, 4.0) == (
+        "speed: not measured, it takes 3 batches of frames after the 5 frames of warming up, the clip has 2"
+    )
+    assert "not measured" in speed_of(monkeypatch, batches[:0], 4.0)
+    assert "not measured" not in speed_of(monkeypatch, [*batches, (1, 1, 4)], 5.0)
 
 
 def test_ctrl_c_leaves_nothing_under_the_name(tmp_path):

@@ -1,5 +1,8 @@
 """Flow, cuts, steady means and carried key frames, on motions that are known."""
 
+import weakref
+from functools import partial
+
 import cv2
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ import pytest
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from data.synthetic import textures
 from data.synthetic.clips import SyntheticClip
-from engine.video.key_frames import agreed, carried_trimap, carry_key_frames
+from engine.video.key_frames import KeyFrame, agreed, carried_trimap, carry_key_frames, check_key_frames, find_scenes
 from engine.video.motion import (
     CUT_DISTANCE,
     FLOW_SIDE,
@@ -182,12 +185,20 @@ def trimap_of(alpha: np.ndarray) -> np.ndarray:
     return trimap
 
 
+def carried_through(images, trimaps) -> list[np.ndarray]:
+    """The trimaps of all frames, from those of some by their index."""
+    scenes = find_scenes(images)
+    keys = {index: KeyFrame.given(trimap) for index, trimap in trimaps.items()}
+    check_key_frames(keys, scenes, images[0].shape[:2])
+    return list(carry_key_frames(images, keys, scenes))
+
+
 def test_key_frames_are_carried_with_the_object():
     """Three key frames of 17: what is said to be known is so, and the band grows by half at most."""
     clip = SyntheticClip((160, 208), 17, seed=3, family="solid", motion=1.5, turn=0.4, noise=0.01)
     frames = list(clip)
     keys = {index: trimap_of(frames[index].alpha) for index in (0, 8, 16)}
-    carried = list(carry_key_frames((frame.image for frame in frames), keys))
+    carried = carried_through([frame.image for frame in frames], keys)
     assert len(carried) == 17
     for index, key in keys.items():
         np.testing.assert_array_equal(carried[index], key)
@@ -210,7 +221,7 @@ def test_key_frames_are_carried_with_the_object():
 
 def test_frames_before_the_first_key_and_after_the_last_are_carried_too():
     frames = list(SyntheticClip((96, 128), 7, seed=3, family="solid"))
-    carried = list(carry_key_frames((frame.image for frame in frames), {3: trimap_of(frames[3].alpha)}))
+    carried = carried_through([frame.image for frame in frames], {3: trimap_of(frames[3].alpha)})
     assert len(carried) == 7
     for trimap in carried:
         assert (trimap == UNKNOWN).mean() < 0.5
@@ -220,27 +231,82 @@ def test_frames_before_the_first_key_and_after_the_last_are_carried_too():
 def test_nothing_is_carried_over_a_cut():
     frames = list(SyntheticClip((96, 128), 8, seed=4, cut_at=4))
     images = [frame.image for frame in frames]
-    with pytest.raises(InputError, match="frames 4 to 7, counted from 0: expected a key frame in each scene"):
-        list(carry_key_frames(images, {0: trimap_of(frames[0].alpha)}))
+    assert find_scenes(images) == [range(4), range(4, 8)]
+    with pytest.raises(InputError, match=r"clip: expected a key frame in each scene, found none in frames 5 to 8 "):
+        carried_through(images, {0: trimap_of(frames[0].alpha)})
     keys = {index: trimap_of(frames[index].alpha) for index in (1, 6)}
-    assert len(list(carry_key_frames(images, keys))) == 8
+    carried = carried_through(images, keys)
+    assert len(carried) == 8
+    apart = [carried_through(images[4 * part :][:4], {keep - 4 * part: keys[keep]}) for part, keep in enumerate(keys)]
+    np.testing.assert_array_equal(carried, np.concatenate(apart))
 
 
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({}, "at least one trimap"),
-        ({0: np.zeros((5, 5), np.uint8)}, "key frame 0, counted from 0: expected a trimap of 128 x 96 like"),
+        ({}, "at least one key frame"),
+        ({0: np.zeros((5, 7), np.uint8)}, "key frame: expected 128 x 96 like frame 1 of the clip, got 7 x 5"),
         (
             {0: np.zeros((96, 128), np.uint8), 9: np.zeros((96, 128), np.uint8)},
-            "key frame 9, counted from 0: the clip has 3 frames",
+            "key frame: is of frame 10, and the clip has 3 frames",
         ),
     ],
 )
 def test_key_frames_that_do_not_fit_are_refused(keys, message):
     images = [frame.image for frame in SyntheticClip((96, 128), 3)]
     with pytest.raises(InputError, match=message):
-        list(carry_key_frames(images, keys))
+        carried_through(images, keys)
+
+
+def test_scenes_without_a_key_frame_are_counted_from_one_and_the_first_few_are_named():
+    scenes = [range(10 * number, 10 * number + 10) for number in range(8)]
+    with pytest.raises(InputError, match=r"frames 11 to 20, 21 to 30, 31 to 40, 41 to 50, 51 to 60 and 2 more "):
+        check_key_frames({0: KeyFrame.given(np.zeros((4, 4), np.uint8))}, scenes, (4, 4))
+
+
+def test_after_the_last_key_frame_each_trimap_comes_as_its_frame_is_read(tmp_path, monkeypatch):
+    """Frames 1 and 2 wait for key frame 2 (counted from 0); from it on nothing waits, in memory or on disk."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    frames = list(SyntheticClip((96, 128), 7, seed=3, family="solid"))
+    read = []
+    images = (read.append(index) or frame.image for index, frame in enumerate(frames))
+    keys = {index: KeyFrame.given(trimap_of(frames[index].alpha)) for index in (0, 2)}
+    trimaps = carry_key_frames(images, keys, [range(7)])
+    for expected in (3, 3, 3, 4, 5, 6, 7):
+        next(trimaps)
+        assert len(read) == expected
+        if expected > 3:
+            assert not any(path.is_file() for path in tmp_path.rglob("*"))
+    assert next(trimaps, None) is None
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_frame_that_waits_takes_less_than_a_sixteenth_of_its_trimap_and_no_trimap_is_kept(tmp_path, monkeypatch):
+    """Frames of 4 times the flow's size, all but the first and the last wait; three key frames, two in memory."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    small = list(SyntheticClip((192, 512), 5, seed=3, family="solid", noise=0.01))
+    alive, most, sizes = set(), [], []
+
+    def enlarged(plane: np.ndarray) -> np.ndarray:
+        return cv2.resize(plane, (2048, 768), interpolation=cv2.INTER_LINEAR)
+
+    def read(index: int) -> np.ndarray:
+        trimap = trimap_of(enlarged(small[index].alpha))
+        alive.add(index)
+        weakref.finalize(trimap, alive.discard, index)
+        most.append(len(alive))
+        return trimap
+
+    def images():
+        for frame in small:
+            sizes.append([path.stat().st_size for path in tmp_path.rglob("*.png")])
+            yield enlarged(frame.image)
+
+    keys = {index: KeyFrame("", partial(read, index)) for index in (0, 3, 4)}
+    assert sum(1 for _ in carry_key_frames(images(), keys, [range(5)])) == 5
+    assert [len(files) for files in sizes] == [0, 0, 2, 4, 0]  # frames 1 and 2: gray and trimap
+    assert sum(sizes[3]) < 2 * 768 * 2048 / 16
+    assert max(most) == 2
 
 
 def test_a_clip_becomes_steadier_at_no_more_error():
