@@ -234,12 +234,12 @@ def _name_unusable_files(dataset: FileSet, decode: bool) -> None:
         logger.warning("will be skipped: %s", problem)
 
 
-def _build_validation(config: DictConfig) -> Any:
+def _build_validation(config: DictConfig, decode: bool = False) -> Any:
     if config.dataloader.get("test") is None:
         raise InputError("train.eval_period: the config has no dataloader.test to evaluate on")
     dataset = build(config.dataloader.test)
     if isinstance(dataset, FileSet):
-        from_main_process(lambda: require_none(dataset.problems(decode=False), "fix or remove them"))
+        from_main_process(lambda: require_none(dataset.problems(decode=decode), "fix or remove them"))
     return dataset
 
 
@@ -267,7 +267,7 @@ def _hooks(config: DictConfig, model: System, saver: SaveCheckpoints) -> list[ho
 
 
 def _evaluation_hook(config: DictConfig, model: System, evaluator: Evaluator, saver: SaveCheckpoints) -> hooks.EvalHook:
-    dataset = _build_validation(config)
+    dataset = _build_validation(config, decode=config.train.scan_data == "decode")
 
     def evaluate_now() -> dict[str, float]:
         try:

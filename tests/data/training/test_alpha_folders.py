@@ -270,6 +270,15 @@ def test_bad_files_are_named_or_skipped(photographs, caplog):
         ]
 
 
+def test_a_scan_that_decodes_finds_a_picture_in_colours_for_an_alpha(photographs):
+    save(photographs / "mask" / "cat.png", coordinates())
+    dataset = dataset_of(photographs)
+    (problem,) = dataset.problems(decode=True)
+    assert "cat.png: expected a gray alpha, found a picture in colours" in problem
+    assert dataset.problems(decode=False) == []
+    assert problem == message(lambda: dataset[2])
+
+
 # --- mixtures
 
 
