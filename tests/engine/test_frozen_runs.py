@@ -114,6 +114,17 @@ def test_a_run_from_a_frozen_checkpoint_leaves_the_encoder_to_its_file_too(run, 
     assert "backbone.blocks.2.attn.qkv.weight" in read_checkpoint(tmp_path / "learning/model_final.pth")["model"]
 
 
+def test_a_run_from_a_moved_frozen_checkpoint_names_the_encoder_where_it_was_found(run, data, encoder, tmp_path):
+    shutil.copyfile(encoder, tmp_path / "encoder.pth")
+    first = read_checkpoint(run / "model_final.pth")
+    gone = {**first["frozen"], "file": str(tmp_path / "gone" / "encoder.pth")}
+    write_checkpoint(tmp_path / "start.pth", {**first, "frozen": gone})
+    train(config_of(data, tmp_path / "start.pth", tmp_path / "next", "train.max_iter=1"))
+    second = read_checkpoint(tmp_path / "next" / "model_final.pth")
+    assert second["frozen"] == {**first["frozen"], "file": str(tmp_path / "encoder.pth")}
+    load_model(build_model(second, "m.pth"), second, tmp_path / "next" / "model_final.pth")
+
+
 def resumed(data, encoder, folder, whole, *more: str) -> None:
     """Cut a run back to its third iteration, continue it, and compare with the whole one."""
     for name in ("model_final.pth", "model_0000005.pth"):
