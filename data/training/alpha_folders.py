@@ -48,6 +48,8 @@ class AlphaFolderDataset(RepeatableDataset):
         InputError: a setting is out of its range.
     """
 
+    knows_layers = False
+
     def __init__(
         self,
         root: str | os.PathLike | None = None,

@@ -13,7 +13,13 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from engine.processes.agreement import from_main_process
 from modeling.meta_arch import System
-from modeling.weights.checkpoint_file import DamagedCheckpointError, read_checkpoint, read_extra, write_checkpoint
+from modeling.weights.checkpoint_file import (
+    CONFIG_ENTRY,
+    DamagedCheckpointError,
+    read_checkpoint,
+    read_extra,
+    write_checkpoint,
+)
 from modeling.weights.frozen import FROZEN_ENTRY, found_entry, frozen_entry
 from modeling.weights.loading import load_model
 from modeling.weights.shipped import read_model_file
@@ -168,6 +174,11 @@ class RunCheckpointer(DetectionCheckpointer):
                 len(frozen),
             )
         loaded = self.load(path, checkpointables=[])
+        description = loaded.get(CONFIG_ENTRY)
+        try:
+            self.model.check_start(description if isinstance(description, dict) else {})
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
         earlier = found_entry(loaded, path)
         if earlier is not None and set(earlier["keys"]) <= set(frozen):
             self.frozen = earlier  # what the earlier run left to a file is left to it still

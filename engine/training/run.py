@@ -125,6 +125,7 @@ def _build_trainer(config: DictConfig) -> SystemTrainer:
 def _train_from(start: int, trainer: SystemTrainer, saver: SaveCheckpoints, config: DictConfig) -> None:
     continue_log(trainer, config, start)
     loader = _build_batches(config, start, trainer.num_samples)
+    _check_layers(trainer.unwrapped, loader.dataset)
     if config.train.get("cache_features"):
         _cache_features(trainer, loader, config)
     trainer.batches = ObservedBatches(loader)
@@ -216,6 +217,15 @@ def _cache_features(trainer: SystemTrainer, loader: Any, config: DictConfig) -> 
         lambda: cached_features(trainer.unwrapped, loader.dataset, config, trainer.precision, *sizes)
     )
     loader.dataset.use_features(path)
+
+
+def _check_layers(model: System, dataset: Any) -> None:
+    """Refuse a loss of composition that would always be 0."""
+    if model.learns_composition and not getattr(dataset, "knows_layers", True):
+        raise InputError(
+            f"model.criterion.composition_weight: a {type(dataset).__name__} does not know foreground and background, "
+            "so the loss would always be 0; set it to 0, or train on a set that knows them"
+        )
 
 
 def _scan(dataset: Any, mode: str) -> None:
