@@ -109,6 +109,6 @@ optimizer.params.pretrained_lr_mult = 0.1  # of what is not frozen
 
 lr_multiplier = L(WarmupParamScheduler)(
     scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=1e-3),  # to 1e-7
-    warmup_length=250 / train.max_iter,
+    warmup_length=0.004,  # as a share of all iterations
     warmup_factor=0.01,
 )

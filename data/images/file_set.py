@@ -9,10 +9,12 @@ class FileSet:
     Attributes:
         on_bad: "error" where a bad file ends the run, "skip" where other files take its place.
         on_bad_setting: how a config makes it skip bad files, for messages; empty where it cannot.
+        knows_layers: whether `fg` and `bg` of samples that have them are true, not the image in their place.
     """
 
     on_bad: str = "error"
     on_bad_setting: str = ""
+    knows_layers: bool = True
 
     def problems(self, decode: bool = True) -> list[str]:
         """One line for each file that cannot be used; with `decode=False` from the headers only."""

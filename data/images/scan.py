@@ -1,6 +1,6 @@
 """One scan of a training set that names every unusable file before hours are spent on the others."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -29,11 +29,18 @@ def training_set_problems(
     ]
 
 
-def pair_problems(image_dir: Path, alpha_dir: Path, decode: bool = True, num_threads: int = 4) -> list[str]:
-    """The lines of `training_set_problems` for a folder of pictures and one of their alphas."""
+def pair_problems(
+    image_dir: Path,
+    alpha_dir: Path,
+    decode: bool = True,
+    num_threads: int = 4,
+    read_alpha: Callable[[Path], object] = read_rgb,
+) -> list[str]:
+    """The lines of `training_set_problems` for a folder of pictures and one of alphas, decoded by `read_alpha`."""
     images, alphas = (images_by_stem(folder, ignore_case=True) for folder in (image_dir, alpha_dir))
     problems = unpaired(images, image_dir, alphas, alpha_dir)
-    unreadable = unreadable_images([*images.values(), *alphas.values()], decode, num_threads)
+    unreadable = unreadable_images(images.values(), decode, num_threads)
+    unreadable |= unreadable_images(alphas.values(), decode, num_threads, read_alpha)
     problems += unreadable.values()
     sound_pairs = [
         (images[stem], alphas[stem])
@@ -54,9 +61,14 @@ def partnerless(first: dict[str, Path], first_dir: Path, second: dict[str, Path]
     return alone | {path: f"no image of that name in {first_dir}" for stem, path in second.items() if stem not in first}
 
 
-def unreadable_images(paths: Iterable[Path], decode: bool = True, num_threads: int = 4) -> dict[Path, str]:
-    """Map each path that cannot be read as an image to what is wrong with it."""
-    read = read_rgb if decode else read_size
+def unreadable_images(
+    paths: Iterable[Path],
+    decode: bool = True,
+    num_threads: int = 4,
+    read: Callable[[Path], object] = read_rgb,
+) -> dict[Path, str]:
+    """Map each path that `read`, or with `decode=False` a reader of headers, refuses to what is wrong with it."""
+    read = read if decode else read_size
 
     def problem(path: Path) -> str | None:
         try:

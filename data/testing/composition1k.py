@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from data.images.files import read_gray
 from data.testing.matting_folder import MattingFolder
 from runtime.errors import InputError
 
@@ -19,6 +20,8 @@ class Composition1k(MattingFolder):
     Raises (at first use):
         InputError: no root, or one of the three folders or some of their files are missing.
     """
+
+    read_alpha = staticmethod(read_gray)  # the first channel, as its evaluation code does
 
     def __init__(self, root: str | os.PathLike | None = None, require_alpha: bool = True):
         self.root, self.require_alpha = root, require_alpha

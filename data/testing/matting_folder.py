@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from data.images.file_set import FileSet
-from data.images.files import images_by_stem, read_gray, read_rgb, read_trimap
+from data.images.files import images_by_stem, read_matte, read_rgb, read_trimap
 from data.images.scan import require_none, size_mismatches, unpaired, unreadable_images
 from runtime.errors import InputError
 
@@ -20,6 +20,8 @@ class MattingFolder(FileSet):
         alpha_dir: folder of true mattes, or None where there are none: `alpha` is then None.
         allow_extra: whether trimaps and mattes of images that are not there are ignored or an error.
     """
+
+    read_alpha = staticmethod(read_matte)
 
     def __init__(
         self,
@@ -47,14 +49,14 @@ class MattingFolder(FileSet):
             alpha: (H, W) uint8, or None without `alpha_dir`.
 
         Raises:
-            InputError: an unreadable file, or sizes that differ from the image's.
+            InputError: an unreadable file, a picture in colours for a matte, or sizes that differ from the image's.
         """
         files = self.files()[index]
         item = {
             "name": files["image"].stem,
             "image": read_rgb(files["image"]),
             "trimap": read_trimap(files["trimap"]) if "trimap" in files else None,
-            "alpha": read_gray(files["alpha"]) if "alpha" in files else None,
+            "alpha": self.read_alpha(files["alpha"]) if "alpha" in files else None,
         }
         for part in list(files)[1:]:
             if item[part].shape != item["image"].shape[:2]:
@@ -72,9 +74,11 @@ class MattingFolder(FileSet):
         return self.listed
 
     def problems(self, decode: bool = False) -> list[str]:
-        """One line for each file that is not an image or differs in size, by default from the headers only."""
+        """One line for each file that cannot be used, by default from the headers, which do not tell colours."""
         items = [tuple(files.values()) for files in self.files()]
-        unreadable = unreadable_images([path for item in items for path in item], decode=decode)
+        unreadable = unreadable_images([p for f in self.files() for part, p in f.items() if part != "alpha"], decode)
+        alphas = [files["alpha"] for files in self.files() if "alpha" in files]
+        unreadable |= unreadable_images(alphas, decode, read=self.read_alpha)
         return [*unreadable.values(), *size_mismatches(i for i in items if not unreadable.keys() & set(i))]
 
     def _list_files(self) -> list[dict[str, Path]]:

@@ -48,6 +48,8 @@ class AlphaFolderDataset(RepeatableDataset):
         InputError: a setting is out of its range.
     """
 
+    knows_layers = False
+
     def __init__(
         self,
         root: str | os.PathLike | None = None,
@@ -103,7 +105,7 @@ class AlphaFolderDataset(RepeatableDataset):
 
     def problems(self, decode: bool = True) -> list[str]:
         """Scan both folders once and return one line per unusable file, as `data.images.scan.pair_problems`."""
-        return pair_problems(*self.folders(), decode=decode)
+        return pair_problems(*self.folders(), decode=decode, read_alpha=read_matte)
 
     def paths(self) -> list[Path]:
         self.list_files()

@@ -71,6 +71,11 @@ class FixedViews(Dataset, FileSet):
         """As the data set's."""
         return getattr(self.dataset, "on_bad_setting", "")
 
+    @property
+    def knows_layers(self) -> bool:
+        """As the data set's."""
+        return getattr(self.dataset, "knows_layers", True)
+
     def problems(self, decode: bool = True) -> list[str]:
         return self.dataset.problems(decode=decode) if isinstance(self.dataset, FileSet) else []
 

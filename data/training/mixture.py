@@ -95,6 +95,12 @@ class Mixture(Dataset, FileSet, CropSized):
         """What bad files found before training mean: "error" where any of the data sets says so, else "skip"."""
         return "error" if "error" in self._policies() else "skip"
 
+    @property
+    def knows_layers(self) -> bool:
+        """Whether any of the data sets does."""
+        used = (dataset for dataset, count in zip(self.datasets, self.counts, strict=True) if count)
+        return any(getattr(dataset, "knows_layers", True) for dataset in used)
+
     def problems(self, decode: bool = True) -> list[str]:
         """The lines of all data sets that read files; of one whose weight is 0, none."""
         return [

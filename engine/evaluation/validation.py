@@ -41,7 +41,7 @@ def validate(
 
     Raises:
         ValidationStopped: in every process, with the same number.
-        InputError: an item lacks what the model or the evaluator reads.
+        InputError: an item lacks what the model or the evaluator reads, or the model refuses it; it is named.
     """
     evaluator.check(model)
     was_training = model.training
@@ -56,7 +56,10 @@ def validate(
                 break
             sample = dataset[index]
             _require(sample, (*model.inputs, *evaluator.reads), type(model).__name__)
-            output = predictor.one(sample)
+            try:
+                output = predictor.one(sample)
+            except InputError as error:
+                raise type(error)(f"{sample['name']}: {error}") from error
             evaluator.process([sample], [output])
             done += 1
             if index < num_panels:

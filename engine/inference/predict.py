@@ -241,7 +241,7 @@ class Predictor:
                 return self.model.decode(self.model.encode(inputs, plan.scale))
 
         def predict_all_views(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            return predict_views(predict, inputs, self.views)
+            return predict_views(predict, inputs, self.views, self.model.min_side)
 
         def predict_canvas(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
             with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
@@ -249,7 +249,7 @@ class Predictor:
 
         overlap = min(OVERLAP, plan.tile // 4)
         if plan.mode == "tiles" and self.model.has_tiled_encoder:
-            outputs = predict_views(predict_canvas, inputs, self.views)
+            outputs = predict_views(predict_canvas, inputs, self.views, self.model.min_side)
         elif plan.mode == "tiles":
             return predict_in_tiles(predict_all_views, inputs, plan.tile, overlap, self.model.tile_multiple)
         else:

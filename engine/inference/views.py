@@ -1,6 +1,6 @@
 """Test-time augmentation: predict several views of an image and average what they say."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -31,12 +31,15 @@ VIEWS = {
 }
 
 
-def predict_views(predict: Predict, inputs: Mapping[str, Tensor], views: tuple[View, ...]) -> dict[str, Tensor]:
+def predict_views(
+    predict: Predict, inputs: Mapping[str, Tensor], views: tuple[View, ...], min_side: int = 1
+) -> dict[str, Tensor]:
     """Average the predictions of the views, each turned back to the image's frame.
 
     Args:
         predict: maps inputs to outputs (B, C, h, w) of their size.
         inputs: (B, C, H, W) each; "image" float in [0, 1], and perhaps "trimap" of 0, 0.5 and 1.
+        min_side: of what `predict` takes; reduced views with a shorter side are left out.
 
     Returns:
         the outputs (B, C, H, W) float32.
@@ -44,6 +47,7 @@ def predict_views(predict: Predict, inputs: Mapping[str, Tensor], views: tuple[V
     if views == (View(),):
         return {name: output.float() for name, output in predict(inputs).items()}
     size = inputs["image"].shape[-2:]
+    views = tuple(view for view in views if view.scale >= 1 or min(_size(size, view)) >= min_side)
     totals: dict[str, Tensor] = {}
     for view in views:
         for name, output in predict(_seen(inputs, view)).items():
@@ -55,11 +59,15 @@ def predict_views(predict: Predict, inputs: Mapping[str, Tensor], views: tuple[V
 def _seen(inputs: Mapping[str, Tensor], view: View) -> dict[str, Tensor]:
     seen = dict(inputs)
     if view.scale != 1:
-        size = [max(1, round(side * view.scale)) for side in inputs["image"].shape[-2:]]
+        size = _size(inputs["image"].shape[-2:], view)
         seen["image"] = F.interpolate(inputs["image"], size=size, mode="bilinear", antialias=True)
         if "trimap" in inputs:
             seen["trimap"] = resize_trimap_tensor(inputs["trimap"], size)
     return {name: x.flip(-1) for name, x in seen.items()} if view.flip else seen
+
+
+def _size(size: Sequence[int], view: View) -> list[int]:
+    return [max(1, round(side * view.scale)) for side in size]
 
 
 def _turned_back(output: Tensor, view: View, size: tuple[int, int]) -> Tensor:

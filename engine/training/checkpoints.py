@@ -13,8 +13,14 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from engine.processes.agreement import from_main_process
 from modeling.meta_arch import System
-from modeling.weights.checkpoint_file import DamagedCheckpointError, read_checkpoint, read_extra, write_checkpoint
-from modeling.weights.frozen import FROZEN_ENTRY, frozen_entry
+from modeling.weights.checkpoint_file import (
+    CONFIG_ENTRY,
+    DamagedCheckpointError,
+    read_checkpoint,
+    read_extra,
+    write_checkpoint,
+)
+from modeling.weights.frozen import FROZEN_ENTRY, found_entry, frozen_entry
 from modeling.weights.loading import load_model
 from modeling.weights.shipped import read_model_file
 from runtime.errors import InputError
@@ -168,7 +174,12 @@ class RunCheckpointer(DetectionCheckpointer):
                 len(frozen),
             )
         loaded = self.load(path, checkpointables=[])
-        earlier = loaded.get(FROZEN_ENTRY)
+        description = loaded.get(CONFIG_ENTRY)
+        try:
+            self.model.check_start(description if isinstance(description, dict) else {})
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        earlier = found_entry(loaded, path)
         if earlier is not None and set(earlier["keys"]) <= set(frozen):
             self.frozen = earlier  # what the earlier run left to a file is left to it still
             return
@@ -184,7 +195,7 @@ class RunCheckpointer(DetectionCheckpointer):
         checkpoint = read_model_file(path)
         load_model(self.model, checkpoint, path, pretrained=checkpointables == [])
         if checkpointables is None:
-            self.frozen = checkpoint.get(FROZEN_ENTRY)
+            self.frozen = found_entry(checkpoint, path)
         for key in self.checkpointables if checkpointables is None else checkpointables:
             if key not in checkpoint:
                 raise InputError(f"{path}: cannot resume from it, it holds no {key} state")

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from omegaconf import DictConfig
-from torch import nn
 from torch.utils.data import DataLoader
 
 from data.training.fixed_views import FixedViews
@@ -35,6 +34,7 @@ FORMAT = 1
 DTYPE = np.float16
 VIEWS = ("dataloader.train.dataset.", "dataloader.train.fixed_views")
 MODEL = "model."
+ENCODER = "backbone"  # the part of a system that makes the features; the others, even frozen ones, have no say
 
 logger = logging.getLogger("dinomatte.features")
 
@@ -126,19 +126,17 @@ def _features(model: System, samples: list[Mapping[str, Any]], precision: Precis
 def _origin(model: System, dataset: FixedViews, config: DictConfig, precision: Precision) -> dict[str, Any]:
     """Plain values that decide the features."""
     settings = RunSettings(config).values
-    trained = [name for name, part in model.named_children() if not _is_frozen(part)]
+    others = [name for name, _ in model.named_children() if name != ENCODER]
 
-    def is_trained(name: str) -> bool:
-        return any(name == part or name.startswith((f"{part}.", f"{part}[")) for part in trained)
+    def is_other(name: str) -> bool:
+        return any(name == part or name.startswith((f"{part}.", f"{part}[")) for part in others)
 
     encoder = {
-        key: value
-        for key, value in settings.items()
-        if key.startswith(MODEL) and not is_trained(key.removeprefix(MODEL))
+        key: value for key, value in settings.items() if key.startswith(MODEL) and not is_other(key.removeprefix(MODEL))
     }
     weights = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        if not is_trained(name):
+        if not is_other(name):
             weights.update(name.encode() + tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return {
         "format": FORMAT,
@@ -148,10 +146,6 @@ def _origin(model: System, dataset: FixedViews, config: DictConfig, precision: P
         "files": _stamp(dataset.paths()),
         "precision": str(precision.dtype or torch.float32),
     }
-
-
-def _is_frozen(part: nn.Module) -> bool:
-    return any(not parameter.requires_grad for parameter in part.parameters())
 
 
 def _stamp(paths: Iterable[Path]) -> str:

@@ -125,6 +125,7 @@ def _build_trainer(config: DictConfig) -> SystemTrainer:
 def _train_from(start: int, trainer: SystemTrainer, saver: SaveCheckpoints, config: DictConfig) -> None:
     continue_log(trainer, config, start)
     loader = _build_batches(config, start, trainer.num_samples)
+    _check_layers(trainer.unwrapped, loader.dataset)
     if config.train.get("cache_features"):
         _cache_features(trainer, loader, config)
     trainer.batches = ObservedBatches(loader)
@@ -218,6 +219,15 @@ def _cache_features(trainer: SystemTrainer, loader: Any, config: DictConfig) -> 
     loader.dataset.use_features(path)
 
 
+def _check_layers(model: System, dataset: Any) -> None:
+    """Refuse a loss of composition that would always be 0."""
+    if model.learns_composition and not getattr(dataset, "knows_layers", True):
+        raise InputError(
+            f"model.criterion.composition_weight: a {type(dataset).__name__} does not know foreground and background, "
+            "so the loss would always be 0; set it to 0, or train on a set that knows them"
+        )
+
+
 def _scan(dataset: Any, mode: str) -> None:
     """Name every unusable training file before the first iteration, not hours later."""
     if mode not in ("off", "headers", "decode"):
@@ -234,12 +244,12 @@ def _name_unusable_files(dataset: FileSet, decode: bool) -> None:
         logger.warning("will be skipped: %s", problem)
 
 
-def _build_validation(config: DictConfig) -> Any:
+def _build_validation(config: DictConfig, decode: bool = False) -> Any:
     if config.dataloader.get("test") is None:
         raise InputError("train.eval_period: the config has no dataloader.test to evaluate on")
     dataset = build(config.dataloader.test)
     if isinstance(dataset, FileSet):
-        from_main_process(lambda: require_none(dataset.problems(decode=False), "fix or remove them"))
+        from_main_process(lambda: require_none(dataset.problems(decode=decode), "fix or remove them"))
     return dataset
 
 
@@ -267,7 +277,7 @@ def _hooks(config: DictConfig, model: System, saver: SaveCheckpoints) -> list[ho
 
 
 def _evaluation_hook(config: DictConfig, model: System, evaluator: Evaluator, saver: SaveCheckpoints) -> hooks.EvalHook:
-    dataset = _build_validation(config)
+    dataset = _build_validation(config, decode=config.train.scan_data == "decode")
 
     def evaluate_now() -> dict[str, float]:
         try:

@@ -40,19 +40,18 @@ def edge_loss(
 
     Args:
         scales: factors of average pooling; rows and columns that a factor leaves over are dropped, and a scale larger
-            than the image has no pixel and adds nothing.
+            than the image has no pixel and does not count; 0 where none counts.
         edge_weight: factor of a pixel whose true gradient is g: exp(g), 1 + g, or 1.
         border: how alpha continues outside: "zeros" or "replicate".
     """
     total = pred_alpha.new_zeros(())
+    scales = [scale for scale in scales if scale <= min(pred_alpha.shape[-2:])]
     for scale in scales:
-        if min(pred_alpha.shape[-2:]) < scale:
-            continue
         pooled = [F.avg_pool2d(each, scale) if scale > 1 else each for each in (pred_alpha, alpha)]
         pred_gradient, gradient = (gradient_magnitude(each, border) for each in pooled)
         weight = {"exp": torch.exp, "linear": lambda g: 1 + g, "none": torch.ones_like}[edge_weight](gradient)
         total = total + (weight * (pred_gradient - gradient)).abs().mean() / scale
-    return total / len(scales)
+    return total / max(1, len(scales))
 
 
 def laplacian_loss(pred_alpha: Tensor, alpha: Tensor, border: str = "zeros") -> Tensor:

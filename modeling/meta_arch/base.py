@@ -61,9 +61,11 @@ class System(nn.Module):
         outputs: names of what it predicts. "alpha" is (B, 1, H, W) and "foreground" (B, 3, H, W) in [0, 1], "mask"
             (B, K, H, W) probabilities of K classes.
         targets: what a training batch holds besides the inputs.
+        learns_composition: whether a loss compares the image with what alpha makes of its "fg" and "bg".
         num_classes: of a "mask".
         size_divisibility: the multiple that both sides of an image are padded to inside. Images whose padded sizes
             agree can share a batch.
+        min_side: pixels of the shorter side of the smallest image that it takes.
         depends_on_padding: whether padding an image changes its result; then only images of one size share a batch.
         has_scalable_encoder: whether `encode` takes a `scale` above 1.
         has_tiled_encoder: whether `encode_in_tiles` takes the place of predicting tile by tile.
@@ -78,8 +80,10 @@ class System(nn.Module):
     inputs: tuple[str, ...] = ("image", "trimap")
     outputs: tuple[str, ...] = ("alpha",)
     targets: tuple[str, ...] = ("alpha",)
+    learns_composition: bool = False
     num_classes: int = 2
     size_divisibility: int = 1
+    min_side: int = 1
     depends_on_padding: bool = False
     has_scalable_encoder: bool = False
     has_tiled_encoder: bool = False
@@ -152,6 +156,16 @@ class System(nn.Module):
     def starts_fresh(self, key: str) -> bool:
         """Whether a pretrained file may lack this tensor of the system."""
         return False
+
+    def check_start(self, description: Mapping[str, Any]) -> None:
+        """Refuse to start training from a checkpoint of another kind of run than is meant, although its weights fit.
+
+        Args:
+            description: of the checkpoint's model, its config in plain values; empty where it has none.
+
+        Raises:
+            InputError: training does not start from such a checkpoint.
+        """
 
     def may_be_left_out(self, key: str) -> bool:
         """Whether a pretrained file may hold this tensor although the system has none of that name."""

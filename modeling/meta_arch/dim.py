@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -88,6 +89,7 @@ class DIM(TrimapMatting):
         self.decoder = decoder
         self.refiner = refiner
         self.targets = ("alpha",) if stage == 2 else ("alpha", "fg", "bg")
+        self.learns_composition = stage != 2 and criterion.composition_weight > 0
         self.needs_weights = STARTS.get(stage)
         if stage == 2:
             self.freeze([*backbone.parameters(), *decoder.parameters()])
@@ -124,6 +126,12 @@ class DIM(TrimapMatting):
         if self.stage == 1:
             return not key.startswith("backbone.") or key.startswith(("backbone.conv6.", "backbone.bn."))
         return self.stage == 2 and key.startswith("refiner.")
+
+    def check_start(self, description: Mapping[str, Any]) -> None:
+        """Take a checkpoint of the stage before or of this stage; one that does not say its stage, as it is."""
+        found = description.get("stage")
+        if self.stage > 1 and isinstance(found, int) and found not in (self.stage - 1, self.stage):
+            raise InputError(f"it holds a DIM of stage {found}; {self.needs_weights}")
 
     def may_be_left_out(self, key: str) -> bool:
         return False

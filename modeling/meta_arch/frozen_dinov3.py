@@ -75,16 +75,22 @@ class FrozenDINOv3(System):
                 f"FrozenDINOv3: expected a decoder of {len(out_blocks)} maps (out_blocks {list(out_blocks)}), of "
                 f"{backbone.embed_dim} channels each; got num_maps {decoder.num_maps} and in_chans {decoder.in_chans}"
             )
+        depth = len(getattr(backbone, "blocks", ()))
+        indexes = [index % depth if depth and -depth <= index < depth else index for index in out_blocks]
+        if len(set(indexes)) < len(indexes):
+            raise InputError(
+                f"FrozenDINOv3: expected out_blocks that differ, got {list(out_blocks)}, of which two are one block"
+            )
         decoder.check_patch_size(backbone.patch_size)
         self.backbone = backbone
         self.decoder = decoder
         self.criterion = criterion
         self.out_blocks = tuple(out_blocks)
-        self.size_divisibility = backbone.patch_size
+        self.size_divisibility = self.min_side = backbone.patch_size
         if decoder.trimap_input:
             self.inputs = ("image", "trimap")
         if criterion.needs_layers:
-            self.targets = ("alpha", "fg", "bg")
+            self.targets, self.learns_composition = ("alpha", "fg", "bg"), True
         self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), persistent=False)
 
@@ -105,7 +111,7 @@ class FrozenDINOv3(System):
         image = inputs["image"]
         height, width = image.shape[-2:]
         patch = self.backbone.patch_size
-        if min(height, width) < patch:
+        if min(height, width) < self.min_side:
             raise InputError(
                 f"an image of {width} x {height} pixels is smaller than a patch of {patch} x {patch}; make it larger"
             )

@@ -17,17 +17,15 @@ def frozen_entry(path: str | os.PathLike, keys: Iterable[str]) -> dict[str, Any]
     return {"file": os.fspath(path), "sha256": hash_file(path), "keys": list(keys)}
 
 
-def with_frozen_weights(checkpoint: dict[str, Any], path: str | os.PathLike) -> dict[str, Any]:
-    """The checkpoint with the tensors that it names by file and hash; unchanged where it names none.
-
-    The file is looked for under its recorded path, then beside the checkpoint.
+def found_entry(checkpoint: dict[str, Any], path: str | os.PathLike) -> dict[str, Any] | None:
+    """The entry of a checkpoint read from `path`, naming its file where that is found now; None where it has none.
 
     Raises:
-        InputError: it is in neither place, or is not the file that the run used.
+        InputError: the file is neither under its recorded path nor beside the checkpoint, or the entry is damaged.
     """
     entry = checkpoint.get(FROZEN_ENTRY)
     if entry is None:
-        return checkpoint
+        return None
     keys = entry.get("keys") if isinstance(entry, dict) else None
     if not (isinstance(keys, list) and all(isinstance(text, str) for text in [entry.get("file"), *keys])):
         raise InputError(f"{path}: its entry {FROZEN_ENTRY!r} is not one that training writes")
@@ -39,6 +37,21 @@ def with_frozen_weights(checkpoint: dict[str, Any], path: str | os.PathLike) -> 
             f"{path}: its frozen weights are those of {recorded}, which is not there; put that file beside the "
             "checkpoint"
         )
+    return {**entry, "file": os.fspath(found)}
+
+
+def with_frozen_weights(checkpoint: dict[str, Any], path: str | os.PathLike) -> dict[str, Any]:
+    """The checkpoint with the tensors that it names by file and hash; unchanged where it names none.
+
+    The file is looked for under its recorded path, then beside the checkpoint.
+
+    Raises:
+        InputError: it is in neither place, or is not the file that the run used.
+    """
+    entry = found_entry(checkpoint, path)
+    if entry is None:
+        return checkpoint
+    found = entry["file"]
     if hash_file(found) != entry.get("sha256"):
         raise InputError(f"{path}: its frozen weights are those of another file than {found}; use the file of the run")
     source = read_model_file(found)["model"]

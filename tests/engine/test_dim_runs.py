@@ -107,6 +107,7 @@ def test_evaluation_and_inference_need_the_checkpoint_alone(chain, tmp_path):
         (2, None, "train.init_checkpoint is empty; stage 2 trains the refinement of a trained encoder-decoder"),
         (3, None, "train.init_checkpoint is empty; stage 3 trains all that stages 1 and 2 made"),
         (3, 1, "missing: refiner.refine_conv1.weight, .* set train.init_checkpoint to stage 2's checkpoint"),
+        (2, 3, "model_final.pth: it holds a DIM of stage 3; stage 2 trains .* to stage 1's checkpoint"),
         (1, 3, "not in the model: refiner.refine_conv1.weight"),
         (2, "box", "holds a ViTMatte, the config's model is a DIM"),
         (2, "no file", "expected a checkpoint, found no such file"),
@@ -122,6 +123,14 @@ def test_stages_out_of_order_are_one_line(chain, tmp_path, stage, start, message
         train(config)
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.glob("model_*.pth"))
+
+
+def test_a_stage_goes_on_from_its_own_checkpoint_and_from_one_that_says_no_stage(chain, tmp_path):
+    train(config_of(2, tmp_path / "again", chain[2], "train.max_iter=1"))
+    path = chain[3] / "model_final.pth"
+    weights = {"model": read_checkpoint(path)["model"]}
+    torch.save(weights, tmp_path / "model_final.pth")
+    train(config_of(2, tmp_path / "bare", tmp_path, "train.max_iter=1"))
 
 
 def vitmatte(folder):

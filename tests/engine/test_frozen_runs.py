@@ -114,6 +114,43 @@ def test_a_run_from_a_frozen_checkpoint_leaves_the_encoder_to_its_file_too(run, 
     assert "backbone.blocks.2.attn.qkv.weight" in read_checkpoint(tmp_path / "learning/model_final.pth")["model"]
 
 
+def test_a_run_from_a_moved_frozen_checkpoint_names_the_encoder_where_it_was_found(run, data, encoder, tmp_path):
+    shutil.copyfile(encoder, tmp_path / "encoder.pth")
+    first = read_checkpoint(run / "model_final.pth")
+    gone = {**first["frozen"], "file": str(tmp_path / "gone" / "encoder.pth")}
+    write_checkpoint(tmp_path / "start.pth", {**first, "frozen": gone})
+    train(config_of(data, tmp_path / "start.pth", tmp_path / "next", "train.max_iter=1"))
+    second = read_checkpoint(tmp_path / "next" / "model_final.pth")
+    assert second["frozen"] == {**first["frozen"], "file": str(tmp_path / "encoder.pth")}
+    load_model(build_model(second, "m.pth"), second, tmp_path / "next" / "model_final.pth")
+
+
+def one_line(action) -> str:
+    with pytest.raises(InputError) as refused:
+        action()
+    assert "\n" not in str(refused.value)
+    return str(refused.value)
+
+
+def test_a_composition_loss_on_photographs_whose_layers_are_not_known_is_refused(data, encoder, tmp_path):
+    layers = ["dataloader.train.dataset.return_layers=true", "train.max_iter=1"]
+    composed = ["+model.criterion.composition_weight=1.0", *layers]
+    for number, more in enumerate(([], VIEWS)):
+        settings = config_of(data, encoder, tmp_path / str(number), *composed, *more)
+        assert "does not know foreground and background, so the loss would always be 0" in one_line(
+            lambda settings=settings: train(settings)
+        )
+    train(config_of(data, encoder, tmp_path / "plain", *layers))
+
+
+def test_a_validation_image_smaller_than_a_patch_is_named(run, data, tmp_path):
+    shutil.copytree(data, tmp_path / "DATA")
+    for name, mode in (("rgb_images", "RGB"), ("alpha_maps", "L")):
+        Image.new(mode, (40, 12)).save(tmp_path / "DATA" / "val" / name / "small.png")
+    text = one_line(lambda: evaluate(config_of(tmp_path / "DATA", run / "model_final.pth", run)))
+    assert text == "small: an image of 40 x 12 pixels is smaller than a patch of 16 x 16; make it larger"
+
+
 def resumed(data, encoder, folder, whole, *more: str) -> None:
     """Cut a run back to its third iteration, continue it, and compare with the whole one."""
     for name in ("model_final.pth", "model_0000005.pth"):
@@ -166,12 +203,13 @@ def test_kept_features_train_as_the_encoder_does_without_calling_it(data, encode
     resumed(data, encoder, tmp_path / "second", tmp_path / "first", *VIEWS, keep)
 
 
-def kept(data, encoder, folder, *more: str) -> Path:
+def kept(data, encoder, folder, *more: str, frozen=("backbone",), seed: int = 0) -> Path:
     """The file of features that a run of these settings would read."""
     config = config_of(data, encoder, folder / "run", *VIEWS, f"train.cache_features={folder / 'features'}", *more)
+    torch.manual_seed(seed)
     model = build(config.model)
     load_model(model, read_checkpoint(encoder), encoder, pretrained=True)
-    freeze(model, ["backbone"])
+    freeze(model, frozen)
     precision = Precision(False, "fp16", torch.device("cpu"))
     return feature_cache.cached_features(model, build(config.dataloader.train).dataset, config, precision, 4, 0)
 
@@ -183,6 +221,8 @@ def test_what_changes_features_is_noticed_and_nothing_else_is(data, encoder, tmp
     features, time = np.load(first), first.stat().st_mtime_ns
     for change in ("model.criterion.edge_weight=none", "model.decoder.dims=[8,8,8]", "dataloader.train.batch_size=3"):
         assert kept(photographs, encoder, tmp_path, change) == first
+    partly = ["backbone", "decoder.input_proj.*"]
+    assert {kept(photographs, encoder, tmp_path, frozen=partly, seed=seed) for seed in (1, 2)} == {first}
     assert first.stat().st_mtime_ns == time
     other = encoder_file(tmp_path / "other.pth", seed=6)
     changes = {

@@ -108,6 +108,19 @@ def test_plain_folders_may_hold_more_trimaps_than_images(root):
     assert "b_1" in message(lambda: len(MattingFolder(root / "merged", root / "trimaps", allow_extra=False)))
 
 
+def test_a_picture_in_colours_is_no_matte_of_a_folder_and_composition_1k_takes_its_first_channel(root):
+    colours = np.random.default_rng(1).integers(0, 256, (*SIZE, 3), np.uint8)
+    Image.fromarray(colours).save(root / "alpha_copy" / "a_1.tif")
+    folder = MattingFolder(root / "merged", root / "trimaps", root / "alpha_copy")
+    np.testing.assert_array_equal(folder[0]["alpha"], folder[0]["trimap"])  # gray saved as RGB
+    assert "a_1.tif: expected a gray alpha, found a picture in colours" in message(lambda: folder[1])
+    assert [line for line in folder.problems(decode=True) if "a_1.tif: expected a gray alpha" in line]
+    assert len(folder.problems(decode=True)) == 1
+    assert folder.problems() == []
+    np.testing.assert_array_equal(Composition1k(root)[1]["alpha"], colours[..., 0])
+    assert Composition1k(root).problems(decode=True) == []
+
+
 def test_image_without_trimap_and_empty_folder_are_errors(root, tmp_path):
     next((root / "trimaps").glob("b_1.*")).unlink()
     assert "b_1.png" in message(lambda: len(MattingFolder(root / "merged", root / "trimaps")))

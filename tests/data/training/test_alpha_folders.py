@@ -270,6 +270,15 @@ def test_bad_files_are_named_or_skipped(photographs, caplog):
         ]
 
 
+def test_a_scan_that_decodes_finds_a_picture_in_colours_for_an_alpha(photographs):
+    save(photographs / "mask" / "cat.png", coordinates())
+    dataset = dataset_of(photographs)
+    (problem,) = dataset.problems(decode=True)
+    assert "cat.png: expected a gray alpha, found a picture in colours" in problem
+    assert dataset.problems(decode=False) == []
+    assert problem == message(lambda: dataset[2])
+
+
 # --- mixtures
 
 
@@ -360,7 +369,10 @@ def test_samples_of_a_mixture_have_equal_keys(photographs):
     assert {sample["redrawn"] for sample in samples if sample["name"] not in ("ant", "cat")} == {0}
     assert default_collate(samples)["redrawn"].sum() >= 2  # two of the six photographs drawn are the bad one
     with_layers = [(dataset_of(photographs, crop_size=32, return_layers=True), 1), (SyntheticMatting(32), 1)]
-    assert "fg" in Mixture(with_layers, 12, return_layers=True)[0]
+    mixture = Mixture(with_layers, 12, return_layers=True)
+    assert "fg" in mixture[0]
+    assert mixture.knows_layers
+    assert not Mixture(with_layers[:1], 12, return_layers=True).knows_layers
 
 
 def test_problems_of_all_parts_that_are_used(photographs):

@@ -102,6 +102,20 @@ def test_a_scaled_view_of_a_smooth_image_comes_back_in_place():
     assert (alpha - ramp[:, :1])[..., 4:-4].abs().max() < 2e-3  # half a pixel off would be 8e-3
 
 
+def test_a_reduced_view_below_what_the_system_takes_is_left_out():
+    image, sizes = torch.rand(1, 3, 20, 30, generator=torch.Generator().manual_seed(0)), []
+
+    def brightest(inputs):
+        sizes.append(tuple(inputs["image"].shape[-2:]))
+        return {"alpha": torch.full_like(inputs["image"][:, :1], len(sizes))}
+
+    alpha = predict_views(brightest, {"image": image}, VIEWS["flip+scale"], min_side=16)["alpha"]
+    assert sizes == [(20, 30)] * 2 + [(25, 38)] * 2  # not 15 rows
+    assert torch.allclose(alpha, torch.full_like(alpha, (1 + 2 + 1 + 1) / 4))  # clamped where it is resized
+    predict_views(brightest, {"image": image}, VIEWS["flip+scale"], min_side=15)
+    assert sizes[6:8] == [(15, 22)] * 2
+
+
 def test_a_scaled_trimap_knows_only_what_is_known_throughout():
     trimap = torch.tensor([0.0, 0, 1, 1] * 8).expand(1, 1, 32, 32)
     seen = []

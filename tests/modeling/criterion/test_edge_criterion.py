@@ -134,6 +134,13 @@ def test_losses_are_float32_under_autocast_and_on_images_smaller_than_a_scale():
     assert all(torch.isfinite(loss) for loss in losses.values())
 
 
+def test_scales_larger_than_the_image_do_not_count():
+    pred, target = torch.rand(2, 1, 1, 3, 5, generator=torch.Generator().manual_seed(0))
+    single = [edge_loss(pred, target, [scale]).item() for scale in (1, 2)]
+    assert edge_loss(pred, target, [1, 2, 4]).item() == pytest.approx(sum(single) / 2, rel=1e-6)
+    assert edge_loss(pred, target, [4]) == 0
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

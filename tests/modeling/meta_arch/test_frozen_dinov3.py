@@ -174,6 +174,9 @@ def test_parts_that_do_not_fit_are_refused():
         system(encoder=ViT(in_chans=4, embed_dim=24, depth=3, num_heads=2))
     with pytest.raises(InputError, match=r"expected a decoder of 2 maps .*\[0, 2\].* of 48 channels"):
         system(encoder=ViT(in_chans=3, embed_dim=48, depth=3, num_heads=2))
+    for blocks in ([2, -1], [1, 1]):
+        with pytest.raises(InputError, match="expected out_blocks that differ, got"):
+            system(blocks)
     with pytest.raises(InputError, match="patches of 16 pixels, got 8"):
         system(encoder=ViT(in_chans=3, embed_dim=24, depth=3, num_heads=2, patch_size=8))
 
