@@ -23,6 +23,7 @@ from runtime.errors import InputError
 
 DEMO, FOLDERS = (str(ROOT / "configs" / f"PersonSeg_{name}.py") for name in ("demo", "DINOv2_S"))
 BACKBONE = ["model.backbone.embed_dim=24", "model.backbone.num_heads=2", "model.backbone.depth=2",
+            "model.backbone.residual_block_indexes=[0,1]",
             "model.out_layers=[0,1]", "model.head_in_index=[0,1]"]  # fmt: skip
 RUN = ["train.device=cpu", "train.log_period=1", "train.checkpointer.period=2", "lr_multiplier.warmup_length=0.2",
        "dataloader.train.batch_size=2", "dataloader.train.num_workers=0", "train.max_iter=6", "train.eval_period=3",
