@@ -10,7 +10,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from data.images.mask_to_trimap import KEEP_ALL, SEGMENTATION, trimap_from_mask, trimap_from_probability
+from data.images.mask_to_trimap import KEEP_ALL, SEGMENTATION, Cleaning, trimap_from_mask, trimap_from_probability
 from engine.inference.predict import Predictor
 from runtime.errors import InputError
 
@@ -28,12 +28,14 @@ class Subject(NamedTuple):
     Attributes:
         probability: (H, W) float32 in [0, 1].
         cell: pixels that one cell of the grid it was found on covers; None for a mask that says it itself.
-        is_sharp: whether it holds 0 and 1 alone and every part of it is meant.
+        is_sharp: whether it holds 0 and 1 alone.
+        cleaning: specks that are no part of it.
     """
 
     probability: np.ndarray
     cell: float | None
     is_sharp: bool
+    cleaning: Cleaning = KEEP_ALL
 
     def mask(self) -> np.ndarray:
         """(H, W) boolean."""
@@ -42,9 +44,8 @@ class Subject(NamedTuple):
     def trimap(self, width: float | None) -> np.ndarray:
         """(H, W) uint8; see `data.images.mask_to_trimap`."""
         if self.is_sharp:
-            return trimap_from_mask(self.mask(), width, self.cell, KEEP_ALL)
-        cleaning = KEEP_ALL if self.cell is None else SEGMENTATION
-        return trimap_from_probability(self.probability, width, self.cell or 1.0, cleaning)
+            return trimap_from_mask(self.mask(), width, self.cell, self.cleaning)
+        return trimap_from_probability(self.probability, width, self.cell or 1.0, self.cleaning)
 
 
 class SegmentedSubjects:
@@ -74,7 +75,7 @@ class SegmentedSubjects:
     def __call__(self, arrays: Mapping[str, np.ndarray]) -> Subject:
         probabilities = self.predictor.one(arrays)["probabilities"]
         cell = self.predictor.model.mask_cell(*probabilities.shape[:2])
-        return Subject(probabilities[..., self.indices].sum(axis=2), cell, is_sharp=False)
+        return Subject(probabilities[..., self.indices].sum(axis=2), cell, is_sharp=False, cleaning=SEGMENTATION)
 
 
 class GivenMasks:
@@ -121,7 +122,7 @@ class PointedSubjects:
             cv2.grabCut(small, labels, None, *models, GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
         inside = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
         mask = cv2.resize(inside, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.float32)
-        return Subject(mask, 1 / scale, is_sharp=True)
+        return Subject(mask, 1 / scale, is_sharp=True, cleaning=SEGMENTATION)
 
     def _marked(self, size: tuple[int, int], scale: float) -> np.ndarray:
         """(h, w) uint8 labels that GrabCut starts from."""

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from data.images.foreground_colours import estimate_foreground
+from data.images.mask_to_trimap import SEGMENTATION
 from engine.inference import Predictor
 from engine.inference.auto_matte import AutoMatte, around, fitted
 from engine.inference.subjects import GivenMasks, PointedSubjects, SegmentedSubjects, Subject
@@ -86,7 +87,7 @@ def test_mask_and_trimap_agree_about_what_was_left_out(matting):
     probability = (truth > 127).astype(np.float32)
     probability[3:6, 3:6] = 1  # below a tenth of the largest region
 
-    chain = AutoMatte(lambda _: Subject(probability, 8.0, is_sharp=False), matting)
+    chain = AutoMatte(lambda _: Subject(probability, 8.0, is_sharp=False, cleaning=SEGMENTATION), matting)
     result = chain.one({"image": image})
     assert not result["mask"][:8, :8].any()
     assert not result["trimap"][:8, :8].any()
@@ -108,6 +109,16 @@ def test_grabcut_finds_the_disc(pointed):
     inside = truth > 127
     assert (mask & inside).sum() / (mask | inside).sum() > 0.93
     np.testing.assert_array_equal(mask, pointed({"image": image}).mask())  # the same each time
+
+
+def test_specks_of_grabcut_are_no_part_of_the_subject():
+    image, _ = disc(softness=2)
+    image[5:8, 100:103] = image[70, 50]  # of the disc's colour
+    subject = PointedSubjects(inside=[(50, 70)])({"image": image})
+    assert subject.mask()[6, 101]
+    trimap = subject.trimap(2)
+    assert trimap[6, 101] == 0
+    assert trimap[70, 50] == 255
 
 
 def test_a_large_picture_is_pointed_at_on_a_coarser_grid():
@@ -136,7 +147,7 @@ def test_a_soft_mask_of_a_user_keeps_its_small_parts():
     trimap = Subject(mask, None, is_sharp=False).trimap(1)
     assert trimap[5, 5] == 128
     assert trimap[50, 50] == 128
-    assert Subject(mask, 14.0, is_sharp=False).trimap(1)[5, 5] == 0  # a segmentation's speck
+    assert Subject(mask, 14.0, is_sharp=False, cleaning=SEGMENTATION).trimap(1)[5, 5] == 0
 
 
 def test_systems_of_other_outputs_are_refused(matting):
