@@ -5,4 +5,4 @@ python main.py --config-file configs/DIM_demo_stage3.py train.init_checkpoint=ou
 
 from .common.dim_demo import dataloader, lr_multiplier, model, optimizer, train, use_demo_stage
 
-use_demo_stage(3, max_iter=300)
+use_demo_stage(3, max_iter=600)
