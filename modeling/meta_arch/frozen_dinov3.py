@@ -13,8 +13,9 @@ from modeling.backbone.blocks import Block
 from modeling.criterion.edge_criterion import EdgeCriterion
 from modeling.decoder.feature_decoder import FeatureDecoder
 from modeling.decoder.sparse.bands import decode_in_bands
-from modeling.meta_arch.base import Batch, ParameterRoles, System
+from modeling.meta_arch.base import Batch, ParameterRoles
 from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, Footprint
+from modeling.meta_arch.normalised import NormalisedSystem
 from modeling.trimap_input import encode_trimap
 from runtime.errors import InputError
 
@@ -36,7 +37,7 @@ class Encoded:
     size: tuple[int, int]
 
 
-class FrozenDINOv3(System):
+class FrozenDINOv3(NormalisedSystem):
     """Alpha from the patch features of a ViT (after nikhiliit/Dinov3_matting).
 
     `train.freeze=[backbone]` freezes the encoder, `[first_8]` its embeddings and first eight blocks, `[]` nothing.
@@ -67,7 +68,7 @@ class FrozenDINOv3(System):
         pixel_std: Sequence[float],
         out_blocks: Sequence[int] = (-1,),
     ) -> None:
-        super().__init__()
+        super().__init__(pixel_mean, pixel_std)
         if backbone.in_chans != 3:
             raise InputError(f"FrozenDINOv3: backbone.in_chans must be 3 (RGB), got {backbone.in_chans}")
         if (decoder.in_chans, decoder.num_maps) != (backbone.embed_dim, len(out_blocks)):
@@ -91,8 +92,6 @@ class FrozenDINOv3(System):
             self.inputs = ("image", "trimap")
         if criterion.needs_layers:
             self.targets, self.learns_composition = ("alpha", "fg", "bg"), True
-        self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), persistent=False)
 
     def train(self, mode: bool = True) -> "FrozenDINOv3":
         super().train(mode)
@@ -169,28 +168,12 @@ class FrozenDINOv3(System):
     def starts_fresh(self, key: str) -> bool:
         return not key.startswith("backbone.")
 
-    def metadata(self) -> dict[str, Any]:
-        """Pixel statistics, and the epsilon of the backbone's LayerNorm."""
-        values: dict[str, Any] = {
-            name: [round(value, 6) for value in statistic.flatten().tolist()]
-            for name, statistic in (("pixel_mean", self.pixel_mean), ("pixel_std", self.pixel_std))
-        }
-        return values | self.backbone.metadata()
-
     def compile_encoder(self, **options: Any) -> None:
         """Compile the decoder, whose work depends on sizes alone, and each of the encoder's blocks."""
         self.decoder.compile(**options)
         for module in self.backbone.modules():
             if isinstance(module, Block):
                 module.compile(**options)
-
-    @property
-    def device(self) -> torch.device:
-        return self.pixel_mean.device
-
-    @property
-    def padding_colour(self) -> Tensor:
-        return self.pixel_mean.flatten().cpu()  # zeros after normalisation
 
     def _pixels(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Normalised RGB, and the trimap where the decoder reads it, zero-padded to whole patches."""

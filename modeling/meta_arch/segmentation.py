@@ -11,8 +11,9 @@ from torch import Tensor
 from data.images.classes import IGNORED, Classes
 from modeling.backbone import Encoder
 from modeling.decoder.segmentation_head import SegmentationHead
-from modeling.meta_arch.base import ParameterRoles, System
+from modeling.meta_arch.base import ParameterRoles
 from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, Footprint
+from modeling.meta_arch.normalised import NormalisedSystem
 from runtime.errors import InputError
 
 CLASS_FLOATS = 3  # a pixel and class: logits, those of the padded picture, probabilities
@@ -37,7 +38,7 @@ class Encoded:
     size: tuple[int, int]
 
 
-class Segmentation(System):
+class Segmentation(NormalisedSystem):
     """Classes of pixels from the features of a ViT, as facebookresearch/dinov2 evaluates DINOv2 by segmentation.
 
     Pictures of any size are padded on all sides, by the pixels' mean, to whole patches. Logits are resized bilinearly
@@ -73,7 +74,7 @@ class Segmentation(System):
         head_norm: bool = True,
         head_chans: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(pixel_mean, pixel_std)
         if backbone.in_chans != 3:
             raise InputError(f"Segmentation: backbone.in_chans must be 3 (RGB), got {backbone.in_chans}")
         outside = [index for index in head_in_index if not 0 <= index < len(out_layers)]
@@ -92,8 +93,6 @@ class Segmentation(System):
         self.backbone = backbone
         chans = backbone.embed_dim * len(self.head_in_index)
         self.decoder = SegmentationHead(chans, self.num_classes, dropout, head_norm, head_chans)
-        self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), persistent=False)
         self._confusion: Tensor | None = None
 
     @property
@@ -150,21 +149,6 @@ class Segmentation(System):
 
     def starts_fresh(self, key: str) -> bool:
         return not key.startswith("backbone.")
-
-    def metadata(self) -> dict[str, Any]:
-        values: dict[str, Any] = {
-            name: [round(value, 6) for value in statistic.flatten().tolist()]
-            for name, statistic in (("pixel_mean", self.pixel_mean), ("pixel_std", self.pixel_std))
-        }
-        return values | self.backbone.metadata()
-
-    @property
-    def device(self) -> torch.device:
-        return self.pixel_mean.device
-
-    @property
-    def padding_colour(self) -> Tensor:
-        return self.pixel_mean.flatten().cpu()
 
     @property
     def _map_floats(self) -> float:

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from modeling.backbone import Encoder
 from modeling.criterion import MattingCriterion
-from modeling.meta_arch.base import System
+from modeling.meta_arch.normalised import NormalisedSystem
 from modeling.trimap_input import TRIMAP_CHANS, encode_trimap, resize_trimap_channels
 from runtime.errors import InputError
 
 LARGEST_DIVISIBILITY = 4096  # pixels; a small image is padded to it
 
 
-class TrimapMatting(System):
+class TrimapMatting(NormalisedSystem):
     """An encoder over normalised RGB and a trimap, which may also see a smaller picture.
 
     A subclass turns `_inputs` into `_features`, and these into alpha.
@@ -45,7 +45,7 @@ class TrimapMatting(System):
         size_divisibility: int,
         trimap_input: str,
     ) -> None:
-        super().__init__()
+        super().__init__(pixel_mean, pixel_std)
         name = type(self).__name__
         if trimap_input not in TRIMAP_CHANS:
             raise ValueError(f"{name}: trimap_input must be one of {list(TRIMAP_CHANS)}, got {trimap_input!r}")
@@ -59,8 +59,6 @@ class TrimapMatting(System):
         self.criterion = criterion
         self.size_divisibility = size_divisibility
         self.trimap_input = trimap_input
-        self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), persistent=False)
-        self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), persistent=False)
 
     def counts(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"unknown_pixels": (batch["trimap"] == 0.5).sum().float()}
@@ -72,28 +70,12 @@ class TrimapMatting(System):
     def may_be_left_out(self, key: str) -> bool:
         return key.startswith(("backbone.cls_token", "backbone.storage_tokens", "backbone.pos_embed", "backbone.norm."))
 
-    def metadata(self) -> dict[str, Any]:
-        """Pixel statistics, and the epsilon of the backbone's LayerNorm where it ends in one."""
-        values: dict[str, Any] = {
-            name: [round(value, 6) for value in statistic.flatten().tolist()]
-            for name, statistic in (("pixel_mean", self.pixel_mean), ("pixel_std", self.pixel_std))
-        }
-        return values | self.backbone.metadata()
-
     def sample_errors(self) -> tuple[Tensor, Tensor] | None:
         return self.criterion.last_per_sample
 
     def compile_encoder(self, **options: Any) -> None:
         """Compile the backbone alone: the decoder's work depends on the trimap, and each would be compiled."""
         self.backbone.compile(**options)
-
-    @property
-    def device(self) -> torch.device:
-        return self.pixel_mean.device
-
-    @property
-    def padding_colour(self) -> Tensor:
-        return self.pixel_mean.flatten().cpu()  # zeros after normalisation
 
     def _check_sizes(self, image: Tensor, trimap: Tensor) -> None:
         if image.shape[-2:] != trimap.shape[-2:]:

@@ -1,0 +1,41 @@
+"""Systems whose encoder reads RGB that is normalised by the statistics it was pretrained with."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modeling.backbone import Encoder
+from modeling.meta_arch.base import System
+
+
+class NormalisedSystem(System):
+    """A system with an encoder and pixel statistics, which its weights and its settings must agree about.
+
+    Args:
+        pixel_mean, pixel_std: (3,) RGB statistics on the scale [0, 1] that the encoder was pretrained with.
+    """
+
+    backbone: Encoder
+
+    def __init__(self, pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("pixel_mean", torch.tensor(list(pixel_mean)).view(-1, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), persistent=False)
+
+    def metadata(self) -> dict[str, Any]:
+        """Pixel statistics, and the epsilon of the encoder's LayerNorm where it ends in one."""
+        values: dict[str, Any] = {
+            name: [round(value, 6) for value in statistic.flatten().tolist()]
+            for name, statistic in (("pixel_mean", self.pixel_mean), ("pixel_std", self.pixel_std))
+        }
+        return values | self.backbone.metadata()
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    @property
+    def padding_colour(self) -> Tensor:
+        return self.pixel_mean.flatten().cpu()  # zeros after normalisation
