@@ -7,6 +7,7 @@ import torch
 
 from modeling.classical.closed_form import closed_form_alpha
 from modeling.priors.closed_form_prior import ClosedFormPrior
+from modeling.priors.recorded import Recorded
 from tools.gpu_checks.inputs import named, random_pair
 from tools.gpu_checks.rows import Case, Row
 from tools.gpu_checks.settings import Settings
@@ -48,4 +49,12 @@ def time_prior(settings: Settings, count: int, side: int) -> Row:
         if settings.device == "cuda":
             torch.cuda.set_sync_debug_mode("default")
     cost = settings.measure(lambda: prior(image, trimap))
-    return Row(str(cost), None, {"milliseconds": cost.milliseconds, "gib": cost.gib})
+    recorded = Recorded(prior)
+    again = recorded(image.flip(0), trimap.flip(0)), recorded(image, trimap)  # the second is a replay
+    same = torch.equal(again[0], prior(image.flip(0), trimap.flip(0))) and torch.equal(again[1], prior(image, trimap))
+    replayed = settings.measure(lambda: recorded(image, trimap))
+    return Row(
+        f"{cost}; recorded as a graph {replayed}, {'the same' if same else 'NOT the same'} bits",
+        same,
+        {"milliseconds": cost.milliseconds, "gib": cost.gib, "replayed_milliseconds": replayed.milliseconds},
+    )
