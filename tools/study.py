@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from omegaconf import OmegaConf
 
 from runtime.errors import InputError
 from runtime.files import replacing
@@ -72,7 +74,8 @@ class Study:
         from engine.config import load_config
 
         configs = [load_config(self.config, self.overrides(folder, name, seed, extra, test)) for test in self.held_out]
-        return hashlib.sha256("".join(map(str, configs)).encode()).hexdigest()
+        plain = [OmegaConf.to_container(config) for config in configs]
+        return hashlib.sha256(json.dumps(plain, sort_keys=True, default=_name_of).encode()).hexdigest()
 
     def is_done(self, folder: Path, name: str, seed: int, extra: Iterable[str]) -> bool:
         """Whether a run has scores of these settings."""
@@ -171,6 +174,11 @@ class Study:
         parser.add_argument("--list", action="store_true", help="print the changes and leave")
         parser.add_argument("--overrides", nargs="+", default=[], metavar="key=value", help="for all runs")
         return parser.parse_args()
+
+
+def _name_of(value: Any) -> str:
+    """The name of a class or function in a config, whose text would hold its address in memory."""
+    return f"{value.__module__}.{value.__qualname__}"
 
 
 def result_path(folder: Path, name: str, seed: int) -> Path:
