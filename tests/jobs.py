@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 os.environ["RES_OPTIONS"] = "timeout:1 attempts:1"  # torch's store looks names up, and the name server may be away
@@ -214,7 +215,7 @@ def fork(name: str, case, rank: int, world_size: int, port: int, folder: Path) -
     if "search" in name:
         engine.processes.launch.TIMEOUT = timedelta(seconds=SHORT)
         engine.processes.agreement.SLICE = SHORT / 4
-    run(lambda: launch(case, device_type="cpu", join_timeout=4))
+    run(lambda: launch(case, [], device_type="cpu", join_timeout=4))
     os._exit(99)
 
 
@@ -257,14 +258,9 @@ def main() -> None:
     if sys.argv[1] == "fork":
         print(json.dumps(fork_all()))
         return
-    name, processes, folder = sys.argv[2:]
-    launch(JOBS[name], device_type="cpu", num_processes=int(processes), args=(folder,))
+    name, processes, *arguments = sys.argv[2:]
+    launch(partial(JOBS[name], *arguments), [__file__, *sys.argv[1:]], device_type="cpu", num_processes=int(processes))
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "launch":
-        import jobs  # the started processes look the functions up by this name
-
-        run(jobs.main)
-    else:
-        run(main)
+    run(main)

@@ -14,12 +14,12 @@ from types import FrameType, TracebackType
 from detectron2.utils import comm
 
 from data.training.decoded_cache import close_caches
+from runtime.command_line import PAST_TENSE
 from runtime.files import discard_unfinished
 
 SAME_REQUEST = 1.0  # seconds: one Ctrl-C or `kill` of a group reaches a process directly and through its parent
 SO_TIMESTAMPNS = 35  # from linux asm-generic/socket.h; Python has no name for it
 TIMESTAMP = struct.Struct("@ll")  # seconds and nanoseconds
-PAST_TENSE = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 class TrainingInterrupted(Exception):  # noqa: N818  (no error: what was asked for)
