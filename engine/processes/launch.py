@@ -26,7 +26,6 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from data.training.decoded_cache import close_caches
 from engine.processes.rendezvous import JOB, LOOPBACK, Address, choose_gloo_interface, connect, meet, open_store
 from engine.processes.watch import INTERVAL, LIMIT, Failure, Watch, lost_the_others, report_failure
 from runtime.command_line import PAST_TENSE, explain, tell
@@ -236,7 +235,6 @@ def _end_process(status: int) -> NoReturn:
     (the cause is described in pytorch/pytorch pull request 179291).
     """
     gc.collect()  # ends the loaders' processes
-    close_caches()
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()

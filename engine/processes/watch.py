@@ -18,7 +18,6 @@ from typing import NamedTuple, NoReturn
 
 import torch.distributed as dist
 
-from data.training.decoded_cache import close_caches
 from engine.processes.rendezvous import Address
 from runtime.command_line import tell
 from runtime.files import discard_unfinished
@@ -172,7 +171,6 @@ class Watch:
         self._leaving.set()
         self._talker.join(5 * INTERVAL)
         discard_unfinished()
-        close_caches()
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()
         os._exit(failure.status)

@@ -160,19 +160,6 @@ def test_all_wait_for_what_takes_the_main_process_longer_than_one_operation_may(
     assert [ended["waits_for_a_search_that_fails"][rank][:2] for rank in range(2)] == [mistake] * 2
 
 
-@pytest.mark.parametrize(("case", "status"), [("loads_pictures", 0), ("loads_pictures_and_fails", 2)])
-def test_a_job_leaves_no_decoded_pictures_in_shared_memory(ended, case, status):
-    processes = ended[case]
-    assert [processes[rank][0] for rank in range(2)] == [status] * 2
-    kept, folder = processes[0][1].splitlines()[0].split(" in ")
-    assert 1 <= int(kept) <= 8
-    deadline = time.monotonic() + (20 if status else 0)  # loading processes notice within 5 s that theirs is gone
-    while os.path.exists(folder):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert os.path.exists(os.path.dirname(folder))
-
-
 def test_machines_that_do_not_meet_say_so_in_one_line(ended):
     for rank in range(2):
         status, stderr, _ = ended["one_is_missing"][rank]
