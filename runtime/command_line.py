@@ -16,6 +16,7 @@ from runtime.text import printable
 MACHINE_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
 }  # fmt: skip
+PAST_TENSE = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -30,18 +31,25 @@ def run(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:  # "... | head" has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 128 + 13  # as the shell reports a program that SIGPIPE ended
-    except InputError as error:
-        tell(f"error: {one_line(error)}")
-        status = 2
-    except OSError as error:
-        if error.errno not in MACHINE_ERRORS:
+    except (InputError, OSError) as error:
+        explanation = explain(error)
+        if explanation is None:
             raise
-        tell(f"error: {error.filename or 'output'}: {error.strerror}")
+        tell(f"error: {explanation}")
         status = 2
     except KeyboardInterrupt:
-        tell("interrupted")
+        tell(PAST_TENSE[signal.SIGINT])
         status = 130
     sys.exit(status)
+
+
+def explain(error: BaseException) -> str | None:
+    """The line for an error that is the user's mistake or the machine's state, None for any other."""
+    if isinstance(error, InputError):
+        return one_line(error)
+    if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+        return f"{error.filename or 'output'}: {error.strerror}"
+    return None
 
 
 @contextlib.contextmanager

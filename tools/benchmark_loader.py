@@ -11,6 +11,7 @@ nothing cached" decodes them for every sample.
 import argparse
 import json
 import multiprocessing
+import os
 import platform
 import sys
 import tempfile
@@ -31,7 +32,7 @@ import torch
 from references.public_recipe import public_sample
 
 from data.images.files import images_by_stem
-from data.training.decoded_cache import SETTLED_AFTER
+from data.training.decoded_cache import FOLDER_VARIABLE, SETTLED_AFTER
 from data.training.dim_dataset import CompositionDataset
 from data.training.dim_recipe import DimRecipe, draw_sample
 from data.training.workers import init_worker
@@ -45,6 +46,7 @@ CACHE_PASSES = 2  # over the foregrounds, of another epoch
 def main() -> None:
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault(FOLDER_VARIABLE, f"{folder}/cache")
         root = arguments.root or write_procedural_set(Path(folder), arguments.files)
         times = interleaved_times(root, arguments.samples)
     report = summary(times)

@@ -22,12 +22,12 @@ FLUSH_SECONDS = 5  # after which TensorBoard's events are in the file, should th
 
 
 class RunWriters(hooks.PeriodicWriter):
-    """Detectron2's PeriodicWriter, whose writers learn where the run starts. For the main process."""
+    """Detectron2's PeriodicWriter, whose writers learn where the run starts, the last first. For the main process."""
 
     def before_train(self) -> None:
         start = self.trainer.start_iter
         first_logged = max(start - 1, 0) // self._period * self._period  # what came after the last entry comes again
-        for writer in self._writers:
+        for writer in reversed(self._writers):
             if hasattr(writer, "start"):
                 writer.start(start, first_logged)
 
@@ -43,11 +43,11 @@ def build_writers(config: DictConfig) -> list[EventWriter]:
         CommonMetricPrinter(config.train.max_iter),
         Tolerant(MetricsFile(output_dir / metrics_file.FILE_NAME), metrics_file.FILE_NAME),
     ]
+    writers.append(Tolerant(TensorBoardWriter(output_dir), "TensorBoard's events"))
     wandb = config.train.get("wandb")
     if wandb is not None and wandb.enabled:
-        writers.append(WandbWriter(config, wandb.project, wandb.name))
-    # the last: it clears the pictures and histograms that the others read
-    return [*writers, Tolerant(TensorBoardWriter(output_dir), "TensorBoard's events")]
+        writers.append(WandbWriter(config, wandb.project, wandb.name))  # starts before TensorBoard's, ends after it
+    return writers
 
 
 class Tolerant(EventWriter):

@@ -33,7 +33,6 @@ from engine.monitoring import (
 )
 from engine.monitoring.metrics_file import VALIDATION
 from engine.processes.agreement import from_main_process
-from engine.processes.sync_batch_norm import synchronise_batch_norms
 from engine.training.averaging import WeightAverage
 from engine.training.checkpoints import RunCheckpointer
 from engine.training.feature_cache import cached_features
@@ -174,7 +173,13 @@ def _distributed(model: nn.Module, config: DictConfig, device: torch.device) -> 
     if comm.get_world_size() == 1:
         return model
     if config.train.sync_batch_norm:
-        model = synchronise_batch_norms(model, device.type)
+        if device.type != "cuda":
+            raise InputError(
+                f"train.sync_batch_norm=True: expected GPUs, which torch's SyncBatchNorm needs, got {device.type}; set "
+                "train.sync_batch_norm=False, and train.freeze_batch_norm=1.0 for results that do not depend on the "
+                "number of processes"
+            )
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     device_ids = [torch.cuda.current_device()] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=device_ids)
 

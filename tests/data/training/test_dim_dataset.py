@@ -163,7 +163,7 @@ def test_same_samples_in_freshly_started_processes(root):
 
 @pytest.mark.parametrize("interpolation", ["random", "linear"])
 def test_a_sample_is_the_same_with_and_without_layers_and_cache(monkeypatch, root, tmp_path, interpolation):
-    monkeypatch.setattr("data.training.decoded_cache.SHARED_MEMORY", tmp_path)
+    monkeypatch.setenv("DINOMATTE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("data.training.decoded_cache.SETTLED_AFTER", 0)
     settings = {**SMALL, "interpolation": interpolation, "seed": 3}
     whole = CompositionDataset(root, **settings, cache=None, return_layers=True)
@@ -173,11 +173,11 @@ def test_a_sample_is_the_same_with_and_without_layers_and_cache(monkeypatch, roo
             sample = cached[1, index]
             assert set(sample) == {"image", "alpha", "trimap", "name"}
             assert same(sample, whole[1, index])
-    assert len([path for path in cached.cache.folder.iterdir() if path.suffix != ".lock"]) == 6
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 6
 
 
 def test_same_samples_for_workers_that_share_a_cache(monkeypatch, root, tmp_path):
-    monkeypatch.setattr("data.training.decoded_cache.SHARED_MEMORY", tmp_path)
+    monkeypatch.setenv("DINOMATTE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("data.training.decoded_cache.SETTLED_AFTER", 0)
     cached = CompositionDataset(root, **SMALL, cache="50MB")
     for here, there in zip(batches(CompositionDataset(root, **SMALL, cache=None), 0), batches(cached, 2), strict=True):

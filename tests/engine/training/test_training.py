@@ -9,13 +9,13 @@ import sys
 import pytest
 import torch
 from detectron2.config import LazyCall as L
+from in_two_processes import in_two_processes
 from tiny import CONFIG, ROOT, overrides
 
 import main
 from data.synthetic import write_dim_layout
 from data.training.dim_dataset import CompositionDataset
 from engine.config import load_config
-from engine.processes.launch import launch
 from engine.training.run import evaluate, train
 from engine.training.run_folder import claimed
 from engine.training.trainer import NonFiniteLossError
@@ -221,7 +221,7 @@ def test_training_on_files_scans_them_first_and_names_the_bad_ones(tmp_path):
 
 
 def test_processes_hold_the_same_weights_after_training(tmp_path):
-    launch(_train_and_compare, device_type="cpu", num_processes=2, args=(str(tmp_path),))
+    in_two_processes(_train_and_compare, str(tmp_path))
 
 
 def _train_and_compare(output_dir: str) -> None:
