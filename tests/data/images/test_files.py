@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from data.images import files
-from data.images.files import images_by_stem, read_gray, read_rgb, read_size, read_trimap, write_png
+from data.images.files import images_by_stem, read_gray, read_rgb, read_size, write_png
+from data.images.mattes import read_gray_exact, read_trimap
 from runtime.errors import InputError
 from runtime.files import replacing
 
@@ -63,7 +64,7 @@ def test_sixteen_bits_are_rounded(tmp_path):
 def test_eight_bits_in_several_channels_are_not_taken_for_sixteen(tmp_path, width, suffix):
     gray = np.random.default_rng(0).integers(0, 256, (3, width), np.uint8)
     Image.merge("RGB", [Image.fromarray(gray)] * 3).save(tmp_path / f"matte{suffix}")
-    np.testing.assert_array_equal(files.read_gray_exact(tmp_path / f"matte{suffix}"), gray)
+    np.testing.assert_array_equal(read_gray_exact(tmp_path / f"matte{suffix}"), gray)
 
 
 def test_a_bmp_of_sixteen_bits_a_pixel_has_no_deep_channels(tmp_path):
@@ -72,7 +73,7 @@ def test_a_bmp_of_sixteen_bits_a_pixel_has_no_deep_channels(tmp_path):
         "<2sIIIIiiHHIIiiIIIII", b"BM", 70, 0, 66, 40, 2, 1, 1, 16, 3, 4, 0, 0, 0, 0, 0xF800, 0x7E0, 0x1F
     )
     (tmp_path / "a.bmp").write_bytes(header + struct.pack("<HH", 0xFFFF, 0))
-    assert files.read_gray_exact(tmp_path / "a.bmp").tolist() == [[255, 0]]
+    assert read_gray_exact(tmp_path / "a.bmp").tolist() == [[255, 0]]
 
 
 @pytest.mark.parametrize("name", ["deep.png", "deep_alpha.png", "deep.tif", "deep.ppm"])
@@ -80,7 +81,7 @@ def test_sixteen_bits_in_several_channels_are_refused_where_values_must_be_exact
     deep = np.full((4, 5, 4 if "alpha" in name else 3), 40_000, np.uint16)
     cv2.imwrite(str(tmp_path / name), deep)
     with pytest.raises(InputError, match="found 16 bits in each of several channels"):
-        files.read_gray_exact(tmp_path / name)
+        read_gray_exact(tmp_path / name)
 
 
 def test_exif_orientation_is_applied(tmp_path, colours):
