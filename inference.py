@@ -181,8 +181,8 @@ def set_sampling(arguments: argparse.Namespace, model) -> None:
 def main(arguments: list[str] | None = None) -> int:
     arguments = parse_arguments(arguments)
     check_source(arguments)
-    jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
     tell_passed_over(arguments)
+    jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
 
     from data.images.remarks import counted
     from engine.inference import Predictor, fit_to, is_clip, with_steps

@@ -116,7 +116,7 @@ def read_header(path: str | os.PathLike) -> Header:
             stored, orientation, kind, mode = found.size, found.orientation, "TIFF", ""
             deep = found.bits > 8
         else:
-            stored = image.size[::-1]
+            stored = tiff.stored_size(image.tag_v2) if image.format == "TIFF" else image.size[::-1]
             exif = Image.Image.getexif(image)  # Pillow's own for PNG would decode the pixels to look behind them
             orientation = exif.get(ORIENTATION, 1)
             kind, mode = image.format or "", image.mode

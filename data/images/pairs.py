@@ -9,8 +9,8 @@ import os
 from data.images.files import Header, read_header
 
 DRAWN_ON_STORED_PIXELS = (
-    "has another EXIF orientation than the file it belongs to, and both are taken upright; if the program that wrote "
-    "it ignores the orientation, it is turned or mirrored against that file: save both upright without the tag"
+    "EXIF orientation other than that of the file it belongs to; both are taken upright. If the program that wrote it "
+    "ignores the orientation, it is turned or mirrored against that file: save both upright without the tag"
 )
 
 

@@ -18,7 +18,8 @@ MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # either byte order, 32-bit an
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # values of PhotometricInterpretation
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3  # values of SampleFormat
 UNCOMPRESSED, DEFLATE, PACKBITS = 1, (8, 32946), 32773  # values of Compression
-BITS, COMPRESSION, PHOTOMETRIC, ORIENTATION, SAMPLES, PLANAR, FORMAT = 258, 259, 262, 274, 277, 284, 339  # tags
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262  # tags
+ORIENTATION, SAMPLES, PLANAR, FORMAT = 274, 277, 284, 339
 MOST_SAMPLES = 4
 READ_KINDS = "save it as 8-bit or 16-bit PNG, or as TIFF without compression"
 
@@ -73,6 +74,11 @@ def pillow_reads(tags: Mapping[int, Any], big_endian: bool) -> bool:
             big_endian and compressed
         )
     return depth == 16 and kind == UNSIGNED and (not planar or compressed)
+
+
+def stored_size(tags: Mapping[int, Any]) -> tuple[int, int]:
+    """(height, width) before the orientation is applied; Pillow's `size` of a TIFF that is not decoded yet has it."""
+    return int(tags[HEIGHT]), int(tags[WIDTH])
 
 
 def is_signed(tags: Mapping[int, Any]) -> bool:

@@ -60,20 +60,21 @@ def decode_trimap(values: np.ndarray, is_lossy: bool = False, is_signed: bool = 
         if on_scale and np.array_equal(trimap, quantise_trimap(to_uint8(values, scale))):
             return trimap, ""
         return trimap, _meaning(found)
-    wrong = f"{EXPECTED}, found {_listed(found)}{SAVE}"
+    listed = _listed(found)
+    wrong = f"{EXPECTED}, found {listed}{SAVE}"
     is_wide = highest > scale if is_float else highest > 0  # on the scale of 16 bits all of 0..255 is background
     if is_wide and lowest >= 0 and UNKNOWN_FROM <= highest <= 255:
-        return _decode_bytes(to_uint8(values, 255), is_lossy, "values of 0..255 in a wider type")
+        return _decode_bytes(to_uint8(values, 255), is_lossy, "values of 0..255 in a wider type", listed)
     if not on_scale:
         raise TrimapCodingError(wrong)
     levels = to_uint8(values, scale)
     if highest > 0 and not levels.any():
         raise TrimapCodingError(wrong)
-    return _decode_bytes(levels, is_lossy, "")
+    return _decode_bytes(levels, is_lossy, "", listed)
 
 
-def _decode_bytes(levels: np.ndarray, is_lossy: bool, remark: str) -> tuple[np.ndarray, str]:
-    """The trimap of levels 0..255."""
+def _decode_bytes(levels: np.ndarray, is_lossy: bool, remark: str, listed: str = "") -> tuple[np.ndarray, str]:
+    """The trimap of levels 0..255; `listed` are the values that the file has in their place, for messages."""
     counts = cv2.calcHist([levels], [0], None, [256], [0, 256]).ravel()  # (256,)
     found = np.flatnonzero(counts).astype(np.uint8)
     if np.isin(found, (BACKGROUND, UNKNOWN, FOREGROUND)).all():
@@ -81,17 +82,17 @@ def _decode_bytes(levels: np.ndarray, is_lossy: bool, remark: str) -> tuple[np.n
     if _is_evenly_spaced(found, is_lossy):
         trimap = _of_three(levels, found)
         return trimap, remark if np.array_equal(trimap, quantise_trimap(levels)) else _meaning(found)
-    _refuse_other_codings(counts, found, is_lossy)
+    _refuse_other_codings(counts, found, is_lossy, listed or _listed(found))
     return quantise_trimap(levels), remark
 
 
-def _refuse_other_codings(counts: np.ndarray, found: np.ndarray, is_lossy: bool) -> None:
+def _refuse_other_codings(counts: np.ndarray, found: np.ndarray, is_lossy: bool, listed: str) -> None:
     """Refuse levels that the thirds of the scale would misread; `counts` (256,), and `found` those that occur."""
     if 0 < found[-1] < UNKNOWN_FROM and not (is_lossy and found[-1] <= NEAR):
-        raise TrimapCodingError(f"{EXPECTED}, found {_listed(found)}, which would all be background{SAVE}")
+        raise TrimapCodingError(f"{EXPECTED}, found {listed}, which would all be background{SAVE}")
     is_apart = np.diff(found.astype(int)).min(initial=256) > 2 * NEAR
     if len(found) == 3 and is_apart and len(np.unique(quantise_trimap(found))) < 3:
-        raise TrimapCodingError(f"{EXPECTED}, found {_listed(found)}, of which two would become one{SAVE}")
+        raise TrimapCodingError(f"{EXPECTED}, found {listed}, of which two would become one{SAVE}")
     coded = np.abs(np.arange(256)[:, None] - [BACKGROUND, UNKNOWN, FOREGROUND]) <= NEAR  # (256, 3)
     between, unknown = counts[~coded.any(axis=1)], counts[coded[:, 1]].sum()
     if np.count_nonzero(between) >= SOFT_LEVELS and between.sum() > SOFT_RATIO * unknown:
