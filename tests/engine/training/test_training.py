@@ -218,6 +218,11 @@ def test_training_on_files_scans_them_first_and_names_the_bad_ones(tmp_path):
     config.train.output_dir = str(tmp_path / "other")
     with pytest.raises(InputError, match=r"broken\.jpg: not a readable image.*on_bad=skip"):
         train(config)
+    (tmp_path / "dim" / "bg" / "broken.jpg").unlink()
+    matte = min((tmp_path / "dim" / "alpha").iterdir())
+    Image.fromarray((np.asarray(Image.open(matte)) > 127).astype(np.uint8)).save(matte)
+    with pytest.raises(InputError, match=rf"{matte.name}: expected an alpha of 0..255, found only 0 and 1.*on_bad=skip"):
+        train(config)
 
 
 def test_processes_hold_the_same_weights_after_training(tmp_path):
