@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from data.images.files import images_by_stem, passed_over, read_rgb, read_size
-from data.images.mattes import Reading, matte_reading
+from data.images.mattes import Reading, matte_reading, read_matte
 from data.images.pairs import size_hint, turned_apart
 from data.images.remarks import Remark, counted
 from runtime.errors import InputError
@@ -28,7 +28,7 @@ def training_set_problems(
     """
     backgrounds = images_by_stem(bg_dir, ignore_case=True).values()
     return [
-        *pair_problems(fg_dir, alpha_dir, decode, num_threads),
+        *pair_problems(fg_dir, alpha_dir, decode, num_threads, read_matte),
         *unreadable_images(backgrounds, decode, num_threads).values(),
     ]
 

@@ -267,7 +267,7 @@ def test_headers_give_the_stored_and_the_upright_size(tmp_path, colours, orienta
     assert header.orientation == orientation
 
 
-@pytest.mark.parametrize("value", ["6", 9, 0, -1])
+@pytest.mark.parametrize("value", [0, 9, 65535])
 def test_an_orientation_that_is_none_counts_as_upright(tmp_path, colours, value):
     exif = Image.Exif()
     exif[0x0112] = value
