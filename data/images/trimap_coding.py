@@ -51,8 +51,7 @@ def decode_trimap(values: np.ndarray, is_lossy: bool = False, is_signed: bool = 
     lowest, highest = values.min().item(), values.max().item()
     if not np.isfinite([lowest, highest]).all():  # of NaN both are NaN
         raise TrimapCodingError(f"{EXPECTED}, found NaN or infinity")
-    is_float = values.dtype.kind == "f"
-    scale = 1 if is_float else 65535
+    scale = 1 if values.dtype.kind == "f" else 65535
     on_scale = lowest >= 0 and highest <= scale and not (is_signed and highest > 0)
     found = _distinct(values)
     if _is_evenly_spaced(found, is_lossy):
@@ -62,8 +61,7 @@ def decode_trimap(values: np.ndarray, is_lossy: bool = False, is_signed: bool = 
         return trimap, _meaning(found)
     listed = _listed(found)
     wrong = f"{EXPECTED}, found {listed}{SAVE}"
-    is_wide = highest > scale if is_float else highest > 0  # on the scale of 16 bits all of 0..255 is background
-    if is_wide and lowest >= 0 and UNKNOWN_FROM <= highest <= 255:
+    if lowest >= 0 and UNKNOWN_FROM <= highest <= 255:  # on the scale of 16 bits all of it is background
         return _decode_bytes(to_uint8(values, 255), is_lossy, "values of 0..255 in a wider type", listed)
     if not on_scale:
         raise TrimapCodingError(wrong)
@@ -79,7 +77,7 @@ def _decode_bytes(levels: np.ndarray, is_lossy: bool, remark: str, listed: str =
     found = np.flatnonzero(counts).astype(np.uint8)
     if np.isin(found, (BACKGROUND, UNKNOWN, FOREGROUND)).all():
         return levels.copy(), remark
-    if _is_evenly_spaced(found, is_lossy):
+    if not listed and _is_evenly_spaced(found, is_lossy):
         trimap = _of_three(levels, found)
         return trimap, remark if np.array_equal(trimap, quantise_trimap(levels)) else _meaning(found)
     _refuse_other_codings(counts, found, is_lossy, listed or _listed(found))

@@ -162,7 +162,54 @@ def test_a_jpeg_of_a_trimap_is_one_and_its_noise_is_no_label(tmp_path):
 
 def test_bits_and_empty_arrays_have_no_coding():
     assert decode_trimap(np.array([[True, False]]))[0].tolist() == [[255, 0]]
-    assert decode_trimap(np.zeros((0, 3), np.uint8))[0].shape == (0, 3)
+    for dtype in (np.uint8, np.uint16, np.float32):
+        assert decode_trimap(np.zeros((0, 3), dtype))[0].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("levels", "dtype"),
+    [
+        ((0, 9900, 20000), np.uint16),  # 200 from even, a hundredth of the range
+        ((0, 69, 138), np.uint8),
+        ((0, 59, 118), np.uint8),
+        ((-10, 0, 11), np.int32),
+        ((-100, 0.25, 100), np.float32),
+    ],
+)
+def test_even_is_to_a_hundredth_of_the_range_or_one_integer(levels, dtype):
+    np.testing.assert_array_equal(decode_trimap(coded(levels, dtype))[0], TRIMAP)
+
+
+@pytest.mark.parametrize(
+    ("levels", "dtype"),
+    [
+        ((0, 9899, 20000), np.uint16),
+        ((0, 68, 136), np.uint8),
+        ((0, 60, 120), np.uint8),
+        ((-10, 0, 12), np.int32),
+        ((-0.1, 0.004, 0.1), np.float32),
+    ],
+)
+def test_less_even_is_not(levels, dtype):
+    with pytest.raises(TrimapCodingError):
+        decode_trimap(coded(levels, dtype))
+
+
+def test_a_soft_matte_has_sixteen_levels_between_and_four_times_as_many_pixels_as_near_128():
+    between = np.arange(20, 36, dtype=np.uint8)  # 16 levels
+    for unknown in (120, 136):
+        assert 128 in decode_trimap(np.append(between, np.uint8([unknown] * 4))[None])[0]
+        with pytest.raises(TrimapCodingError, match="found 17 values, as a soft matte.* 84.2%.* 15.8% near 128"):
+            decode_trimap(np.append(between, np.uint8([unknown] * 3))[None])
+    for other in (119, 137):  # near 128 no more
+        with pytest.raises(TrimapCodingError, match="soft matte"):
+            decode_trimap(np.append(between, np.uint8([other] * 9))[None])
+    for level in (8, 247):  # near 0 and 255, so that 15 are left
+        assert decode_trimap(np.append(between[1:], np.uint8([level, 255]))[None])[1] == ""
+
+
+def test_levels_in_a_wider_type_keep_their_thirds():
+    assert decode_trimap(np.array([[0, 84, 85, 169, 170]], np.uint16))[0].tolist() == [[0, 0, 128, 128, 255]]
 
 
 # --- trimaps: files of every kind
