@@ -17,7 +17,7 @@ from runtime.errors import InputError
 
 LARGEST_TINT = 32  # levels between the channels of a gray picture that went through JPEG
 TRANSPARENT_BELOW = 128  # a cut-out is more transparent than opaque somewhere
-NARROW_SCALES = {255: 8, 1023: 10, 4095: 12}  # largest value in a 16-bit file -> bits that its values have
+NARROW_SCALES = {1023: 10, 4095: 12}  # largest value in a 16-bit file -> bits that its values have
 IN_ALPHA = "read from the alpha channel"
 
 

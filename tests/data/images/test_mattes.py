@@ -8,6 +8,7 @@ from PIL import Image
 
 from data.images.mattes import CodingError, matte_reading, read_gray_exact, read_trimap, trimap_reading
 from data.images.trimap_coding import TrimapCodingError, decode_trimap
+from runtime.errors import InputError
 
 SIZE = (24, 30)
 LABELS = np.repeat([0, 1, 2], 10)[None].repeat(24, 0)  # background, unknown, foreground
@@ -199,7 +200,7 @@ def test_a_soft_matte_has_sixteen_levels_between_and_four_times_as_many_pixels_a
     between = np.arange(20, 36, dtype=np.uint8)  # 16 levels
     for unknown in (120, 136):
         assert 128 in decode_trimap(np.append(between, np.uint8([unknown] * 4))[None])[0]
-        with pytest.raises(TrimapCodingError, match="found 17 values, as a soft matte.* 84.2%.* 15.8% near 128"):
+        with pytest.raises(TrimapCodingError, match=r"found 17 values, as a soft matte.* 84.2%.* 15.8% near 128"):
             decode_trimap(np.append(between, np.uint8([unknown] * 3))[None])
     for other in (119, 137):  # near 128 no more
         with pytest.raises(TrimapCodingError, match="soft matte"):
@@ -326,6 +327,7 @@ def test_labels_in_the_lower_byte_of_deep_colours_are_not_lost_without_a_word(tm
         (with_alpha(COLOURS, ALPHA), "read from the alpha channel"),
         (with_alpha(WHITE, ALPHA), "read from the alpha channel"),
         (with_alpha(np.where(ALPHA[..., None] > 0, 255, COLOURS), ALPHA), "read from the alpha channel"),
+        (with_alpha(np.where(ALPHA[..., None] > 0, WHITE, 0), ALPHA), "read from the alpha channel"),
         (with_alpha(np.dstack([ALPHA] * 3), OPAQUE // 3), "read without its alpha channel, which has one value"),
         (with_alpha(np.dstack([ALPHA] * 3), ALPHA), "read from the alpha channel"),
         (ALPHA.astype(np.uint16) * 257, ""),
@@ -336,6 +338,15 @@ def test_the_channel_that_holds_a_matte_is_found(tmp_path, array, remark):
     reading = matte_reading(save(tmp_path / "a.png", array))
     np.testing.assert_array_equal(reading.values, np.where(ALPHA > 127, 255, 0) if array.dtype == bool else ALPHA)
     assert (reading.values.dtype, reading.remark) == (np.uint8, remark)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_mattes_of_floats_are_read_from_0_to_1(tmp_path, dtype):
+    tifffile.imwrite(tmp_path / "a.tif", (ALPHA / 255).astype(dtype))
+    assert matte_reading(tmp_path / "a.tif") == (pytest.approx(ALPHA), "")
+    tifffile.imwrite(tmp_path / "a.tif", ALPHA.astype(dtype))
+    with pytest.raises(InputError, match=r"expected values in 0\.\.1, found 0\.\.255"):
+        matte_reading(tmp_path / "a.tif")
 
 
 def test_an_empty_frame_of_a_matte_in_the_alpha_channel_is_transparent(tmp_path):
@@ -364,6 +375,28 @@ def test_what_may_mean_two_things_is_no_matte(tmp_path, array, kind, message):
         matte_reading(path)
     assert caught.value.kind == kind
     assert str(caught.value).startswith(str(path))
+
+
+def test_a_tint_of_32_levels_is_gray_and_of_33_a_colour(tmp_path):
+    low = ALPHA // 2
+    gray, colour = (np.dstack([low, low, low + np.uint8(tint)]) for tint in (32, 33))
+    np.testing.assert_array_equal(matte_reading(save(tmp_path / "a.png", gray)).values, low)
+    with pytest.raises(CodingError, match="in colours"):
+        matte_reading(save(tmp_path / "a.png", colour))
+    with pytest.raises(CodingError, match="not opaque"):
+        matte_reading(save(tmp_path / "a.png", with_alpha(gray, 255 - ALPHA)))
+    reading = matte_reading(save(tmp_path / "a.png", with_alpha(colour, 255 - ALPHA)))
+    np.testing.assert_array_equal(reading.values, 255 - ALPHA)
+
+
+@pytest.mark.parametrize("lowest", [127, 128])
+def test_a_cut_out_is_more_transparent_than_opaque_somewhere(tmp_path, lowest):
+    path = save(tmp_path / "a.png", with_alpha(COLOURS, np.maximum(ALPHA, lowest)))
+    if lowest == 128:
+        with pytest.raises(CodingError, match="not opaque"):
+            matte_reading(path)
+    else:
+        assert matte_reading(path).values.min() == 127
 
 
 @pytest.mark.parametrize("highest", [0, 2, 254])
