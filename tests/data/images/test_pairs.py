@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import evaluation
-from data.images.pairs import DRAWN_ON_STORED_PIXELS
+from data.images.pairs import DRAWN_ON_STORED_PIXELS, size_hint, turned_apart
 from data.images.scan import look_at_mattes, size_mismatches
 from data.testing.matting_folder import MattingFolder
 from data.training.dim_dataset import read_layer
@@ -85,6 +85,14 @@ def test_what_does_not_fit_is_never_taken_without_a_word(tmp_path, shape, orient
     assert remarks == ([("trimap", DRAWN_ON_STORED_PIXELS, str(paths[1]))] if doubtful else [])
     _, lines = look_at_mattes([paths], [], decode=True)
     assert lines == ([f"1 alpha: {DRAWN_ON_STORED_PIXELS} ({paths[1]})"] if doubtful else [])
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_sizes_that_an_orientation_does_not_explain_have_no_such_hint(tmp_path, orientation):
+    save(tmp_path / "i.png", gray((16, 24)), orientation)
+    save(tmp_path / "t.png", gray((16, 25)), 1)
+    assert size_hint(tmp_path / "i.png", tmp_path / "t.png") == ""
+    assert turned_apart(tmp_path / "i.png", tmp_path / "t.png") == ""
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
