@@ -12,7 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from data.images.files import check_outputs, images_by_stem
+from data.images.files import check_outputs, images_by_stem, passed_over
+from data.images.remarks import counted
 from metrics import (
     METRICS,
     PAPER_METRICS,
@@ -47,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     problems = write_reports(evaluation, options)  # before anything is printed: a closed pipe must not cost them
     print(format_table(evaluation))
-    warn(evaluation)
+    warn(evaluation, options)
     if evaluation.interrupted:
         raise KeyboardInterrupt
     if evaluation.failed or evaluation.failed_clips:
@@ -111,7 +112,7 @@ def check_options(options: argparse.Namespace) -> None:
         raise InputError(f"{options.image_dir}: expected a folder of photographs for the page, found none in it")
 
 
-def warn(evaluation: Evaluation) -> None:
+def warn(evaluation: Evaluation, options: argparse.Namespace) -> None:
     """Say on stderr what makes the mean other than it seems."""
     if evaluation.missing:
         print(
@@ -119,6 +120,12 @@ def warn(evaluation: Evaluation) -> None:
             f"({name_some(evaluation.missing)}); the mean is over the others",
             file=sys.stderr,
         )
+    for folder in (options.pred_dir, options.label_dir, options.trimap_dir):
+        left = "" if folder is None else passed_over(folder, recursive=True)
+        if left:
+            print(f"warning: {folder}: {left}", file=sys.stderr)
+    for line in counted(evaluation.remarks):
+        print(f"warning: {line}", file=sys.stderr)
     empty = evaluation.without_unknown
     if empty:
         print(

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from data.images.remarks import Remark
 from metrics.image_scores import METRICS, PAPER_METRICS, mean_scores, score_image
 from metrics.matching import Case, match_folders
 from metrics.pool import outcomes, workers_worth_it
@@ -38,7 +39,7 @@ class Reference(NamedTuple):
     trimap: str | None
 
 
-ImageResult = tuple[dict[str, float], Reference] | str  # the string: why there is none
+ImageResult = tuple[dict[str, float], Reference, list[Remark]] | str  # the string: why there is none
 
 
 @dataclass
@@ -57,6 +58,7 @@ class Evaluation:
         failed: name -> why an image could not be scored.
         sequences: clip -> result of `score_clips`, where sequences were asked for.
         failed_clips: clip -> why it could not be scored, though its frames could.
+        remarks: how files of scored images were read where that is not plain.
         interrupted: whether Ctrl-C ended the scoring; what was left is in `failed`.
     """
 
@@ -73,6 +75,7 @@ class Evaluation:
     failed: dict[str, str] = field(default_factory=dict)
     sequences: dict[str, dict[str, float]] | None = None
     failed_clips: dict[str, str] = field(default_factory=dict)
+    remarks: list[Remark] = field(default_factory=list)
     interrupted: bool = False
 
     def mean(self, skip_undefined: bool = False) -> dict[str, float]:
@@ -169,16 +172,17 @@ def score_folders(
 
 def score_case(
     case: Case, metrics: Sequence[str] = PAPER_METRICS, quantise_trimaps: bool = False
-) -> tuple[dict[str, float], Reference]:
-    """Read the files of one image, score it, and say what it was scored against.
+) -> tuple[dict[str, float], Reference, list[Remark]]:
+    """Read the files of one image, score it, and say what it was scored against and how that was read.
 
     Raises:
         InputError: a file is unreadable, its size differs from the truth's, it is not 8-bit gray, or the trimap
             holds other values than 0, 128 and 255 and is not to be quantised.
     """
-    pred_alpha, alpha, trimap = read_case(case, quantise_trimaps)
+    remarks: list[Remark] = []
+    pred_alpha, alpha, trimap = read_case(case, quantise_trimaps, remarks)
     item = Reference(*alpha.shape, _digest(alpha), None if trimap is None else _digest(trimap))
-    return score_image(pred_alpha, alpha, trimap, metrics), item
+    return score_image(pred_alpha, alpha, trimap, metrics), item, remarks
 
 
 def _digest(array: np.ndarray) -> str:
@@ -194,11 +198,13 @@ def _fill(evaluation: Evaluation, scored: Iterator[tuple[str, ImageResult]], pro
                 if isinstance(outcome, str):
                     evaluation.failed[name] = outcome
                 else:
-                    evaluation.scores[name], evaluation.items[name] = outcome
+                    evaluation.scores[name], evaluation.items[name], remarks = outcome
+                    evaluation.remarks += remarks
     except KeyboardInterrupt:
         evaluation.interrupted = True
         left = evaluation.cases.keys() - evaluation.scores.keys() - evaluation.failed.keys()
         evaluation.failed.update(dict.fromkeys(left, "not scored: interrupted"))
+    evaluation.remarks.sort()
     for results in (evaluation.scores, evaluation.items, evaluation.failed):
         ordered = dict(sorted(results.items()))
         results.clear()

@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
-from data.images.files import images_by_stem, read_gray, read_rgb, read_trimap, write_png
+from data.images.files import images_by_stem, read_rgb, write_png
+from data.images.mattes import read_matte, read_trimap
 from data.images.trimap import UNKNOWN, fuse_with_trimap
 from data.synthetic import write_composition1k_layout
 from data.testing.composition1k import Composition1k
@@ -113,7 +114,7 @@ def compare(test_set: Path, mattes: Path) -> float:
     for sample in Composition1k(str(test_set)):
         alpha, trimap = sample["alpha"], sample["trimap"]
         half = fuse_with_trimap(np.full_like(alpha, UNKNOWN), trimap)
-        candidates = {"model": read_gray(predictions[sample["name"]]), "half": half, "box": box.one(sample)["alpha"]}
+        candidates = {"model": read_matte(predictions[sample["name"]]), "half": half, "box": box.one(sample)["alpha"]}
         for name, matte in candidates.items():
             sads[name].append(score_image(matte, alpha, trimap)["sad"])
     model, half, shipped = (float(np.mean(sads[name])) for name in ("model", "half", "box"))
@@ -132,7 +133,7 @@ def contact_sheet(test_set: Path, mattes: Path) -> np.ndarray:
     rows = []
     for name in names:
         image, trimap, prediction = (folder[name] for folder in folders)
-        grays = [read_trimap(trimap), read_gray(prediction), read_gray(truths[name])]
+        grays = [read_trimap(trimap), read_matte(prediction), read_matte(truths[name])]
         rows.append(
             np.concatenate([read_rgb(image), *(np.repeat(gray[..., None], 3, axis=2) for gray in grays)], axis=1)
         )

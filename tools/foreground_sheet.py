@@ -16,7 +16,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.images.files import images_by_stem, read_gray, read_rgb
+from data.images.files import images_by_stem, read_rgb
+from data.images.mattes import read_matte
 from data.synthetic.photographs import shipped_photographs
 from runtime.command_line import run
 from runtime.errors import InputError
@@ -85,7 +86,7 @@ def band(library: Path, columns: int, cell: int) -> tuple[np.ndarray, np.ndarray
     composites, alphas = [], []
     for index, path in enumerate(paths):
         size = (cell, cell)
-        alpha = cv2.resize(read_gray(library / "alpha" / path.name), size, interpolation=cv2.INTER_AREA)
+        alpha = cv2.resize(read_matte(library / "alpha" / path.name), size, interpolation=cv2.INTER_AREA)
         weight = cv2.merge([alpha] * 3) / np.float32(255)
         foreground = cv2.resize(read_rgb(path), size, interpolation=cv2.INTER_AREA)
         composites.append(np.rint(weight * foreground + (1 - weight) * background(index, cell)).astype(np.uint8))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.images.files import IMAGE_SUFFIXES
+from data.images.files import IMAGE_SUFFIXES, found_none, passed_over
 from data.images.scan import partnerless
 from data.preparation.findings import (
     KINDS,
@@ -116,8 +116,11 @@ def list_images(folder: str | os.PathLike) -> tuple[dict[str, Path], list[Findin
         first = files.setdefault(path.stem.casefold(), path)
         if first != path:
             findings.append(Finding("same-name", str(path), f"{first.name} has the same name"))
+    left = passed_over(folder)
+    if left and files:
+        findings.append(Finding("passed-over", str(folder), left))
     if not files:
-        raise InputError(f"{folder}: expected images, found none")
+        raise found_none(folder)
     return files, findings
 
 

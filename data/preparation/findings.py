@@ -5,11 +5,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.preparation.image_facts import AlphaFacts, ImageFacts, PhotographFacts
+from data.images.mattes import IN_ALPHA
+from data.preparation.image_facts import AlphaFacts, ImageFacts, PhotographFacts, Unusable
 
-Facts = dict[Path, ImageFacts | str]  # a string says why a file cannot be read
+Facts = dict[Path, ImageFacts | Unusable]
 
 PROBLEM, NOTE = "problem", "note"
+HALF = 128  # level from which a pixel is more opaque than transparent
 FLAT = 0.95  # share of two colours from which a picture is a mask; a JPEG's noise makes further ones along edges
 
 KINDS = {
@@ -23,6 +25,7 @@ KINDS = {
     "alpha-full": (PROBLEM, "mend the alpha, or remove the pair"),
     "alpha-colour": (PROBLEM, "save the matte as 8-bit gray"),
     "alpha-transparent": (PROBLEM, "save the matte as 8-bit gray without transparency"),
+    "alpha-coding": (PROBLEM, "save the matte as 8-bit gray of 0 to 255"),
     "two-colours": (PROBLEM, "put the photograph there, not its mask"),
     "listed-only": (PROBLEM, "fetch the file, or take the name off the list"),
     "in-test-list": (PROBLEM, "remove the file from the training set"),
@@ -30,10 +33,13 @@ KINDS = {
     "duplicate": (NOTE, "remove one, or it is seen twice as often"),
     "bg-named-as-fg": (NOTE, "look whether it shows the same"),
     "alpha-binary": (NOTE, "a mask teaches hard edges; use a matte"),
+    "alpha-channel": (NOTE, "training reads it so; other programs may read the colours"),
+    "alpha-faint": (NOTE, "look whether its values are on another scale than 0 to 255"),
     "alpha-jpeg": (NOTE, "set alpha_snap=0.008 (docs/data.md), or use a lossless file"),
     "below-crop": (NOTE, "training enlarges it; use a larger file or a smaller crop"),
     "deep": (NOTE, "it is read as 8 bits; save it so, to decode less"),
     "turned": (NOTE, "it is read upright here; other programs may read it lying"),
+    "passed-over": (NOTE, "convert or remove what is there"),
     "cmyk": (NOTE, "it is converted without a colour profile; save it as RGB"),
 }
 
@@ -60,11 +66,11 @@ class Finding:
         return f"{self.file}: {self.text}; {self.cure}"
 
 
-def file_findings(role: str, path: Path, facts: ImageFacts | str, crop_size: int) -> Iterator[Finding]:
+def file_findings(role: str, path: Path, facts: ImageFacts | Unusable, crop_size: int) -> Iterator[Finding]:
     """What one file shows by itself."""
     name = str(path)
-    if isinstance(facts, str):
-        yield Finding("unreadable", name, facts.removeprefix(f"{name}: "))
+    if isinstance(facts, Unusable):
+        yield Finding(facts.kind, name, facts.text.removeprefix(f"{name}: "))
         return
     if facts.deep:
         yield Finding("deep", name, f"more than 8 bits in a channel (mode {facts.mode})")
@@ -82,14 +88,19 @@ def file_findings(role: str, path: Path, facts: ImageFacts | str, crop_size: int
 
 
 def _alpha_findings(name: str, facts: AlphaFacts) -> Iterator[Finding]:
-    if not facts.gray:
+    is_in_alpha = facts.remark == IN_ALPHA
+    if is_in_alpha:
+        yield Finding("alpha-channel", name, facts.remark)
+    if not facts.gray and not is_in_alpha:
         yield Finding("alpha-colour", name, f"expected gray, found colours (mode {facts.mode})")
-    if not facts.opaque:
+    if not facts.opaque and not is_in_alpha:
         yield Finding("alpha-transparent", name, f"the file is transparent itself (mode {facts.mode})")
     if facts.highest == 0:
         yield Finding("alpha-empty", name, "0 everywhere: there is no foreground")
     elif facts.lowest == 255:
         yield Finding("alpha-full", name, "255 everywhere: there is no background")
+    elif facts.highest < HALF:
+        yield Finding("alpha-faint", name, f"the highest value is {facts.highest} of 255: nothing is half opaque")
     elif facts.soft == 0:
         yield Finding("alpha-binary", name, "only 0 and 255: there is no soft edge")
     if facts.format == "JPEG":
@@ -101,7 +112,7 @@ def pair_findings(images: dict[str, Path], alphas: dict[str, Path], facts: Facts
     """What a picture and its alpha show together."""
     for stem in sorted(images.keys() & alphas.keys()):
         image, alpha = facts[images[stem]], facts[alphas[stem]]
-        if isinstance(image, str) or isinstance(alpha, str):
+        if isinstance(image, Unusable) or isinstance(alpha, Unusable):
             continue
         name = str(alphas[stem])
         if image.size != alpha.size:
@@ -135,6 +146,6 @@ def _same_pixels(paths: Iterable[Path], facts: Facts) -> list[list[Path]]:
     groups = defaultdict(list)
     for path in paths:
         known = facts[path]
-        if not isinstance(known, str) and not (isinstance(known, AlphaFacts) and known.lowest == known.highest):
+        if not isinstance(known, Unusable) and not (isinstance(known, AlphaFacts) and known.lowest == known.highest):
             groups[known.size, known.pixels].append(path)
     return [group for group in groups.values() if len(group) > 1]

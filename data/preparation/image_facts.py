@@ -4,14 +4,14 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from data.images.files import has_deep_channels, is_deep, opened_image, read_gray, read_rgb
+from data.images.files import opened_image, read_header, read_rgb
+from data.images.mattes import CodingError, matte_reading
 from runtime.errors import InputError
 
-ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 GRAY_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's, of one channel
 SAMPLED = 50_000  # pixels in which the most frequent colours are looked for
 
@@ -54,6 +54,7 @@ class AlphaFacts(ImageFacts):
         ringing: share of pixels one or two levels from 0 or 255, and not there.
         gray: whether its colour channels are equal.
         opaque: whether it has no transparency of its own.
+        remark: how it was read where that is not plain, see `data.images.mattes`.
     """
 
     lowest: int
@@ -62,15 +63,23 @@ class AlphaFacts(ImageFacts):
     ringing: float
     gray: bool
     opaque: bool
+    remark: str
 
 
-def inspect_files(files: Mapping[str, Path]) -> dict[str, ImageFacts | str]:
+class Unusable(NamedTuple):
+    """Why a file has no facts: `kind` is one of `data.preparation.findings.KINDS`."""
+
+    kind: str
+    text: str
+
+
+def inspect_files(files: Mapping[str, Path]) -> dict[str, ImageFacts | Unusable]:
     """Decode the files that belong together: "alpha" and "image" (either may be missing), or others.
 
     Returns:
         For each key the facts, or why the file cannot be read.
     """
-    facts: dict[str, ImageFacts | str] = {}
+    facts: dict[str, ImageFacts | Unusable] = {}
     alpha = None
     if "alpha" in files:
         facts["alpha"], alpha = _attempt(_inspect_alpha, files["alpha"])
@@ -80,11 +89,13 @@ def inspect_files(files: Mapping[str, Path]) -> dict[str, ImageFacts | str]:
     return facts
 
 
-def _attempt(inspect, path: Path) -> tuple[ImageFacts | str, np.ndarray | None]:
+def _attempt(inspect, path: Path) -> tuple[ImageFacts | Unusable, np.ndarray | None]:
     try:
         return inspect(path)
+    except CodingError as error:
+        return Unusable(f"alpha-{error.kind}", str(error)), None
     except InputError as error:
-        return str(error), None
+        return Unusable("unreadable", str(error)), None
 
 
 def _inspect_photograph(path: Path, alpha: np.ndarray | None) -> tuple[PhotographFacts, np.ndarray]:
@@ -94,10 +105,11 @@ def _inspect_photograph(path: Path, alpha: np.ndarray | None) -> tuple[Photograp
 
 
 def _inspect_alpha(path: Path) -> tuple[AlphaFacts, np.ndarray]:
-    alpha = read_gray(path)
+    alpha, remark = matte_reading(path)
     counts = np.bincount(alpha.ravel(), minlength=256) / alpha.size
     header = _header(path, alpha)
-    gray, opaque = (True, True) if header["mode"] in GRAY_MODES else _channels_agree(path)
+    is_gray = header["mode"] in GRAY_MODES or (not header["mode"] and header["deep"])
+    gray, opaque = (True, True) if is_gray else _channels_agree(path)
     levels = np.flatnonzero(counts)
     facts = AlphaFacts(
         **header,
@@ -107,21 +119,21 @@ def _inspect_alpha(path: Path) -> tuple[AlphaFacts, np.ndarray]:
         ringing=float(counts[[1, 2, 253, 254]].sum()),
         gray=gray,
         opaque=opaque,
+        remark=remark,
     )
     return facts, alpha
 
 
 def _header(path: Path, pixels: np.ndarray) -> dict:
-    with opened_image(path, decode=False) as image:
-        orientation = Image.Image.getexif(image).get(ORIENTATION, 1)
-        return {
-            "size": pixels.shape[:2],
-            "format": image.format or "",
-            "mode": image.mode,
-            "orientation": orientation if orientation in range(1, 9) else 1,
-            "deep": is_deep(image) or has_deep_channels(path),
-            "pixels": hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest(),
-        }
+    header = read_header(path)
+    return {
+        "size": pixels.shape[:2],
+        "format": header.format,
+        "mode": header.mode,
+        "orientation": header.orientation,
+        "deep": header.deep,
+        "pixels": hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest(),
+    }
 
 
 def _channels_agree(path: Path) -> tuple[bool, bool]:

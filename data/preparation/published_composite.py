@@ -10,7 +10,7 @@ import os
 import numpy as np
 from PIL import Image
 
-from data.images.files import MAX_PIXELS, opened_image
+from data.images.files import MAX_PIXELS, opened_image, read_header
 from runtime.errors import InputError
 
 ROWS = 256  # composed at a time: double precision for a whole photograph would take gigabytes
@@ -22,9 +22,9 @@ def read_as_stored(path: str | os.PathLike) -> np.ndarray:
     Raises:
         InputError: unreadable, truncated or too large, or values that Pillow would cut to 8 bits.
     """
+    if read_header(path).deep:
+        raise InputError(f"{path}: expected 8-bit values, found more bits; save the file with 8 bits")
     with opened_image(path, decode=False) as image:
-        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            raise InputError(f"{path}: expected 8-bit values, found mode {image.mode}; save the file with 8 bits")
         return np.asarray(image.convert("RGB"))
 
 

@@ -1,9 +1,10 @@
 """The Composition-1k test set, and sets laid out like it."""
 
 import os
+from functools import partial
 from pathlib import Path
 
-from data.images.files import read_gray
+from data.images.mattes import matte_reading
 from data.testing.matting_folder import MattingFolder
 from runtime.errors import InputError
 
@@ -21,7 +22,7 @@ class Composition1k(MattingFolder):
         InputError: no root, or one of the three folders or some of their files are missing.
     """
 
-    read_alpha = staticmethod(read_gray)  # the first channel, as its evaluation code does
+    alpha_reading = staticmethod(partial(matte_reading, first_channel=True))  # as its evaluation code reads truths
 
     def __init__(self, root: str | os.PathLike | None = None, require_alpha: bool = True):
         self.root, self.require_alpha = root, require_alpha

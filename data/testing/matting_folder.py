@@ -3,9 +3,12 @@
 import os
 from pathlib import Path
 
+import numpy as np
+
 from data.images.file_set import FileSet
-from data.images.files import images_by_stem, read_matte, read_rgb, read_trimap
-from data.images.scan import require_none, size_mismatches, unpaired, unreadable_images
+from data.images.files import found_none, images_by_stem, read_rgb
+from data.images.mattes import matte_reading, read_trimap, trimap_reading
+from data.images.scan import look_at_mattes, require_none, size_mismatches, unpaired, unreadable_images
 from runtime.errors import InputError
 
 
@@ -21,7 +24,7 @@ class MattingFolder(FileSet):
         allow_extra: whether trimaps and mattes of images that are not there are ignored or an error.
     """
 
-    read_alpha = staticmethod(read_matte)
+    alpha_reading = staticmethod(matte_reading)
 
     def __init__(
         self,
@@ -63,6 +66,10 @@ class MattingFolder(FileSet):
                 raise InputError(size_mismatches([(files["image"], files[part])])[0])
         return item
 
+    def read_alpha(self, path: Path) -> np.ndarray:
+        """Read a matte as (H, W) uint8."""
+        return self.alpha_reading(path).values
+
     def files(self) -> list[dict[str, Path]]:
         """The paths of every item: image and, with their folders, trimap and alpha.
 
@@ -81,13 +88,21 @@ class MattingFolder(FileSet):
         unreadable |= unreadable_images(alphas, decode, read=self.read_alpha)
         return [*unreadable.values(), *size_mismatches(i for i in items if not unreadable.keys() & set(i))]
 
+    def look_at_mattes(self, decode: bool = False) -> tuple[list[str], list[str]]:
+        pairs = [(files["image"], files["alpha"]) for files in self.files() if "alpha" in files]
+        folders = [folder for folder in (self.image_dir, self.trimap_dir, self.alpha_dir) if folder is not None]
+        problems, remarks = look_at_mattes(pairs, folders, decode, self.alpha_reading)
+        trimaps = [(files["image"], files["trimap"]) for files in self.files() if "trimap" in files]
+        more_problems, more = look_at_mattes(trimaps, [], decode, trimap_reading, what="trimap")
+        return problems + more_problems, remarks + more
+
     def _list_files(self) -> list[dict[str, Path]]:
         folders = {"image": self.image_dir, "trimap": self.trimap_dir, "alpha": self.alpha_dir}
         folders = {part: folder for part, folder in folders.items() if folder is not None}
         found = {part: images_by_stem(folder, ignore_case=True) for part, folder in folders.items()}
         images = found["image"]
         if not images:
-            raise InputError(f"{self.image_dir}: expected images, found none")
+            raise found_none(self.image_dir)
         missing = []
         for part in list(folders)[1:]:
             partners = found[part]

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.images.files import read_matte
-from data.images.scan import pair_problems
+from data.images.mattes import read_matte
+from data.images.scan import look_at_mattes, pair_problems
 from data.images.trimap_tensors import trimap_to_tensor
 from data.training.alpha_layouts import LAYOUTS, find_folders
 from data.training.dim_dataset import read_layer, snapped_levels
@@ -106,6 +106,10 @@ class AlphaFolderDataset(RepeatableDataset):
     def problems(self, decode: bool = True) -> list[str]:
         """Scan both folders once and return one line per unusable file, as `data.images.scan.pair_problems`."""
         return pair_problems(*self.folders(), decode=decode, read_alpha=read_matte)
+
+    def look_at_mattes(self, decode: bool = True) -> tuple[list[str], list[str]]:
+        self.list_files()
+        return look_at_mattes(self.files.pairs, self.folders(), decode)
 
     def paths(self) -> list[Path]:
         self.list_files()

@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.images.files import images_by_stem, read_gray, read_rgb
+from data.images.files import images_by_stem, read_rgb
+from data.images.mattes import read_matte
+from data.images.pairs import size_hint
 from data.images.reduced_decode import read_rgb_reduced
-from data.images.scan import training_set_problems
+from data.images.scan import look_at_mattes, training_set_problems
 from data.images.trimap import FOREGROUND, UNKNOWN
 from data.training.decoded_cache import DecodedCache
 from data.training.dim_recipe import DIM_AFFINE, Crop, DimDraw, DimRecipe, Layer, canvas_size, draw_sample, make_crop
@@ -130,6 +132,10 @@ class CompositionDataset(RepeatableDataset):
         """Scan the whole set once and return one line per unusable file, as `training_set_problems`."""
         return training_set_problems(*self._folders(), decode=decode)
 
+    def look_at_mattes(self, decode: bool = True) -> tuple[list[str], list[str]]:
+        self.list_files()
+        return look_at_mattes(self.files.pairs, self._folders(), decode)
+
     def _sample(self, files: "_Files", epoch: int, index: int, attempt: int) -> dict[str, Tensor | str]:
         rng = self.generator(epoch, index, attempt)
         drawn, look = draw_sample(self.recipe, rng), self._look(epoch, index, attempt)
@@ -220,7 +226,7 @@ def read_layer(
     alpha_path: Path,
     alpha_levels: np.ndarray | None = None,
     cache: DecodedCache | None = None,
-    read_alpha: Callable[[Path], np.ndarray] = read_gray,
+    read_alpha: Callable[[Path], np.ndarray] = read_matte,
 ) -> Layer:
     """Read colours and alpha of one size; `alpha_levels` (256,) uint8 replaces the levels of alpha.
 
@@ -236,7 +242,7 @@ def read_layer(
     if fg.shape[:2] != alpha.shape:
         raise InputError(
             f"{alpha_path}: {alpha.shape[1]} x {alpha.shape[0]} pixels, but its picture {fg_path} has "
-            f"{fg.shape[1]} x {fg.shape[0]}"
+            f"{fg.shape[1]} x {fg.shape[0]}{size_hint(fg_path, alpha_path)}"
         )
     return Layer(fg, alpha if alpha_levels is None else alpha_levels[alpha])
 

@@ -79,6 +79,9 @@ class FixedViews(Dataset, FileSet):
     def problems(self, decode: bool = True) -> list[str]:
         return self.dataset.problems(decode=decode) if isinstance(self.dataset, FileSet) else []
 
+    def look_at_mattes(self, decode: bool = True) -> tuple[list[str], list[str]]:
+        return self.dataset.look_at_mattes(decode) if isinstance(self.dataset, FileSet) else ([], [])
+
     def list_files(self) -> None:
         if isinstance(self.dataset, FileSet):
             self.dataset.list_files()

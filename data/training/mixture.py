@@ -110,6 +110,14 @@ class Mixture(Dataset, FileSet, CropSized):
             for line in dataset.problems(decode=decode)
         ]
 
+    def look_at_mattes(self, decode: bool = True) -> tuple[list[str], list[str]]:
+        looked = [
+            dataset.look_at_mattes(decode)
+            for dataset, count in zip(self.datasets, self.counts, strict=True)
+            if count and isinstance(dataset, FileSet)
+        ]
+        return [line for problems, _ in looked for line in problems], [line for _, lines in looked for line in lines]
+
     def paths(self) -> list[Path]:
         return [path for dataset in self.datasets if isinstance(dataset, FileSet) for path in dataset.paths()]
 

@@ -242,11 +242,21 @@ def _scan(dataset: Any, mode: str) -> None:
 
 
 def _name_unusable_files(dataset: FileSet, decode: bool) -> None:
-    problems = dataset.problems(decode=decode)
+    unusable, remarks = dataset.look_at_mattes(decode)
+    problems = list(dict.fromkeys([*dataset.problems(decode=decode), *unusable]))
+    for remark in remarks:
+        logger.warning("%s", remark)
     if dataset.on_bad == "error":
         require_none(problems, f"fix or remove them, or set {dataset.on_bad_setting}")
     for problem in problems:
         logger.warning("will be skipped: %s", problem)
+
+
+def _refuse_unusable_files(dataset: FileSet, decode: bool) -> None:
+    unusable, remarks = dataset.look_at_mattes(decode)
+    for remark in remarks:
+        logger.warning("validation: %s", remark)
+    require_none(list(dict.fromkeys([*dataset.problems(decode=decode), *unusable])), "fix or remove them")
 
 
 def _build_validation(config: DictConfig, decode: bool = False) -> Any:
@@ -254,7 +264,7 @@ def _build_validation(config: DictConfig, decode: bool = False) -> Any:
         raise InputError("train.eval_period: the config has no dataloader.test to evaluate on")
     dataset = build(config.dataloader.test)
     if isinstance(dataset, FileSet):
-        from_main_process(lambda: require_none(dataset.problems(decode=decode), "fix or remove them"))
+        from_main_process(lambda: _refuse_unusable_files(dataset, decode))
     return dataset
 
 

@@ -10,9 +10,11 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from data.images.files import read_gray_exact, read_rgb
-from data.images.trimap import UNKNOWN, quantise_trimap
+from data.images.files import read_rgb
+from data.images.mattes import read_gray_exact, read_trimap
+from data.images.trimap import UNKNOWN
 from metrics.matching import Case
+from metrics.reading import read_truth
 from runtime.errors import InputError
 
 LONG_SIDE = 320  # pixels of an overview
@@ -174,9 +176,8 @@ def _read_mattes(case: Case, quantise_trimaps: bool) -> dict[str, np.ndarray | s
     """Read trimap, truth and prediction as they were scored; a text says why one of them cannot be."""
     layers: dict[str, np.ndarray | str] = {}
     if case.trimap_file is not None:
-        trimap = _attempt(read_gray_exact, case.trimap_file)
-        layers["trimap"] = quantise_trimap(trimap) if quantise_trimaps and not isinstance(trimap, str) else trimap
-    layers["truth"] = _attempt(read_gray_exact, case.alpha_file, first_channel=True)
+        layers["trimap"] = _attempt(read_trimap if quantise_trimaps else read_gray_exact, case.trimap_file)
+    layers["truth"] = _attempt(lambda _: read_truth(case), case.alpha_file)
     layers["prediction"] = _attempt(read_gray_exact, case.pred_file)
     return layers
 

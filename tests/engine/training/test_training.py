@@ -6,10 +6,12 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import LazyCall as L
 from in_two_processes import in_two_processes
+from PIL import Image
 from tiny import CONFIG, ROOT, overrides
 
 import main
@@ -217,6 +219,13 @@ def test_training_on_files_scans_them_first_and_names_the_bad_ones(tmp_path):
     (tmp_path / "dim" / "bg" / "broken.jpg").write_text("<html>")
     config.train.output_dir = str(tmp_path / "other")
     with pytest.raises(InputError, match=r"broken\.jpg: not a readable image.*on_bad=skip"):
+        train(config)
+    (tmp_path / "dim" / "bg" / "broken.jpg").unlink()
+    matte = min((tmp_path / "dim" / "alpha").iterdir())
+    Image.fromarray((np.asarray(Image.open(matte)) > 127).astype(np.uint8)).save(matte)
+    with pytest.raises(
+        InputError, match=rf"{matte.name}: expected an alpha of 0..255, found only 0 and 1.*on_bad=skip"
+    ):
         train(config)
 
 
