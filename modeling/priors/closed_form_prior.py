@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from modeling.classical.closed_form import EPSILON, Effort, closed_form
+from modeling.priors.recorded import Recorded
 
 
 class ClosedFormPrior(nn.Module):
@@ -11,7 +12,8 @@ class ClosedFormPrior(nn.Module):
 
     The system is solved at 1 / `scale` of the size and carried up by local linear models
     (`modeling.classical.closed_form`), by plain conjugate gradients on every device: a network trained on a GPU
-    sees the same channels on a CPU. Nothing waits for an accelerator.
+    sees the same channels on a CPU. Nothing waits for an accelerator. In training mode on a GPU, where crops have few
+    shapes, the kernels are recorded once for each shape and replayed.
 
     Args:
         scale: a power of two.
@@ -33,6 +35,7 @@ class ClosedFormPrior(nn.Module):
         self.scale = scale
         self.effort = Effort(iterations, tolerance=1e-6, check_every=None, smallest_side=smallest_side, plain=True)
         self.epsilon = epsilon
+        self._recorded = Recorded(self._channels)
 
     @torch.no_grad()
     def forward(self, image: Tensor, trimap: Tensor) -> Tensor:
@@ -41,6 +44,9 @@ class ClosedFormPrior(nn.Module):
         The channels: alpha in [0, 1], exact where the trimap is known; root mean square of what the local linear
         models leave of the smaller alpha, in units of alpha, 0 where the trimap is known.
         """
+        return self._recorded(image, trimap) if self.training else self._channels(image, trimap)
+
+    def _channels(self, image: Tensor, trimap: Tensor) -> Tensor:
         alpha, misfit = closed_form(
             image.float(), trimap.float(), self.effort, epsilon=self.epsilon, scale=self.scale, with_misfit=True
         )

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from modeling.priors.recorded import Recorded
-
 
 class PriorStack(nn.Module):
     """The channels of several priors, one after the other.
@@ -16,11 +14,8 @@ class PriorStack(nn.Module):
     its index is in `skipped`, and then it costs nothing: a network trained so works with and without a prior that
     takes long to compute.
 
-    In training mode on a GPU, where crops have few shapes, the kernels of each prior are recorded and replayed.
-
     Args:
-        priors: modules with `out_chans` that map image and trimap to (B, out_chans, H, W), as ColourPrior, by
-            functions that `modeling.priors.recorded.Recorded` can record.
+        priors: modules with `out_chans` that map image and trimap to (B, out_chans, H, W), as ColourPrior.
         drop_probs: share of the training samples without each prior; 0 for one that is always there.
 
     Attributes:
@@ -41,7 +36,6 @@ class PriorStack(nn.Module):
                 f"PriorStack: expected a probability for each of {len(self.priors)} priors, got {self.drop_probs}"
             )
         self.skipped: frozenset[int] = frozenset()
-        self._recorded = [Recorded(prior) for prior in self.priors]
 
     @property
     def out_chans(self) -> int:
@@ -56,8 +50,7 @@ class PriorStack(nn.Module):
             if present is None:
                 channels.append(image.new_zeros(len(image), prior.out_chans + 1, *image.shape[-2:]))
                 continue
-            compute = prior
-            values = compute(image, trimap).float()
+            values = prior(image, trimap).float()
             if prob > 0:
                 values = torch.cat([values * present, present.expand(-1, 1, *image.shape[-2:])], dim=1)
             channels.append(values)

@@ -39,7 +39,7 @@ def compare(settings: Settings, size: tuple[int, int]) -> Row:
 def time_prior(settings: Settings, count: int, side: int) -> Row:
     """Time and memory; on a GPU a call that waits for it fails."""
     image, trimap = random_pair((side, side), 0.4, count, settings.device)
-    prior = ClosedFormPrior()
+    prior = ClosedFormPrior().eval()  # in training mode it records itself
     prior(image, trimap)
     if settings.device == "cuda":
         torch.cuda.set_sync_debug_mode("error")
