@@ -63,7 +63,7 @@ def row(library: Path, name: str, index: int, predictor: Predictor) -> np.ndarra
 
 
 def photograph(index: int, size: tuple[int, int]) -> np.ndarray:
-    """One of three colour photographs of scikit-image, centred and reduced to `size` (height, width), (H, W, 3) uint8."""
+    """Centre of one of three photographs of scikit-image at `size` (height, width), (H, W, 3) uint8."""
     height, width = size
     picture = shipped_photographs()[(2, 3, 5)[index % 3]]
     scale = max(height / picture.shape[0], width / picture.shape[1])
