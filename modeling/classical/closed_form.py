@@ -27,8 +27,8 @@ class Effort(NamedTuple):
         tolerance: norm of the residual relative to that of the right-hand side at which an image is finished.
         check_every: iterations between checks of the residual. Each check waits for the device; None for no checks.
         smallest_side: smallest height and width in pixels to which the image is halved.
-        plain: number of conjugate gradient iterations with the diagonal as the only preconditioner, on whole images;
-            see `modeling.classical.whole_table`.
+        plain: whether conjugate gradients use the diagonal as their only preconditioner, on whole images; see
+            `modeling.classical.whole_table`.
     """
 
     iterations: int
