@@ -1,4 +1,4 @@
-"""Reading the files of one image to score: the file's own values, or a word on why they cannot be scored."""
+"""Reading the files of one image to score, with their unchanged values."""
 
 import numpy as np
 
@@ -9,9 +9,9 @@ from runtime.errors import InputError
 
 
 def read_case(case: Case, quantise_trimaps: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Read prediction, truth and trimap of one image, each (H, W) uint8; errors as `score_case`."""
+    """Read prediction, truth and trimap of one image, each (H, W) uint8. Errors are those of `score_case`."""
     trimap = None
-    if case.trimap_file is not None:  # first, so that a set with unusable trimaps is told without reading the rest
+    if case.trimap_file is not None:  # first, so that unusable trimaps are reported without reading the other files
         trimap = read_gray_exact(case.trimap_file)
         trimap = quantise_trimap(trimap) if quantise_trimaps else _require_coded(trimap, case)
     alpha = read_gray_exact(case.alpha_file, first_channel=True)
@@ -31,7 +31,7 @@ def _require_coded(trimap: np.ndarray, case: Case) -> np.ndarray:
         strays = np.unique(trimap[~coded]).tolist()
         values = ", ".join(map(str, strays[:4])) + (", ..." if len(strays) > 4 else "")
         raise InputError(
-            f"{case.trimap_file}: expected a trimap of 0, 128 and 255 only, found {values}; mend it, or snap such "
+            f"{case.trimap_file}: expected a trimap of 0, 128 and 255 only, found {values}; correct it, or snap such "
             "values with --quantise-trimaps"
         )
     return trimap

@@ -103,7 +103,7 @@ def picture(family: str, seed: tuple[int, ...], size: int) -> tuple[np.ndarray, 
     An object that hardly shows, or leaves hardly any edge, is drawn again as long as attempts last.
 
     Example:
-        >>> foreground, alpha = picture("fern", (0, 7, 1), 512)
+        foreground, alpha = picture("fern", (0, 7, 1), 512)
     """
     rng = np.random.default_rng(seed)
     for attempt in range(ATTEMPTS):

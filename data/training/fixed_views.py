@@ -24,8 +24,10 @@ class FixedViews(Dataset, FileSet):
         num_views: the length, 1 or more; the setting `dataloader.train.fixed_views`.
 
     Example:
-        >>> FixedViews(WholePhotographs(root="DATA/train"), num_views=4000)[0, 7]["image"].shape
-        torch.Size([3, 512, 512])
+        >>> from data.synthetic import SyntheticMatting
+        >>> views = FixedViews(SyntheticMatting(size=32, samples_per_epoch=10), num_views=4)
+        >>> torch.equal(views[0, 3]["image"], views[5, 3]["image"])  # the same in every epoch
+        True
     """
 
     def __init__(self, dataset: Any, num_views: int) -> None:

@@ -70,7 +70,7 @@ class MattingEvaluator(Evaluator):
         names: of the metrics, in `metrics.METRICS`.
 
     Example:
-        >>> dataloader.evaluator = L(MattingEvaluator)(region="whole", names=["mse", "psnr"])
+        In a config: `dataloader.evaluator = L(MattingEvaluator)(region="whole", names=["mse", "psnr"])`.
     """
 
     def __init__(self, region: str = "unknown", names: Sequence[str] = PAPER_METRICS) -> None:

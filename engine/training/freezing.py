@@ -31,7 +31,11 @@ def freeze(model: System, names: str | Sequence[str]) -> list[str]:
         InputError: a name fits no parameter, or nothing is left to train.
 
     Example:
-        >>> freeze(model, ["pretrained"])
+        >>> from modeling.weights.system_file import read_system
+        >>> model = read_system()
+        >>> frozen = freeze(model, ["backbone"])
+        >>> any(parameter.requires_grad for parameter in model.backbone.parameters())
+        False
     """
     names = [names] if isinstance(names, str) else names
     parameters = dict(model.named_parameters())

@@ -1,6 +1,6 @@
-"""An evaluation as one page of HTML: distributions, the worst images as pictures, and a table of all.
+"""HTML report of an evaluation on one page: distributions, pictures of the worst images, and a table of all images.
 
-The page is whole in itself and forbids itself to load anything: it opens from a file, without a network, years later.
+The page is self-contained and forbids itself to load anything, so it can be opened from a file without a network.
 """
 
 import base64
@@ -30,20 +30,20 @@ REGION_WORDS = {"unknown": "unknown: the pixels where the trimap is 128", "whole
 def write_html(
     path: str | os.PathLike, evaluation: Evaluation, image_dir: str | os.PathLike | None = None, worst: int = 12
 ) -> None:
-    """Write the report, whole or not at all.
+    """Write the report, complete or not at all.
 
-    The files of the worst images are read again, one image at a time. One that cannot be read any more is told in
-    the place of its picture.
+    The files of the worst images are read again, one image at a time. If a file cannot be read any more, a message
+    replaces its picture.
 
     Args:
-        path: of the page, UTF-8.
-        evaluation: what `score_folders` returned.
-        image_dir: folder of photographs, sub-folders included, named as the evaluation's images; without it the
-            rows of pictures begin with the trimap.
-        worst: how many of the worst images by each metric are pictured.
+        path: path of the page, in UTF-8.
+        evaluation: result of `score_folders`.
+        image_dir: folder of photographs with its sub-folders, named like the evaluation's images. Without it the rows
+            of pictures begin with the trimap.
+        worst: number of worst images by each metric that are shown.
 
     Raises:
-        InputError: `image_dir` is no folder or holds a name twice; `path` cannot be written.
+        InputError: `image_dir` is not a folder or has a name twice; `path` cannot be written.
     """
     names = sorted(evaluation.scores, key=natural_order)
     ranks = worst_ranks(evaluation, names, worst)
@@ -64,9 +64,9 @@ def write_html(
 
 
 def worst_ranks(evaluation: Evaluation, names: Iterable[str], worst: int) -> dict[str, dict[str, int]]:
-    """Return name -> metric -> place, 1 the worst, for the `worst` worst images by each metric.
+    """Name -> metric -> rank, 1 for the worst, for the `worst` worst images by each metric.
 
-    Equals stand in the order of `names`; an undefined value has no place.
+    Equal values have the order of `names`. An undefined value has no rank.
     """
     ranks: dict[str, dict[str, int]] = {}
     for metric in evaluation.metrics:
@@ -78,7 +78,7 @@ def worst_ranks(evaluation: Evaluation, names: Iterable[str], worst: int) -> dic
     return ranks
 
 
-# ---- what was scored
+# ---- the scored set
 
 
 def _headline(evaluation: Evaluation) -> str:
@@ -105,14 +105,14 @@ def _head(evaluation: Evaluation) -> str:
 
 
 def _notices(evaluation: Evaluation) -> list[str]:
-    """Say what makes the set other than whole, the worst first."""
+    """Notices about an incomplete set, the most severe first."""
     notices = []
     failed, missing, empty = evaluation.failed, evaluation.missing, evaluation.without_unknown
     if failed:
         cause = "Scoring was interrupted: " if evaluation.interrupted else ""
         words = f"{cause}{len(failed)} of {_count(evaluation.expected, 'image')} could not be scored"
         reasons = [f"{_name(name)}: {_text(reason)}" for name, reason in failed.items()]
-        notices.append(_notice("failed", "No mean.", f"{words}; what is below is of the others.", reasons, "broken"))
+        notices.append(_notice("failed", "No mean.", f"{words}; values below are for the others.", reasons, "broken"))
     if evaluation.failed_clips:
         reasons = [f"{_name(name)}: {_text(reason)}" for name, reason in evaluation.failed_clips.items()]
         notices.append(_notice("failed_clips", "Clips without a score.", "Their images are scored.", reasons, "broken"))
@@ -136,7 +136,7 @@ def _notice(kind: str, title: str, words: str, items: Iterable[str], more_class:
     )
 
 
-# ---- one metric over the set
+# ---- one metric
 
 
 def _card(evaluation: Evaluation, metric: str) -> str:
@@ -157,7 +157,7 @@ def _card(evaluation: Evaluation, metric: str) -> str:
 
 
 def _beside_mean(evaluation: Evaluation, metric: str, spread: Distribution) -> str:
-    """Say over how many images the figures are, and the mean where defined if that is another than the mean."""
+    """Number of images of the figures, and the mean where defined if it differs from the mean."""
     counts = [f"{spread.undefined} undefined"] * bool(spread.undefined)
     counts += [f"{spread.infinite} infinite"] * bool(spread.infinite)
     if evaluation.failed:
@@ -275,7 +275,7 @@ def _shot(alt: str, uri: str, size: tuple[int, int], over: str = "") -> str:
 
 
 def _frame(window: Window, size: tuple[int, int]) -> str:
-    """Mark the window over an overview of an image of `size`, without touching the picture's pixels."""
+    """Outline of the window over an overview of an image of `size`, without changing the pixels of the picture."""
     left, width = (100 * length / size[0] for length in (window.x, window.width))
     top, height = (100 * length / size[1] for length in (window.y, window.height))
     place = f"left:{left:.2f}%;top:{top:.2f}%;width:{width:.2f}%;height:{height:.2f}%"
@@ -313,7 +313,7 @@ def _table(evaluation: Evaluation, names: list[str], ranks: dict[str, dict[str, 
 
 
 def _clips_section(evaluation: Evaluation) -> str:
-    """Return the table of the image sequences; nothing where none were asked for."""
+    """Table of the image sequences; empty if none were requested."""
     if evaluation.sequences is None:
         return ""
     rows = []
@@ -339,9 +339,9 @@ def _clips_section(evaluation: Evaluation) -> str:
 
 
 def _heads(columns: list[tuple[str, str]]) -> str:
-    """Return the heads of columns, given as (title, direction that a first click sorts in).
+    """Headings of columns, given as (title, direction of the first sorting by a click).
 
-    The first column is the one that the rows come sorted by.
+    The rows are initially sorted by the first column.
     """
     cells = (
         f'<th scope="col" aria-sort="{"none" if index else first}" data-first="{first}">'
@@ -352,12 +352,12 @@ def _heads(columns: list[tuple[str, str]]) -> str:
 
 
 def _cell(shown: object, value: object) -> str:
-    """Return a cell with the number to sort by, or "" for what comes last."""
+    """A cell with the number to sort by, or "" to be sorted last."""
     return f'<td data-value="{value}">{shown}</td>'
 
 
 def _value_cell(metric: str, value: float, largest: float) -> str:
-    """Return a cell with the printed value, the exact one to sort by, and a bar of its share of the largest."""
+    """A cell with the printed value, the exact value to sort by, and a bar of its ratio to the largest."""
     if math.isnan(value):
         return '<td class="undefined" data-value="">undefined</td>'
     if math.isinf(value):
@@ -366,7 +366,7 @@ def _value_cell(metric: str, value: float, largest: float) -> str:
     return f'<td class="value" data-value="{value!r}"{share}>{format_value(metric, value)}</td>'
 
 
-# ---- words, and what is not to be trusted
+# ---- texts and untrusted names
 
 
 def _title(metric: str) -> str:
@@ -374,7 +374,7 @@ def _title(metric: str) -> str:
 
 
 def _title_parts(metric: str) -> tuple[str, str]:
-    """Return ("SAD", "(10³)")."""
+    """Parts of a title, such as ("SAD", "(10³)")."""
     short, _, unit = _title(metric).partition(" ")
     return short, unit
 
@@ -384,16 +384,16 @@ def _count(number: int, noun: str) -> str:
 
 
 def _text(text: str) -> str:
-    """Make any text, also of file names that are no text, harmless and visible in HTML."""
+    """Any text, including file names that are not valid text, as harmless and visible HTML."""
     return escape(printable(text))
 
 
 def _name(name: str) -> str:
-    return f'<bdi class="name">{_text(name)}</bdi>'  # its own writing direction must not turn what stands beside
+    return f'<bdi class="name">{_text(name)}</bdi>'  # isolates the writing direction of the name
 
 
 def _photographs(image_dir: str | os.PathLike, names: Collection[str]) -> dict[str, Path]:
-    """Map names to photographs, by bare names where no name with its sub-folders agrees and these are unique."""
+    """Photographs by name. Bare names are used if no name with its sub-folders agrees and bare names are unique."""
     found = images_by_stem(image_dir, recursive=True)
     bare = {PurePosixPath(name).name: path for name, path in found.items()}
     if len(bare) < len(found) or any(name in found for name in names):
@@ -402,7 +402,7 @@ def _photographs(image_dir: str | os.PathLike, names: Collection[str]) -> dict[s
 
 
 def _content_security_policy(template: str) -> str:
-    """Forbid the page everything but its own styles, data: pictures and, by its hash, its one script."""
+    """Policy that allows the page only its own styles, data: pictures and, by its hash, its script."""
     script = re.search(r"<script>(.*?)</script>", template, re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     return (

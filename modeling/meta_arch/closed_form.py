@@ -21,7 +21,7 @@ class ClosedForm(System):
     Example:
         >>> image, trimap = torch.rand(1, 3, 16, 24), torch.full((1, 1, 16, 24), 0.5)
         >>> trimap[..., :8], trimap[..., 16:] = 0, 1
-        >>> ClosedForm().predict(image, trimap).shape
+        >>> ClosedForm().eval().predict(image, trimap).shape
         torch.Size([1, 1, 16, 24])
     """
 
