@@ -215,6 +215,9 @@ class DiffMatte(TrimapMatting):
             image, trimap, encoder_scale: see System.predict.
             strategy: "ddimN" or "ddpmN"; None for the model's.
             noise: (B, 1, H, W), standard normal; None to draw it from the model's seed.
+
+        Example:
+            alpha = model.eval().predict(image, trimap, strategy="ddim10")
         """
         parsed = None if strategy is None else Strategy.parse(strategy)
         inputs = self.prepare({"image": image} if trimap is None else {"image": image, "trimap": trimap})
