@@ -99,6 +99,12 @@ def compare(
         seed: seed of the resampling. Each metric has its own generator from this seed, so its interval does not depend
             on the other metrics or methods.
         groups: image -> label; images with the same label are drawn together. None to draw each image separately.
+
+    Example:
+        >>> baseline, scores = {"a": {"sad": 2.0}, "b": {"sad": 4.0}}, {"a": {"sad": 1.0}, "b": {"sad": 3.0}}
+        >>> sad = compare(baseline, scores, ["sad"]).differences[0]
+        >>> sad.difference, sad.wins
+        (-1.0, 2)
     """
     differences = []
     for metric in metrics:

@@ -89,6 +89,12 @@ def truth_flow(alpha: np.ndarray, next_alpha: np.ndarray) -> np.ndarray:
 
     Raises:
         ValueError: shapes or dtypes are not as above.
+
+    Example:
+        >>> alpha = np.zeros((32, 32), np.uint8)
+        >>> alpha[8:24, 8:24] = 255
+        >>> truth_flow(alpha, np.roll(alpha, 2, axis=1)).shape
+        (32, 32, 2)
     """
     check_mattes({"alpha": alpha, "next_alpha": next_alpha})
     return cv2.calcOpticalFlowFarneback(

@@ -44,6 +44,11 @@ def write_html(
 
     Raises:
         InputError: `image_dir` is not a folder or has a name twice; `path` cannot be written.
+
+    Example:
+        >>> write_html("scores.html", Evaluation("whole", 0))
+        >>> Path("scores.html").read_text(encoding="utf-8")[:15]
+        '<!DOCTYPE html>'
     """
     names = sorted(evaluation.scores, key=natural_order)
     ranks = worst_ranks(evaluation, names, worst)

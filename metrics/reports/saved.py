@@ -56,6 +56,14 @@ def read_report(path: str | os.PathLike) -> SavedReport:
     Raises:
         InputError: no such file, not a report, another format version, values of the wrong kind, or a report with
             failed images, which has no mean.
+
+    Example:
+        >>> from metrics.folders import Evaluation, Reference
+        >>> from metrics.reports.scores import write_json
+        >>> scores, items = {"a": {"sad": 2.0, "pixels": 4}}, {"a": Reference(2, 2, "0" * 64, None)}
+        >>> write_json("scores.json", Evaluation("whole", 1, metrics=("sad",), scores=scores, items=items))
+        >>> read_report("scores.json").scores
+        {'a': {'sad': 2.0}}
     """
     path = Path(path)
     record = _parse(path)
