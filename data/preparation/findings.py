@@ -1,4 +1,4 @@
-"""What is wrong with the files of a training set, told from their facts: kinds, severity, cure."""
+"""Findings about the files of a training set: kinds, severity and remedy, derived from facts."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -7,10 +7,10 @@ from pathlib import Path
 
 from data.preparation.image_facts import AlphaFacts, ImageFacts, PhotographFacts
 
-Facts = dict[Path, ImageFacts | str]  # a string says why a file cannot be read
+Facts = dict[Path, ImageFacts | str]  # a string is the reason why a file cannot be read
 
 PROBLEM, NOTE = "problem", "note"
-FLAT = 0.95  # share of two colours from which a picture is a mask; a JPEG's noise makes further ones along edges
+FLAT = 0.95  # share of two colours above which a picture is a mask; JPEG noise adds other colours along edges
 
 KINDS = {
     "unreadable": (PROBLEM, "fetch the file again, or remove it and its partner"),
@@ -19,8 +19,8 @@ KINDS = {
     "same-name": (PROBLEM, "rename or remove one of them"),
     "size-differs": (PROBLEM, "use picture and alpha of one size"),
     "turned-apart": (PROBLEM, "turn the pixels and remove the orientation from the file"),
-    "alpha-empty": (PROBLEM, "mend the alpha, or remove the pair"),
-    "alpha-full": (PROBLEM, "mend the alpha, or remove the pair"),
+    "alpha-empty": (PROBLEM, "correct the alpha, or remove the pair"),
+    "alpha-full": (PROBLEM, "correct the alpha, or remove the pair"),
     "alpha-colour": (PROBLEM, "save the matte as 8-bit gray"),
     "alpha-transparent": (PROBLEM, "save the matte as 8-bit gray without transparency"),
     "two-colours": (PROBLEM, "put the photograph there, not its mask"),
@@ -28,19 +28,19 @@ KINDS = {
     "in-test-list": (PROBLEM, "remove the file from the training set"),
     "bg-is-fg": (PROBLEM, "remove the background"),
     "duplicate": (NOTE, "remove one, or it is seen twice as often"),
-    "bg-named-as-fg": (NOTE, "look whether it shows the same"),
+    "bg-named-as-fg": (NOTE, "check whether it shows the same"),
     "alpha-binary": (NOTE, "a mask teaches hard edges; use a matte"),
     "alpha-jpeg": (NOTE, "set alpha_snap=0.008 (docs/data.md), or use a lossless file"),
     "below-crop": (NOTE, "training enlarges it; use a larger file or a smaller crop"),
     "deep": (NOTE, "it is read as 8 bits; save it so, to decode less"),
-    "turned": (NOTE, "it is read upright here; other programs may read it lying"),
+    "turned": (NOTE, "it is read upright here; other programs may ignore the orientation"),
     "cmyk": (NOTE, "it is converted without a colour profile; save it as RGB"),
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about one file; `kind` is one of `KINDS`."""
+    """One finding about one file; `kind` is one of `KINDS`."""
 
     kind: str
     file: str
@@ -48,12 +48,12 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        """PROBLEM: training stops, or learns something wrong. NOTE: training copes."""
+        """PROBLEM if training stops or learns something wrong, NOTE otherwise."""
         return KINDS[self.kind][0]
 
     @property
     def cure(self) -> str:
-        """What to do about it."""
+        """Remedy for the finding."""
         return KINDS[self.kind][1]
 
     def __str__(self) -> str:
@@ -61,7 +61,7 @@ class Finding:
 
 
 def file_findings(role: str, path: Path, facts: ImageFacts | str, crop_size: int) -> Iterator[Finding]:
-    """What one file shows by itself."""
+    """Findings about one file."""
     name = str(path)
     if isinstance(facts, str):
         yield Finding("unreadable", name, facts.removeprefix(f"{name}: "))
@@ -70,7 +70,7 @@ def file_findings(role: str, path: Path, facts: ImageFacts | str, crop_size: int
         yield Finding("deep", name, f"more than 8 bits in a channel (mode {facts.mode})")
     if facts.mode == "CMYK":
         yield Finding("cmyk", name, "CMYK colours")
-    if facts.orientation != 1 and role == "background":  # those of pairs are compared
+    if facts.orientation != 1 and role == "background":  # orientations of pairs are compared elsewhere
         yield Finding("turned", name, f"EXIF orientation {facts.orientation}")
     if isinstance(facts, AlphaFacts):
         yield from _alpha_findings(name, facts)
@@ -98,7 +98,7 @@ def _alpha_findings(name: str, facts: AlphaFacts) -> Iterator[Finding]:
 
 
 def pair_findings(images: dict[str, Path], alphas: dict[str, Path], facts: Facts) -> Iterator[Finding]:
-    """What a picture and its alpha show together."""
+    """Findings about a picture and its alpha."""
     for stem in sorted(images.keys() & alphas.keys()):
         image, alpha = facts[images[stem]], facts[alphas[stem]]
         if isinstance(image, str) or isinstance(alpha, str):
@@ -116,7 +116,7 @@ def pair_findings(images: dict[str, Path], alphas: dict[str, Path], facts: Facts
 
 
 def shared_findings(files: dict[str, dict[str, Path]], facts: Facts) -> Iterator[Finding]:
-    """Pictures that occur more than once, or as foreground and as background."""
+    """Findings about pictures that occur more than once, or as foreground and as background."""
     for paths in files.values():
         for first, *others in _same_pixels(paths.values(), facts):
             for path in others:
@@ -131,7 +131,7 @@ def shared_findings(files: dict[str, dict[str, Path]], facts: Facts) -> Iterator
 
 
 def _same_pixels(paths: Iterable[Path], facts: Facts) -> list[list[Path]]:
-    """Groups of files with the same pixels; mattes of one level, which show nothing, do not count."""
+    """Groups of files with the same pixels, without mattes of one level."""
     groups = defaultdict(list)
     for path in paths:
         known = facts[path]

@@ -1,4 +1,4 @@
-"""A run's scalars, pictures and histograms in Weights & Biases; the package is needed only where it is enabled."""
+"""Logging of scalars, pictures and histograms to Weights & Biases, whose package is needed only if it is enabled."""
 
 import logging
 import secrets
@@ -22,14 +22,14 @@ ID_FILE = "wandb_id"
 
 
 class WandbWriter(EventWriter):
-    """Log to one W&B run for the life of a run folder: a resumed run goes on in it.
+    """Log to one W&B run for each run folder; a resumed run continues it.
 
-    The horizontal axis is "iteration": W&B's own step cannot go back, which a resumed run does. Comes before the
-    writer that clears the storage's pictures. Trouble while logging is a warning, given once.
+    The horizontal axis is "iteration", because W&B's own step cannot go back, as a resumed run does. This writer comes
+    before the one that clears the storage's pictures. Problems while logging give one warning.
 
     Args:
-        config: of the whole run, shown with it.
-        project, name: as W&B shows them; without a name it makes one up.
+        config: config of the whole run, which W&B shows.
+        project, name: names in W&B; without a name it makes one up.
 
     Raises:
         InputError: the package is missing.
@@ -42,10 +42,10 @@ class WandbWriter(EventWriter):
         self._last_iteration = -1
 
     def start(self, iteration: int, first_logged: int) -> None:
-        """Begin a run, or go on in the folder's if iterations are done; those logged again get the same values.
+        """Begin a W&B run, or continue that of the folder. Values that are logged again are the same.
 
         Raises:
-            InputError: W&B does not let us.
+            InputError: W&B does not start.
         """
         output_dir = Path(self._config.train.output_dir)
         run_id = _run_id(output_dir / ID_FILE, new=iteration == 0)
@@ -60,7 +60,7 @@ class WandbWriter(EventWriter):
             )
             self._run.define_metric("iteration")
             self._run.define_metric("*", step_metric="iteration")
-        except Exception as error:  # no account, no network, a project of others: W&B's own kinds of errors
+        except Exception as error:  # W&B's own errors: no account, no network, a project of others
             raise InputError(
                 f"train.wandb: W&B does not start ({' '.join(str(error).split())}); run `wandb login`, set "
                 "WANDB_MODE=offline, or train.wandb.enabled=False"
@@ -86,7 +86,7 @@ class WandbWriter(EventWriter):
     def _log(self, storage: EventStorage) -> None:
         logged = new_scalars(storage, self._last_iteration)
         self._last_iteration = max(logged, default=self._last_iteration)
-        for name, picture, iteration in storage._vis_data:  # detectron2 has no other way to read them
+        for name, picture, iteration in storage._vis_data:  # detectron2 has no other access to them
             logged.setdefault(iteration, {})[name] = self._wandb.Image(_height_width_channels(picture))
         for histogram in storage._histograms:
             edges = [histogram["min"], *histogram["bucket_limits"]]
@@ -97,7 +97,7 @@ class WandbWriter(EventWriter):
 
 
 def plain(node: Any) -> Any:
-    """A config as dicts, lists, numbers and strings: what else it holds, as Python would print it."""
+    """A config as dicts, lists, numbers and strings. Other objects are printed by Python."""
     if isinstance(node, DictConfig | dict):
         return {str(key): plain(value) for key, value in node.items()}
     if isinstance(node, ListConfig | list | tuple):
@@ -117,7 +117,7 @@ def _import_wandb() -> ModuleType:
 
 
 def _run_id(path: Path, new: bool) -> str:
-    """The W&B run that this folder belongs to, kept in a file."""
+    """The W&B run of this folder, stored in a file."""
     if not new and path.exists():
         return path.read_text().strip()
     run_id = secrets.token_hex(4)

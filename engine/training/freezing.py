@@ -25,7 +25,7 @@ def freeze(model: System, names: str | Sequence[str]) -> list[str]:
             ("backbone.*.weight").
 
     Returns:
-        the names of the frozen parameters.
+        The names of the frozen parameters.
 
     Raises:
         InputError: a name fits no parameter, or nothing is left to train.

@@ -1,4 +1,4 @@
-"""Signals while a run trains: the first asks it to save and stop, a second ends it at once."""
+"""Signals during training: the first asks the run to save and stop, a second ends it at once."""
 
 import contextlib
 import os
@@ -16,19 +16,19 @@ from detectron2.utils import comm
 from data.training.decoded_cache import close_caches
 from runtime.files import discard_unfinished
 
-SAME_REQUEST = 1.0  # seconds: one Ctrl-C or `kill` of a group reaches a process directly and through its parent
-SO_TIMESTAMPNS = 35  # from linux asm-generic/socket.h; Python has no name for it
+SAME_REQUEST = 1.0  # seconds; Ctrl-C or `kill` of a group reaches a process directly and through its parent
+SO_TIMESTAMPNS = 35  # from Linux's asm-generic/socket.h; Python has no name for it
 TIMESTAMP = struct.Struct("@ll")  # seconds and nanoseconds
 PAST_TENSE = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
-class TrainingInterrupted(Exception):  # noqa: N818  (no error: what was asked for)
+class TrainingInterrupted(Exception):  # noqa: N818  (not an error: it was requested)
     """A signal ended training after an iteration was finished and saved.
 
     Attributes:
-        signal: its number; the exit status is 128 more.
-        iteration: the last one that was done.
-        path: its checkpoint.
+        signal: number of the signal; the exit status is 128 more.
+        iteration: last completed iteration.
+        path: checkpoint of this iteration.
     """
 
     def __init__(self, number: int, iteration: int, path: str | os.PathLike) -> None:
@@ -39,14 +39,14 @@ class TrainingInterrupted(Exception):  # noqa: N818  (no error: what was asked f
 
 
 class Interruption:
-    """Within this context SIGTERM and SIGINT are noted instead of ending the process.
+    """Context in which SIGTERM and SIGINT are recorded and do not end the process.
 
-    The first is kept in `signal` for the training loop to act on. A second one, not just the first's echo, ends the
-    process at once, with status 128 + its number and without leaving temporary files. An echo is what arrived up to
-    `SAME_REQUEST` after the first was acknowledged, by the kernel's clock: Python handles a signal only when the main
-    thread is back from C++, which may be long after. (Where the kernel does not tell the time, on other systems than
-    Linux, that of handling has to do.) What was ignored, as under nohup, stays ignored; outside the main thread, where
-    Python allows no handlers, nothing changes.
+    The first is stored in `signal` for the training loop. A second signal that is not an echo of the first ends the
+    process at once, with status 128 + its number and without temporary files. An echo is a signal that arrived up to
+    `SAME_REQUEST` after the first was acknowledged, by the kernel's clock, because Python handles a signal only when
+    the main thread returns from C++, which may be much later. (Systems other than Linux do not report the time of
+    arrival, so the time of handling is used there.) Ignored signals, as under nohup, stay ignored. Outside the main
+    thread, where Python allows no handlers, nothing changes.
 
     Attributes:
         signal: number of the first signal, 0 before.
@@ -63,7 +63,7 @@ class Interruption:
         if threading.current_thread() is threading.main_thread():
             self._arrivals = _Arrivals()
             for number in PAST_TENSE:
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: not Python's, so not ours
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None is a handler outside Python
                     self._previous[number] = signal.signal(number, self._receive)
         return self
 
@@ -78,7 +78,7 @@ class Interruption:
             _pass_on(number)
         elif not self.signal:
             self.signal = number
-            self._arrivals.latest()  # room for those to come
+            self._arrivals.latest()  # empties the socket for later signals
             if comm.is_main_process():
                 name = signal.Signals(number).name
                 _write(f"{name}: finishing the iteration and saving; once more to leave at once\n")
@@ -92,7 +92,7 @@ class Interruption:
 
 
 class _Arrivals:
-    """When signals arrived: Python's C handler writes each into a socket at once, and the kernel stamps it."""
+    """Arrival times of signals. Python's C handler writes each into a socket, and the kernel adds a timestamp."""
 
     def __init__(self) -> None:
         self._receiving, self._sending = socket.socketpair(type=socket.SOCK_DGRAM)
@@ -103,14 +103,14 @@ class _Arrivals:
         self._previous = signal.set_wakeup_fd(self._sending.fileno(), warn_on_full_buffer=False)
 
     def latest(self) -> float:
-        """When the last of the signals that are handled now arrived, in seconds since the epoch."""
+        """Arrival time of the last signal that is handled now, in seconds since the epoch."""
         times = []
         with contextlib.suppress(BlockingIOError):
             while True:
                 number, notes, _, _ = self._receiving.recvmsg(1, socket.CMSG_SPACE(TIMESTAMP.size))
                 if number[0] in PAST_TENSE:
                     times += [TIMESTAMP.unpack(stamp) for _, kind, stamp in notes if kind == SO_TIMESTAMPNS]
-        # without a stamp it came while Python could handle it, or too many others came before it
+        # Without a timestamp it arrived while Python could handle it, or too many others arrived before.
         return max((seconds + nanoseconds / 1e9 for seconds, nanoseconds in times), default=time.time())
 
     def close(self) -> None:
@@ -120,13 +120,13 @@ class _Arrivals:
 
 
 def _pass_on(number: int) -> None:
-    """In a forked process that inherited the handler: Ctrl-C is its parent's business, other signals end it."""
+    """Handle a signal in a forked process: Ctrl-C is left to the parent, other signals end the process."""
     if number != signal.SIGINT:
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
 
 def _write(text: str) -> None:
-    """Straight to stderr: a print that the signal has cut in two could not be entered again."""
+    """Write directly to stderr, because a print that the signal interrupted cannot be entered again."""
     with contextlib.suppress(OSError):
         os.write(2, text.encode())
