@@ -25,43 +25,43 @@ from runtime.errors import InputError
 from runtime.memory import amount_of, memories, total_memory
 
 SHARED_MEMORY = Path("/dev/shm")
-AUTO_SHARE = 0.25  # of the memory, for cache="auto"
-SPARE_SPACE = 0.25  # of shared memory: batches on their way from worker to trainer lie there too
+AUTO_SHARE = 0.25  # share of the memory for cache="auto"
+SPARE_SPACE = 0.25  # share of shared memory that stays free, as batches pass through it from worker to trainer
 SPARE_MEMORY = 0.1
-IMPLAUSIBLE = 10**12  # bytes, from here on a slip of the unit
-SETTLED_AFTER = 2.0  # seconds: a file changed twice within one tick of its clock would look the same
+IMPLAUSIBLE = 10**12  # bytes, above which the unit is probably a mistake
+SETTLED_AFTER = 2.0  # seconds; two changes of a file within one tick of its clock could not be distinguished
 MAGIC = b"DINOMC01"
 HEADER = struct.Struct("<8s3Q32x")  # magic, height, width, channels (0: none); 64 bytes keep the pixels aligned
-CLEAN_UP_LAST = -10  # priority: after the worker processes have ended
-OWN_NAME = re.compile(r"[0-9a-f]{64}(\.part)?")  # of an entry, whole or not; a user's folder may hold other files
+CLEAN_UP_LAST = -10  # priority after the end of the worker processes
+OWN_NAME = re.compile(r"[0-9a-f]{64}(\.part)?")  # of an entry, complete or not; a user's folder may have other files
 PLAIN = (str, bytes, int, float, bool, type(None))  # arguments of a decoder that are the same in every process
 USERS, WRITER = "users.lock", "writer.lock"
 
 logger = logging.getLogger(__name__)
-_held: dict[Path, int] = {}  # folder -> descriptor of its lock, which says that this process uses it
-_made: dict[Path, int] = {}  # folder -> process that made a cache there; a fork inherits the entry, not the task
+_held: dict[Path, int] = {}  # folder -> descriptor of the lock that marks its use by this process
+_made: dict[Path, int] = {}  # folder -> process that made a cache there; a fork inherits the entry but not the clean-up
 
 
 class DecodedCache:
-    """Keeps what `decode(path)` gave, for this and all other processes of the user on this machine.
+    """Cache of the results of `decode(path)` for all processes of the user on this machine.
 
-    Entries appear whole or not at all (written aside, then renamed), under a name made of the file's path, inode, size
-    and times of change, so that a changed file is decoded again. Whoever cannot read or write an entry decodes: a
-    sample is the same with and without. When the limit or the memory is reached, what is there stays and the rest is
-    decoded each time.
+    Entries are written under a temporary name and renamed. Their names are derived from the path, inode, size and
+    modification times of the file, so a changed file is decoded again. A process that cannot read or write an entry
+    decodes the file, so samples do not depend on the cache. When the limit or the memory is reached, the existing
+    entries stay and other files are decoded each time.
 
-    The folder lies in /dev/shm (in the folder for temporary files where there is none). The last process that made a
-    cache removes it at its end, or where that was killed the last of its loading processes, which then end; what is
-    left even so is removed by the next process that starts.
+    The folder is in /dev/shm (in the folder for temporary files if there is none). The last process that made a cache
+    removes it at its end. If that process was killed, its last loading process does so when it ends. Remaining folders
+    are removed by the next process that starts.
 
     Args:
-        limit: bytes of all entries together, a number or text such as "4GB"; "auto" for a quarter of the memory; None
-            or "off" keeps nothing. A quarter of the shared memory and a tenth of all memory always stay free, also a
-            tenth of what a control group allows.
-        folder: another place for the entries; it must be the user's own. Other files in it, and the folder, stay.
+        limit: bytes of all entries together, as a number or text such as "4GB"; "auto" for a quarter of the memory;
+            None or "off" for no cache. A quarter of the shared memory, a tenth of all memory and a tenth of the limit
+            of a control group always stay free.
+        folder: another folder for the entries, which must be the user's own. It and other files in it are not removed.
 
     Raises:
-        InputError: a limit that is none of these.
+        InputError: an invalid limit.
     """
 
     def __init__(self, limit: str | int | None = "auto", folder: str | os.PathLike | None = None):
@@ -74,16 +74,16 @@ class DecodedCache:
             multiprocessing.util.Finalize(None, remove_if_unused, (self.folder,), exitpriority=CLEAN_UP_LAST)
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "opened": None}  # another process takes its own part in the lock
+        return {**self.__dict__, "opened": None}  # another process takes the lock itself
 
     def read(self, path: str | os.PathLike, decode: Callable[[Path], np.ndarray]) -> np.ndarray:
         """Return `decode(path)`, an (H, W) or (H, W, C) uint8 array; it may be read-only.
 
-        Entries of different decoders are kept apart by their names, those of a `functools.partial` also by its
-        arguments. What a decoder without a name gives, or a partial one of other than plain values, is not kept.
+        Entries of different decoders are distinguished by their names, and for a `functools.partial` also by its
+        arguments. Results of a decoder without a name, or of a partial with other than plain values, are not kept.
 
         Raises:
-            What `decode` raises.
+            Errors of `decode`.
         """
         entry = self._entry(path, decode) if self._open() else None
         if entry is None:
@@ -107,7 +107,7 @@ class DecodedCache:
         return bool(self.opened)
 
     def _entry(self, path: str | os.PathLike, decode: Callable) -> Path | None:
-        """Where the entry of a file as it is now belongs; None where it is not there or changed just now."""
+        """Path for the entry of the current version of a file; None if the file does not exist or changed just now."""
         decoder = _decoder_name(decode)
         if decoder is None:
             return None
@@ -122,7 +122,7 @@ class DecodedCache:
         return self.folder / hashlib.sha256(repr(key).encode("utf-8", "surrogateescape")).hexdigest()
 
     def _store(self, entry: Path, picture: np.ndarray) -> None:
-        """Write an entry if there is room; while another process writes, leave it to a later sample."""
+        """Write an entry if there is space. While another process writes, a later sample does it."""
         size = HEADER.size + picture.nbytes
         try:
             with _sole_writer(self.folder) as alone:
@@ -134,7 +134,7 @@ class DecodedCache:
                     logger.info("%s: %.1f GB of decoded pictures kept, no room for more", self.folder, used / 1e9)
                     return
                 _write_whole(entry, picture)
-        except OSError as error:  # full, or gone: decoding goes on
+        except OSError as error:  # full or removed; files are then decoded
             self.storing = False
             logger.warning("decoded pictures are not kept any more: %s: %s", self.folder, error.strerror or error)
 
@@ -156,13 +156,13 @@ def parse_limit(limit: str | int | None) -> int:
 
 
 def default_folder() -> Path:
-    """The user's folder in shared memory, or among temporary files where the system has none."""
+    """The user's folder in shared memory, or among temporary files if the system has no shared memory."""
     base = SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
     return base / f"dinomatte-{os.getuid()}"
 
 
 def has_room(folder: Path, used: int, size: int) -> bool:
-    """Whether `size` bytes more leave enough of the file system, of which entries hold `used`, and of the memory."""
+    """Whether enough of the memory and of the file system, of which entries use `used`, remains after `size` bytes."""
     system = os.statvfs(folder)
     free = system.f_bavail * system.f_frsize
     if free - size < SPARE_SPACE * (free + used):
@@ -171,14 +171,14 @@ def has_room(folder: Path, used: int, size: int) -> bool:
 
 
 def close_caches() -> None:
-    """Do now what this process would do at its end: for a process that ends by `os._exit`."""
+    """Clean up as at the end of this process, for a process that ends by `os._exit`."""
     for folder, process in list(_made.items()):
         if process == os.getpid():
             remove_if_unused(folder)
 
 
 def remove_if_unused(folder: Path) -> None:
-    """Remove all entries, and the folder if it is not one that a user has named, unless another process uses them."""
+    """Remove all entries, and the folder unless a user has set it, if no other process uses them."""
     if folder in _held:
         os.close(_held.pop(folder))
     with contextlib.suppress(OSError):
@@ -194,15 +194,15 @@ def remove_if_unused(folder: Path) -> None:
 
 
 def _remove_if_orphaned(folder: Path, parent_id: int) -> None:
-    """At the end of a process that was given its cache: clean up for one that was killed and no longer can."""
+    """Clean up at the end of a process that inherited its cache, if the parent was killed and could not."""
     parent = multiprocessing.parent_process()
-    # forked siblings keep each other's sign that the parent lives; under forkserver the system's parent is another
+    # Forked siblings keep the sign that the parent lives; under forkserver the system's parent is another process.
     if parent is not None and (os.getppid() != parent_id or not parent.is_alive()):
         remove_if_unused(folder)
 
 
 def _take_part(folder: Path) -> None:
-    """Say by a shared lock, held until the process ends, that this process uses the folder; its first user empties it.
+    """Mark the use of the folder by a shared lock, held until the process ends. The first user empties the folder.
 
     Raises:
         OSError: the folder cannot be made, or is not the user's own.
@@ -216,7 +216,7 @@ def _take_part(folder: Path) -> None:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _empty(folder)
             fcntl.flock(descriptor, fcntl.LOCK_SH)
-            with contextlib.suppress(FileNotFoundError):  # removed before we had the lock: once more
+            with contextlib.suppress(FileNotFoundError):  # removed before the lock was acquired; try again
                 if os.path.samestat(os.fstat(descriptor), os.stat(folder / USERS)):
                     _held[folder] = descriptor
                     arguments = (folder, os.getppid())
@@ -240,7 +240,7 @@ def _empty(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _sole_writer(folder: Path) -> Iterator[bool]:
-    """Yield whether this is the only process that writes; a killed one's lock ends with it."""
+    """Yield whether this is the only writing process. The lock of a killed process is released."""
     descriptor = os.open(folder / WRITER, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         try:
@@ -254,7 +254,7 @@ def _sole_writer(folder: Path) -> Iterator[bool]:
 
 
 def _remove_unfinished_and_measure(folder: Path) -> int:
-    """Bytes of all entries, after removing what killed writers left: nobody else writes now."""
+    """Remove what killed writers left, while no other process writes, and return the bytes of all entries."""
     used = 0
     with os.scandir(folder) as listed:
         for found in listed:
@@ -275,7 +275,7 @@ def _write_whole(entry: Path, picture: np.ndarray) -> None:
             file.write(HEADER.pack(MAGIC, height, width, channels))
             file.write(np.ascontiguousarray(picture).data)
             file.flush()
-            os.fsync(file.fileno())  # before the name: where there is no shared memory it is a disk
+            os.fsync(file.fileno())  # before renaming, because without shared memory the file is on a disk
         os.rename(unfinished, entry)
     except OSError:
         unfinished.unlink(missing_ok=True)
@@ -283,7 +283,7 @@ def _write_whole(entry: Path, picture: np.ndarray) -> None:
 
 
 def _decoder_name(decode: Callable) -> tuple[Any, ...] | None:
-    """What tells one decoder from another, in all processes; None where nothing does."""
+    """Identity of a decoder that is the same in all processes; None if there is none."""
     if isinstance(decode, functools.partial):
         name, arguments = _decoder_name(decode.func), [*decode.args, *decode.keywords.values()]
         if name is None or not all(isinstance(value, PLAIN) for value in arguments):
@@ -294,11 +294,11 @@ def _decoder_name(decode: Callable) -> tuple[Any, ...] | None:
 
 
 def _load(entry: Path) -> np.ndarray | None:
-    """The picture of an entry, read-only and without a copy; None where there is none."""
+    """Picture of an entry, read-only and without a copy; None if there is no entry."""
     try:
         with open(entry, "rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except (OSError, ValueError):  # ValueError: empty
+    except (OSError, ValueError):  # ValueError for an empty file
         return None
     if len(mapped) < HEADER.size:
         return None
