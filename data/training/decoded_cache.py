@@ -131,7 +131,7 @@ class DecodedCache:
                 used = _remove_unfinished_and_measure(self.folder)
                 if used + size > self.limit or not has_room(self.folder, used, size):
                     self.storing = False
-                    logger.info("%s: %.1f GB of decoded pictures kept, no room for more", self.folder, used / 1e9)
+                    logger.info("%s: %.1f GB of decoded pictures kept; no space for more", self.folder, used / 1e9)
                     return
                 _write_whole(entry, picture)
         except OSError as error:  # full or removed; files are then decoded

@@ -137,7 +137,7 @@ class Predictor:
         return height + -height % multiple, width + -width % multiple
 
     def batch_size_for(self, shape: tuple[int, int]) -> int:
-        """How many images of a padded shape fit at once."""
+        """Number of images of a padded shape that fit into memory at once."""
         if self.batch_size == 1:
             return 1
         try:

@@ -41,7 +41,7 @@ def report(sad, region="unknown", **more):
     trimap = "b" * 64 if region == "unknown" else None
     record = {
         "format_version": 2,
-        "mean": {"sad": None, "mse": None, "grad": None, "conn": None},  # computed anew from the images
+        "mean": {"sad": None, "mse": None, "grad": None, "conn": None},  # recomputed from the images
         "n": len(images),
         "expected": len(images),
         "region": region,
