@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 import metrics
+from data.images.foreground_colours import composite_over, estimate_foreground
+from data.images.mask_to_trimap import trimap_from_mask, trimap_from_probability
+from data.images.trimap import fuse_with_trimap, quantise_trimap, trimap_from_alpha
 from engine.inference import Predictor
 from modeling.backbone import ViT
 from modeling.classical.closed_form import closed_form_alpha
@@ -35,6 +38,8 @@ def test_the_examples_of_a_module_run(name, tmp_path, monkeypatch):
 PUBLIC = [
     *(getattr(metrics, name) for name in metrics.__all__ if inspect.isroutine(getattr(metrics, name))),
     *(Predictor, ViT.features, System.predict, closed_form_alpha, read_system),
+    *(trimap_from_mask, trimap_from_probability, trimap_from_alpha, quantise_trimap, fuse_with_trimap),
+    *(estimate_foreground, composite_over),
 ]
 
 
