@@ -11,10 +11,14 @@ import metrics
 from data.images.foreground_colours import composite_over, estimate_foreground
 from data.images.mask_to_trimap import trimap_from_mask, trimap_from_probability
 from data.images.trimap import fuse_with_trimap, quantise_trimap, trimap_from_alpha
+from data.synthetic.dataset import SyntheticMatting
+from data.testing.matting_folder import MattingFolder
+from data.training.mixture import Mixture
 from engine.inference import Predictor
 from modeling.backbone import ViT
 from modeling.classical.closed_form import closed_form_alpha
 from modeling.meta_arch.base import System
+from modeling.pretrained import convert
 from modeling.weights.system_file import read_system
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +43,7 @@ PUBLIC = [
     *(getattr(metrics, name) for name in metrics.__all__ if inspect.isroutine(getattr(metrics, name))),
     *(Predictor, ViT.features, System.predict, closed_form_alpha, read_system),
     *(trimap_from_mask, trimap_from_probability, trimap_from_alpha, quantise_trimap, fuse_with_trimap),
-    *(estimate_foreground, composite_over),
+    *(estimate_foreground, composite_over, convert, MattingFolder, SyntheticMatting, Mixture),
 ]
 
 

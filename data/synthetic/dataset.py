@@ -42,6 +42,12 @@ class SyntheticMatting(Dataset):
 
     Raises:
         InputError: a setting out of its range; on the first sample, scikit-image's photographs are missing.
+
+    Example:
+        >>> dataset = SyntheticMatting(size=64, backgrounds="textures")
+        >>> sample = dataset[2, 7]  # epoch 2, sample 7
+        >>> sample["image"].shape, sample["trimap"].shape, sample["alpha"].shape
+        (torch.Size([3, 64, 64]), torch.Size([1, 64, 64]), torch.Size([1, 64, 64]))
     """
 
     def __init__(

@@ -19,6 +19,16 @@ class MattingFolder(FileSet):
         trimap_dir: folder of trimaps, or None; `trimap` is then None.
         alpha_dir: folder of true mattes, or None; `alpha` is then None.
         allow_extra: whether trimaps and mattes without an image are ignored. Otherwise they are an error.
+
+    Example:
+        >>> import numpy as np
+        >>> from data.images.files import write_png
+        >>> for folder, shape in (("images", (4, 6, 3)), ("trimaps", (4, 6))):
+        ...     Path(folder).mkdir()
+        ...     write_png(f"{folder}/cat.png", np.zeros(shape, np.uint8))
+        >>> item = MattingFolder("images", "trimaps")[0]
+        >>> item["name"], item["image"].shape, item["trimap"].shape, item["alpha"]
+        ('cat', (4, 6, 3), (4, 6), None)
     """
 
     read_alpha = staticmethod(read_matte)

@@ -34,6 +34,14 @@ class Mixture(Dataset, FileSet, CropSized):
 
     Raises:
         InputError: a setting is out of its range, or a weight is too small for one sample in an epoch.
+
+    Example:
+        >>> from data.synthetic.dataset import SyntheticMatting
+        >>> textures = SyntheticMatting(size=64, backgrounds="textures")
+        >>> photographs = SyntheticMatting(size=64, backgrounds="photographs")
+        >>> mixture = Mixture([(textures, 3), (photographs, 1)], samples_per_epoch=100)
+        >>> mixture.counts
+        [75, 25]
     """
 
     on_bad_setting = "on_bad=skip for each part"

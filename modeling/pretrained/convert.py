@@ -77,6 +77,15 @@ def convert(
 
     Raises:
         InputError: unknown, incomplete, damaged or unsupported weights. The message does not contain `source`.
+
+    Example:
+        >>> from modeling.backbone import ViT
+        >>> state_dict = ViT(in_chans=3, embed_dim=64, depth=2, num_heads=2).state_dict()  # DINOv3's official names
+        >>> converted = convert(state_dict, dataset="lvd1689m")
+        >>> converted.metadata["family"], converted.metadata["num_heads"]
+        ('dinov3', 2)
+        >>> converted.model["backbone.patch_embed.proj.weight"].shape
+        torch.Size([64, 3, 16, 16])
     """
     selection = select(checkpoint)
     _check_not_ours(checkpoint)
