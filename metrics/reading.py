@@ -1,4 +1,4 @@
-"""Reading the files of one image to score: the file's own values, or a word on why they cannot be scored."""
+"""Reading the files of one image to score, with their unchanged values."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What is wrong with the files of a training set, told from their facts: kinds, severity, cure."""
+"""Findings about the files of a training set: kinds, severity and remedy, derived from facts."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -21,8 +21,8 @@ KINDS = {
     "same-name": (PROBLEM, "rename or remove one of them"),
     "size-differs": (PROBLEM, "use picture and alpha of one size"),
     "turned-apart": (PROBLEM, "turn the pixels and remove the orientation from the file"),
-    "alpha-empty": (PROBLEM, "mend the alpha, or remove the pair"),
-    "alpha-full": (PROBLEM, "mend the alpha, or remove the pair"),
+    "alpha-empty": (PROBLEM, "correct the alpha, or remove the pair"),
+    "alpha-full": (PROBLEM, "correct the alpha, or remove the pair"),
     "alpha-colour": (PROBLEM, "save the matte as 8-bit gray"),
     "alpha-transparent": (PROBLEM, "save the matte as 8-bit gray without transparency"),
     "alpha-coding": (PROBLEM, "save the matte as 8-bit gray of 0 to 255"),
@@ -31,7 +31,7 @@ KINDS = {
     "in-test-list": (PROBLEM, "remove the file from the training set"),
     "bg-is-fg": (PROBLEM, "remove the background"),
     "duplicate": (NOTE, "remove one, or it is seen twice as often"),
-    "bg-named-as-fg": (NOTE, "look whether it shows the same"),
+    "bg-named-as-fg": (NOTE, "check whether it shows the same"),
     "alpha-binary": (NOTE, "a mask teaches hard edges; use a matte"),
     "alpha-channel": (NOTE, "training reads it so; other programs may read the colours"),
     "alpha-faint": (NOTE, "look whether its values are on another scale than 0 to 255"),
@@ -46,7 +46,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about one file; `kind` is one of `KINDS`."""
+    """One finding about one file; `kind` is one of `KINDS`."""
 
     kind: str
     file: str
@@ -54,12 +54,12 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        """PROBLEM: training stops, or learns something wrong. NOTE: training copes."""
+        """PROBLEM if training stops or learns something wrong, NOTE otherwise."""
         return KINDS[self.kind][0]
 
     @property
     def cure(self) -> str:
-        """What to do about it."""
+        """Remedy for the finding."""
         return KINDS[self.kind][1]
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ def file_findings(role: str, path: Path, facts: ImageFacts | Unusable, crop_size
         yield Finding("deep", name, f"more than 8 bits in a channel (mode {facts.mode})")
     if facts.mode == "CMYK":
         yield Finding("cmyk", name, "CMYK colours")
-    if facts.orientation != 1 and role == "background":  # those of pairs are compared
+    if facts.orientation != 1 and role == "background":  # orientations of pairs are compared elsewhere
         yield Finding("turned", name, f"EXIF orientation {facts.orientation}")
     if isinstance(facts, AlphaFacts):
         yield from _alpha_findings(name, facts)
@@ -109,7 +109,7 @@ def _alpha_findings(name: str, facts: AlphaFacts) -> Iterator[Finding]:
 
 
 def pair_findings(images: dict[str, Path], alphas: dict[str, Path], facts: Facts) -> Iterator[Finding]:
-    """What a picture and its alpha show together."""
+    """Findings about a picture and its alpha."""
     for stem in sorted(images.keys() & alphas.keys()):
         image, alpha = facts[images[stem]], facts[alphas[stem]]
         if isinstance(image, Unusable) or isinstance(alpha, Unusable):
@@ -127,7 +127,7 @@ def pair_findings(images: dict[str, Path], alphas: dict[str, Path], facts: Facts
 
 
 def shared_findings(files: dict[str, dict[str, Path]], facts: Facts) -> Iterator[Finding]:
-    """Pictures that occur more than once, or as foreground and as background."""
+    """Findings about pictures that occur more than once, or as foreground and as background."""
     for paths in files.values():
         for first, *others in _same_pixels(paths.values(), facts):
             for path in others:
@@ -142,7 +142,7 @@ def shared_findings(files: dict[str, dict[str, Path]], facts: Facts) -> Iterator
 
 
 def _same_pixels(paths: Iterable[Path], facts: Facts) -> list[list[Path]]:
-    """Groups of files with the same pixels; mattes of one level, which show nothing, do not count."""
+    """Groups of files with the same pixels, without mattes of one level."""
     groups = defaultdict(list)
     for path in paths:
         known = facts[path]

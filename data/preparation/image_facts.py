@@ -1,4 +1,4 @@
-"""What one file of a training set is like, from its header and from all of its pixels."""
+"""Facts about a file of a training set, from its header and from all of its pixels."""
 
 import hashlib
 from collections.abc import Mapping
@@ -18,15 +18,15 @@ SAMPLED = 50_000  # pixels in which the most frequent colours are looked for
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """Of any image.
+    """Facts about any image.
 
     Args:
         size: (height, width), upright.
-        format: as Pillow calls it, "JPEG".
-        mode: as Pillow calls it, "CMYK".
-        orientation: EXIF, 1 for upright.
-        deep: more than 8 bits in a channel.
-        pixels: SHA-256 of what is read from it.
+        format: Pillow's name of the format, such as "JPEG".
+        mode: Pillow's name of the mode, such as "CMYK".
+        orientation: EXIF orientation, 1 for upright.
+        deep: whether a channel has more than 8 bits.
+        pixels: SHA-256 of the decoded pixels.
     """
 
     size: tuple[int, int]
@@ -39,19 +39,19 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class PhotographFacts(ImageFacts):
-    """`two_colours`: share of the visible pixels that have one of the two most frequent colours, 0..1."""
+    """`two_colours`: share of the visible pixels with one of the two most frequent colours, 0..1."""
 
     two_colours: float
 
 
 @dataclass(frozen=True)
 class AlphaFacts(ImageFacts):
-    """Of a matte.
+    """Facts about a matte.
 
     Args:
-        lowest, highest: of its levels, 0..255.
+        lowest, highest: extremes of its levels, 0..255.
         soft: share of pixels between 0 and 255.
-        ringing: share of pixels one or two levels from 0 or 255, and not there.
+        ringing: share of pixels one or two levels from 0 or 255.
         gray: whether its colour channels are equal.
         opaque: whether it has no transparency of its own.
         remark: how it was read where that is not plain, see `data.images.mattes`.
@@ -77,7 +77,7 @@ def inspect_files(files: Mapping[str, Path]) -> dict[str, ImageFacts | Unusable]
     """Decode the files that belong together: "alpha" and "image" (either may be missing), or others.
 
     Returns:
-        For each key the facts, or why the file cannot be read.
+        For each key the facts, or the reason why the file cannot be read.
     """
     facts: dict[str, ImageFacts | Unusable] = {}
     alpha = None
@@ -144,7 +144,7 @@ def _channels_agree(path: Path) -> tuple[bool, bool]:
 
 
 def _share_of_two_colours(colours: np.ndarray) -> float:
-    """The share of the two most frequent of (N, 3) uint8 colours, 0 for none; they are looked for in a sample."""
+    """Share of the two most frequent of (N, 3) uint8 colours, found in a sample; 0 without colours."""
     if not len(colours):
         return 0.0
     red, green, blue = colours.astype(np.uint32).T

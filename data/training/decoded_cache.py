@@ -49,7 +49,7 @@ class DecodedCache:
             DINOMATTE_CACHE, or a folder among temporary files. Other files in it stay.
 
     Raises:
-        InputError: a limit that is none of these.
+        InputError: an invalid limit.
     """
 
     def __init__(self, limit: str | int | None = "auto", folder: str | os.PathLike | None = None):
@@ -61,11 +61,11 @@ class DecodedCache:
     def read(self, path: str | os.PathLike, decode: Callable[[Path], np.ndarray]) -> np.ndarray:
         """Return `decode(path)`, an (H, W) or (H, W, C) uint8 array; it may be read-only.
 
-        Entries of different decoders are kept apart by their names, those of a `functools.partial` also by its
-        arguments. What a decoder without a name gives, or a partial one of other than plain values, is not kept.
+        Entries of different decoders are distinguished by their names, and for a `functools.partial` also by its
+        arguments. Results of a decoder without a name, or of a partial with other than plain values, are not kept.
 
         Raises:
-            What `decode` raises.
+            Errors of `decode`.
         """
         entry = self._entry(path, decode) if self._usable() else None
         if entry is None:

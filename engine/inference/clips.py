@@ -179,9 +179,9 @@ def clip_jobs(job: Job, beside: Iterable[Mapping[str, np.ndarray]] | None = None
         InputError: see `open_clip` and `frame_writer`.
 
     Example:
-        >>> with clip_jobs(job) as frames, closing(run_jobs(predictor, frames)) as outcomes:    # written, then closed
-        ...     for outcome in outcomes:
-        ...         frames.count(outcome)
+        with clip_jobs(job) as frames, closing(run_jobs(predictor, frames)) as outcomes:    # written, then closed
+            for outcome in outcomes:
+                frames.count(outcome)
     """
     with open_clip(job.inputs["image"]) as clip, contextlib.ExitStack() as files:
         writers = {kind: files.enter_context(frame_writer(path, clip)) for kind, path in job.outputs.items()}

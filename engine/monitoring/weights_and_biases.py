@@ -24,8 +24,8 @@ class WandbWriter(EventWriter):
     W&B observes the writers of events that are made after its start; this one starts before them, and ends after them.
 
     Args:
-        config: of the whole run, shown with it.
-        project, name: as W&B shows them; without a name it makes one up.
+        config: config of the whole run, which W&B shows.
+        project, name: names in W&B; without a name it makes one up.
 
     Raises:
         InputError: the package is missing, or W&B's own files would be in the run folder: it copies events there, and
@@ -51,7 +51,7 @@ class WandbWriter(EventWriter):
         self._settings = {"project": project, "name": name, "config": plain(config)}
 
     def start(self, iteration: int, first_logged: int) -> None:
-        """Begin a run, or go on in the folder's if iterations are done; those logged again get the same values.
+        """Begin a W&B run, or continue that of the folder. Values that are logged again are the same.
 
         Raises:
             InputError: W&B does not start.
@@ -78,7 +78,7 @@ class WandbWriter(EventWriter):
 
 
 def plain(node: Any) -> Any:
-    """A config as dicts, lists, numbers and strings: what else it holds, as Python would print it."""
+    """A config as dicts, lists, numbers and strings. Other objects are printed by Python."""
     if isinstance(node, DictConfig | dict):
         return {str(key): plain(value) for key, value in node.items()}
     if isinstance(node, ListConfig | list | tuple):
@@ -87,7 +87,7 @@ def plain(node: Any) -> Any:
 
 
 def _run_id(path: Path, new: bool) -> str:
-    """The W&B run that this folder belongs to, kept in a file."""
+    """The W&B run of this folder, stored in a file."""
     if not new and path.exists():
         return path.read_text().strip()
     run_id = secrets.token_hex(4)

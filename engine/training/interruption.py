@@ -1,4 +1,4 @@
-"""Signals while a run trains: the first asks it to save and stop, a second ends it at once."""
+"""Signals during training: the first asks the run to save and stop, a second ends it at once."""
 
 import contextlib
 import os
@@ -16,13 +16,13 @@ from runtime.files import discard_unfinished
 SAME_REQUEST = 1.0  # seconds: one Ctrl-C or `kill` of a group can reach a process directly and through its parent
 
 
-class TrainingInterrupted(Exception):  # noqa: N818  (no error: what was asked for)
+class TrainingInterrupted(Exception):  # noqa: N818  (not an error: it was requested)
     """A signal ended training after an iteration was finished and saved.
 
     Attributes:
-        signal: its number; the exit status is 128 more.
-        iteration: the last one that was done.
-        path: its checkpoint.
+        signal: number of the signal; the exit status is 128 more.
+        iteration: last completed iteration.
+        path: checkpoint of this iteration.
     """
 
     def __init__(self, number: int, iteration: int, path: str | os.PathLike) -> None:
@@ -33,7 +33,7 @@ class TrainingInterrupted(Exception):  # noqa: N818  (no error: what was asked f
 
 
 class Interruption:
-    """Within this context SIGTERM and SIGINT are noted instead of ending the process.
+    """Context in which SIGTERM and SIGINT are recorded and do not end the process.
 
     The first is kept in `signal` for the training loop to act on. One `SAME_REQUEST` or more later ends the process at
     once, with status 128 + its number and without leaving temporary files. What was ignored, as under nohup, stays
@@ -51,7 +51,7 @@ class Interruption:
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
             for number in PAST_TENSE:
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None: not Python's, so not ours
+                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None is a handler outside Python
                     self._previous[number] = signal.signal(number, self._receive)
         return self
 

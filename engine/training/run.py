@@ -1,4 +1,4 @@
-"""Putting a training run together from a config."""
+"""Training runs: set-up from a config."""
 
 import logging
 from collections.abc import Iterable
@@ -51,19 +51,19 @@ from runtime.precision import Precision
 
 logger = logging.getLogger("dinomatte.training")
 
-SMALLEST_FREE_SPACE = 2**20  # bytes a run needs for its logs before anything else
+SMALLEST_FREE_SPACE = 2**20  # bytes that a run needs for its logs
 
 
 def train(config: DictConfig, resume: bool = False) -> nn.Module:
-    """Train the config's model from its initial checkpoint, or go on from the last checkpoint of the run folder.
+    """Train the config's model from its initial checkpoint, or continue from the last checkpoint of the run folder.
 
     Returns:
-        The trained model, unwrapped; with train.ema_decay, the average.
+        The trained model without wrappers; with train.ema_decay, the average.
 
     Raises:
-        InputError: a setting or a file is not usable; most are found before the first iteration.
+        InputError: a setting or a file cannot be used; most are found before the first iteration.
         NonFiniteLossError: training diverged.
-        TrainingInterrupted: a signal asked to stop; what was done is saved.
+        TrainingInterrupted: a signal asked to stop; completed iterations are saved.
     """
     output_dir = Path(config.train.output_dir)
     with claimed(output_dir, resume):
@@ -78,7 +78,7 @@ def _train(config: DictConfig, resume: bool) -> nn.Module:
         trainer.scored,
         config.train.output_dir,
         description=describe_model(config.model),
-        settings=RunSettings(config),  # before the trainer: it names a setting where that would name its groups
+        settings=RunSettings(config),  # before the trainer, because it names settings and the trainer only groups
         trainer=trainer,
     )
     saving = config.train.checkpointer
@@ -87,7 +87,7 @@ def _train(config: DictConfig, resume: bool) -> nn.Module:
     start = resume_run(checkpointer) if resume else 0
     if not start:
         checkpointer.load_initial(config.train.init_checkpoint, frozen=trainer.frozen_names())
-        trainer.unwrapped.load_state_dict(trainer.scored.state_dict())  # with an average, what was loaded went into it
+        trainer.unwrapped.load_state_dict(trainer.scored.state_dict())  # the average has the loaded weights
     if resume and not start:
         logger.warning("--resume: no checkpoint in %s, the run starts from the beginning", config.train.output_dir)
     if start >= config.train.max_iter:
@@ -99,7 +99,7 @@ def _train(config: DictConfig, resume: bool) -> nn.Module:
 
 
 def _build_trainer(config: DictConfig) -> SystemTrainer:
-    """Model, optimizer and trainer; without hooks and batches, as where these start is not known yet."""
+    """Model, optimizer and trainer, without hooks and batches, whose start is not known yet."""
     settings = config.train
     device = resolve_device(settings.device)
     torch.manual_seed(settings.seed)
@@ -147,7 +147,7 @@ def evaluate(config: DictConfig) -> tuple[dict[str, float], Evaluator]:
     """Score the checkpoint `train.init_checkpoint`, or the run folder's last one, on the config's validation set.
 
     Returns:
-        the scores, and the evaluator that gave them.
+        The scores, and the evaluator that computed them.
     """
     start_logging(Path(config.train.output_dir))
     model = build(config.model).to(resolve_device(config.train.device))
@@ -164,7 +164,7 @@ def evaluate(config: DictConfig) -> tuple[dict[str, float], Evaluator]:
 
 
 def build_evaluator(config: DictConfig) -> Evaluator:
-    """The config's `dataloader.evaluator`; matting metrics over the unknown region where it names none."""
+    """The config's `dataloader.evaluator`; by default matting metrics over the unknown region."""
     node = config.dataloader.get("evaluator")
     return MattingEvaluator() if node is None else build(node)
 
@@ -215,7 +215,7 @@ def _build_batches(config: DictConfig, start_iteration: int, start_sample: int) 
 
 
 def _cache_features(trainer: SystemTrainer, loader: Any, config: DictConfig) -> None:
-    """Let the samples bring the features of the frozen encoder, which the main process computes if need be."""
+    """Add the features of the frozen encoder to the samples; the main process computes them if necessary."""
     settings = config.dataloader.train
     sizes = settings.batch_size, settings.get("num_workers", 0)
     path = from_main_process(
@@ -225,7 +225,7 @@ def _cache_features(trainer: SystemTrainer, loader: Any, config: DictConfig) -> 
 
 
 def _check_layers(model: System, dataset: Any) -> None:
-    """Refuse a loss of composition that would always be 0."""
+    """Refuse a composition loss that would always be 0."""
     if model.learns_composition and not getattr(dataset, "knows_layers", True):
         raise InputError(
             f"model.criterion.composition_weight: a {type(dataset).__name__} does not know foreground and background, "
@@ -234,7 +234,7 @@ def _check_layers(model: System, dataset: Any) -> None:
 
 
 def _scan(dataset: Any, mode: str) -> None:
-    """Name every unusable training file before the first iteration, not hours later."""
+    """Report every unusable training file before the first iteration."""
     if mode not in ("off", "headers", "decode"):
         raise InputError(f"train.scan_data: expected off, headers or decode, got {mode!r}")
     if mode != "off" and isinstance(dataset, FileSet):

@@ -1,6 +1,6 @@
-"""An evaluation as one page of HTML: distributions, the worst images as pictures, and a table of all.
+"""HTML report of an evaluation on one page: distributions, pictures of the worst images, and a table of all images.
 
-The page is whole in itself and forbids itself to load anything: it opens from a file, without a network, years later.
+The page is self-contained and forbids itself to load anything, so it can be opened from a file without a network.
 """
 
 import base64
@@ -33,20 +33,25 @@ REGION_WORDS = {"unknown": "unknown: the pixels where the trimap is 128", "whole
 def write_html(
     path: str | os.PathLike, evaluation: Evaluation, image_dir: str | os.PathLike | None = None, worst: int = 12
 ) -> None:
-    """Write the report, whole or not at all.
+    """Write the report, complete or not at all.
 
-    The files of the worst images are read again, one image at a time. One that cannot be read any more is told in
-    the place of its picture.
+    The files of the worst images are read again, one image at a time. If a file cannot be read any more, a message
+    replaces its picture.
 
     Args:
-        path: of the page, UTF-8.
-        evaluation: what `score_folders` returned.
-        image_dir: folder of photographs, sub-folders included, named as the evaluation's images; without it the
-            rows of pictures begin with the trimap.
-        worst: how many of the worst images by each metric are pictured.
+        path: path of the page, in UTF-8.
+        evaluation: result of `score_folders`.
+        image_dir: folder of photographs with its sub-folders, named like the evaluation's images. Without it the rows
+            of pictures begin with the trimap.
+        worst: number of worst images by each metric that are shown.
 
     Raises:
-        InputError: `image_dir` is no folder or holds a name twice; `path` cannot be written.
+        InputError: `image_dir` is not a folder or has a name twice; `path` cannot be written.
+
+    Example:
+        >>> write_html("scores.html", Evaluation("whole", 0))
+        >>> Path("scores.html").read_text(encoding="utf-8")[:15]
+        '<!DOCTYPE html>'
     """
     names = sorted(evaluation.scores, key=natural_order)
     ranks = worst_ranks(evaluation, names, worst)
@@ -77,9 +82,9 @@ def write_html(
 
 
 def worst_ranks(evaluation: Evaluation, names: Iterable[str], worst: int) -> dict[str, dict[str, int]]:
-    """Return name -> metric -> place, 1 the worst, for the `worst` worst images by each metric.
+    """Name -> metric -> rank, 1 for the worst, for the `worst` worst images by each metric.
 
-    Equals stand in the order of `names`; an undefined value has no place.
+    Equal values have the order of `names`. An undefined value has no rank.
     """
     ranks: dict[str, dict[str, int]] = {}
     for metric in evaluation.metrics:
@@ -161,7 +166,7 @@ def _card(evaluation: Evaluation, metric: str) -> dict[str, Any]:
 
 
 def _beside_mean(evaluation: Evaluation, metric: str, spread: Distribution) -> str:
-    """Say over how many images the figures are, and the mean where defined if that is another than the mean."""
+    """Number of images of the figures, and the mean where defined if it differs from the mean."""
     counts = [f"{spread.undefined} undefined"] * bool(spread.undefined)
     counts += [f"{spread.infinite} infinite"] * bool(spread.infinite)
     if evaluation.failed:
@@ -238,7 +243,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def _photographs(image_dir: str | os.PathLike, names: Collection[str]) -> dict[str, Path]:
-    """Map names to photographs, by bare names where no name with its sub-folders agrees and these are unique."""
+    """Photographs by name. Bare names are used if no name with its sub-folders agrees and bare names are unique."""
     found = images_by_stem(image_dir, recursive=True)
     bare = {PurePosixPath(name).name: path for name, path in found.items()}
     if len(bare) < len(found) or any(name in found for name in names):
@@ -247,7 +252,7 @@ def _photographs(image_dir: str | os.PathLike, names: Collection[str]) -> dict[s
 
 
 def _content_security_policy(template: str) -> str:
-    """Forbid the page everything but its own styles, data: pictures and, by its hash, its one script."""
+    """Policy that allows the page only its own styles, data: pictures and, by its hash, its script."""
     script = re.search(r"<script>(.*?)</script>", template, re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     return (

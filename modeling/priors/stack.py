@@ -1,4 +1,4 @@
-"""Several priors as one, some of them absent in part of the training samples."""
+"""Combination of several priors, some of which are absent in a share of the training samples."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 
 class PriorStack(nn.Module):
-    """The channels of several priors, one after the other.
+    """Concatenated channels of several priors.
 
-    A prior with a drop probability may be absent: its channels are then 0, and one further channel says whether it is
-    there, 1 or 0. In training mode it is absent from a random share of the samples. In eval mode it is there unless
-    its index is in `skipped`, and then it costs nothing: a network trained so works with and without a prior that
-    takes long to compute.
+    A prior with a drop probability may be absent. Its channels are then 0, and one further channel is 1 if the prior is
+    present and 0 if it is absent. In training mode it is absent from a random share of the samples. In eval mode it is
+    present unless its index is in `skipped`, in which case it is not computed. A network trained in this way works with
+    and without an expensive prior.
 
     Args:
         priors: modules with `out_chans` that map image and trimap to (B, out_chans, H, W), as ColourPrior.
@@ -22,8 +22,9 @@ class PriorStack(nn.Module):
         skipped: indexes of priors to leave out in eval mode.
 
     Example:
+        >>> from modeling.priors.colour_prior import ColourPrior
         >>> prior = PriorStack([ColourPrior(sigmas=[4]), ColourPrior(sigmas=[12])], drop_probs=[0.0, 0.15])
-        >>> prior.out_chans  # 6, 6, and whether the second is there
+        >>> prior.out_chans  # 6, 6, and the presence of the second
         13
     """
 

@@ -73,7 +73,7 @@ def events_of(output_dir) -> EventAccumulator:
 
 @pytest.fixture(scope="module")
 def resumed_run(tmp_path_factory):
-    """A run of six iterations, begun anew after the fourth: iterations 4 and 5 were done twice."""
+    """A run of six iterations, restarted after the fourth: iterations 4 and 5 were done twice."""
     output_dir = tmp_path_factory.mktemp("run")
     run(output_dir, 6, "train.eval_period=2", "train.num_panels=1")
     for name in ("model_final.pth", "model_0000005.pth"):
