@@ -103,7 +103,9 @@ def launch(
     # attributes since torch 2.9 and 2.12: earlier ones handle all signals, and SIGKILL comes 30 seconds after SIGTERM
     config.signals_to_handle = "" if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN else "SIGTERM"
     config.shutdown_timeout = SAVING
-    sys.exit(_run_agent(config, command, store))
+    status = _run_agent(config, command, store)
+    if status:
+        sys.exit(status)
 
 
 def _check_counts(num_processes: int, num_machines: int, machine_rank: int, device_type: str) -> None:
@@ -183,7 +185,8 @@ def _take_part(main: Callable[[], None], device_type: str, join_timeout: float) 
         if watch is not None and lost_the_others(error):
             with contextlib.suppress(ValueError):  # not in the main thread
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing can be saved any more
-            time.sleep(CAUSE if watch.spans_machines else FAREWELL + 2 * INTERVAL)  # the watch, or the agent, knows
+            has_agent = "TORCHELASTIC_RUN_ID" in os.environ  # which ends this process, or the watch does
+            time.sleep(FAREWELL + 2 * INTERVAL if has_agent and not watch.spans_machines else CAUSE)
         if isinstance(error, Exception):
             get_error_handler().record_exception(error)  # for torchrun's report
         status, message = _tell(error)

@@ -19,7 +19,7 @@ import torch.distributed as dist
 
 from runtime.errors import InputError
 
-JOB = "job"  # the session of a job that is started once
+JOB = "main.py"  # the session of a job that is started once, and its name for the elastic launcher
 LOOPBACK = "127.0.0.1"
 STORE_TIMEOUT = timedelta(seconds=60)
 POLL = 0.1  # seconds
