@@ -155,7 +155,7 @@ class Watch:
         if now - self._seen[self._rank] > LIMIT:
             return Failure(0, self._hosts[0], 1, f"no answer from the job's store at {self._address} for {LIMIT:g} s")
         for rank, seen in enumerate(self._seen):
-            if now - seen > LIMIT:
+            if self._seen[self._rank] - seen > LIMIT:  # not heard of while the store answered
                 return Failure(rank, self._hosts[rank], 1, f"no sign of life for {LIMIT:g} s")
         return None
 
