@@ -15,6 +15,7 @@ from modeling.pretrained.matting_architecture import ViTDetArchitecture, read_ma
 from modeling.pretrained.pixel_statistics import read_pixel_statistics
 from modeling.pretrained.report import ConversionReport
 from modeling.pretrained.select import select
+from modeling.pretrained.weight_files import TIMM_CONFIG
 from modeling.weights.relative_positions import fit_relative_positions
 from runtime.errors import InputError
 
@@ -68,8 +69,8 @@ def convert(
             checkpoints are ({"teacher": ...}, {"model": ...}, "module.backbone." before each name).
         arch: what the weights must be, e.g. "dinov3_vits16" or "vitmatte_s"; "auto" takes what the tensors say.
         dataset: "lvd1689m" or "sat493m" for DINOv3; "auto" looks for signs of it.
-        config: config.json of transformers' DINOv3ViTModel, DINOv2 models or VitMatteForImageMatting; used for Hugging
-            Face's layout only.
+        config: config.json of transformers' DINOv3ViTModel, DINOv2 models or VitMatteForImageMatting, used for Hugging
+            Face's layout only; or timm's, for the statistics of its pixels.
         image_mean: image_mean of preprocessor_config.json, likewise.
         source: name of the weights in the report; a path may also tell the data set.
         img_size: training crop in pixels that tables of relative positions are interpolated to; None keeps them.
@@ -79,6 +80,7 @@ def convert(
     """
     selection = select(checkpoint)
     _check_not_ours(checkpoint)
+    timm_config = (config or {}).get(TIMM_CONFIG)
     family = selection.layout.family
     if selection.layout.name != "huggingface":
         config = image_mean = None
@@ -93,7 +95,8 @@ def convert(
     if img_size is not None:
         architecture = _resized(assembly, architecture, img_size)
     keys = [*selection.mapped, *selection.ignored]
-    statistics, warnings = read_pixel_statistics(architecture, dataset, source, keys, image_mean)
+    timm_config = timm_config if isinstance(timm_config, Mapping) else None
+    statistics, warnings = read_pixel_statistics(architecture, dataset, source, keys, image_mean, timm_config)
     metadata = {
         "format_version": FORMAT_VERSION,
         "arch": name,
@@ -103,6 +106,7 @@ def convert(
         "periods": assembly.periods,
         "bias_mask": assembly.bias_mask,
         "source_layout": selection.layout.name,
+        "source_entry": selection.entry,
         "source_prefix": selection.prefix,
     }
     report = ConversionReport(

@@ -22,14 +22,14 @@ def convert_file(
     """Convert `weights` and write {"model": ..., "metadata": ...} to `output`, whole or not at all.
 
     Args:
-        weights: .pth, .safetensors, or the index.json of sharded .safetensors.
+        weights: .pth, .safetensors, the index.json of shards, or a folder with one of them.
         arch, dataset, img_size: as for `convert`.
 
     Raises:
         InputError: unusable weights or paths, in one line that names the file; nothing is written.
     """
-    weights, output = Path(weights), Path(output)
-    source = read_weights(weights)
+    output, source = Path(output), read_weights(weights)
+    weights = source.path  # where a folder was named, the file in it
     _spare_sources(output, [weights, *(weights.parent / name for name in source.shards)])
     try:
         conversion = convert(
