@@ -130,22 +130,21 @@ def model_of_checkpoint(arguments: argparse.Namespace):
 
     Without either, it is the model in the box.
     """
-    from modeling.weights.loading import load_model
-    from modeling.weights.model_config import build_model
-    from modeling.weights.shipped import BOX, read_model_file
+    from modeling.weights.shipped import BOX
     from runtime.device import resolve_device
 
     path = arguments.checkpoint or BOX
-    device_setting = arguments.device
     if arguments.config_file:
-        from engine.config import build, load_config
+        from engine.config import load_config
+        from engine.trained import trained_model
 
         config = load_config(arguments.config_file, arguments.overrides)
-        device_setting = device_setting or config.get("train", {}).get("device")
-    device = resolve_device(device_setting)
-    checkpoint = read_model_file(path)
-    model = build(config.model) if arguments.config_file else build_model(checkpoint, path)
-    load_model(model, checkpoint, path)
+        device = resolve_device(arguments.device or config.get("train", {}).get("device"))
+        model = trained_model(config, path, arguments.config_file)
+    else:
+        from modeling.weights.system_file import read_system
+
+        device, model = resolve_device(arguments.device), read_system(path)
     model.to(device).eval()
     if arguments.compile:
         if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
