@@ -10,6 +10,7 @@
     python inference.py --method closed-form --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
     python inference.py --onnx MODEL.onnx --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
 
+Under torchrun the images of a folder are shared by the processes (docs/inference.md).
 Known regions of the trimap come out as exactly 0 and 255. Systems that read no trimap take none. Files that cannot be
 read are named, the rest is done. main.py's checkpoints say which model they are of; --config-file is for others.
 """
@@ -18,6 +19,7 @@ import argparse
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -110,18 +112,20 @@ def _refuse(arguments: argparse.Namespace, useless: tuple[str, ...], reason: str
 
 def classical_method(arguments: argparse.Namespace):
     """Closed-form matting, and the device it runs on."""
+    from engine.inference import Crew
     from modeling.meta_arch.closed_form import ClosedForm
     from runtime.device import resolve_device
 
-    device = resolve_device(arguments.device)
+    device = Crew.of_environment().device(resolve_device(arguments.device))
     return ClosedForm().to(device).eval(), device
 
 
 def model_of_file(arguments: argparse.Namespace):
     """The model of an ONNX file, and what it runs on; needs neither Detectron2 nor this project's networks."""
+    from engine.inference import Crew
     from engine.onnx.model import OnnxModel
 
-    model = OnnxModel(arguments.onnx, device=arguments.device)
+    model = OnnxModel(arguments.onnx, device=arguments.device, gpu=Crew.of_environment().gpu)
     return model, f"onnxruntime, {model.runs_on}"
 
 
@@ -130,6 +134,7 @@ def model_of_checkpoint(arguments: argparse.Namespace):
 
     Without either, it is the model in the box.
     """
+    from engine.inference import Crew
     from modeling.weights.shipped import BOX
     from runtime.device import resolve_device
 
@@ -145,6 +150,7 @@ def model_of_checkpoint(arguments: argparse.Namespace):
         from modeling.weights.system_file import read_system
 
         device, model = resolve_device(arguments.device), read_system(path)
+    device = Crew.of_environment().device(device)
     model.to(device).eval()
     if arguments.compile:
         if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
@@ -167,11 +173,17 @@ def set_sampling(arguments: argparse.Namespace, model) -> None:
 def main(arguments: list[str] | None = None) -> int:
     arguments = parse_arguments(arguments)
     check_source(arguments)
-    jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
 
-    from engine.inference import Predictor, fit_to, is_clip, with_steps
+    from engine.inference import Crew, Predictor, SharedJobs, fit_to, is_clip, with_steps
     from runtime.memory import keep_freed_memory, parse_bytes
 
+    crew, folder = Crew.of_environment(), results_folder(arguments)
+    if folder is None and crew.rank:
+        return 0  # a single picture or video is done by the first process
+    shared = SharedJobs(folder, crew) if folder is not None and crew.size > 1 else None
+    if shared is not None:
+        shared.wait_for_first()
+    jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
     keep_freed_memory()
     if arguments.method is not None:
         model, device = classical_method(arguments)
@@ -179,7 +191,6 @@ def main(arguments: list[str] | None = None) -> int:
         model, device = model_of_file(arguments) if arguments.onnx is not None else model_of_checkpoint(arguments)
     set_sampling(arguments, model)
     kinds = None if arguments.save is None else [kind.strip() for kind in arguments.save.split(",")]
-    folder = arguments.output_dir or (arguments.output if os.path.isdir(arguments.image) else None)
     jobs = fit_to(jobs, model, kinds, folder, arguments.skip_existing)
     if arguments.save_steps:
         jobs = with_steps(jobs, arguments.save_steps)
@@ -190,17 +201,31 @@ def main(arguments: list[str] | None = None) -> int:
         batch_size=arguments.batch_size,
         views=arguments.views,
         precision=arguments.precision or "fp32",
+        sharers=crew.sharers(model.device),
     )
 
     if is_clip(jobs[0]):
         return run_clip(arguments, predictor, jobs[0])
-    counts = {"written": 0, "skipped": 0, "failed": 0}
-    for outcome in shown(arguments, predictor, jobs, "image", len(jobs)):
-        counts[outcome.status] += 1
     place = next(iter(jobs[0].outputs.values())) if len(jobs) == 1 else folder
+    if shared is not None:
+        jobs = shared.begin(jobs)
+    counts = Counter()
+    for outcome in shown(arguments, predictor, jobs, "image", len(jobs), quiet=crew.rank > 0):
+        counts[outcome.status] += 1
+        if shared is not None:
+            shared.record(outcome)
+    if shared is not None:
+        counts = shared.finish()
+        if counts is None:
+            return 0
     done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
-    print(printable(f"{place}: {done}, on {device}"))
+    print(printable(f"{place}: {done}, on {device}" + f", by {crew.size} processes" * (shared is not None)))
     return 2 if counts["failed"] else 0
+
+
+def results_folder(arguments: argparse.Namespace) -> str | None:
+    """The folder for the results of a folder of images; None for a single picture or video."""
+    return arguments.output_dir or (arguments.output if os.path.isdir(arguments.image or "") else None)
 
 
 def run_clip(arguments: argparse.Namespace, predictor, job) -> int:
@@ -228,8 +253,10 @@ def run_clip(arguments: argparse.Namespace, predictor, job) -> int:
     return 0 if frames.is_done() else 2
 
 
-def shown(arguments: argparse.Namespace, predictor, jobs, unit: str, total: int | None) -> Iterator:
-    """Do the jobs, and show the progress, the mode used, and what fails: of a video the first few."""
+def shown(
+    arguments: argparse.Namespace, predictor, jobs, unit: str, total: int | None, quiet: bool = False
+) -> Iterator:
+    """Do the jobs, and show the progress (unless `quiet`), the mode used, and what fails: of a video the first few."""
     from engine.inference import run_jobs
 
     announced, lines = "", 0
@@ -241,7 +268,7 @@ def shown(arguments: argparse.Namespace, predictor, jobs, unit: str, total: int 
             tell(f"{job.inputs['image']}: predicting {plan}", tqdm.write)
 
     outcomes = run_jobs(predictor, jobs, skip_existing=arguments.skip_existing and unit == "image", announce=announce)
-    with closing(outcomes), tqdm(total=total, unit=unit, disable=None) as progress:
+    with closing(outcomes), tqdm(total=total, unit=unit, disable=quiet or None) as progress:
         for outcome in outcomes:
             if outcome.remark and outcome.status != "skipped":
                 lines += 1

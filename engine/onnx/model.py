@@ -52,12 +52,13 @@ class OnnxModel(System):
         path: written by tools/export_onnx.py.
         threads: of onnxruntime; None for as many as PyTorch takes.
         device: "cpu", "cuda", or None for the best that the installed onnxruntime has.
+        gpu: index of the GPU on "cuda".
 
     Raises:
         InputError: onnxruntime is not installed or lacks the device, or the file is not what that tool writes.
     """
 
-    def __init__(self, path: str | Path, threads: int | None = None, device: str | None = None) -> None:
+    def __init__(self, path: str | Path, threads: int | None = None, device: str | None = None, gpu: int = 0) -> None:
         super().__init__()
         self.path = path
         runtime = onnx_package("onnxruntime")
@@ -70,7 +71,7 @@ class OnnxModel(System):
         self.depends_on_padding = metadata["colour_prior"] == "yes"  # it looks at the whole image
         self.pixel_mean = torch.tensor(_numbers(path, metadata, "pixel_mean", 3))
         self.bytes_per_pixel, self.attention_bytes = _numbers(path, metadata, "footprint", 2)
-        self.session = _session(runtime, path, content, threads or torch.get_num_threads(), self.runs_on)
+        self.session = _session(runtime, path, content, threads or torch.get_num_threads(), self.runs_on, gpu)
         _check_signature(path, self.session)
         self.eval()
 
@@ -178,11 +179,12 @@ def _numbers(path: str | Path, metadata: dict[str, str], key: str, count: int) -
     return values
 
 
-def _session(runtime: ModuleType, path: str | Path, content: bytes, threads: int, device: str) -> Any:
+def _session(runtime: ModuleType, path: str | Path, content: bytes, threads: int, device: str, gpu: int) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 4  # what fails is raised, and told in one line
-    providers = [EXECUTION[name] for name in dict.fromkeys((device, "cpu"))]
+    settings = {"cuda": {"device_id": gpu}}
+    providers = [(EXECUTION[name], settings.get(name, {})) for name in dict.fromkeys((device, "cpu"))]
     try:
         return runtime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # onnxruntime's exceptions share no base class
