@@ -161,11 +161,11 @@ def test_the_environment_tells_process_run_and_gpu(monkeypatch):
 
 def test_processes_of_one_machine_divide_what_is_free(monkeypatch):
     model = small_model().eval()
-    whole = Predictor(model, mode="whole").plan(512, 512).nbytes
+    whole = Predictor(model, mode="whole").plan(2048, 2048).nbytes
     monkeypatch.setattr(predict, "free_bytes", lambda device: 3 * whole // 2)
-    assert Predictor(model).plan(512, 512).mode == "whole"
-    assert Predictor(model, sharers=2).plan(512, 512).mode != "whole"
-    assert Predictor(model, sharers=2, max_memory=whole).plan(512, 512).mode == "whole"  # said for each process
+    assert Predictor(model).plan(2048, 2048).mode == "whole"
+    assert Predictor(model, sharers=2).plan(2048, 2048).mode != "whole"
+    assert Predictor(model, sharers=2, max_memory=whole).plan(2048, 2048).mode == "whole"  # said for each process
 
 
 # --- the script under torchrun
