@@ -16,14 +16,13 @@ read are named, the rest is done. main.py's checkpoints say which model they are
 """
 
 import argparse
+import importlib.util
 import logging
 import os
 import shutil
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-
-from tqdm import tqdm
 
 from runtime.command_line import run, tell, unwinding
 from runtime.errors import InputError
@@ -173,6 +172,8 @@ def set_sampling(arguments: argparse.Namespace, model) -> None:
 def main(arguments: list[str] | None = None) -> int:
     arguments = parse_arguments(arguments)
     check_source(arguments)
+    if arguments.onnx is not None and importlib.util.find_spec("torch") is None:
+        return run_bare(arguments)
 
     from engine.inference import Crew, Predictor, SharedJobs, fit_to, is_clip, with_steps
     from runtime.memory import keep_freed_memory, parse_bytes
@@ -223,6 +224,38 @@ def main(arguments: list[str] | None = None) -> int:
     return 2 if counts["failed"] else 0
 
 
+def run_bare(arguments: argparse.Namespace) -> int:
+    """An ONNX file without PyTorch: each image as a whole."""
+    from engine.onnx.bare import pairs_of_composition1k, pairs_of_files, write_mattes
+    from engine.onnx.file import OnnxFile
+    from runtime.memory import parse_bytes
+
+    plain = {"mode": ("auto", "whole"), "batch_size": (1,), "views": ("none",), "save": (None, "alpha")}
+    others = [name for name, values in plain.items() if getattr(arguments, name) not in values]
+    others += [name for name in ("sample_strategy", "seed", "save_steps", "clamp_known") if getattr(arguments, name)]
+    if others:
+        raise InputError(
+            f"--{others[0].replace('_', '-')}: needs PyTorch, which is not installed; see requirements.txt"
+        )
+    if arguments.data_dir and arguments.output_dir:
+        pairs, output = pairs_of_composition1k(arguments.data_dir), arguments.output_dir
+    elif arguments.image and arguments.trimap and arguments.output:
+        pairs, output = pairs_of_files(arguments.image, arguments.trimap), arguments.output
+    else:
+        raise InputError("give either --image, --trimap and --output, or --data-dir and --output-dir")
+    counts = write_mattes(
+        OnnxFile(arguments.onnx, device=arguments.device),
+        pairs,
+        output,
+        max_memory=None if arguments.max_memory is None else parse_bytes(arguments.max_memory),
+        skip_existing=arguments.skip_existing,
+        report=tell,
+    )
+    done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
+    print(printable(f"{output}: {done}, on onnxruntime without PyTorch"))
+    return 2 if counts["failed"] else 0
+
+
 def results_folder(arguments: argparse.Namespace) -> str | None:
     """The folder for the results of a folder of images; None for a single picture or video."""
     return arguments.output_dir or (arguments.output if os.path.isdir(arguments.image or "") else None)
@@ -257,6 +290,8 @@ def shown(
     arguments: argparse.Namespace, predictor, jobs, unit: str, total: int | None, quiet: bool = False
 ) -> Iterator:
     """Do the jobs, and show the progress (unless `quiet`), the mode used, and what fails: of a video the first few."""
+    from tqdm import tqdm
+
     from engine.inference import run_jobs
 
     announced, lines = "", 0
