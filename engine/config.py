@@ -16,7 +16,7 @@ from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from modeling.weights.checkpoint_file import CONFIG_ENTRY
-from modeling.weights.model_config import plain_config
+from modeling.weights.plain_config import plain_config
 from runtime.errors import InputError
 from runtime.moved import current_name
 from runtime.text import one_line

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from modeling.pretrained.architecture import Network, check_requested, read_architecture
 from modeling.pretrained.assemble import Assembly, assemble
+from modeling.pretrained.description import describe
 from modeling.pretrained.diffmatte_architecture import read_diffmatte_architecture
 from modeling.pretrained.dim_architecture import read_dim_architecture, read_vgg16_architecture
 from modeling.pretrained.frozen_architecture import read_frozen_architecture
@@ -42,11 +43,13 @@ class Conversion:
     `model` maps "backbone." + the names of the encoder (modeling.backbone), of whole models "decoder." + those of the
     decoder too (modeling.decoder), to finite float32 tensors (batch norms' counters and Swin's indexes are int64).
     `metadata` holds plain values: architecture, pixel statistics, data set and origins (docs/weights.md lists them).
+    `description` is the config of a whole model in plain values, None for an encoder.
     """
 
     model: dict[str, Tensor]
     metadata: dict[str, Any]
     report: ConversionReport
+    description: dict[str, Any] | None = None
 
 
 def convert(
@@ -120,7 +123,7 @@ def convert(
         warnings=[*assembly.warnings, *warnings],
     )
     model = {target_name(key): tensor for key, tensor in assembly.tensors.items()}
-    return Conversion(model, metadata, report)
+    return Conversion(model, metadata, report, describe(architecture, statistics))
 
 
 def target_name(key: str) -> str:

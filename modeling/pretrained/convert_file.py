@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modeling.pretrained.convert import Conversion, convert
 from modeling.pretrained.weight_files import WeightFile, read_weights
-from modeling.weights.checkpoint_file import write_checkpoint
+from modeling.weights.checkpoint_file import CONFIG_ENTRY, write_checkpoint
 from runtime.errors import InputError
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth")  # torch.hub's convention: the start of the file's SHA-256
@@ -20,6 +20,8 @@ def convert_file(
     img_size: int | None = None,
 ) -> Conversion:
     """Convert `weights` and write {"model": ..., "metadata": ...} to `output`, whole or not at all.
+
+    A whole model is described too, as checkpoints of runs are, so that inference needs no config.
 
     Args:
         weights: .pth, .safetensors, the index.json of shards, or a folder with one of them.
@@ -45,7 +47,8 @@ def convert_file(
         raise InputError(f"{weights}: {error}") from error
     conversion.metadata.update(source_file=weights.name, source_sha256=source.sha256, source_shards=source.shards)
     conversion.report.warnings.extend(_check_hash_in_name(weights, source))
-    write_checkpoint(output, {"model": conversion.model, "metadata": conversion.metadata})
+    described = {} if conversion.description is None else {CONFIG_ENTRY: conversion.description}
+    write_checkpoint(output, {"model": conversion.model, "metadata": conversion.metadata, **described})
     return conversion
 
 
