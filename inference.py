@@ -89,6 +89,19 @@ def plan(arguments: argparse.Namespace) -> list:
     raise InputError("give either --image, --trimap and --output, or --data-dir and --output-dir")
 
 
+def tell_passed_over(arguments: argparse.Namespace) -> None:
+    """Name what is in the folders of pictures and trimaps and is not read."""
+    from data.images.files import passed_over
+
+    root = arguments.data_dir
+    folders = [f"{root}/merged", f"{root}/trimaps"] if root else [arguments.image, arguments.trimap]
+    for folder in folders:
+        if folder is not None and os.path.isdir(folder):
+            left = passed_over(folder, recursive=not root and arguments.trimap is None)
+            if left:
+                tell(f"warning: {folder}: {left}")
+
+
 def check_source(arguments: argparse.Namespace) -> None:
     """Refuse options that do not say which model, or make no sense for it."""
     if arguments.method is not None:
@@ -175,6 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments.onnx is not None and importlib.util.find_spec("torch") is None:
         return run_bare(arguments)
 
+    from data.images.remarks import counted
     from engine.inference import Crew, Predictor, SharedJobs, fit_to, is_clip, with_steps
     from runtime.memory import keep_freed_memory, parse_bytes
 
@@ -184,6 +198,8 @@ def main(arguments: list[str] | None = None) -> int:
     shared = SharedJobs(folder, crew) if folder is not None and crew.size > 1 else None
     if shared is not None:
         shared.wait_for_first()
+    if crew.rank == 0:
+        tell_passed_over(arguments)
     jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
     keep_freed_memory()
     if arguments.method is not None:
@@ -210,11 +226,14 @@ def main(arguments: list[str] | None = None) -> int:
     place = next(iter(jobs[0].outputs.values())) if len(jobs) == 1 else folder
     if shared is not None:
         jobs = shared.begin(jobs)
-    counts = Counter()
+    counts, read_as = Counter(), []
     for outcome in shown(arguments, predictor, jobs, "image", len(jobs), quiet=crew.rank > 0):
         counts[outcome.status] += 1
+        read_as += outcome.read_as
         if shared is not None:
             shared.record(outcome)
+    for line in counted(read_as):
+        tell(f"warning: {line}")
     if shared is not None:
         counts = shared.finish()
         if counts is None:

@@ -28,8 +28,9 @@ import numpy as np
 from PIL import ImageColor
 from tqdm import tqdm
 
-from data.images.files import images_by_stem, read_rgb, read_trimap
+from data.images.files import images_by_stem, read_rgb
 from data.images.masks import read_mask
+from data.images.mattes import read_trimap
 from data.video.reading import VIDEO_SUFFIXES
 from engine.inference import Predictor, clip_jobs, fit_to, is_clip, run_jobs
 from engine.inference.auto_matte import KINDS, AutoMatte

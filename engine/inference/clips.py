@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data.images.remarks import Remark
 from data.video import Clip, Frame, FrameWriter, frame_writer, open_clip
 from engine.inference.jobs import Job, Outcome
 from engine.inference.pipeline import read_ahead
@@ -45,7 +46,7 @@ class FrameJob(Job):
     def size(self) -> tuple[int, int]:
         return self.frame.image.shape[:2]
 
-    def read(self) -> dict[str, np.ndarray]:
+    def read(self, remarks: list[Remark] | None = None) -> dict[str, np.ndarray]:
         return {"image": self.frame.image, **self.beside}
 
     def write(self, predicted: Mapping[str, np.ndarray], model: System) -> None:
@@ -178,9 +179,9 @@ def clip_jobs(job: Job, beside: Iterable[Mapping[str, np.ndarray]] | None = None
         InputError: see `open_clip` and `frame_writer`.
 
     Example:
-        >>> with clip_jobs(job) as frames, closing(run_jobs(predictor, frames)) as outcomes:    # written, then closed
-        ...     for outcome in outcomes:
-        ...         frames.count(outcome)
+        with clip_jobs(job) as frames, closing(run_jobs(predictor, frames)) as outcomes:    # written, then closed
+            for outcome in outcomes:
+                frames.count(outcome)
     """
     with open_clip(job.inputs["image"]) as clip, contextlib.ExitStack() as files:
         writers = {kind: files.enter_context(frame_writer(path, clip)) for kind, path in job.outputs.items()}

@@ -1,4 +1,4 @@
-"""Finding the model's tensors in a checkpoint, with every key of it accounted for."""
+"""Selection of the model's tensors in a checkpoint, with an account of every key."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -31,15 +31,15 @@ _SHOWN_KEYS = 3  # in an error message, which is one line
 
 @dataclass(frozen=True)
 class Selection:
-    """A checkpoint sorted into what the model uses and what it does not.
+    """A checkpoint divided into tensors that the model uses and entries that it does not.
 
     Args:
-        layout: how its keys are spelled.
-        entry: of a checkpoint with several, the one that is taken, "model_ema" or "teacher.backbone"; else "".
-        prefix: what stands before the names, "" for nothing.
-        tensors: our name -> tensor as stored.
-        mapped: source key -> our name.
-        ignored: source key -> why it is left out.
+        layout: spelling of its keys.
+        entry: entry that is used of several, such as "model_ema" or "ema.module"; "" without entries.
+        prefix: text before the keys, "" for none.
+        tensors: this project's name -> tensor as stored.
+        mapped: source key -> this project's name.
+        ignored: source key -> reason why it is dropped.
     """
 
     layout: KeyLayout
@@ -51,11 +51,11 @@ class Selection:
 
 
 def select(checkpoint: Mapping[str, Any]) -> Selection:
-    """Find the backbone in a (possibly wrapped) checkpoint, tell its layout and sort its keys.
+    """Find the backbone in a checkpoint, which may be wrapped, detect its layout and sort its keys.
 
     Raises:
         InputError: not a mapping of names to tensors, no supported ViT, a key that is neither known nor on the
-            layout's list of ignored ones, or a tensor of an unusable kind.
+            layout's list of ignored keys, or a tensor of an unsupported kind.
     """
     entry, entries, ignored = _unwrap(checkpoint)
     _refuse_flat(entries)
@@ -91,7 +91,7 @@ def describe_keys(keys: list[str], what: str) -> str:
 
 
 def holds_integers(key: str) -> bool:
-    """Tell the integers in a checkpoint: how many batches a batch norm has seen, and Swin's index of positions."""
+    """Whether a tensor has integers: the number of batches of a batch norm, or Swin's index of positions."""
     return key.endswith((".num_batches_tracked", POSITION_INDEX))
 
 

@@ -1,4 +1,4 @@
-"""Reading other people's weight files: PyTorch's and safetensors, by content, without running anything in them."""
+"""Reading of published weight files, PyTorch's and safetensors, recognised by content, without running code in them."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ from runtime.errors import InputError
 from runtime.files import hash_file, kind_of
 from runtime.text import name_some
 
-MAX_BYTES = 32 * 2**30  # ViT-7B in float32 is 27 GB, so that even it gets as far as a proper message
+MAX_BYTES = 32 * 2**30  # ViT-7B has 27 GB in float32; below the limit it gets a proper message
 MAX_JSON_BYTES = 16 * 2**20
 TIMM_CONFIG = "pretrained_cfg"  # key of timm's config.json
 _HEAD_BYTES = 512
@@ -36,7 +36,7 @@ _TO_ONE_FILE = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch
 
 @dataclass(frozen=True)
 class WeightFile:
-    """The contents of a weight file, nothing interpreted.
+    """Contents of a weight file, without interpretation.
 
     Args:
         path: the file itself, where a folder was named.
@@ -171,9 +171,9 @@ def _describe(head: bytes) -> str:
 def _read_torch(path: Path) -> Any:
     is_zip = _check_archive(path)
     try:
-        # argparse.Namespace: DINO's and MAE's training checkpoints hold their command line; it runs nothing
+        # argparse.Namespace is in DINO's and MAE's training checkpoints, for their command line. It runs no code.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickles torch did not write; they end in an error of our own
+            warnings.simplefilter("ignore")  # about pickles that torch did not write, for which we raise an error
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # a damaged pickle can raise anything
         if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
@@ -187,7 +187,7 @@ def _read_torch(path: Path) -> Any:
 
 
 def _check_archive(path: Path) -> bool:
-    """Tell a zip archive from PyTorch's older format; refuse one whose contents exceed the file."""
+    """Distinguish a zip archive from PyTorch's older format; refuse one whose contents exceed the file."""
     with open(path, "rb") as file:
         if file.read(2) != b"PK":
             return False
@@ -235,7 +235,7 @@ def _read_sharded(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, bounded in size."""
+    """Read a JSON object of limited size."""
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise InputError(f"{path}: over {MAX_JSON_BYTES // 2**20} MiB of JSON")

@@ -243,7 +243,7 @@ def test_a_small_subject_of_a_large_picture_needs_the_memory_of_its_part(tmp_pat
         (["--mask", "in/clip"], "expected a mask for each picture, found none for a, clip/b"),
         (["--mask", "masks", "--classes", "person"], "give --seg"),
         (["--mask", "masks", "--click-outside", "3", "3"], "got --mask and --box or --click"),
-        (["--mask", "masks", "--output", "masks"], "masks: lies in masks"),
+        (["--mask", "masks", "--output", "masks"], "masks: is inside masks"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(tmp_path, monkeypatch, more, match):

@@ -7,7 +7,7 @@ from clips import NTSC, write_clip
 from PIL import Image
 from systems import Red
 
-from data.images.files import read_trimap
+from data.images.mattes import read_trimap
 from data.synthetic.clips import SyntheticClip
 from data.video import open_clip
 from engine.inference import Predictor
