@@ -10,18 +10,19 @@
     python inference.py --method closed-form --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
     python inference.py --onnx MODEL.onnx --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
 
+Under torchrun the images of a folder are shared by the processes (docs/inference.md).
 Known regions of the trimap come out as exactly 0 and 255. Systems that read no trimap take none. Files that cannot be
 read are named, the rest is done. main.py's checkpoints say which model they are of; --config-file is for others.
 """
 
 import argparse
+import importlib.util
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
-
-from tqdm import tqdm
 
 from runtime.command_line import run, tell, unwinding
 from runtime.errors import InputError
@@ -123,18 +124,20 @@ def _refuse(arguments: argparse.Namespace, useless: tuple[str, ...], reason: str
 
 def classical_method(arguments: argparse.Namespace):
     """Closed-form matting, and the device it runs on."""
+    from engine.inference import Crew
     from modeling.meta_arch.closed_form import ClosedForm
     from runtime.device import resolve_device
 
-    device = resolve_device(arguments.device)
+    device = Crew.of_environment().device(resolve_device(arguments.device))
     return ClosedForm().to(device).eval(), device
 
 
 def model_of_file(arguments: argparse.Namespace):
     """The model of an ONNX file, and what it runs on; needs neither Detectron2 nor this project's networks."""
+    from engine.inference import Crew
     from engine.onnx.model import OnnxModel
 
-    model = OnnxModel(arguments.onnx, device=arguments.device)
+    model = OnnxModel(arguments.onnx, device=arguments.device, gpu=Crew.of_environment().gpu)
     return model, f"onnxruntime, {model.runs_on}"
 
 
@@ -143,22 +146,23 @@ def model_of_checkpoint(arguments: argparse.Namespace):
 
     Without either, it is the model in the box.
     """
-    from modeling.weights.loading import load_model
-    from modeling.weights.model_config import build_model
-    from modeling.weights.shipped import BOX, read_model_file
+    from engine.inference import Crew
+    from modeling.weights.shipped import BOX
     from runtime.device import resolve_device
 
     path = arguments.checkpoint or BOX
-    device_setting = arguments.device
     if arguments.config_file:
-        from engine.config import build, load_config
+        from engine.config import load_config
+        from engine.trained import trained_model
 
         config = load_config(arguments.config_file, arguments.overrides)
-        device_setting = device_setting or config.get("train", {}).get("device")
-    device = resolve_device(device_setting)
-    checkpoint = read_model_file(path)
-    model = build(config.model) if arguments.config_file else build_model(checkpoint, path)
-    load_model(model, checkpoint, path)
+        device = resolve_device(arguments.device or config.get("train", {}).get("device"))
+        model = trained_model(config, path, arguments.config_file)
+    else:
+        from modeling.weights.system_file import read_system
+
+        device, model = resolve_device(arguments.device), read_system(path)
+    device = Crew.of_environment().device(device)
     model.to(device).eval()
     if arguments.compile:
         if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
@@ -181,13 +185,22 @@ def set_sampling(arguments: argparse.Namespace, model) -> None:
 def main(arguments: list[str] | None = None) -> int:
     arguments = parse_arguments(arguments)
     check_source(arguments)
-    tell_passed_over(arguments)
-    jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
+    if arguments.onnx is not None and importlib.util.find_spec("torch") is None:
+        return run_bare(arguments)
 
     from data.images.remarks import counted
-    from engine.inference import Predictor, fit_to, is_clip, with_steps
+    from engine.inference import Crew, Predictor, SharedJobs, fit_to, is_clip, with_steps
     from runtime.memory import keep_freed_memory, parse_bytes
 
+    crew, folder = Crew.of_environment(), results_folder(arguments)
+    if folder is None and crew.rank:
+        return 0  # a single picture or video is done by the first process
+    shared = SharedJobs(folder, crew) if folder is not None and crew.size > 1 else None
+    if shared is not None:
+        shared.wait_for_first()
+    if crew.rank == 0:
+        tell_passed_over(arguments)
+    jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
     keep_freed_memory()
     if arguments.method is not None:
         model, device = classical_method(arguments)
@@ -195,7 +208,6 @@ def main(arguments: list[str] | None = None) -> int:
         model, device = model_of_file(arguments) if arguments.onnx is not None else model_of_checkpoint(arguments)
     set_sampling(arguments, model)
     kinds = None if arguments.save is None else [kind.strip() for kind in arguments.save.split(",")]
-    folder = arguments.output_dir or (arguments.output if os.path.isdir(arguments.image) else None)
     jobs = fit_to(jobs, model, kinds, folder, arguments.skip_existing)
     if arguments.save_steps:
         jobs = with_steps(jobs, arguments.save_steps)
@@ -206,21 +218,66 @@ def main(arguments: list[str] | None = None) -> int:
         batch_size=arguments.batch_size,
         views=arguments.views,
         precision=arguments.precision or "fp32",
+        sharers=crew.sharers(model.device),
     )
 
     if is_clip(jobs[0]):
         return run_clip(arguments, predictor, jobs[0])
-    counts = {"written": 0, "skipped": 0, "failed": 0}
-    read_as = []
-    for outcome in shown(arguments, predictor, jobs, "image", len(jobs)):
+    place = next(iter(jobs[0].outputs.values())) if len(jobs) == 1 else folder
+    if shared is not None:
+        jobs = shared.begin(jobs)
+    counts, read_as = Counter(), []
+    for outcome in shown(arguments, predictor, jobs, "image", len(jobs), quiet=crew.rank > 0):
         counts[outcome.status] += 1
         read_as += outcome.read_as
+        if shared is not None:
+            shared.record(outcome)
     for line in counted(read_as):
         tell(f"warning: {line}")
-    place = next(iter(jobs[0].outputs.values())) if len(jobs) == 1 else folder
+    if shared is not None:
+        counts = shared.finish()
+        if counts is None:
+            return 0
     done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
-    print(printable(f"{place}: {done}, on {device}"))
+    print(printable(f"{place}: {done}, on {device}" + f", by {crew.size} processes" * (shared is not None)))
     return 2 if counts["failed"] else 0
+
+
+def run_bare(arguments: argparse.Namespace) -> int:
+    """An ONNX file without PyTorch: each image as a whole."""
+    from engine.onnx.bare import pairs_of_composition1k, pairs_of_files, write_mattes
+    from engine.onnx.file import OnnxFile
+    from runtime.memory import parse_bytes
+
+    plain = {"mode": ("auto", "whole"), "batch_size": (1,), "views": ("none",), "save": (None, "alpha")}
+    others = [name for name, values in plain.items() if getattr(arguments, name) not in values]
+    others += [name for name in ("sample_strategy", "seed", "save_steps", "clamp_known") if getattr(arguments, name)]
+    if others:
+        raise InputError(
+            f"--{others[0].replace('_', '-')}: needs PyTorch, which is not installed; see requirements.txt"
+        )
+    if arguments.data_dir and arguments.output_dir:
+        pairs, output = pairs_of_composition1k(arguments.data_dir), arguments.output_dir
+    elif arguments.image and arguments.trimap and arguments.output:
+        pairs, output = pairs_of_files(arguments.image, arguments.trimap), arguments.output
+    else:
+        raise InputError("give either --image, --trimap and --output, or --data-dir and --output-dir")
+    counts = write_mattes(
+        OnnxFile(arguments.onnx, device=arguments.device),
+        pairs,
+        output,
+        max_memory=None if arguments.max_memory is None else parse_bytes(arguments.max_memory),
+        skip_existing=arguments.skip_existing,
+        report=tell,
+    )
+    done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
+    print(printable(f"{output}: {done}, on onnxruntime without PyTorch"))
+    return 2 if counts["failed"] else 0
+
+
+def results_folder(arguments: argparse.Namespace) -> str | None:
+    """The folder for the results of a folder of images; None for a single picture or video."""
+    return arguments.output_dir or (arguments.output if os.path.isdir(arguments.image or "") else None)
 
 
 def run_clip(arguments: argparse.Namespace, predictor, job) -> int:
@@ -248,8 +305,12 @@ def run_clip(arguments: argparse.Namespace, predictor, job) -> int:
     return 0 if frames.is_done() else 2
 
 
-def shown(arguments: argparse.Namespace, predictor, jobs, unit: str, total: int | None) -> Iterator:
-    """Do the jobs, and show the progress, the mode used, and what fails: of a video the first few."""
+def shown(
+    arguments: argparse.Namespace, predictor, jobs, unit: str, total: int | None, quiet: bool = False
+) -> Iterator:
+    """Do the jobs, and show the progress (unless `quiet`), the mode used, and what fails: of a video the first few."""
+    from tqdm import tqdm
+
     from engine.inference import run_jobs
 
     announced, lines = "", 0
@@ -261,7 +322,7 @@ def shown(arguments: argparse.Namespace, predictor, jobs, unit: str, total: int 
             tell(f"{job.inputs['image']}: predicting {plan}", tqdm.write)
 
     outcomes = run_jobs(predictor, jobs, skip_existing=arguments.skip_existing and unit == "image", announce=announce)
-    with closing(outcomes), tqdm(total=total, unit=unit, disable=None) as progress:
+    with closing(outcomes), tqdm(total=total, unit=unit, disable=quiet or None) as progress:
         for outcome in outcomes:
             if outcome.remark and outcome.status != "skipped":
                 lines += 1

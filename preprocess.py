@@ -18,7 +18,7 @@ from runtime.command_line import run
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--weights", required=True, help=".pth or .safetensors; for sharded weights, model.safetensors.index.json"
+        "--weights", required=True, help=".pth, .safetensors, or a folder from Hugging Face (also in shards)"
     )
     parser.add_argument("--output", required=True, help=".pth to write")
     parser.add_argument(

@@ -6,6 +6,7 @@ Config files are Python and run when loaded, so they are trusted, unlike weights
 import dis
 import logging
 import math
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -15,7 +16,7 @@ from detectron2.config import LazyConfig, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from modeling.weights.checkpoint_file import CONFIG_ENTRY
-from modeling.weights.model_config import plain_config
+from modeling.weights.plain_config import plain_config
 from runtime.errors import InputError
 from runtime.moved import current_name
 from runtime.text import one_line
@@ -74,6 +75,18 @@ RUN_SETTINGS = {
     "optimizer.weight_decay": Kind(NUMBER, "a number of at least 0", 0),
 }
 
+# What configs of ViTDet and of the original ViTMatte use -> where it is here
+LAYER_DECAY = (
+    "the layer-wise decay of learning rates is optimizer.params.layer_decay here, see configs/common/optimizer.py"
+)
+ADVICE = {
+    r"get_vit_lr_decay_rate|lr_factor_func|detectron2\.modeling\.backbone\.vit\b|Model Zoo": LAYER_DECAY,
+    r"'modeling[.']": "ViT is in modeling.backbone, DetailCapture in modeling.decoder, MattingCriterion in "
+    "modeling.criterion and ViTMatte in modeling.meta_arch, see configs/common/model.py",
+    r"'data[.']": "the training set is CompositionDataset of data.training.dim_dataset, see "
+    "configs/common/dataloader.py",
+}
+
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Load `path` and apply `key=value` overrides.
@@ -85,12 +98,15 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
         raise InputError(f"{path}: expected a config file such as configs/ViTMatte_S_10ep.py, found none")
     try:
         config = LazyConfig.load(path)
-    except Exception as error:  # a config is a program and may fail in any way
-        raise InputError(f"{path}: not a usable config: {type(error).__name__}: {one_line(error)}") from error
+    except Exception as error:  # a config is a program, and may fail in any way
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"{path}: not a usable config: {reason}{_advice(error)}") from error
     if isinstance(config, DictConfig):
         _use_current_names(config)
     if not isinstance(config, DictConfig) or "model" not in config:
         raise InputError(f"{path}: expected a LazyConfig that defines `model`, found none")
+    if OmegaConf.select(config, "optimizer.params.lr_factor_func") is not None:
+        raise InputError(f"{path}: optimizer.params.lr_factor_func: {LAYER_DECAY}")
     for override in overrides:
         _check_override(config, override, path)
     try:
@@ -99,6 +115,13 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
         raise InputError(f"override {' '.join(overrides)}: {one_line(error)}") from error
     _check_run_settings(config, path)
     return config
+
+
+def _advice(error: Exception) -> str:
+    """For a config of a related project, where what it lacks is here; "" for any other error."""
+    if not isinstance(error, ImportError | RuntimeError):
+        return ""
+    return next((f"; {advice}" for pattern, advice in ADVICE.items() if re.search(pattern, str(error))), "")
 
 
 def build(node: DictConfig) -> Any:

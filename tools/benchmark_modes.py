@@ -21,12 +21,11 @@ import torch
 
 from data.images.trimap_tensors import tensor_to_trimap
 from data.synthetic import SyntheticMatting
-from engine.config import build, load_config
+from engine.config import load_config
 from engine.inference import Predictor
 from engine.inference.predict import Plan
+from engine.trained import trained_model
 from metrics import mean_scores, score_image
-from modeling.weights.checkpoint_file import read_checkpoint
-from modeling.weights.loading import load_model
 from runtime.memory import peak_gib
 
 SEED = 3_000_003  # not used by training or demo
@@ -83,8 +82,7 @@ def report(options: argparse.Namespace, what: str, choices: list[str], images: s
 def measure(options: argparse.Namespace, what: str, choice: str) -> dict[str, float]:
     """Score one choice over its images: mean scores, seconds, and the peak of this process in GiB."""
     config = load_config(options.config_file, ["train.device=cpu"])
-    model = build(config.model).eval()
-    load_model(model, read_checkpoint(options.checkpoint), options.checkpoint)
+    model = trained_model(config, options.checkpoint, options.config_file).eval()
     is_mode = what == "mode"
     predictor = Predictor(model, mode="whole", **({} if is_mode else {what: choice}))
     plan = MODES[choice] if is_mode else MODES["whole"]

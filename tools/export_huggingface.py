@@ -12,10 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.config import build, load_config
+from engine.config import load_config
+from engine.trained import trained_model
 from modeling.pretrained import export_huggingface
-from modeling.weights.checkpoint_file import read_checkpoint
-from modeling.weights.loading import load_model
 from runtime.command_line import run
 
 
@@ -26,8 +25,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", required=True, help="output folder")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
     options = parser.parse_intermixed_args(arguments)
-    model = build(load_config(options.config_file, options.overrides).model)
-    load_model(model, read_checkpoint(options.checkpoint), options.checkpoint)
+    config = load_config(options.config_file, options.overrides)
+    model = trained_model(config, options.checkpoint, options.config_file)
     export_huggingface(model, options.output)
     print(f"wrote model.safetensors, config.json and preprocessor_config.json to {options.output}")
 

@@ -13,10 +13,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.images.files import check_outputs
-from engine.config import build, load_config
+from engine.config import load_config
 from engine.onnx.export import LOWEST_OPSET, PRECISIONS, export_onnx
-from modeling.weights.checkpoint_file import read_checkpoint
-from modeling.weights.loading import load_model
+from engine.trained import trained_model
 from runtime.command_line import run
 from runtime.errors import InputError
 
@@ -34,8 +33,8 @@ def main(arguments: list[str] | None = None) -> None:
         raise InputError(f"{options.output}: expected a name that ends in .onnx")
     check_outputs([options.output], [options.config_file, options.checkpoint])
 
-    model = build(load_config(options.config_file, options.overrides).model).eval()
-    load_model(model, read_checkpoint(options.checkpoint), options.checkpoint)
+    config = load_config(options.config_file, options.overrides)
+    model = trained_model(config, options.checkpoint, options.config_file).eval()
     names = {"config": Path(options.config_file).name, "checkpoint": Path(options.checkpoint).name}
     differences = export_onnx(model, options.output, precision=options.precision, opset=options.opset, **names)
     for difference in differences:

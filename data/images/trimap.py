@@ -1,10 +1,10 @@
 """Trimaps: their coding, their one quantisation rule, and fusing a prediction with what they say is known.
 
 On disk and in numpy a trimap is uint8: 0 background, 128 unknown, 255 foreground; for tensors see
-`data.images.trimap_tensors`. Nothing here needs torch, so scoring starts fast and its processes stay small.
+`data.images.trimap_tensors`. Nothing here needs torch, so scoring starts fast and its processes stay small; OpenCV is
+imported where trimaps are made, so that ONNX files run without it.
 """
 
-import cv2
 import numpy as np
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 128, 255
@@ -61,6 +61,8 @@ def fuse_with_trimap(alpha: np.ndarray, trimap: np.ndarray) -> np.ndarray:
 
 
 def _erode(mask: np.ndarray, side: int, step: int) -> np.ndarray:
+    import cv2
+
     centre = side // 2
     ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))[centre % step :: step, centre % step :: step]
     return cv2.erode(mask, np.ascontiguousarray(ellipse), anchor=(centre // step, centre // step))

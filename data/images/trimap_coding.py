@@ -1,7 +1,7 @@
 """The values of a trimap file: which of them mean background, unknown and foreground."""
 
-import cv2
 import numpy as np
+from PIL import Image
 
 from data.images.files import to_uint8
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN, UNKNOWN_FROM, quantise_trimap
@@ -73,7 +73,7 @@ def decode_trimap(values: np.ndarray, is_lossy: bool = False, is_signed: bool = 
 
 def _decode_bytes(levels: np.ndarray, is_lossy: bool, remark: str, listed: str = "") -> tuple[np.ndarray, str]:
     """The trimap of levels 0..255; `listed` are the values that the file has in their place, for messages."""
-    counts = cv2.calcHist([levels], [0], None, [256], [0, 256]).ravel()  # (256,)
+    counts = np.array(Image.fromarray(levels).histogram())  # (256,); without OpenCV, which ONNX files do not need
     found = np.flatnonzero(counts).astype(np.uint8)
     if np.isin(found, (BACKGROUND, UNKNOWN, FOREGROUND)).all():
         return levels.copy(), remark

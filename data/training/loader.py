@@ -83,6 +83,8 @@ def build_train_loader(
     late_batch_size: int | None = None,
     pin_memory: bool | None = None,
     fixed_views: int | None = None,
+    prefetch_factor: int | None = None,
+    persistent_workers: bool = False,
 ) -> DataLoader | StagedLoader:
     """Build the endless training loader of this process.
 
@@ -100,13 +102,22 @@ def build_train_loader(
         pin_memory: whether memory is pinned for faster copies to a GPU; by default if there is a GPU.
         fixed_views: number of samples of the data set to train on in every epoch (`FixedViews`); None for different
             samples in each epoch.
+        prefetch_factor: number of batches that each loading process prepares ahead; None for PyTorch's 2.
+        persistent_workers: whether the loading processes stay when the loader is iterated again. Training iterates it
+            once, so nothing changes for a run.
 
     Raises:
-        InputError: a size below 1, a late size without `late_start`, `late_start` without a late size, or a data set
-            whose crops have one size only.
+        InputError: a size below 1, a late size without `late_start`, `late_start` without a late size, a data set
+            whose crops have one size only, or a setting of loading processes without any.
     """
     _check_sizes(batch_size, num_workers, late_start, late_crop_size, late_batch_size)
+    _check_workers(num_workers, prefetch_factor, persistent_workers)
     if fixed_views is not None:
+        if late_crop_size is not None:
+            raise InputError(
+                f"dataloader.train.late_crop_size={late_crop_size}: the {fixed_views} fixed views keep their crop size "
+                "throughout; leave out late_crop_size, or fixed_views"
+            )
         dataset = FixedViews(dataset, fixed_views)
     num_workers = min(num_workers, os.cpu_count() or 1)
     rank, world_size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
@@ -124,6 +135,8 @@ def build_train_loader(
             num_workers=num_workers,
             worker_init_fn=init_worker,
             pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+            prefetch_factor=prefetch_factor,
+            persistent_workers=persistent_workers,
         )
 
     early = loader(dataset, batch_size)
@@ -151,4 +164,18 @@ def _check_sizes(
         raise InputError(
             "dataloader.train: late_start and a late size belong together, got late_start "
             f"{late_start}, late_crop_size {late_crop_size} and late_batch_size {late_batch_size}"
+        )
+
+
+def _check_workers(num_workers: int, prefetch_factor: int | None, persistent_workers: bool) -> None:
+    if prefetch_factor is not None and (not isinstance(prefetch_factor, int) or prefetch_factor < 1):
+        raise InputError(
+            f"dataloader.train.prefetch_factor: expected a whole number of at least 1 or null, got {prefetch_factor!r}"
+        )
+    given = {"prefetch_factor": prefetch_factor is not None, "persistent_workers": persistent_workers}
+    if num_workers == 0 and any(given.values()):
+        name = next(name for name, is_given in given.items() if is_given)
+        raise InputError(
+            f"dataloader.train.{name}: is for loading processes, and num_workers is 0; leave it out, or raise "
+            "num_workers"
         )

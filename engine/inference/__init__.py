@@ -4,12 +4,15 @@ from engine.inference.clips import ClipJobs, clip_jobs
 from engine.inference.jobs import Job, Outcome, fit_to, is_clip, plan_composition1k, plan_files, read_inputs, with_steps
 from engine.inference.pipeline import run_jobs
 from engine.inference.predict import Predictor, predict_alpha
+from engine.inference.sharing import Crew, SharedJobs
 
 __all__ = [
     "ClipJobs",
+    "Crew",
     "Job",
     "Outcome",
     "Predictor",
+    "SharedJobs",
     "clip_jobs",
     "fit_to",
     "is_clip",

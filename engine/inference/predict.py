@@ -70,6 +70,7 @@ class Predictor:
         batch_size: images of one padded shape that go through the model together, where memory allows.
         views: name in `VIEWS` of the views that are averaged.
         precision: "fp32", "bf16" or "fp16".
+        sharers: processes that divide the free memory among them, this one included.
         probabilities: whether a mask comes with the "probabilities" of its classes, (H, W, K) float32.
 
     Attributes:
@@ -97,6 +98,7 @@ class Predictor:
         batch_size: int = 1,
         views: str = "none",
         precision: str = "fp32",
+        sharers: int = 1,
         probabilities: bool = False,
     ) -> None:
         require_choice("mode", mode, MODES)
@@ -112,6 +114,7 @@ class Predictor:
         self.batch_size = batch_size
         self.views = VIEWS[views]
         self.dtype = DTYPES.get(precision)
+        self.sharers = sharers
         self.probabilities = probabilities
         self.device = model.device
         self.footprint = model.footprint()
@@ -266,7 +269,7 @@ class Predictor:
         return outputs
 
     def _budget(self) -> int:
-        return free_bytes(self.device) if self.max_memory is None else self.max_memory
+        return free_bytes(self.device) // self.sharers if self.max_memory is None else self.max_memory
 
     def _fitting_plans(self, height: int, width: int) -> list[Plan]:
         plans = self._plans(*self.padded_shape(height, width))

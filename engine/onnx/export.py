@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from engine.onnx.model import FORMAT, INPUTS, MAX_BYTES, OUTPUTS, PREFIX, OnnxModel
+from engine.onnx.file import FORMAT, INPUTS, MAX_BYTES, OUTPUTS, PREFIX
+from engine.onnx.model import OnnxModel
 from engine.onnx.packages import onnx_package
 from modeling.meta_arch import ViTMatte
 from modeling.meta_arch.footprint import PICTURE_FLOATS

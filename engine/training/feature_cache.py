@@ -34,6 +34,7 @@ FORMAT = 1
 DTYPE = np.float16
 VIEWS = ("dataloader.train.dataset.", "dataloader.train.fixed_views")
 MODEL = "model."
+PROGRESS = 10.0  # seconds between two lines on how far the features are
 ENCODER = "backbone"  # the part of a system that computes the features; other parts do not matter
 
 logger = logging.getLogger("dinomatte.features")
@@ -92,6 +93,7 @@ def _make(
         )
     logger.info("%s, in %s; computing them", size, path)
     started, done = time.perf_counter(), 0
+    told = started
     samples = DataLoader(dataset, batch_size, num_workers=num_workers, worker_init_fn=init_worker, collate_fn=list)
     with replacing(path) as temporary:
         with open(temporary, "wb") as file:
@@ -105,6 +107,10 @@ def _make(
                     raise InputError("train.cache_features: features are not finite in float16; train without it")
                 file.write(features.tobytes())
                 done += len(features)
+                now = time.perf_counter()
+                if now - told >= PROGRESS and done < len(dataset):
+                    told, left = now, (now - started) / done * (len(dataset) - done)
+                    logger.info("features: %d of %d views computed, about %.0f s to go", done, len(dataset), left)
         if done != len(dataset):
             raise InputError(f"train.cache_features: expected {len(dataset)} views, got {done}")
     logger.info("features of %d views computed in %.0f s", done, time.perf_counter() - started)

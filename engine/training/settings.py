@@ -17,7 +17,8 @@ DECISIVE = (
     "train.sync_batch_norm", "train.freeze", "train.cache_features",
 )  # fmt: skip
 HARMLESS = {  # last names of settings that do not change the iterations
-    "num_workers", "pin_memory", "cache", "start_iteration", "start_sample", "use_act_checkpoint", "sparse_decoding",
+    "num_workers", "prefetch_factor", "persistent_workers", "pin_memory", "cache", "start_iteration", "start_sample",
+    "use_act_checkpoint", "sparse_decoding",
     "sample_strategy", "sample_seed", "clamp_known_each_step", "max_side",
 }  # fmt: skip
 

@@ -179,7 +179,7 @@ def read_architecture(
         rope_base, size = None, read_position_size(tensors, patch_size)
     else:
         heads, heads_from = _read_heads(tensors, embed_dim, config)
-        registers, size = tensor_shape(tensors, "storage_tokens", 3)[1], None
+        registers, size = _read_registers(tensors), None
         eps = float(config_number(config or {}, "layer_norm_eps", DINOV3_EPS))
         rope_base = float(config_number(config or {}, "rope_theta", ROPE_BASE))
     architecture = Architecture(
@@ -257,6 +257,18 @@ def read_position_size(tensors: Mapping[str, Tensor], patch_size: int) -> int:
     if side * side + 1 != rows or side == 0:
         raise InputError(f"pos_embed: expected a row for CLS and a square grid (1 + 14 * 14 = 197), found {rows} rows")
     return side * patch_size
+
+
+def _read_registers(tensors: Mapping[str, Tensor]) -> int:
+    """Number of DINOv3's register tokens; transformers writes an empty tensor for none."""
+    if "storage_tokens" not in tensors:
+        raise InputError(
+            "storage_tokens is missing, of which published DINOv3 has 4; the file is incomplete, or of a ViT without "
+            "register tokens, which converts with a tensor of shape (1, 0, width) in their place"
+        )
+    if tensors["storage_tokens"].numel() == 0 and tensors["storage_tokens"].ndim == 3:
+        return 0
+    return tensor_shape(tensors, "storage_tokens", 3)[1]
 
 
 def _read_heads(tensors: Mapping[str, Tensor], embed_dim: int, config: Mapping[str, Any] | None) -> tuple[int, str]:

@@ -59,6 +59,8 @@ def _assemble_vit(parts: Mapping[str, Tensor], architecture: Architecture) -> As
         positions = assembly.tensors.pop(FOLDED_POSITIONS)
         assembly.tensors["pos_embed"] = F.pad(positions, (0, 0, 1, 0))
         assembly.new["pos_embed, row of CLS"] = "zeros, the source has added the row to cls_token"
+    if architecture.num_register_tokens == 0:
+        assembly.tensors.pop("storage_tokens", None)  # empty
     if architecture.rope_base is not None:
         _supply_periods(assembly, architecture)
     return assembly

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from modeling.pretrained.architecture import Network, check_requested, read_architecture
 from modeling.pretrained.assemble import Assembly, assemble
+from modeling.pretrained.description import describe
 from modeling.pretrained.diffmatte_architecture import read_diffmatte_architecture
 from modeling.pretrained.dim_architecture import read_dim_architecture, read_vgg16_architecture
 from modeling.pretrained.frozen_architecture import read_frozen_architecture
@@ -15,6 +16,7 @@ from modeling.pretrained.matting_architecture import ViTDetArchitecture, read_ma
 from modeling.pretrained.pixel_statistics import read_pixel_statistics
 from modeling.pretrained.report import ConversionReport
 from modeling.pretrained.select import select
+from modeling.pretrained.weight_files import TIMM_CONFIG
 from modeling.weights.relative_positions import fit_relative_positions
 from runtime.errors import InputError
 
@@ -42,11 +44,13 @@ class Conversion:
     batch norms and Swin's indexes are int64). Whole models also have "decoder." and the names of the decoder
     (modeling.decoder). `metadata` has plain values: architecture, pixel statistics, data set and sources
     (docs/weights.md lists them).
+    `description` is the config of a whole model in plain values, None for an encoder.
     """
 
     model: dict[str, Tensor]
     metadata: dict[str, Any]
     report: ConversionReport
+    description: dict[str, Any] | None = None
 
 
 def convert(
@@ -70,7 +74,7 @@ def convert(
         arch: expected architecture, such as "dinov3_vits16" or "vitmatte_s"; "auto" for any.
         dataset: "lvd1689m" or "sat493m" for DINOv3; "auto" to detect it.
         config: config.json of transformers' DINOv3ViTModel, DINOv2 models or VitMatteForImageMatting, for Hugging
-            Face's layout only.
+            Face's layout only; or timm's, for the pixel statistics.
         image_mean: image_mean of preprocessor_config.json, for the same layout.
         source: name of the weights for the report. The data set may be detected from a path.
         img_size: training crop in pixels to which tables of relative positions are interpolated; None to keep them.
@@ -89,6 +93,7 @@ def convert(
     """
     selection = select(checkpoint)
     _check_not_ours(checkpoint)
+    timm_config = (config or {}).get(TIMM_CONFIG)
     family = selection.layout.family
     if selection.layout.name != "huggingface":
         config = image_mean = None
@@ -103,7 +108,8 @@ def convert(
     if img_size is not None:
         architecture = _resized(assembly, architecture, img_size)
     keys = [*selection.mapped, *selection.ignored]
-    statistics, warnings = read_pixel_statistics(architecture, dataset, source, keys, image_mean)
+    timm_config = timm_config if isinstance(timm_config, Mapping) else None
+    statistics, warnings = read_pixel_statistics(architecture, dataset, source, keys, image_mean, timm_config)
     metadata = {
         "format_version": FORMAT_VERSION,
         "arch": name,
@@ -113,6 +119,7 @@ def convert(
         "periods": assembly.periods,
         "bias_mask": assembly.bias_mask,
         "source_layout": selection.layout.name,
+        "source_entry": selection.entry,
         "source_prefix": selection.prefix,
     }
     report = ConversionReport(
@@ -126,7 +133,7 @@ def convert(
         warnings=[*assembly.warnings, *warnings],
     )
     model = {target_name(key): tensor for key, tensor in assembly.tensors.items()}
-    return Conversion(model, metadata, report)
+    return Conversion(model, metadata, report, describe(architecture, statistics))
 
 
 def target_name(key: str) -> str:

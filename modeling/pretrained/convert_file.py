@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modeling.pretrained.convert import Conversion, convert
 from modeling.pretrained.weight_files import WeightFile, read_weights
-from modeling.weights.checkpoint_file import write_checkpoint
+from modeling.weights.checkpoint_file import CONFIG_ENTRY, write_checkpoint
 from runtime.errors import InputError
 
 _HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth")  # torch.hub's convention: the first digits of the file's SHA-256
@@ -21,15 +21,17 @@ def convert_file(
 ) -> Conversion:
     """Convert `weights` and write {"model": ..., "metadata": ...} to `output`, complete or not at all.
 
+    A whole model is described too, as checkpoints of runs are, so that inference needs no config.
+
     Args:
-        weights: .pth, .safetensors, or the index.json of sharded .safetensors.
+        weights: .pth, .safetensors, the index.json of shards, or a folder with one of them.
         arch, dataset, img_size: as in `convert`.
 
     Raises:
         InputError: unusable weights or paths. The message names the file, and nothing is written.
     """
-    weights, output = Path(weights), Path(output)
-    source = read_weights(weights)
+    output, source = Path(output), read_weights(weights)
+    weights = source.path  # where a folder was named, the file in it
     _spare_sources(output, [weights, *(weights.parent / name for name in source.shards)])
     try:
         conversion = convert(
@@ -45,7 +47,8 @@ def convert_file(
         raise InputError(f"{weights}: {error}") from error
     conversion.metadata.update(source_file=weights.name, source_sha256=source.sha256, source_shards=source.shards)
     conversion.report.warnings.extend(_check_hash_in_name(weights, source))
-    write_checkpoint(output, {"model": conversion.model, "metadata": conversion.metadata})
+    described = {} if conversion.description is None else {CONFIG_ENTRY: conversion.description}
+    write_checkpoint(output, {"model": conversion.model, "metadata": conversion.metadata, **described})
     return conversion
 
 

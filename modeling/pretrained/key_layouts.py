@@ -313,6 +313,7 @@ _MATTING_DECODER = re.compile(r"(.*?)decoder\.(?:convstream|matting_head)\.")
 _RELATIVE_POSITIONS = re.compile(r".*\.(?:attn|attention)\.rel_pos_[hw]")
 
 _OUTSIDE = {
+    "n_averaged": "count of torch.optim.swa_utils.AveragedModel",
     "*dino_head.*": "DINO's projection head, used in pre-training only",
     "*ibot_head.*": "iBOT's projection head, used in pre-training only",
     "*dino_loss.*": "state of a pre-training loss",
@@ -420,7 +421,10 @@ def detect_layout(keys: Collection[str]) -> KeyLayout:
         return OFFICIAL
     if "reg_token" in keys:
         return TIMM_SWIGLU if _any(keys, "blocks.*.mlp.fc1_g.*") else TIMM_MLP
-    raise InputError(f"{_EXPECTED}, found neither register tokens nor positions among {len(keys)} tensors")
+    raise InputError(
+        f"{_EXPECTED}, found neither register tokens nor positions among {len(keys)} tensors; a DINOv3 ViT without "
+        f"registers converts from transformers' files, which say so"
+    )
 
 
 def _refuse_giant(keys: Iterable[str], pattern: str) -> None:

@@ -1,10 +1,12 @@
-"""The data set of DINOv3 weights, which determines how images are normalised.
+"""The data set that weights were trained on and the pixel statistics that images are normalised with.
 
-A satellite (sat493m) backbone with the statistics of web photographs (lvd1689m) runs without error and is wrong.
+A satellite (sat493m) DINOv3 fed with web-photograph (lvd1689m) statistics runs, silently wrong. So does a ViT that timm
+trained on labels, fed with the statistics of DINO and MAE, whose architecture it has.
 """
 
 import math
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -24,7 +26,18 @@ _OTHERS = {
     "dim": "Deep Image Matting's encoders",
     "vgg16": "torchvision's VGG-16",
 }
-_TRAINED_ON = {"dinov2": ("lvd142m", "LVD-142M")}  # with ImageNet's statistics; all others are trained on ImageNet-1k
+_TRAINED_ON = {"dinov2": ("lvd142m", "LVD-142M")}  # with ImageNet's statistics; all others on ImageNet-1k
+_IMAGENET, _HALF = DINOV3_PIXEL_STATISTICS[_IMAGENET_LIKE], ((0.5,) * 3, (0.5,) * 3)
+_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+# A word in the file's name, or in that of its folder -> the statistics timm gives with such a ViT (its pretrained_cfg).
+_NAMED = {
+    **dict.fromkeys(("dino", "mae", "deit"), _IMAGENET),
+    "miil": ((0.0,) * 3, (1.0,) * 3),
+    "bamboo": _CLIP,
+    **dict.fromkeys(("augreg", "augreg2", "orig", "sam"), _HALF),
+}
+_NO_NAMES = ("model", "pytorch_model")  # what files of a folder are called
+_CLASSIFIER = "head.weight"
 _FOLDERS_ABOVE = 3  # models--facebook--dinov3-.../snapshots/REVISION/model.safetensors in Hugging Face's cache
 
 
@@ -34,6 +47,7 @@ def read_pixel_statistics(
     source: str,
     source_keys: Collection[str],
     image_mean: Sequence[float] | None,
+    timm_config: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Metadata on data set and RGB statistics, and warnings.
 
@@ -41,7 +55,8 @@ def read_pixel_statistics(
         requested: "auto", or the name of the data set, which is then used.
         source: path of the file; it and the folders above may contain the data set's name.
         source_keys: keys as in the file.
-        image_mean: image_mean of preprocessor_config.json, or None.
+        image_mean: from preprocessor_config.json, or None.
+        timm_config: pretrained_cfg of timm's config.json, or None; it is asked for ViTs of the family "plain".
 
     Raises:
         InputError: `requested` is not a known data set, or the weights are not DINOv3's.
@@ -54,12 +69,69 @@ def read_pixel_statistics(
         if requested != "auto":
             raise InputError(f"--dataset {requested} is for DINOv3; {names} were trained on {title}")
         told_by, warnings = names, _compare_with_processor(image_mean)
+        statistics = _IMAGENET
+        if architecture.family == "plain":
+            statistics, told_by, warnings = _read_plain(source, source_keys, timm_config)
+            dataset = "imagenet21k" if re.search(r"in21k(?!.*in1k)", PurePath(source).name) else dataset
     else:
         evidence = {} if requested == "auto" else {"--dataset": requested}
         evidence |= _collect_evidence(source, source_keys, image_mean)
         dataset, told_by, warnings = _decide(evidence, architecture.name())
-    mean, std = DINOV3_PIXEL_STATISTICS[dataset if dataset in DATASETS else _IMAGENET_LIKE]
+        statistics = DINOV3_PIXEL_STATISTICS[dataset]
+    mean, std = statistics
     return {"dataset": dataset, "dataset_from": told_by, "pixel_mean": list(mean), "pixel_std": list(std)}, warnings
+
+
+def _read_plain(
+    source: str, source_keys: Collection[str], timm_config: Mapping[str, Any] | None
+) -> tuple[tuple[Sequence[float], Sequence[float]], str, list[str]]:
+    """Statistics of a ViT without LayerScale and registers, what told them, and warnings.
+
+    DINO's and MAE's encoders are published without a classifier, those that timm trained on labels with one.
+    """
+    supervised = any(key == _CLASSIFIER or key.endswith(f".{_CLASSIFIER}") for key in source_keys)
+    stated, word = _stated(timm_config), _word_in_name(source)
+    if stated is not None:
+        statistics, told_by = stated, "config.json"
+    elif word is not None:
+        statistics, told_by = _NAMED[word], f"{word!r} in the name"
+    elif supervised:
+        statistics, told_by = _HALF, "the classifier, with which timm's ViTs have these"
+    else:
+        return _IMAGENET, _OTHERS["plain"], []
+    if not supervised:
+        return statistics, told_by, []
+    warning = (
+        f"the file holds a classifier ({_CLASSIFIER}): a ViT trained on labels, of the architecture of DINO and MAE; "
+        f"its images are normalised with mean {list(statistics[0])} and std {list(statistics[1])}, told by {told_by}"
+    )
+    if stated is None:
+        warning += "; timm's config.json beside the file would decide"
+    return statistics, told_by, [warning]
+
+
+def _stated(timm_config: Mapping[str, Any] | None) -> tuple[list[float], list[float]] | None:
+    """Mean and deviation of timm's config.json, None where it has no such numbers."""
+    found = [(timm_config or {}).get(name) for name in ("mean", "std")]
+    for values in found:
+        is_rgb = isinstance(values, list) and len(values) == 3
+        if not is_rgb or not all(isinstance(value, int | float) and 0 <= value <= 1 for value in values):
+            return None
+    mean, std = ([float(value) for value in values] for values in found)
+    return (mean, std) if all(std) else None
+
+
+def _word_in_name(source: str) -> str | None:
+    """The first word of `_NAMED` in the file's name, or in that of a folder that a file with a common name is in."""
+    path = PurePath(source)
+    names = path.parts[-1 - _FOLDERS_ABOVE :] if path.stem.split(".")[0] in _NO_NAMES else path.parts[-1:]
+    for name in reversed(names):
+        for word in re.findall(r"[a-z]+[0-9]?", name.lower()):
+            if word in _NAMED:
+                return word
+            if word.startswith("deit"):
+                return "deit"
+    return None
 
 
 def _compare_with_processor(image_mean: Sequence[float] | None) -> list[str]:

@@ -15,14 +15,23 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from modeling.pretrained.select import SHARDED
 from runtime.errors import InputError
-from runtime.files import hash_file
+from runtime.files import hash_file, kind_of
+from runtime.text import name_some
 
 MAX_BYTES = 32 * 2**30  # ViT-7B has 27 GB in float32; below the limit it gets a proper message
 MAX_JSON_BYTES = 16 * 2**20
+TIMM_CONFIG = "pretrained_cfg"  # key of timm's config.json
 _HEAD_BYTES = 512
 _CONFIG_TYPES = ("dinov3_vit", "dinov2", "dinov2_with_registers", "vitmatte")
 _INDEX_HINT = "model.safetensors.index.json"
+# In a folder, the first of these that is there: as transformers and timm write them.
+_FOLDER_NAMES = ("model.safetensors", _INDEX_HINT, "pytorch_model.bin", "pytorch_model.bin.index.json")
+_WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)")  # model-00001-of-00003.safetensors
+_CHUNK_SUFFIX, _CHUNK_INDEX = ".distcp", ".metadata"  # of torch.distributed.checkpoint
+_TO_ONE_FILE = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} OUT.pth"
 
 
 @dataclass(frozen=True)
@@ -30,13 +39,16 @@ class WeightFile:
     """Contents of a weight file, without interpretation.
 
     Args:
-        checkpoint: contents of the file, usually name -> tensor. Tensors may be memory-mapped.
-        sha256: hash of the file, or of the index if the weights are in shards.
+        path: the file itself, where a folder was named.
+        checkpoint: what the file holds, usually name -> tensor. Tensors may be mapped from the file.
+        sha256: of the file; of the index where the weights are in shards.
         shards: file name -> sha256, empty for a single file.
-        config: config.json beside it if it describes a DINOv3ViTModel, a DINOv2 model or a VitMatteForImageMatting.
-        image_mean: image_mean of preprocessor_config.json beside it.
+        config: config.json beside it if that describes a DINOv3ViTModel, a DINOv2 model or a VitMatteForImageMatting,
+            or is timm's.
+        image_mean: from preprocessor_config.json beside it.
     """
 
+    path: Path
     checkpoint: Any
     sha256: str
     shards: dict[str, str]
@@ -45,27 +57,90 @@ class WeightFile:
 
 
 def read_weights(path: str | os.PathLike) -> WeightFile:
-    """Read .pth, .safetensors or the index of sharded .safetensors, recognised by their first bytes.
+    """Read .pth, .safetensors, the index of shards, or a folder with one of them, as transformers and timm save it.
+
+    The first bytes tell the kind of a file, not its suffix.
 
     Raises:
-        InputError: missing, empty, truncated, too large, not weights, or a pickle that would run code.
+        InputError: missing, empty, truncated, too large, no weights at all, one part of several, or a pickle that would
+            run code.
     """
     path = Path(path)
+    if path.is_dir():
+        path = _weights_in(path)
+    _refuse_parts(path)
     head = _read_head(path)
+    shards: dict[str, str] = {}
     if head.lstrip().startswith(b"{"):
         checkpoint, shards = _read_sharded(path)
-    elif _is_safetensors(head):
-        checkpoint, shards = _read_safetensors(path), {}
-    elif head.startswith((b"PK\x03\x04", b"\x80")):
-        return WeightFile(_read_torch(path), hash_file(path), {})
     else:
-        raise InputError(f"{path}: expected PyTorch or safetensors weights, found {_describe(head)}")
-    return WeightFile(checkpoint, hash_file(path), shards, _read_config(path.parent), _read_image_mean(path.parent))
+        checkpoint = _read_one(path, head)
+    if not shards and not _is_safetensors(head) and path.suffix != ".bin":  # one of many .pth in a folder
+        return WeightFile(path, checkpoint, hash_file(path), shards)
+    config, image_mean = _read_config(path.parent), _read_image_mean(path.parent)
+    return WeightFile(path, checkpoint, hash_file(path), shards, config, image_mean)
+
+
+def _weights_in(folder: Path) -> Path:
+    """The file with the weights of a folder.
+
+    Raises:
+        InputError: there is none, there are several, or it holds the chunks of a distributed checkpoint.
+    """
+    for name in _FOLDER_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    try:
+        files = sorted(path for path in folder.iterdir() if path.is_file())
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed: {error.strerror}") from error
+    if any(path.suffix == _CHUNK_SUFFIX or path.name == _CHUNK_INDEX for path in files):
+        _refuse_chunks(folder, folder)
+    found = [path for path in files if path.suffix.lower() in _WEIGHT_SUFFIXES]
+    if len(found) == 1:
+        return found[0]
+    snapshots = [path for path in folder.glob("snapshots/*") if path.is_dir()]  # Hugging Face's cache
+    if not found and len(snapshots) == 1:
+        return _weights_in(snapshots[0])
+    names = f"{len(found)} weight files ({name_some(path.name for path in found)}); name one of them"
+    raise InputError(
+        f"{folder}: expected {_FOLDER_NAMES[0]} or {_INDEX_HINT} in the folder, found "
+        f"{names if found else 'no weight file'}"
+    )
+
+
+def _refuse_parts(path: Path) -> None:
+    """Refuse a file that by its name is one part of the weights."""
+    if path.suffix == _CHUNK_SUFFIX or path.name == _CHUNK_INDEX:
+        _refuse_chunks(path, path.parent)
+    shard = _SHARD.fullmatch(path.name)
+    if shard is not None and int(shard[3]) > 1:
+        index = path.with_name(f"{shard[1]}{shard[4]}.index.json")
+        remedy = f"download the others and {index.name} too, and name the folder"
+        raise InputError(
+            f"{path}: expected all of the weights, found shard {int(shard[2])} of {int(shard[3])}; "
+            f"{f'name {index}' if index.is_file() else remedy}"
+        )
+
+
+def _refuse_chunks(path: Path, folder: Path) -> None:
+    raise InputError(
+        f"{path}: expected one weight file, found the chunks of a distributed (FSDP) checkpoint; make one file of "
+        f"them: {_TO_ONE_FILE.format(folder=folder)}"
+    )
+
+
+def _read_one(path: Path, head: bytes) -> Any:
+    if _is_safetensors(head):
+        return _read_safetensors(path)
+    if head.startswith((b"PK\x03\x04", b"\x80")):
+        return _read_torch(path)
+    raise InputError(f"{path}: expected PyTorch or safetensors weights, found {_describe(head)}")
 
 
 def _read_head(path: Path) -> bytes:
     if not path.is_file():
-        raise InputError(f"{path}: expected a weight file, found {'a folder' if path.is_dir() else 'nothing'}")
+        raise InputError(f"{path}: expected a weight file, found {kind_of(path)}")
     size = path.stat().st_size
     if size == 0:
         raise InputError(f"{path}: the file is empty; download it again")
@@ -102,6 +177,8 @@ def _read_torch(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # a damaged pickle can raise anything
         if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
+            if code[1].startswith("torch.distributed"):  # a ShardedTensor or DTensor
+                raise InputError(f"{path}: {SHARDED.format(found=code[1].rpartition('.')[2])}") from error
             raise InputError(
                 f"{path}: expected plain weights, found a pickle that needs {code[1]}; not loaded, for it could run "
                 "code. Save its state_dict() alone"
@@ -147,9 +224,10 @@ def _read_sharded(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         raise InputError(f"{path}: expected shards in the same folder, found {outside[0]!r}")
     tensors: dict[str, torch.Tensor] = {}
     for name in shards:
-        if not _is_safetensors(_read_head(path.parent / name)):
-            raise InputError(f"{path.parent / name}: expected a safetensors shard, found another kind of file")
-        tensors |= _read_safetensors(path.parent / name)
+        shard = _read_one(path.parent / name, _read_head(path.parent / name))
+        if not isinstance(shard, dict):
+            raise InputError(f"{path.parent / name}: expected names and tensors, found a {type(shard).__name__}")
+        tensors |= shard
     if tensors.keys() != weight_map.keys():
         differing = sorted(tensors.keys() ^ weight_map.keys())
         raise InputError(f"{path}: index and shards differ in {len(differing)} tensors ({differing[0]}, ...)")
@@ -174,7 +252,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def _read_config(folder: Path) -> dict[str, Any] | None:
     path = folder / "config.json"
     config = read_json(path) if path.is_file() else {}
-    return config if config.get("model_type") in _CONFIG_TYPES else None  # timm writes a config.json of its own
+    return config if config.get("model_type") in _CONFIG_TYPES or TIMM_CONFIG in config else None
 
 
 def _read_image_mean(folder: Path) -> list[float] | None:

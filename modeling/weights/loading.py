@@ -22,6 +22,10 @@ logger = logging.getLogger("dinomatte.checkpoint")
 METADATA_TOLERANCE = 1e-6
 
 
+class WrongModelError(InputError):
+    """A checkpoint whose tensors are not those of the model."""
+
+
 def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, pretrained: bool = False) -> None:
     """Copy the weights of `checkpoint` into `model`, either all or none.
 
@@ -35,7 +39,8 @@ def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, p
             Otherwise keys and shapes must match exactly.
 
     Raises:
-        InputError: keys, shapes or preprocessing metadata do not match the model.
+        WrongModelError: keys or shapes do not match the model.
+        InputError: preprocessing metadata does not match the model.
     """
     checkpoint = with_frozen_weights(checkpoint, path)
     state = {key.removeprefix("module."): value for key, value in checkpoint["model"].items()}
@@ -66,7 +71,7 @@ def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, p
             problems.append(model.needs_weights)
         if any(is_table(key.split()[0]) for key in shapes):
             problems.append("for crops of another size; set model.backbone.img_size, or convert with --img-size")
-        raise InputError(f"{path}: not a checkpoint of this config's model; {'; '.join(problems)}")
+        raise WrongModelError(f"{path}: not a checkpoint of this config's model; {'; '.join(problems)}")
     model.load_state_dict(state, strict=False)
     logger.info("%s: loaded %d of %d tensors of the model", path, len(expected) - len(missing), len(expected))
     if missing:
@@ -81,7 +86,9 @@ def _check_system(model: System, checkpoint: dict[str, Any], path: str | Path) -
     target = description.get("_target_") if isinstance(description, dict) else None
     theirs, ours = str(target).rpartition(".")[2], type(model).__name__
     if target is not None and theirs != ours:
-        raise InputError(f"{path}: holds a {theirs[:80]}, the config's model is a {ours}; give the config of its run")
+        raise WrongModelError(
+            f"{path}: holds a {theirs[:80]}, the config's model is a {ours}; give the config of its run"
+        )
 
 
 def _fitted(state: dict[str, Tensor], expected: dict[str, Tensor], path: str | Path) -> dict[str, Tensor]:
@@ -117,7 +124,7 @@ def _counted(names: Iterable[str]) -> str:
     return ", ".join(f"{pattern} x{count}" for pattern, count in Counter(map(key_pattern, names)).items())
 
 
-def _abbreviated(names: Iterable[str], limit: int = 4) -> str:
+def _abbreviated(names: Iterable[str], limit: int = 2) -> str:
     names = list(names)
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -21,11 +21,11 @@ from modeling.meta_arch import System
 from modeling.weights.checkpoint_file import CONFIG_ENTRY
 from modeling.weights.fitting import fit_pretrained
 from modeling.weights.frozen import FROZEN_ENTRY, with_frozen_weights
+from modeling.weights.plain_config import PARTIAL, TARGET
 from runtime.errors import InputError
 from runtime.moved import current_name
 from runtime.text import one_line
 
-TARGET, PARTIAL = "_target_", "_partial_"
 PACKAGES = ("modeling.", "torch.nn.modules.")
 NOT_SETTINGS = ("device", "dtype")  # they would allocate memory for the outline of a network
 MOST_SETTINGS = 10_000
@@ -34,27 +34,6 @@ LARGEST_NUMBER = 2**20  # the largest settings of a model are iterations
 LONGEST_LIST = 2**10
 LONGEST_TEXT = 2**8
 DEEPEST = 8
-
-
-def plain_config(node: Any) -> Any:
-    """Config of a model as dicts, lists, numbers and strings.
-
-    Args:
-        node: nested dicts and lists whose `_target_` entries are classes or their names; an object may be a
-            `functools.partial` of a class with keywords.
-
-    Raises:
-        ValueError: the config contains an object without a plain form.
-    """
-    if isinstance(node, Mapping):
-        return {key: _path_of(value) if key == TARGET else plain_config(value) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return [plain_config(item) for item in node]
-    if isinstance(node, functools.partial) and not node.args:
-        return {PARTIAL: _path_of(node.func), **plain_config(node.keywords)}
-    if node is None or isinstance(node, bool | int | float | str):
-        return node
-    raise ValueError(f"a {type(node).__name__} has no plain form")
 
 
 def build_model(checkpoint: Mapping[str, Any], path: Any) -> System:
@@ -163,11 +142,3 @@ def _network_class(name: Any) -> type[nn.Module]:
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         raise ValueError(f"{name[:80]!r} is no network of this project; give --config-file if it is one of yours")
     return found
-
-
-def _path_of(target: Any) -> str:
-    if isinstance(target, str):
-        return target
-    if isinstance(target, type):
-        return f"{target.__module__}.{target.__qualname__}"
-    raise ValueError(f"{target!r} is no class")

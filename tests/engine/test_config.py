@@ -6,7 +6,7 @@ import pytest
 import torch
 from detectron2.config import LazyCall as L
 
-from engine.config import build
+from engine.config import build, load_config
 from runtime.errors import InputError
 
 
@@ -82,3 +82,37 @@ def test_a_fault_below_the_call_keeps_its_traceback(node, kind, line):
         build(node)
     assert not isinstance(caught.value, InputError)
     assert line in "".join(traceback.format_exception(caught.value))
+
+
+HEADER = "from omegaconf import OmegaConf\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("from detectron2.modeling.backbone.vit import get_vit_lr_decay_rate", r"optimizer\.params\.layer_decay here"),
+        (
+            "from functools import partial\nmodel = OmegaConf.create()\n"
+            "optimizer = OmegaConf.create({'params': {}}, flags={'allow_objects': True})\n"
+            "optimizer.params.lr_factor_func = partial(int, base=2)",
+            r"^[^\n]*optimizer\.params\.lr_factor_func: .*layer_decay here",
+        ),
+        ("from modeling import Detail_Capture, ViT", "DetailCapture in modeling.decoder"),
+        ("from modeling.decoder import Detail_Capture", "DetailCapture in modeling.decoder"),
+        ("from data import ImageFileTrain, DataGenerator", r"CompositionDataset of data\.training\.dim_dataset"),
+    ],
+)
+def test_a_config_of_vitdet_or_vitmatte_is_answered_with_where_things_are_here(tmp_path, text, message):
+    (tmp_path / "theirs.py").write_text(HEADER + text)
+    with pytest.raises(InputError, match=message) as caught:
+        load_config(str(tmp_path / "theirs.py"))
+    assert "theirs.py" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["import nowhere_to_be_found", "raise RuntimeError('my modeling failed')"])
+def test_other_faults_of_a_config_get_no_advice(tmp_path, text):
+    (tmp_path / "own.py").write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_config(str(tmp_path / "own.py"))
+    assert "configs/common" not in str(caught.value)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -186,9 +187,11 @@ def heard(caplog):
 
 def test_kept_features_train_as_the_encoder_does_without_calling_it(data, encoder, tmp_path, heard, monkeypatch):
     keep = f"train.cache_features={tmp_path / 'features'}"
+    monkeypatch.setattr(feature_cache, "PROGRESS", 0.0)
     train(config_of(data, encoder, tmp_path / "plain", *VIEWS))
     train(config_of(data, encoder, tmp_path / "first", *VIEWS, keep))
     assert losses(tmp_path / "first") == pytest.approx(losses(tmp_path / "plain"), rel=2e-3)
+    assert re.findall(r"features: (\d) of 6 views computed, about \d+ s to go", messages(heard)) == ["2", "4"]
     size = 6 * 2 * 24 * 2 * 2 * 2  # views, maps, channels, rows, columns, bytes
     (path,) = (tmp_path / "features").glob("*.npy")
     assert path.stat().st_size == size + 128

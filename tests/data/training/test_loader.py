@@ -7,6 +7,7 @@ import torch
 from torch.utils.data import Dataset
 
 from data.training.loader import EpochSampler, build_train_loader
+from runtime.errors import InputError
 
 
 class Echo(Dataset):
@@ -50,3 +51,28 @@ def test_batches_do_not_depend_on_workers_or_on_resuming(num_workers):
 def test_an_empty_epoch_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         EpochSampler(size=0, seed=0)
+
+
+def test_prefetching_and_lasting_workers_reach_the_loader_and_change_no_sample():
+    plain = build_train_loader(Echo(), batch_size=4, num_workers=1, seed=3)
+    loader = build_train_loader(Echo(), batch_size=4, num_workers=1, seed=3, prefetch_factor=5, persistent_workers=True)
+    assert (plain.prefetch_factor, plain.persistent_workers) == (2, False)
+    assert (loader.prefetch_factor, loader.persistent_workers) == (5, True)
+    assert torch.equal(torch.stack(list(islice(loader, 3))), torch.stack(list(islice(plain, 3))))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_workers": 0, "prefetch_factor": 2}, "prefetch_factor: is for loading processes, and num_workers is 0"),
+        ({"num_workers": 0, "persistent_workers": True}, "persistent_workers: is for loading processes"),
+        ({"prefetch_factor": 0}, "prefetch_factor: expected a whole number of at least 1 or null, got 0"),
+        (
+            {"fixed_views": 6, "late_start": 2, "late_crop_size": 8},
+            "late_crop_size=8: the 6 fixed views keep their crop size throughout; leave out late_crop_size, or fixed_v",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused_with_the_cause(settings, message):
+    with pytest.raises(InputError, match=message):
+        build_train_loader(Echo(), batch_size=4, **settings)

@@ -767,7 +767,7 @@ def hang(image, path, **settings):
 
 if {hanging!r}:
     Image.Image.save = hang
-sys.modules["engine.onnx.model"] = SimpleNamespace(OnnxModel=lambda path, device: Slow())
+sys.modules["engine.onnx.model"] = SimpleNamespace(OnnxModel=lambda path, **settings: Slow())
 runpy.run_path({root!r} + "/inference.py", run_name="__main__")
 """
 

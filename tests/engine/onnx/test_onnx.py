@@ -20,7 +20,8 @@ from engine.config import build, load_config
 from engine.inference import Predictor
 from engine.onnx import export as onnx_export
 from engine.onnx.export import _example, export_onnx
-from engine.onnx.model import FORMAT, PREFIX, OnnxModel
+from engine.onnx.file import FORMAT, PREFIX
+from engine.onnx.model import OnnxModel
 from engine.training.checkpoints import RunCheckpointer
 from modeling.backbone import ViT
 from modeling.traceable.backbone import TraceableViT
@@ -150,7 +151,7 @@ def test_a_file_is_valid_and_names_its_model_and_no_folder(exported):
     assert str(ROOT).encode() not in content
     assert b"site-packages" not in content
     file = OnnxModel(exported.path)
-    assert (file.file_metadata["config"], file.file_metadata["checkpoint"]) == ("c.py", "c.pth")
+    assert (file.file.metadata["config"], file.file.metadata["checkpoint"]) == ("c.py", "c.pth")
     assert (file.precision, file.size_divisibility) == ("fp32", exported.model.size_divisibility)
     torch.testing.assert_close(file.pixel_mean, exported.model.pixel_mean.flatten())
 

@@ -9,7 +9,8 @@ from tiny import CONFIG, OVERRIDES
 from torch import nn
 
 from engine.config import build, describe_model, load_config
-from modeling.weights.model_config import build_model, plain_config
+from modeling.weights.model_config import build_model
+from modeling.weights.plain_config import plain_config
 from runtime.errors import InputError
 
 

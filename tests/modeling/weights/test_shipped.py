@@ -12,7 +12,8 @@ from engine.config import build, load_config
 from engine.training.run import train
 from modeling.weights.checkpoint_file import write_checkpoint
 from modeling.weights.loading import load_model
-from modeling.weights.model_config import build_model, plain_config
+from modeling.weights.model_config import build_model
+from modeling.weights.plain_config import plain_config
 from modeling.weights.shipped import read_shipped
 from modeling.weights.shipping import write_shipped
 from runtime.errors import InputError

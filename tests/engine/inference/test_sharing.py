@@ -1,0 +1,250 @@
+"""Images of a folder shared by the processes of torchrun: each is done once, and one process accounts for all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_models import small_model
+from tiny import ROOT
+
+from engine.inference import Crew, Job, Outcome, Predictor, SharedJobs, predict, sharing
+from runtime.errors import InputError
+
+COUNT = 7
+
+
+def crew(rank: int, size: int, attempt: int = 0) -> Crew:
+    return Crew(rank, size, rank, size, "run", attempt)
+
+
+def jobs_in(folder: Path, count: int = COUNT) -> list[Job]:
+    return [Job({"image": Path(f"{index}.png")}, {"alpha": folder / f"{index}.png"}) for index in range(count)]
+
+
+class Process(threading.Thread):
+    """One process of a run, in a thread; `stops_at` is the number of jobs after which it is killed."""
+
+    def __init__(self, folder: Path, crew: Crew, count: int = COUNT, stops_at: int = COUNT, fails: tuple = ()) -> None:
+        super().__init__()
+        self.shared, self.jobs = SharedJobs(folder, crew), jobs_in(folder, count)
+        self.stops_at, self.fails = stops_at, fails
+        self.did: list[str] = []
+        self.counts: Counter | None = None
+        self.error: InputError | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.shared.wait_for_first()
+            for job in self.shared.begin(self.jobs):
+                if len(self.did) == self.stops_at:
+                    self.shared.ends.write('{"job": 0, "sta')  # half a line
+                    self.shared.ends.flush()
+                    return
+                self.did.append(job.label)
+                failed = job.label in self.fails
+                self.shared.record(Outcome(job, "failed" if failed else "written", "damaged" if failed else ""))
+            self.counts = self.shared.finish()
+        except InputError as error:
+            self.error = error
+
+
+def manifest(folder: Path) -> dict:
+    return json.loads((folder / sharing.MANIFEST).read_text())
+
+
+@pytest.mark.parametrize("size", [2, 3, 9])
+def test_each_job_is_done_once_and_the_first_process_counts_all(tmp_path, size):
+    processes = [Process(tmp_path, crew(rank, size), fails=("1.png",)) for rank in reversed(range(size))]
+    for process in processes:
+        process.join(20)
+    assert sorted(label for process in processes for label in process.did) == [f"{i}.png" for i in range(COUNT)]
+    assert processes[-1].counts == {"written": COUNT - 1, "failed": 1}
+    assert [process.counts for process in processes[:-1]] == [None] * (size - 1)
+    account = manifest(tmp_path)
+    assert (account["processes"], account["counts"]) == (size, {"written": COUNT - 1, "failed": 1})
+    assert [job["image"] for job in account["jobs"]] == [f"{i}.png" for i in range(COUNT)]
+    assert account["jobs"][1] | {"outputs": 0} == {
+        "image": "1.png",
+        "outputs": 0,
+        "status": "failed",
+        "remark": "damaged",
+    }
+    assert os.listdir(tmp_path) == [sharing.MANIFEST]
+
+
+def test_a_restart_by_torchrun_repeats_nothing_that_is_done(tmp_path):
+    first = [Process(tmp_path, crew(0, 2), stops_at=2, fails=("0.png",)), Process(tmp_path, crew(1, 2), stops_at=1)]
+    for process in first:
+        process.join(20)
+    assert [process.did for process in first] == [["0.png", "2.png"], ["1.png"]]
+    second = [Process(tmp_path, crew(rank, 2, attempt=1)) for rank in (0, 1)]
+    for process in second:
+        process.join(20)
+    assert [process.did for process in second] == [["0.png", "4.png", "6.png"], ["3.png", "5.png"]]
+    assert second[0].counts == {"written": COUNT}
+
+
+def test_what_a_killed_run_left_is_no_part_of_the_next(tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    stale = [f"{sharing.WORK_FOLDER}run", f"{sharing.WORK_FOLDER}{sharing.socket.gethostname()}-{dead.pid}"]
+    other = f"{sharing.WORK_FOLDER}{sharing.socket.gethostname()}-{os.getpid()}"  # of a run that still goes on
+    for name in (*stale, other):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ends-0-0").write_text('{"job": 0, "status": "written", "remark": ""}\n')
+    process = Process(tmp_path, crew(0, 2))
+    late = Process(tmp_path, crew(1, 2))
+    process.join(20)
+    late.join(20)
+    assert process.did[0] == "0.png"
+    assert sorted(os.listdir(tmp_path)) == sorted([other, sharing.MANIFEST])
+
+
+def test_other_jobs_and_missing_processes_are_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sharing, "START_LIMIT", 0.5)
+    alone = Process(tmp_path / "a", crew(1, 2))
+    alone.join(20)
+    assert "process 0 has not listed its jobs for 0 seconds; start all processes with torchrun" in str(alone.error)
+    first, second = Process(tmp_path / "b", crew(0, 2)), Process(tmp_path / "b", crew(1, 2), count=COUNT + 1)
+    first.join(20)
+    second.join(20)
+    assert "process 1 lists 8 other jobs than process 0" in str(second.error)
+    assert "process 1 has not begun" in str(first.error)
+
+
+def test_a_process_whose_parent_is_gone_ends(tmp_path, monkeypatch):
+    shared = SharedJobs(tmp_path, crew(1, 2))
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    with pytest.raises(InputError, match="the program that started this process is gone"):
+        shared.wait_for_first()
+
+
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"RANK": "4"}, "RANK 4 of WORLD_SIZE 4"),
+        ({"RANK": "one"}, "RANK: expected a number"),
+        ({"LOCAL_WORLD_SIZE": "8"}, "LOCAL_WORLD_SIZE 8"),
+        ({"TORCHELASTIC_RUN_ID": "none"}, "give --rdzv-id NAME"),
+    ],
+)
+def test_an_environment_that_makes_no_sense_is_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        Crew.of_environment(TORCHRUN | change)
+
+
+def test_the_environment_tells_process_run_and_gpu(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    first, other = Crew.of_environment(TORCHRUN), Crew.of_environment(TORCHRUN | {"TORCHELASTIC_RUN_ID": "y"})
+    assert (first.rank, first.size, first.local_rank, first.local_size) == (3, 4, 1, 2)
+    assert first.run != other.run
+    assert first.device(torch.device("cuda")) == torch.device("cuda:1")
+    assert first.device(torch.device("cuda:0")) == torch.device("cuda:0")  # as asked for
+    assert (first.sharers(torch.device("cpu")), first.sharers(torch.device("cuda"))) == (2, 1)
+    assert Crew.of_environment({}) == Crew.of_environment({"RANK": "0", "WORLD_SIZE": "1"}) == Crew()
+    assert Crew().device(torch.device("cuda")) == torch.device("cuda")
+
+
+def test_processes_of_one_machine_divide_what_is_free(monkeypatch):
+    model = small_model().eval()
+    whole = Predictor(model, mode="whole").plan(2048, 2048).nbytes
+    monkeypatch.setattr(predict, "free_bytes", lambda device: 3 * whole // 2)
+    assert Predictor(model).plan(2048, 2048).mode == "whole"
+    assert Predictor(model, sharers=2).plan(2048, 2048).mode != "whole"
+    assert Predictor(model, sharers=2, max_memory=whole).plan(2048, 2048).mode == "whole"  # said for each process
+
+
+# --- the script under torchrun
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    rng = np.random.default_rng(0)
+    for folder in ("images", "trimaps"):
+        (tmp_path / folder).mkdir()
+    for index in range(24):
+        height, width = 40 + index, 64
+        trimap = np.full((height, width), 128, np.uint8)
+        trimap[:8], trimap[-8:] = 0, 255
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(tmp_path / f"images/{index:02}.png")
+        Image.fromarray(trimap).save(tmp_path / f"trimaps/{index:02}.png")
+    return tmp_path
+
+
+def arguments(folder: Path, output: str, *more: str) -> list[str]:
+    named = {"image": folder / "images", "trimap": folder / "trimaps", "output": folder / output}
+    options = [part for name, path in named.items() for part in (f"--{name}", str(path))]
+    return [str(ROOT / "inference.py"), *options, "--method", "closed-form", "--device", "cpu", *more]
+
+
+def start(command: list[str]) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment, **pipes)
+
+
+def torchrun(command: list[str]) -> subprocess.Popen:
+    return start(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command])
+
+
+def process_of(launcher: int, rank: int) -> int:
+    children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
+    wanted = f"RANK={rank}\0"
+    return next(int(child) for child in children if wanted in "\0" + Path(f"/proc/{child}/environ").read_text())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_torchrun_shares_the_work_and_a_killed_process_loses_only_its_picture(pictures):
+    alone = start(arguments(pictures, "alone"))
+    assert alone.wait(60) == 0
+    expected = {path.name: path.read_bytes() for path in (pictures / "alone").iterdir()}
+    assert len(expected) == 24
+    killed = torchrun(arguments(pictures, "shared"))
+    ends = pictures / "shared"
+    until = time.monotonic() + 60
+    while not any(path.stat().st_size for path in ends.glob(f"{sharing.WORK_FOLDER}*/ends-0-1")):
+        assert time.monotonic() < until
+        time.sleep(0.002)
+    os.kill(process_of(killed.pid, rank=1), signal.SIGKILL)
+    assert killed.wait(60) == 1
+    done = {path.name: path.read_bytes() for path in ends.glob("*.png")}
+    assert 1 <= len(done) < 24
+    assert done.items() <= expected.items()  # whole ones only
+    (pictures / "images" / "05.png").write_bytes(b"damaged")
+    again = torchrun(arguments(pictures, "shared", "--skip-existing"))
+    out, _ = again.communicate(timeout=60)
+    account = manifest(ends)["counts"]
+    failed = "05.png" not in done
+    assert again.returncode == failed
+    assert account.get("failed", 0) == failed
+    assert account["skipped"] == len(done)
+    assert f"{account['written']} written, {len(done)} skipped, {int(failed)} failed, on cpu, by 2 processes" in out
+    assert out.count("written") == 1
+    found = {path.name: path.read_bytes() for path in ends.glob("*.png")}
+    assert found == {name: content for name, content in expected.items() if name != "05.png" or not failed}
+    assert sorted(path.name for path in ends.iterdir() if path.name.startswith(".")) == []
+
+
+@pytest.mark.slow
+def test_a_mistake_is_one_line_of_the_first_process(pictures):
+    (pictures / "trimaps" / "00.png").unlink()
+    process = torchrun(arguments(pictures, "out"))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.count("error: ") == 1
+    assert "00.png: no image of that name" in err

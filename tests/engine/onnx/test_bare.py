@@ -1,0 +1,218 @@
+"""ONNX files without PyTorch, OpenCV or the onnx package: looked through from their bytes, and run by onnxruntime."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+from test_onnx import graph_of, with_external_data
+from tiny import ROOT
+
+from engine.inference import Predictor
+from engine.onnx import wire
+from engine.onnx.bare import pairs_of_files, predict_alpha, write_mattes
+from engine.onnx.file import OnnxFile
+from engine.onnx.model import OnnxModel
+from runtime.errors import InputError
+
+MISSING = ("torch", "torchvision", "cv2", "tqdm", "onnx", "scipy", "skimage", "detectron2", "tifffile", "matplotlib")
+SHARE = 0.1003  # no level between two others
+
+
+def ways_to_tensors() -> dict[str, dict[int, str]]:
+    """`wire.MESSAGES` as the onnx package has it: every field whose message is, or leads to, a tensor; and metadata."""
+    messages, waiting = {}, [onnx.ModelProto.DESCRIPTOR]
+    while waiting:
+        message = waiting.pop()
+        if message.name not in messages:
+            inner = {field.number: field.message_type for field in message.fields if field.message_type}
+            messages[message.name] = inner
+            waiting += inner.values()
+    leads = {"TensorProto"}
+    while grown := {
+        n for n, inner in messages.items() if n not in leads and any(m.name in leads for m in inner.values())
+    }:
+        leads |= grown
+    kept = leads | {"StringStringEntryProto"}
+    return {
+        name: {
+            number: field.name
+            for number, field in inner.items()
+            if field.name in kept and (field.name in leads or name == "ModelProto")
+        }
+        for name, inner in messages.items()
+        if name in leads - {"TensorProto"}
+    }
+
+
+def test_the_table_of_messages_is_that_of_onnx():
+    assert ways_to_tensors() == wire.MESSAGES
+    tensor = TensorProto.DESCRIPTOR.fields_by_name
+    assert (tensor["external_data"].number, tensor["data_location"].number) == (wire.EXTERNAL_DATA, wire.DATA_LOCATION)
+    assert TensorProto.EXTERNAL == wire.EXTERNAL
+
+
+def external_tensor(name: str) -> TensorProto:
+    tensor = helper.make_tensor(name, TensorProto.FLOAT, [1], [0.0])
+    tensor.data_location = TensorProto.EXTERNAL
+    return tensor
+
+
+def hidden_in(place: str) -> onnx.ModelProto:
+    model, tensor = graph_of(), external_tensor("secret")
+    graph = helper.make_graph([helper.make_node("Constant", [], ["c"], value=tensor)], "inner", [], [])
+    if place == "initializer":
+        model.graph.initializer.append(tensor)
+    elif place == "sparse":
+        model.graph.sparse_initializer.append(onnx.SparseTensorProto(values=tensor))
+    elif place == "branch":
+        model.graph.node.append(helper.make_node("If", ["x"], ["y"], then_branch=graph))
+    elif place == "function":
+        model.functions.append(onnx.FunctionProto(name="f", node=graph.node))
+    elif place == "training":
+        model.training_info.append(onnx.TrainingInfoProto(initialization=graph))
+    elif place == "tensors":
+        model.graph.node[0].attribute.append(helper.make_attribute("a", [tensor]))
+    return model
+
+
+@pytest.mark.parametrize("place", ["initializer", "sparse", "branch", "function", "training", "tensors"])
+def test_external_data_is_found_wherever_it_is(place):
+    content = hidden_in(place).SerializeToString()
+    assert wire.read_outline(content).has_external_data
+    assert not wire.read_outline(graph_of().SerializeToString()).has_external_data
+    assert wire.read_outline(with_external_data().SerializeToString()).has_external_data
+    with pytest.raises(ValueError, match="cut short"):
+        wire.read_outline(content[:-1])
+
+
+def test_a_location_beyond_32_bits_is_what_protobuf_makes_of_it():
+    tensor = b"\x70" + b"\x81\x80\x80\x80\x10"  # data_location = 2**32 + 1
+    assert TensorProto.FromString(tensor).data_location == TensorProto.EXTERNAL
+    content = b"\x3a" + bytes([len(tensor) + 2]) + b"\x2a" + bytes([len(tensor)]) + tensor  # graph, initializer
+    assert onnx.ModelProto.FromString(content).graph.initializer[0].data_location == TensorProto.EXTERNAL
+    assert wire.read_outline(content).has_external_data
+
+
+def test_metadata_is_read_as_onnx_reads_it_and_nesting_is_limited():
+    model = graph_of(metadata={"config": "ViTMatte_ä.py"})
+    expected = {entry.key: entry.value for entry in model.metadata_props}
+    outline = wire.read_outline(model.SerializeToString())
+    assert (outline.metadata, outline.num_nodes) == (expected, 1)
+    graph = b""
+    for _ in range(wire.DEEPEST):
+        graph = _message(1, _message(5, _message(6, graph)))  # a node, its attribute, the graph in that
+    with pytest.raises(ValueError, match="nested too deeply"):
+        wire.read_outline(_message(7, graph))
+
+
+def _message(number: int, content: bytes) -> bytes:
+    size, length = len(content), b""
+    while size >= 128:
+        length, size = length + bytes([size & 127 | 128]), size >> 7
+    return bytes([number << 3 | 2]) + length + bytes([size]) + content
+
+
+# --- mattes
+
+
+@pytest.fixture
+def model_file(tmp_path) -> Path:
+    """A file whose alpha is the trimap plus a share of red, in the unknown region and elsewhere."""
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["b", 3, "h", "w"])
+    value = helper.make_tensor_value_info("trimap", TensorProto.FLOAT, ["b", 1, "h", "w"])
+    phas = helper.make_tensor_value_info("phas", TensorProto.FLOAT, ["b", 1, "h", "w"])
+    constants = [
+        helper.make_tensor(name, kind, [len(values)], values)
+        for name, kind, values in (
+            ("zero", TensorProto.INT64, [0]),
+            ("one", TensorProto.INT64, [1]),
+            ("share", TensorProto.FLOAT, [SHARE]),
+        )
+    ]
+    nodes = [
+        helper.make_node("Slice", ["image", "zero", "one", "one"], ["red"]),
+        helper.make_node("Mul", ["red", "share"], ["part"]),
+        helper.make_node("Add", ["part", "trimap"], ["phas"]),
+    ]
+    graph = helper.make_graph(nodes, "graph", [image, value], [phas], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    model.metadata_props.extend(graph_of().metadata_props)
+    onnx.save(model, tmp_path / "model.onnx")
+    return tmp_path / "model.onnx"
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    rng = np.random.default_rng(0)
+    for folder in ("images", "trimaps"):
+        (tmp_path / folder).mkdir()
+    for name, shape in {"a": (30, 40), "b": (7, 1)}.items():
+        Image.fromarray(rng.integers(0, 256, (*shape, 3), np.uint8)).save(tmp_path / f"images/{name}.png")
+        trimap = rng.choice(np.array([0, 128, 255], np.uint8), shape)
+        Image.fromarray(trimap).save(tmp_path / f"trimaps/{name}.png")
+    return tmp_path
+
+
+def test_alpha_is_that_of_the_predictor_to_the_byte(model_file, pictures):
+    predictor, file = Predictor(OnnxModel(model_file)), OnnxFile(model_file)
+    for name in ("a", "b"):
+        image, trimap = (np.array(Image.open(pictures / folder / f"{name}.png")) for folder in ("images", "trimaps"))
+        alpha = predict_alpha(file, image, trimap)
+        assert np.array_equal(alpha, predictor.one({"image": image, "trimap": trimap})["alpha"])
+        assert np.array_equal(alpha[trimap == 128], np.rint(image[..., 0][trimap == 128] * SHARE + 127.5))
+
+
+def test_bad_files_are_counted_and_the_rest_is_done(model_file, pictures):
+    (pictures / "images" / "a.png").write_bytes(b"damaged")
+    lines = []
+    pairs = pairs_of_files(pictures / "images", pictures / "trimaps")
+    counts = write_mattes(OnnxFile(model_file), pairs, pictures / "out", report=lines.append)
+    assert counts == {"written": 1, "failed": 1}
+    assert len(lines) == 1
+    assert "a.png: not a readable image" in lines[0]
+    again = write_mattes(OnnxFile(model_file), pairs, pictures / "out", skip_existing=True, report=lines.append)
+    assert again == {"skipped": 1, "failed": 1}
+    with pytest.raises(InputError, match="is an input file"):
+        write_mattes(OnnxFile(model_file), pairs, pictures / "images")
+    small = write_mattes(OnnxFile(model_file), pairs, pictures / "small", max_memory=6, report=lines.append)
+    assert small == {"failed": 2}
+    assert "install PyTorch" in lines[-1]
+
+
+def test_the_script_runs_where_only_onnxruntime_numpy_and_pillow_are(model_file, pictures):
+    code = (
+        "import sys, importlib.util as util\n"
+        f"missing = {MISSING!r}\n"
+        "class Without:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.partition('.')[0] in missing: raise ModuleNotFoundError(name, name=name)\n"
+        "sys.meta_path.insert(0, Without())\n"
+        "real = util.find_spec\n"
+        "util.find_spec = lambda name, *rest: None if name.partition('.')[0] in missing else real(name, *rest)\n"
+        "import inference\n"
+        "from runtime.command_line import run\n"
+        "run(lambda: inference.main(sys.argv[1:]))"
+    )
+
+    def call(*arguments: object) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-c", code, "--onnx", model_file, *arguments]
+        return subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
+
+    folders = ["--image", pictures / "images", "--trimap", pictures / "trimaps", "--output", pictures / "out"]
+    done = call(*folders)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{pictures / 'out'}: 2 written, 0 skipped, 0 failed, on onnxruntime without PyTorch\n"
+    write_mattes(OnnxFile(model_file), pairs_of_files(pictures / "images", pictures / "trimaps"), pictures / "here")
+    for name in ("a.png", "b.png"):
+        assert (pictures / "out" / name).read_bytes() == (pictures / "here" / name).read_bytes()
+    one = ["--image", pictures / "images/a.png", "--trimap", pictures / "trimaps/a.png", "--output", pictures / "x.png"]
+    assert call(*one).returncode == 0
+    assert (pictures / "x.png").read_bytes() == (pictures / "out" / "a.png").read_bytes()
+    refused = call(*one, "--mode", "tiles")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert "--mode: needs PyTorch, which is not installed" in refused.stderr
