@@ -65,8 +65,8 @@ def match_folders(
 
     Args:
         pred_dir, label_dir: folders of predictions and truths.
-        trimap_dir: folder of trimaps, or one trimap for all images. Region "whole" only needs it for the second layout, in which the names of the
-            trimaps are the only evidence that, for example, NAME_7 is missing.
+        trimap_dir: folder of trimaps, or one trimap for all images. Region "whole" only needs it for the second layout,
+            in which the names of the trimaps are the only evidence that, for example, NAME_7 is missing.
         region: "unknown" or "whole"; in region "whole", cases have no trimap.
         allow_missing: whether an image without a prediction is listed as missing. Otherwise it is refused, as all other
             mismatches are.
