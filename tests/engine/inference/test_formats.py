@@ -11,10 +11,12 @@ import pytest
 import tifffile
 import torch
 from PIL import Image, ImageCms
-from systems import Pointwise
+from systems import Pointwise, TwoClasses
 
 import inference
+from engine.inference import FileSettings, fit_to, needs_exact, plan_files
 from runtime import command_line as cli
+from runtime.errors import InputError
 
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 HEIGHT, WIDTH = 6, 40
@@ -189,3 +191,21 @@ def test_what_cannot_be_written_is_refused_before_anything_is_read(scene, run, o
     assert (status, err.count("\n")) == (2, 1)
     assert message in err
     assert files_under(scene) == ["i/a.png", "t/a.png"]
+
+
+def test_labels_are_written_in_8_bits_only(scene):
+    def jobs(output: str, bits: int | None):
+        settings = FileSettings(bits=bits)
+        return fit_to(
+            plan_files(str(scene / "i" / "a.png"), None, str(scene / output), settings=settings), TwoClasses()
+        )
+
+    assert not needs_exact(jobs("a.tif", None))
+    for output, bits in (("a.png", 16), ("a.exr", None), ("a.tif", 32)):
+        with pytest.raises(InputError, match="mask is made of 8-bit levels; write it as .png, .tif or .webp"):
+            jobs(output, bits)
+
+
+def test_tools_that_predict_levels_plan_files_of_8_bits(scene):
+    with pytest.raises(InputError, match=r"\.exr holds 16 or 32 bits, not 8"):
+        plan_files(str(scene / "i" / "a.png"), None, str(scene / "a.exr"))
