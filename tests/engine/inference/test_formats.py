@@ -202,7 +202,7 @@ def test_labels_are_written_in_8_bits_only(scene):
 
     assert not needs_exact(jobs("a.tif", None))
     for output, bits in (("a.png", 16), ("a.exr", None), ("a.tif", 32)):
-        with pytest.raises(InputError, match="mask is made of 8-bit levels; write it as .png, .tif or .webp"):
+        with pytest.raises(InputError, match="mask is made of 8-bit levels; write it as"):
             jobs(output, bits)
 
 
