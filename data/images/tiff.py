@@ -114,6 +114,8 @@ def read_tiff(path: str | os.PathLike, max_pixels: int) -> Image.Image:
         page = _only_page(file)
         header = _header(page)
         height, width = header.size
+        if not (height and width):
+            raise TiffError("not a readable image (its header gives no dimensions)")
         if height * width > max_pixels:
             raise TiffError(f"{width} x {height} pixels is over the limit of {max_pixels:,}; make it smaller")
         photometric = int(page.photometric)
