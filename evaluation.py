@@ -121,7 +121,7 @@ def warn(evaluation: Evaluation, options: argparse.Namespace) -> None:
             file=sys.stderr,
         )
     for folder in (options.pred_dir, options.label_dir, options.trimap_dir):
-        left = "" if folder is None else passed_over(folder, recursive=True)
+        left = passed_over(folder, recursive=True) if folder is not None and folder.is_dir() else ""
         if left:
             print(f"warning: {folder}: {left}", file=sys.stderr)
     for line in counted(evaluation.remarks):

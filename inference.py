@@ -1,4 +1,4 @@
-"""Write mattes: one 8-bit PNG for each image and trimap; or what else a trained system predicts, such as masks.
+"""Write mattes: one gray picture for each image and trimap; or what else a trained system predicts, such as masks.
 
     python inference.py --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR      # the model in the box
     python inference.py --checkpoint RUN/model_final.pth --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
@@ -40,11 +40,26 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--method", choices=("closed-form",), help="a classical method instead of a model")
     parser.add_argument("--onnx", help="a file from tools/export_onnx.py, instead of config and checkpoint")
     parser.add_argument("--image", help="an image, a folder of images, or a video")
-    parser.add_argument("--trimap", help="its trimap, or a folder of trimaps of the same names")
+    parser.add_argument("--trimap", help="its trimap, a folder of trimaps of the same names, or one for all images")
     parser.add_argument(
         "--output",
-        help="the PNG to write, or the folder for NAME.png; of a video NAME.mp4, .mov, .webm, or numbered frames: "
-        "DIR/%%06d.png",
+        help="the file to write, .png, .tif, .webp or .exr, or the folder for NAME.png; of a video NAME.mp4, .mov, "
+        ".webm, or numbered frames: DIR/%%06d.png",
+    )
+    parser.add_argument(
+        "--format", choices=("png", "tif", "webp", "exr"), help="of the files in a folder of results (default: png)"
+    )
+    parser.add_argument(
+        "--bits",
+        type=int,
+        choices=(8, 16, 32),
+        help="a channel: png 8, 16; tif 8, 16, 32 (float); exr 16 (half), 32 (float); webp 8 (default: the first)",
+    )
+    parser.add_argument(
+        "--transfer",
+        choices=("srgb", "linear"),
+        help="what the values of EXR and float TIFF images are: levels, or linear light, which is encoded as sRGB "
+        "(default: linear of EXR, srgb of TIFF)",
     )
     parser.add_argument(
         "--save",
@@ -80,12 +95,14 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def plan(arguments: argparse.Namespace) -> list:
-    from engine.inference import plan_composition1k, plan_files
+    from engine.inference import FileSettings, plan_composition1k, plan_files
 
+    suffix = f".{arguments.format}" if arguments.format else ""
+    settings = FileSettings(suffix, arguments.bits, arguments.transfer)
     if arguments.data_dir and arguments.output_dir and not (arguments.image or arguments.trimap or arguments.output):
-        return plan_composition1k(arguments.data_dir, arguments.output_dir)
+        return plan_composition1k(arguments.data_dir, arguments.output_dir, settings)
     if arguments.image and arguments.output and not (arguments.data_dir or arguments.output_dir):
-        return plan_files(arguments.image, arguments.trimap, arguments.output, arguments.skip_existing)
+        return plan_files(arguments.image, arguments.trimap, arguments.output, arguments.skip_existing, settings)
     raise InputError("give either --image, --trimap and --output, or --data-dir and --output-dir")
 
 
@@ -97,7 +114,7 @@ def tell_passed_over(arguments: argparse.Namespace) -> None:
     folders = [f"{root}/merged", f"{root}/trimaps"] if root else [arguments.image, arguments.trimap]
     for folder in folders:
         if folder is not None and os.path.isdir(folder):
-            left = passed_over(folder, recursive=not root and arguments.trimap is None)
+            left = passed_over(folder, recursive=not root)
             if left:
                 tell(f"warning: {folder}: {left}")
 
@@ -189,7 +206,7 @@ def main(arguments: list[str] | None = None) -> int:
         return run_bare(arguments)
 
     from data.images.remarks import counted
-    from engine.inference import Crew, Predictor, SharedJobs, fit_to, is_clip, with_steps
+    from engine.inference import Crew, Predictor, SharedJobs, fit_to, is_clip, needs_exact, with_steps
     from runtime.memory import keep_freed_memory, parse_bytes
 
     crew, folder = Crew.of_environment(), results_folder(arguments)
@@ -219,6 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
         views=arguments.views,
         precision=arguments.precision or "fp32",
         sharers=crew.sharers(model.device),
+        exact=needs_exact(jobs),
     )
 
     if is_clip(jobs[0]):

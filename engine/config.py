@@ -13,6 +13,9 @@ from types import FrameType, TracebackType
 from typing import Any, NamedTuple
 
 from detectron2.config import LazyConfig, instantiate
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from modeling.weights.checkpoint_file import CONFIG_ENTRY
@@ -89,7 +92,10 @@ ADVICE = {
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
-    """Load `path` and apply `key=value` overrides.
+    """Load `path` and apply `key=value` overrides, in hydra's grammar.
+
+    Where the config holds a text or null, a value that is nothing else in that grammar is a plain string, so that names
+    of files need no quotes: `train.init_checkpoint=~/runs (1)/a,b=1.pth`.
 
     Raises:
         InputError: no such file, not a LazyConfig, a malformed override, or a key that the config does not have.
@@ -110,7 +116,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     for override in overrides:
         _check_override(config, override, path)
     try:
-        config = LazyConfig.apply_overrides(config, list(overrides))
+        config = LazyConfig.apply_overrides(config, [_with_text_quoted(config, override) for override in overrides])
     except Exception as error:  # hydra and omegaconf raise many kinds of errors for values that cannot be read
         raise InputError(f"override {' '.join(overrides)}: {one_line(error)}") from error
     _check_run_settings(config, path)
@@ -216,3 +222,25 @@ def _check_override(config: DictConfig, override: str, path: str) -> None:
         return
     known = ", ".join(sorted(map(str, parent))) if isinstance(parent, DictConfig) else "no such section"
     raise InputError(f"override {override!r}: {path} has no key {key!r} ({parent_key or 'top level'}: {known})")
+
+
+def _with_text_quoted(config: DictConfig, override: str) -> str:
+    """The override, with its value in quotes where it is meant as a plain string."""
+    key, _, text = override.partition("=")
+    held = OmegaConf.select(config, key.lstrip("+"))
+    if held is not None and not isinstance(held, str):
+        return override
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+        is_text = parsed.is_sweep_override() or _is_name_like_a_number(parsed.value(), text, key, held)
+    except HydraException:  # a name with characters that the grammar keeps for itself
+        is_text = True
+    return f"{key}={QuotedString(text, Quote.single).with_quotes()}" if is_text else override
+
+
+def _is_name_like_a_number(value: Any, text: str, key: str, held: str | None) -> bool:
+    """Whether a number such as 2026_11_26 or 1e5 takes the place of a text."""
+    kind = RUN_SETTINGS.get(key)
+    takes_text_only = kind is not None and kind.types in (str, TEXT_OR_NULL)
+    is_number = isinstance(value, NUMBER) and not isinstance(value, bool)
+    return is_number and (held is not None or takes_text_only or "_" in text)

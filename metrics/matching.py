@@ -2,12 +2,14 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from data.images.files import images_by_stem
+from data.images.pairing import fitted, name_key, without_role
 from runtime.errors import InputError
 from runtime.text import name_some
 
@@ -51,7 +53,7 @@ def match_folders(
     region: str = "unknown",
     allow_missing: bool = False,
 ) -> ScoreSet:
-    """Match the images of the folders by name without extension, and refuse a set that does not match.
+    """Match the images of the folders by name (see `data.images.pairing`), and refuse a set that does not match.
 
     Names are paths relative to the folder, so sub-folders must agree. If no name of the predictions (or trimaps) agrees
     with a truth, they are matched by their bare names, provided that those of the truths are unique. The images are
@@ -63,8 +65,8 @@ def match_folders(
 
     Args:
         pred_dir, label_dir: folders of predictions and truths.
-        trimap_dir: folder of trimaps. Region "whole" only needs it for the second layout, in which the names of the
-            trimaps are the only evidence that, for example, NAME_7 is missing.
+        trimap_dir: folder of trimaps, or one trimap for all images. Region "whole" only needs it for the second layout,
+            in which the names of the trimaps are the only evidence that, for example, NAME_7 is missing.
         region: "unknown" or "whole"; in region "whole", cases have no trimap.
         allow_missing: whether an image without a prediction is listed as missing. Otherwise it is refused, as all other
             mismatches are.
@@ -72,12 +74,15 @@ def match_folders(
     Raises:
         InputError: a folder is missing or empty, has a name twice, or a file has no counterpart.
     """
-    predictions, truths = _images(pred_dir), _images(label_dir)
-    trimaps = None if trimap_dir is None else _images(trimap_dir)
-    if not _agreeing(predictions, truths):
-        predictions = _under_truths(predictions, truths)
-    if trimaps is not None and not _agreeing(trimaps, truths):
-        trimaps = _under_truths(trimaps, truths)
+    truths = _images(label_dir)
+    predictions = _named_as(truths, _images(pred_dir), "alpha")
+    if trimap_dir is None:
+        trimaps = None
+    elif Path(trimap_dir).is_file():
+        shared = len(_numbered(predictions, truths)) > len(predictions.keys() & truths.keys())
+        trimaps = dict.fromkeys(predictions if shared else truths, Path(trimap_dir))
+    else:
+        trimaps = _named_as(truths, _images(trimap_dir), "trimap")
 
     listed = predictions if trimaps is None else trimaps
     shared = len(_numbered(listed, truths)) > len(listed.keys() & truths.keys())
@@ -114,7 +119,13 @@ def _images(folder: str | os.PathLike) -> Folder:
     images = images_by_stem(folder, recursive=True)
     if not images:
         raise InputError(f"{folder}: expected a folder of images, found no image in it")
-    return images
+    return {unicodedata.normalize("NFC", name): path for name, path in images.items()}  # the same names on any system
+
+
+def _named_as(truths: Folder, folder: Folder, role: str) -> Folder:
+    """The files of a folder by the names of the truths that they belong to, as far as they do."""
+    spelled = _spelled(folder, truths, role)
+    return spelled if _agreeing(spelled, truths) else _under_truths(folder, truths, role)
 
 
 def _agreeing(names: Iterable[str], truths: Folder) -> int:
@@ -127,19 +138,35 @@ def _numbered(names: Iterable[str], truths: Folder) -> dict[str, str]:
     return {name: match[1] for name, match in matches if match and match[1] in truths}
 
 
-def _under_truths(folder: Folder, truths: Folder) -> Folder:
-    """Give the images of a flat folder the paths of the truths with the same bare names, if that is unambiguous."""
+def _spelled(folder: Folder, truths: Iterable[str], role: str) -> Folder:
+    """The files of a folder under the truths' names, NAME_k under that of truth NAME; the others as they are."""
+    by_key = {name_key(name): name for name in truths}
+    known, spelled = set(by_key.values()), {}
+    for name, file in fitted(known, folder, role, of="alpha").items():
+        bare = name if name in known else without_role(name, role)
+        numbered = None if name in known else NUMBERED.fullmatch(bare)
+        if numbered and (truth := by_key.get(name_key(numbered[1]))):
+            name = truth + bare[len(numbered[1]) :]
+        spelled[name] = file
+    return spelled if len(spelled) == len(folder) else folder
+
+
+def _under_truths(folder: Folder, truths: Folder, role: str) -> Folder:
+    """Give the images of a flat folder the paths of the truths with their bare names, where that is unambiguous."""
     path_of = {PurePosixPath(name).name: name for name in truths}
-    if len(path_of) < len(truths):
+    full_name = {PurePosixPath(name).name: name for name in folder}
+    if len(set(map(name_key, path_of))) < len(truths) or len(full_name) < len(folder):
         return folder
+    by_bare_name = _spelled({bare: folder[name] for bare, name in full_name.items()}, path_of, role)
     renamed = {}
-    for name, file in folder.items():
-        bare = PurePosixPath(name).name
-        numbered = NUMBERED.fullmatch(bare)
-        if bare in path_of:
-            name = path_of[bare]
+    for name, file in by_bare_name.items():
+        numbered = NUMBERED.fullmatch(name)
+        if name in path_of:
+            name = path_of[name]
         elif numbered and numbered[1] in path_of:
-            name = path_of[numbered[1]] + bare[len(numbered[1]) :]
+            name = path_of[numbered[1]] + name[len(numbered[1]) :]
+        else:
+            name = full_name[name]
         renamed[name] = file
     return renamed if len(renamed) == len(folder) else folder
 

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from data.images.files import images_by_stem, read_rgb
 from data.images.masks import read_mask
 from data.images.mattes import read_trimap
+from data.images.pairing import fitted
 from data.video.reading import VIDEO_SUFFIXES
 from engine.inference import Predictor, clip_jobs, fit_to, is_clip, run_jobs
 from engine.inference.auto_matte import KINDS, AutoMatte
@@ -126,11 +127,11 @@ def planned(options: argparse.Namespace) -> list[Job]:
             raise InputError(f"{options.mask}: expected the mask of {options.input}, found {kind_of(options.mask)}")
         return [replace(job, inputs={**job.inputs, "mask": options.mask}) for job in jobs]
     require_outside(options.output, options.mask)
-    masks = images_by_stem(options.mask, ignore_case=True, recursive=True)
     names = {job: job.inputs["image"].relative_to(options.input).with_suffix("").as_posix() for job in jobs}
-    if missing := [name for name in names.values() if name.casefold() not in masks]:
+    masks = fitted(names.values(), images_by_stem(options.mask, recursive=True), "mask")
+    if missing := [name for name in names.values() if name not in masks]:
         raise InputError(f"{options.mask}: expected a mask for each picture, found none for {name_some(missing)}")
-    return [replace(job, inputs={**job.inputs, "mask": masks[name.casefold()]}) for job, name in names.items()]
+    return [replace(job, inputs={**job.inputs, "mask": masks[name]}) for job, name in names.items()]
 
 
 def videos_of(folder: Path) -> list[str]:

@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 from tqdm import tqdm
 
-from data.images.files import write_png
 from data.images.trimap import UNKNOWN, fuse_with_trimap
+from data.images.writing import write_picture
 from engine.inference import plan_files, read_inputs
 from runtime.command_line import run
 from runtime.errors import InputError
@@ -43,7 +43,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for job in tqdm(plan_files(arguments.image, arguments.trimap, arguments.output), unit="image", disable=None):
         arrays = read_inputs(job)
-        write_png(job.outputs["alpha"], closed_form_alpha(arrays["image"], arrays["trimap"]))
+        write_picture(job.outputs["alpha"], closed_form_alpha(arrays["image"], arrays["trimap"]))
 
 
 if __name__ == "__main__":

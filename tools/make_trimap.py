@@ -23,6 +23,7 @@ import numpy as np
 from data.images.files import IMAGE_SUFFIXES, images_by_stem, read_rgb, write_png
 from data.images.mask_to_trimap import Cleaning, mask_cell, trimap_from_mask, trimap_from_probability, unknown_share
 from data.images.masks import read_mask
+from data.images.pairing import fitted
 from data.images.trimap import BACKGROUND, FOREGROUND
 from runtime.command_line import run, tell
 from runtime.errors import InputError
@@ -130,10 +131,10 @@ def plan(options: argparse.Namespace) -> list[Job]:
                     raise InputError(f"{folder}: expected a folder for the results of a folder of masks")
         images: dict[str, Path] = {}
         if image is not None:
-            found = images_by_stem(image, ignore_case=True, recursive=True)
-            if missing := [name for name in masks if name.casefold() not in found]:
+            found = fitted(masks, images_by_stem(image, recursive=True), "image", of="mask")
+            if missing := [name for name in masks if name not in found]:
                 raise InputError(f"{image}: expected an image for each mask, found none for {name_some(missing)}")
-            images = {name: found[name.casefold()] for name in masks}
+            images = {name: found[name] for name in masks}
         jobs = [
             Job(path, output / f"{name}.png", images.get(name), None if preview is None else preview / f"{name}.png")
             for name, path in masks.items()

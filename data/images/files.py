@@ -7,8 +7,9 @@ thing everywhere. Files are untrusted: sizes are bounded, truncation is an error
 import contextlib
 import os
 import re
+import unicodedata
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,9 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from data.images import tiff
+from data.images.extra_formats import FloatFile
+from data.images.light import photograph_levels, remark_on, transfer_of
+from data.images.pairing import name_key
 from runtime.errors import InputError
 from runtime.files import kind_of, replacing, temporary_beside
 from runtime.text import name_some
@@ -26,10 +30,13 @@ FORMATS = {  # of Pillow, in the order they are tried, with the suffixes by whic
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "MPO": (".mpo",),
     "TIFF": (".tif", ".tiff"),
+    "FLOAT-TIFF": (".tif", ".tiff"),
+    "EXR": (".exr",),
     "WEBP": (".webp",),
     "BMP": (".bmp", ".dib"),
     "GIF": (".gif",),
     "AVIF": (".avif",),
+    "HEIF": (".heic", ".heif", ".hif"),
     "JPEG2000": (".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
     "QOI": (".qoi",),
@@ -51,15 +58,55 @@ def read_rgb(path: str | os.PathLike) -> np.ndarray:
     """Read a photograph as (H, W, 3) uint8 RGB.
 
     Gray and palette images are expanded, an alpha channel is dropped (not composited: its colours are the
-    photograph), 16-bit values are scaled to 8, and the EXIF orientation is applied.
+    photograph), 16-bit values are scaled to 8, floats are read as `read_photograph` says, and the EXIF orientation is
+    applied.
 
     Raises:
         InputError: missing, unreadable, truncated, animated or larger than `MAX_PIXELS`.
     """
+    return read_photograph(path)[0]
+
+
+def read_photograph(path: str | os.PathLike, transfer: str | None = None) -> tuple[np.ndarray, str]:
+    """Read a photograph as `read_rgb`, with a remark on how it was read where that is not plain.
+
+    Args:
+        transfer: what floats are, see `data.images.light`. None takes those of EXR for linear light, others for sRGB.
+
+    Raises:
+        InputError: as `read_rgb`.
+    """
     with opened_image(path) as image:
+        if isinstance(image, FloatFile) or image.mode == "F":
+            values = image.values if isinstance(image, FloatFile) else np.asarray(image)
+            taken_as = transfer_of(image, transfer)
+            levels, clipped = photograph_levels(values, taken_as, path)
+            return levels, "; ".join(filter(None, [remark_on(taken_as, clipped), _remark_on_alpha(image)]))
         if is_deep(image):
-            return np.repeat(deep_to_uint8(image, path)[..., None], 3, axis=2)
-        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+            return np.repeat(deep_to_uint8(image, path)[..., None], 3, axis=2), ""
+        remark = _remark_on_alpha(image)
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB")), remark
+
+
+def _remark_on_alpha(image: Image.Image) -> str:
+    """A remark on a photograph with transparent pixels."""
+    if image.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in image.info:
+        return ""
+    if image.convert("RGBA").getchannel("A").getextrema()[0] == 255:
+        return ""
+    return "has transparent pixels, as if it was cut out already; its colours are used as they are stored there"
+
+
+def read_rgb_profile(path: str | os.PathLike) -> bytes | None:
+    """The ICC profile that a picture's RGB values are in; None where it has none, or one of gray or CMYK.
+
+    Raises:
+        InputError: as `read_rgb`, but for damage in the pixels.
+    """
+    with _named_errors(path), _identified(path) as image:
+        profile = None if image is None else image.info.get("icc_profile")
+        is_rgb = profile is not None and profile[16:20] == b"RGB " and image.mode in ("RGB", "RGBA", "RGBX", "P", "PA")
+        return profile if is_rgb else None
 
 
 def read_gray(path: str | os.PathLike) -> np.ndarray:
@@ -126,45 +173,54 @@ def read_header(path: str | os.PathLike) -> Header:
         return Header(size, stored, orientation, kind, mode, deep)
 
 
-def images_by_stem(folder: str | os.PathLike, ignore_case: bool = False, recursive: bool = False) -> dict[str, Path]:
+def images_by_stem(
+    folder: str | os.PathLike, recursive: bool = False, leave_out: Iterable[str | os.PathLike] = ()
+) -> dict[str, Path]:
     """Map name without extension -> path for every image file in `folder`, sorted by name.
 
     Extensions count in any case; other files (Thumbs.db, .DS_Store, ...) and hidden ones are ignored.
 
     Args:
-        ignore_case: the keys are lower case, to pair Cat.JPG with cat.png.
         recursive: look into sub-folders too; the keys are then paths relative to `folder`, "clip1/0003", with
             forward slashes everywhere.
+        leave_out: sub-folders that are not looked into.
 
     Raises:
-        InputError: no such folder, one that cannot be read, or two images share a key.
+        InputError: no such folder, one that cannot be read, or two images share a name (see `pairing.name_key`).
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"{folder}: expected a folder of images, found {kind_of(folder)}")
     found: dict[str, Path] = {}
-    for path in sorted(_files_under(folder) if recursive else folder.iterdir()):
+    taken: dict[str, Path] = {}
+    left_out = {os.path.realpath(path) for path in leave_out}
+    for path in sorted(_files_under(folder, left_out) if recursive else folder.iterdir()):
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or path.is_dir():
             continue
         if not path.is_file():
             raise InputError(f"{path}: expected an image file, found a broken link or something that is no file")
         stem = path.relative_to(folder).with_suffix("").as_posix()
-        stem = stem.casefold() if ignore_case else stem
-        if stem in found:
-            raise InputError(
-                f"{folder}: {found[stem].relative_to(folder)} and {path.relative_to(folder)} share a name; names "
-                "must differ beyond the extension, remove one"
-            )
+        if (twin := taken.setdefault(name_key(stem), path)) != path:
+            raise InputError(f"{folder}: {_shown_apart(twin.relative_to(folder), path.relative_to(folder))}")
         found[stem] = path
     return found
+
+
+def _shown_apart(first: Path, second: Path) -> str:
+    """A message about two files of one name, which shows in what they differ where nobody could see it."""
+    looks_alike = unicodedata.normalize("NFC", str(first)) == unicodedata.normalize("NFC", str(second))
+    one, other = (ascii(str(path)) if looks_alike else str(path) for path in (first, second))
+    return f"{one} and {other} share a name; names must differ beyond extension, case and Unicode form, remove one"
 
 
 def passed_over(folder: str | os.PathLike, recursive: bool = False) -> str:
     """Count and name what `images_by_stem` leaves out of a folder, hidden files aside; empty where there is nothing.
 
     Example:
-        >>> passed_over("photographs")  # doctest: +SKIP
-        'passed over 2 .heic (a.heic, b.heic) and 1 sub-folder (raw), which are not read (docs/data.md)'
+        >>> Path("photographs").mkdir()
+        >>> Path("photographs", "notes.txt").touch()
+        >>> passed_over("photographs")
+        'passed over 1 .txt (notes.txt), which are not read (docs/data.md)'
     """
     folder = Path(folder)
     left: dict[str, list[str]] = {}
@@ -191,10 +247,10 @@ def found_none(folder: str | os.PathLike, recursive: bool = False) -> InputError
     return InputError(f"{folder}: expected images, found none" + (f"; {left}" if left else ""))
 
 
-def _files_under(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+def _files_under(folder: Path, left_out: Collection[str] = frozenset(), above: tuple[str, ...] = ()) -> Iterator[Path]:
     """Yield what is in `folder` and its sub-folders but hidden ones; a link back to a folder above is not followed."""
     here = os.path.realpath(folder)
-    if here in above:
+    if here in above or (above and here in left_out):
         return
     try:
         entries = sorted(folder.iterdir())
@@ -202,7 +258,7 @@ def _files_under(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
         raise InputError(f"{folder}: cannot be listed: {error.strerror}") from error
     for path in entries:
         if path.is_dir() and not path.name.startswith("."):
-            yield from _files_under(path, (*above, here))
+            yield from _files_under(path, left_out, (*above, here))
         else:
             yield path
 
@@ -324,6 +380,8 @@ def is_deep(image: Image.Image) -> bool:
 
 def _has_deep_channels(image: Image.Image) -> bool:
     """Whether a file of several channels holds more than 8 bits in each; the mode that Pillow gives it does not say."""
+    if isinstance(image, FloatFile):
+        return True
     if image.format == "TIFF":
         bits = image.tag_v2.get(258, 8)  # BitsPerSample
         return max(bits if isinstance(bits, tuple) else (bits,)) > 8

@@ -21,10 +21,11 @@ def estimate_foreground(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
     Args:
         image: (H, W, 3) uint8.
-        alpha: (H, W) uint8.
+        alpha: (H, W) uint8, or float32 in [0, 1].
 
     Returns:
-        (H, W, 3) uint8: the picture's own colours where alpha is 255, continued outwards where it is 0.
+        (H, W, 3) uint8: the picture's own colours where alpha is full, continued outwards where it is 0. With a float
+        alpha, float32 in [0, 1], so that what is estimated keeps its precision.
 
     Raises:
         InputError: the sizes differ.
@@ -36,14 +37,17 @@ def estimate_foreground(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """
     if image.shape[:2] != alpha.shape:
         raise InputError(f"foreground colours: image {image.shape[:2]} and alpha {alpha.shape} differ in size")
-    soft = cv2.boundingRect((alpha < 255).astype(np.uint8))
-    if not soft[2]:
-        return image.copy()
+    is_float = alpha.dtype.kind == "f"
     pixels = image.astype(np.float32) / np.float32(255)
-    weight = alpha.astype(np.float32)[..., None] / np.float32(255)
+    soft = cv2.boundingRect((alpha < (1 if is_float else 255)).astype(np.uint8))
+    if not soft[2]:
+        return pixels if is_float else image.copy()
+    weight = alpha[..., None] if is_float else alpha.astype(np.float32)[..., None] / np.float32(255)
     foreground = background = pixels
     for radius in RADII:
         foreground, background = _fused(pixels, foreground, background, weight, radius)
+    if is_float:
+        return np.where(alpha[..., None] == 1, pixels, foreground.clip(0, 1))
     levels = np.rint(foreground.clip(0, 1) * 255).astype(np.uint8)
     return np.where(alpha[..., None] == 255, image, levels)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from data.images.extra_formats import FloatFile
 from data.images.files import TO_8_BITS, deep_to_uint8, is_deep, opened_image, read_header
 from data.images.trimap_coding import TrimapCodingError, decode_trimap
 from runtime.errors import InputError
@@ -139,6 +140,8 @@ class _Plane(NamedTuple):
 
 def _plane(image: Image.Image, path: str | os.PathLike, what: str, first_channel: bool = False) -> _Plane:
     """The one channel of a picture that holds a matte or trimap."""
+    if isinstance(image, FloatFile) and image.mode != "F" and not image.is_within(0, 1):
+        raise CodingError(f"{path}: expected floats in 0..1 of the {what}, found others in its channels; scale them")
     if image.mode in ("L", "1") or is_deep(image):  # a level that a PNG calls transparent is a level all the same
         return _Plane(np.asarray(image))
     if image.mode not in ("LA", "PA", "RGBA") and not (image.mode == "P" and "transparency" in image.info):

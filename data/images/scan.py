@@ -6,6 +6,7 @@ from pathlib import Path
 
 from data.images.files import images_by_stem, passed_over, read_rgb, read_size
 from data.images.mattes import Reading, matte_reading, read_matte
+from data.images.pairing import fitted
 from data.images.pairs import size_hint, turned_apart
 from data.images.remarks import Remark, counted
 from runtime.errors import InputError
@@ -26,7 +27,7 @@ def training_set_problems(
     Raises:
         InputError: one of the folders does not exist or two of its files share a stem.
     """
-    backgrounds = images_by_stem(bg_dir, ignore_case=True).values()
+    backgrounds = images_by_stem(bg_dir).values()
     return [
         *pair_problems(fg_dir, alpha_dir, decode, num_threads, read_matte),
         *unreadable_images(backgrounds, decode, num_threads).values(),
@@ -39,9 +40,15 @@ def pair_problems(
     decode: bool = True,
     num_threads: int = 4,
     read_alpha: Callable[[Path], object] = read_rgb,
+    role: str = "alpha",
 ) -> list[str]:
-    """The lines of `training_set_problems` for a folder of pictures and one of alphas, decoded by `read_alpha`."""
-    images, alphas = (images_by_stem(folder, ignore_case=True) for folder in (image_dir, alpha_dir))
+    """The lines of `training_set_problems` for a folder of pictures and one of alphas, decoded by `read_alpha`.
+
+    Args:
+        role: what the partners are, for `fitted`: "alpha" or "mask".
+    """
+    images = images_by_stem(image_dir)
+    alphas = fitted(images, images_by_stem(alpha_dir), role)
     problems = unpaired(images, image_dir, alphas, alpha_dir)
     unreadable = unreadable_images(images.values(), decode, num_threads)
     unreadable |= unreadable_images(alphas.values(), decode, num_threads, read_alpha)

@@ -46,7 +46,7 @@ def find_split(
 
 def set_problems(folders: tuple[Path, Path], masks: Iterable[Path], classes: Classes, mode: str, decode: bool) -> list:
     """One line for each file of a set that cannot be used; with `decode`, for masks with unknown values too."""
-    lines = pair_problems(*folders, decode=decode)
+    lines = pair_problems(*folders, decode=decode, role="mask")
     if decode:
         lines += [line for path in masks if (line := _mask_problem(path, classes, mode)) is not None]
     return list(dict.fromkeys(lines))  # a mask that cannot be read is found twice

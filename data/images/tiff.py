@@ -114,12 +114,14 @@ def read_tiff(path: str | os.PathLike, max_pixels: int) -> Image.Image:
         page = _only_page(file)
         header = _header(page)
         height, width = header.size
+        if not (height and width):
+            raise TiffError("not a readable image (its header gives no dimensions)")
         if height * width > max_pixels:
             raise TiffError(f"{width} x {height} pixels is over the limit of {max_pixels:,}; make it smaller")
         photometric = int(page.photometric)
         if photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB) or header.samples > MOST_SAMPLES:
             raise TiffError(f"TIFF of kind {_kind(page)} is not read; {READ_KINDS}")
-        _require_bounded(page)
+        require_bounded(page)
         try:
             values = page.asarray()
         except Exception as error:  # a codec that is missing; bad bytes lead to all kinds of errors
@@ -163,7 +165,7 @@ def _as_image(values: np.ndarray, photometric: int, kind: str) -> Image.Image:
     return image
 
 
-def _require_bounded(page) -> None:
+def require_bounded(page) -> None:
     """Refuse deflated data that unpack to more than the picture, before they fill the memory.
 
     What tifffile unpacks by other codecs of its own is at most 64 times as large as the file (PackBits).

@@ -15,6 +15,7 @@ from PIL import features
 from tqdm import tqdm
 
 from data.images.files import images_by_stem, write_png
+from data.images.pairing import name_key
 from data.images.scan import require_none
 from data.preparation.manifest import FileRecord, Manifest, describe_file, read_manifest, write_manifest
 from data.preparation.name_lists import read_names
@@ -271,7 +272,7 @@ def _require_distinct(fg_names: Sequence[str], fg_list: Path) -> None:
     """Refuse names that would give test images of the same name, also on file systems that ignore case."""
     seen: dict[str, str] = {}
     for name in fg_names:
-        stem = Path(name).stem.casefold()
+        stem = name_key(Path(name).stem)
         if stem in seen:
             raise InputError(f"{fg_list}: {seen[stem]} and {name} give test images of the same name; remove one")
         seen[stem] = name

@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from data.images.files import IMAGE_SUFFIXES, found_none, passed_over
+from data.images.pairing import fits, name_key
 from data.images.scan import partnerless
 from data.preparation.findings import (
     KINDS,
@@ -85,6 +86,11 @@ def check_dataset(
     listed = {role: list_images(folder) for role, folder in folders.items() if folder is not None}
     files = {role: found for role, (found, _) in listed.items()}
     findings = [finding for _, same_name in listed.values() for finding in same_name]
+    name_of, ambiguous = fits(files["image"], files["alpha"], "alpha")
+    alphas, files["alpha"] = files["alpha"], {}
+    for name, path in alphas.items():
+        files["alpha"].setdefault(name_of.get(name, name), path)
+    findings += [Finding("ambiguous", str(folders["alpha"]), text) for text in ambiguous]
     findings += _listed_findings(files, lists)
     alone = partnerless(files["image"], folders["image"], files["alpha"], folders["alpha"])
     findings += [Finding("no-partner", str(path), text) for path, text in alone.items()]
@@ -100,7 +106,7 @@ def check_dataset(
 
 
 def list_images(folder: str | os.PathLike) -> tuple[dict[str, Path], list[Finding]]:
-    """Map the name (lower case, without extension) of every image to its path, and list images that share a name.
+    """Map the key of a name (see `name_key`) to the path of its image, and list images that share a name.
 
     Raises:
         InputError: no such folder, or no image in it.
@@ -113,7 +119,7 @@ def list_images(folder: str | os.PathLike) -> tuple[dict[str, Path], list[Findin
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or path.is_dir():
             continue
-        first = files.setdefault(path.stem.casefold(), path)
+        first = files.setdefault(name_key(path.stem), path)
         if first != path:
             findings.append(Finding("same-name", str(path), f"{first.name} has the same name"))
     left = passed_over(folder)
@@ -170,10 +176,10 @@ def _listed_findings(files: dict[str, dict[str, Path]], lists: Lists) -> list[Fi
     findings = []
     for role, paths in (("image", lists.images), ("background", lists.backgrounds)):
         for path in paths:
-            missing = [name for name in read_names(path) if Path(name).stem.casefold() not in files.get(role, {})]
+            missing = [name for name in read_names(path) if name_key(Path(name).stem) not in files.get(role, {})]
             findings += [Finding("listed-only", str(path), f"{name} is not among the {role}s") for name in missing]
     for path in lists.tests:
-        tested = {Path(name).stem.casefold() for name in read_names(path)}
+        tested = {name_key(Path(name).stem) for name in read_names(path)}
         for role in ("image", "background"):
             shared = [file for stem, file in files.get(role, {}).items() if stem in tested]
             findings += [Finding("in-test-list", str(file), f"{path} names it for testing") for file in shared]

@@ -19,6 +19,7 @@ KINDS = {
     "not-checked": (PROBLEM, "run again with fewer --workers"),
     "no-partner": (PROBLEM, "add the other file, or remove this one"),
     "same-name": (PROBLEM, "rename or remove one of them"),
+    "ambiguous": (PROBLEM, "rename or remove files, so that one partner is left"),
     "size-differs": (PROBLEM, "use picture and alpha of one size"),
     "turned-apart": (PROBLEM, "turn the pixels and remove the orientation from the file"),
     "alpha-empty": (PROBLEM, "correct the alpha, or remove the pair"),

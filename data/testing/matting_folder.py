@@ -1,6 +1,7 @@
 """Folders of photographs with mattes and, optionally, trimaps of the same names."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,20 +9,23 @@ import numpy as np
 from data.images.file_set import FileSet
 from data.images.files import found_none, images_by_stem, read_rgb
 from data.images.mattes import matte_reading, read_trimap, trimap_reading
+from data.images.pairing import fitted
 from data.images.scan import look_at_mattes, require_none, size_mismatches, unpaired, unreadable_images
 from runtime.errors import InputError
 
 
 class MattingFolder(FileSet):
-    """Photographs, their trimaps and mattes, matched by name without extension.
+    """Photographs, their trimaps and mattes, matched by name (see `data.images.pairing`).
 
     The constructor does not access the disk. The folders are listed at first use, sorted by name.
 
     Args:
         image_dir: folder of images in any format that `data.images.files` reads.
-        trimap_dir: folder of trimaps, or None; `trimap` is then None.
+        trimap_dir: folder of trimaps, one trimap for all images, or None; `trimap` is then None.
         alpha_dir: folder of true mattes, or None; `alpha` is then None.
         allow_extra: whether trimaps and mattes without an image are ignored. Otherwise they are an error.
+        recursive: whether sub-folders are read too. Names are then paths, "clip1/0003".
+        leave_out: sub-folders that are not read.
 
     Example:
         >>> import numpy as np
@@ -42,11 +46,14 @@ class MattingFolder(FileSet):
         trimap_dir: str | os.PathLike | None = None,
         alpha_dir: str | os.PathLike | None = None,
         allow_extra: bool = True,
+        recursive: bool = False,
+        leave_out: Sequence[str | os.PathLike] = (),
     ):
         self.image_dir = Path(image_dir)
         self.trimap_dir = None if trimap_dir is None else Path(trimap_dir)
         self.alpha_dir = None if alpha_dir is None else Path(alpha_dir)
         self.allow_extra = allow_extra
+        self.recursive, self.leave_out = recursive, tuple(leave_out)
         self.listed: list[dict[str, Path]] | None = None
 
     def __len__(self) -> int:
@@ -66,7 +73,7 @@ class MattingFolder(FileSet):
         """
         files = self.files()[index]
         item = {
-            "name": files["image"].stem,
+            "name": self.name_of(files),
             "image": read_rgb(files["image"]),
             "trimap": read_trimap(files["trimap"]) if "trimap" in files else None,
             "alpha": self.read_alpha(files["alpha"]) if "alpha" in files else None,
@@ -81,7 +88,7 @@ class MattingFolder(FileSet):
         return self.alpha_reading(path).values
 
     def files(self) -> list[dict[str, Path]]:
-        """Paths of every item: image and, with their folders, trimap and alpha.
+        """Paths of every item, in the order of images: image and, with their folders, trimap and alpha.
 
         Raises:
             InputError: a folder is missing or has no image, or partners are missing; the message names the first few.
@@ -89,6 +96,10 @@ class MattingFolder(FileSet):
         if self.listed is None:
             self.listed = self._list_files()
         return self.listed
+
+    def name_of(self, files: Mapping[str, Path]) -> str:
+        """The name of an item by its paths: that of its image within the folder, without extension."""
+        return files["image"].relative_to(self.image_dir).with_suffix("").as_posix()
 
     def problems(self, decode: bool = False) -> list[str]:
         """One line for each unusable file, by default from the headers, which do not show whether a matte is gray."""
@@ -109,15 +120,19 @@ class MattingFolder(FileSet):
     def _list_files(self) -> list[dict[str, Path]]:
         folders = {"image": self.image_dir, "trimap": self.trimap_dir, "alpha": self.alpha_dir}
         folders = {part: folder for part, folder in folders.items() if folder is not None}
-        found = {part: images_by_stem(folder, ignore_case=True) for part, folder in folders.items()}
-        images = found["image"]
+        images = images_by_stem(self.image_dir, self.recursive, [*list(folders.values())[1:], *self.leave_out])
         if not images:
-            raise found_none(self.image_dir)
-        missing = []
-        for part in list(folders)[1:]:
-            partners = found[part]
+            raise found_none(self.image_dir, self.recursive)
+        found, missing = {"image": images}, []
+        for part, folder in list(folders.items())[1:]:
+            if part == "trimap" and folder.is_file():
+                found[part] = dict.fromkeys(images, folder)
+                continue
+            others = [other for other in folders.values() if other != folder]
+            partners = fitted(images, images_by_stem(folder, self.recursive, [*others, *self.leave_out]), part)
             if self.allow_extra:
                 partners = {stem: path for stem, path in partners.items() if stem in images}
-            missing += unpaired(images, self.image_dir, partners, folders[part])
+            missing += unpaired(images, self.image_dir, partners, folder)
+            found[part] = partners
         require_none(missing, "names must agree without the extension; add or remove files")
         return [{part: paths[stem] for part, paths in found.items()} for stem in images]

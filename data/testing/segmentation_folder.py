@@ -8,6 +8,7 @@ from typing import Any
 from data.images.classes import MASK_MODES, Classes, read_mask
 from data.images.file_set import FileSet
 from data.images.files import images_by_stem, read_rgb
+from data.images.pairing import fitted
 from data.images.scan import require_none, size_mismatches, unpaired
 from data.images.segmentation_files import find_split, set_problems
 from runtime.errors import InputError, require_choice
@@ -74,7 +75,8 @@ class SegmentationFolder(FileSet):
 
     def _list_files(self) -> list[tuple[Path, Path]]:
         image_dir, mask_dir = self.folders()
-        images, masks = (images_by_stem(folder, ignore_case=True) for folder in (image_dir, mask_dir))
+        images = images_by_stem(image_dir)
+        masks = fitted(images, images_by_stem(mask_dir), "mask")
         if not images:
             raise InputError(f"{image_dir}: expected pictures, found none")
         require_none(unpaired(images, image_dir, masks, mask_dir), "every picture needs a mask of its name")

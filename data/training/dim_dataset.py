@@ -203,7 +203,7 @@ class CompositionDataset(RepeatableDataset):
         fg_dir, alpha_dir, bg_dir = self._folders()
         return _Files(
             pairs=self.pairs_by_name(fg_dir, alpha_dir, "foreground"),
-            backgrounds=list(images_by_stem(bg_dir, ignore_case=True).values()),
+            backgrounds=list(images_by_stem(bg_dir).values()),
             folders=(fg_dir, alpha_dir, bg_dir),
         )
 

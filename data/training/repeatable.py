@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from data.images.file_set import FileSet
 from data.images.files import images_by_stem
+from data.images.pairing import fitted
 from data.images.scan import require_none, unpaired
 from data.training.crop_sized import CropSized
 from runtime.errors import InputError
@@ -109,9 +110,10 @@ class RepeatableDataset(Dataset, FileSet, CropSized):
         """Images of a folder and the alphas or masks of another, paired by name; `what` is for messages.
 
         Raises:
-            InputError: an image or its partner is alone, unless `on_bad` is "skip", which warns.
+            InputError: an image or its partner is alone, unless `on_bad` is "skip", which warns; or two files fit one.
         """
-        images, alphas = (images_by_stem(folder, ignore_case=True) for folder in (image_dir, alpha_dir))
+        images = images_by_stem(image_dir)
+        alphas = fitted(images, images_by_stem(alpha_dir), partner)
         missing = unpaired(images, image_dir, alphas, alpha_dir)
         if self.on_bad == "error":
             require_none(missing, f"every {what} needs its {partner}; add or remove files, or set on_bad=skip")

@@ -1,7 +1,18 @@
 """Inference: from images and videos to mattes and masks, within a budget of memory."""
 
 from engine.inference.clips import ClipJobs, clip_jobs
-from engine.inference.jobs import Job, Outcome, fit_to, is_clip, plan_composition1k, plan_files, read_inputs, with_steps
+from engine.inference.jobs import (
+    FileSettings,
+    Job,
+    Outcome,
+    fit_to,
+    is_clip,
+    needs_exact,
+    plan_composition1k,
+    plan_files,
+    read_inputs,
+    with_steps,
+)
 from engine.inference.pipeline import run_jobs
 from engine.inference.predict import Predictor, predict_alpha
 from engine.inference.sharing import Crew, SharedJobs
@@ -9,6 +20,7 @@ from engine.inference.sharing import Crew, SharedJobs
 __all__ = [
     "ClipJobs",
     "Crew",
+    "FileSettings",
     "Job",
     "Outcome",
     "Predictor",
@@ -16,6 +28,7 @@ __all__ = [
     "clip_jobs",
     "fit_to",
     "is_clip",
+    "needs_exact",
     "plan_composition1k",
     "plan_files",
     "predict_alpha",

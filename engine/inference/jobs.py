@@ -2,23 +2,33 @@
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from data.images.files import IMAGE_SUFFIXES, found_none, images_by_stem, read_rgb, read_size
+from data.images.files import (
+    IMAGE_SUFFIXES,
+    found_none,
+    images_by_stem,
+    read_photograph,
+    read_rgb_profile,
+    read_size,
+)
+from data.images.light import TRANSFERS
 from data.images.masks import read_mask
 from data.images.mattes import trimap_reading
 from data.images.pairs import size_hint, turned_apart
 from data.images.remarks import Remark
+from data.images.writing import check_writable, depth_of
 from data.testing.composition1k import Composition1k
 from data.testing.matting_folder import MattingFolder
 from data.video.reading import VIDEO_SUFFIXES
 from data.video.writing import check_video_output, is_pattern, is_written
-from engine.inference.sinks import SINKS, TRANSPARENT, kinds_of, needs_exact_levels
+from engine.inference.sinks import IN_FULL_DEPTH, SHOW_COLOURS, SINKS, TRANSPARENT, kinds_of, needs_exact_levels
 from modeling.meta_arch.base import System
-from runtime.errors import InputError
+from runtime.errors import InputError, require_choice
 from runtime.files import kind_of
 from runtime.output_folders import require_outside
 
@@ -30,10 +40,16 @@ class Job:
     Attributes:
         inputs: by the names that systems give them: "image", and "trimap" for those that read one; "mask" of a user.
         outputs: by the kind of file, a name in `SINKS`.
+        name: of the results within their folder, "clip1/0003", without suffix.
+        bits: of a channel of the outputs, None for the usual ones of their format.
+        transfer: what floats of the image are, see `read_photograph`.
     """
 
     inputs: Mapping[str, Path]
     outputs: Mapping[str, Path]
+    name: str = field(default="", kw_only=True)
+    bits: int | None = field(default=8, kw_only=True)
+    transfer: str | None = field(default=None, kw_only=True)
 
     def is_done(self) -> bool:
         """Whether all outputs exist."""
@@ -54,8 +70,9 @@ class Job:
 
     def write(self, predicted: Mapping[str, np.ndarray], model: System) -> None:
         """Write the outputs, from what was predicted and, for outputs that show it, the picture."""
+        profile = read_rgb_profile(self.inputs["image"]) if SHOW_COLOURS & self.outputs.keys() else None
         for kind, path in self.outputs.items():
-            SINKS[kind](path, predicted, model)
+            SINKS[kind](path, predicted, model, self.bits, profile if kind in SHOW_COLOURS else None)
 
     def pass_over(self) -> None:
         """Called in the place of `write` for a job that failed or was skipped."""
@@ -78,8 +95,22 @@ class Outcome:
     read_as: tuple[Remark, ...] = ()
 
 
+class FileSettings(NamedTuple):
+    """How pictures are written, and floats read.
+
+    Attributes:
+        suffix: of the results in a folder, with its dot; empty for that of a single output's name, else PNG.
+        bits: of a channel, None for the usual ones of the format.
+        transfer: what floats of the images are, see `read_photograph`.
+    """
+
+    suffix: str = ""
+    bits: int | None = 8
+    transfer: str | None = None
+
+
 READERS = {  # the array, and how it was read where that is not plain
-    "image": lambda path: (read_rgb(path), ""),
+    "image": read_photograph,
     "trimap": trimap_reading,
     "mask": lambda path: (read_mask(path).values, ""),
 }
@@ -95,7 +126,8 @@ def read_inputs(job: Job, remarks: list[Remark] | None = None) -> dict[str, np.n
     Raises:
         InputError: a file cannot be read, or the sizes differ.
     """
-    read = {name: READERS[name](path) for name, path in job.inputs.items()}
+    settings = {"image": {"transfer": job.transfer}} if job.transfer is not None else {}
+    read = {name: READERS[name](path, **settings.get(name, {})) for name, path in job.inputs.items()}
     arrays = {name: array for name, (array, _) in read.items()}
     image = job.inputs["image"]
     for name, (array, remark) in read.items():
@@ -160,7 +192,7 @@ def fit_to(
 def _with_kinds(job: Job, kinds: Sequence[str], folder: str | os.PathLike | None, skip_existing: bool) -> Job:
     (path,) = job.outputs.values()
     if len(kinds) == 1 and not is_clip(job):
-        _check_output(path, *job.inputs.values())  # a mask may have joined the inputs since they were planned
+        _check_output(path, job, kinds[0])  # a mask may have joined the inputs since they were planned
         return replace(job, outputs={kinds[0]: path})
     if folder is not None:
         outputs = {kind: Path(folder) / kind / path.relative_to(folder) for kind in kinds}
@@ -177,7 +209,7 @@ def _with_kinds(job: Job, kinds: Sequence[str], folder: str | os.PathLike | None
         if is_clip(job):
             _check_clip_output(output, job.inputs["image"], kind, is_done=skip_existing and job.is_done())
         else:
-            _check_output(output, *job.inputs.values())
+            _check_output(output, job, kind)
     return job
 
 
@@ -190,47 +222,69 @@ def with_steps(jobs: Sequence[Job], folder: str) -> list[Job]:
     """The jobs with the steps of sampling as a further output, in a folder NAME of `folder` for each."""
     with_strips = []
     for job in jobs:
-        strip = Path(folder) / job.inputs["image"].stem / "strip.png"
+        strip = Path(folder) / (job.name or job.inputs["image"].stem) / "strip.png"
         _check_folder(strip.parent)
-        _check_output(strip, *job.inputs.values())
+        _check_output(strip, job, "steps")
         with_strips.append(replace(job, outputs={**job.outputs, "steps": strip}))
     return with_strips
 
 
-def plan_files(image: str, trimap: str | None, output: str, skip_existing: bool = False) -> list[Job]:
+def plan_files(
+    image: str,
+    trimap: str | None,
+    output: str,
+    skip_existing: bool = False,
+    settings: FileSettings | None = None,
+) -> list[Job]:
     """Pair one image with one trimap, or the images of a folder with the trimaps of another, by name; or one video.
 
+    Sub-folders are read too, and the results keep them. The folders of trimaps and of results are not taken for images
+    where they are in the folder of images.
+
     Args:
-        trimap: None for systems that read none. Of a folder of images, its sub-folders are then read and kept too.
+        trimap: a file or, for a folder of images, a folder, or one file for all; None for systems that read none.
         skip_existing: see `fit_to`.
+        settings: of reading and writing; by default 8 bits.
 
     Raises:
-        InputError: a file beside a folder, an image without trimap or the reverse, an output that is not PNG.
+        InputError: an image without trimap or the reverse, an output of a format or depth that is not written.
     """
+    settings = settings or FileSettings()
+    if settings.transfer is not None:
+        require_choice("--transfer", settings.transfer, TRANSFERS)
     inputs = {"image": Path(image)} | ({} if trimap is None else {"trimap": Path(trimap)})
     image_path, output_path = inputs["image"], Path(output)
     if image_path.is_dir():
         if trimap is None:
             require_outside(output_path, image_path)
-        return _plan_folder(_files_of_folders(inputs), inputs.values(), output_path)
+        return _plan_folder(_files_of_folders(inputs, output_path), inputs.values(), output_path, settings)
     if image_path.suffix.lower() in VIDEO_SUFFIXES:
-        return [_plan_clip(image_path, trimap, output_path, skip_existing)]
+        return [_plan_clip(image_path, trimap, output_path, skip_existing, settings)]
     for path in inputs.values():
         if not path.is_file():
             wanted = "two folders" if trimap else "a folder"
             raise InputError(f"{path}: expected an image file (or {wanted}), found {kind_of(path)}")
     if output_path.is_dir() or not output_path.suffix:
-        output_path = output_path / f"{image_path.stem}.png"
-    _check_output(output_path, *inputs.values())
+        output_path = output_path / f"{image_path.stem}{settings.suffix or '.png'}"
+    elif settings.suffix not in ("", output_path.suffix.lower()):
+        raise InputError(f"{output_path}: is no {settings.suffix} as --format asks for; leave one of them out")
+    job = _job(inputs, output_path, image_path.stem, settings)
+    _check_output(output_path, job)
     _check_folder(output_path.parent)
-    return [Job(inputs, {"alpha": output_path})]
+    return [job]
 
 
-def _plan_clip(clip: Path, trimap: str | None, output: Path, skip_existing: bool) -> Job:
+def _job(inputs: Mapping[str, Path], output: Path, name: str, settings: FileSettings) -> Job:
+    return Job(inputs, {"alpha": output}, name=name, bits=settings.bits, transfer=settings.transfer)
+
+
+def _plan_clip(clip: Path, trimap: str | None, output: Path, skip_existing: bool, settings: FileSettings) -> Job:
     if trimap is not None:
         raise InputError(f"{trimap}: the trimaps of a video's frames go to tools/auto_matte.py; leave out --trimap")
     if not clip.is_file():
         raise InputError(f"{clip}: expected a video file, found {kind_of(clip)}")
+    if settings.suffix or settings.bits not in (None, 8):
+        raise InputError(f"{clip}: --format and --bits are of pictures; the frames of a video are written in 8 bits")
     if output.is_dir() or not output.suffix:
         output = output / f"{clip.stem}.mp4"
     job = Job({"image": clip}, {"alpha": output})
@@ -238,46 +292,65 @@ def _plan_clip(clip: Path, trimap: str | None, output: Path, skip_existing: bool
     return job
 
 
-def plan_composition1k(root: str, output_dir: str) -> list[Job]:
+def plan_composition1k(root: str, output_dir: str, settings: FileSettings | None = None) -> list[Job]:
     """Pair `root`/merged with `root`/trimaps, the layout of the Composition-1k test set."""
     pairs = Composition1k(root, require_alpha=False)
-    return _plan_folder(_by_stem(pairs.files()), (pairs.image_dir, pairs.trimap_dir), Path(output_dir))
+    folders = (pairs.image_dir, pairs.trimap_dir)
+    return _plan_folder(_by_name(pairs), folders, Path(output_dir), settings or FileSettings())
 
 
-def _files_of_folders(folders: Mapping[str, Path]) -> dict[str, dict[str, Path]]:
+def needs_exact(jobs: Sequence[Job]) -> bool:
+    """Whether a file of more than 8 bits is to be written, for which the predictor gives floats."""
+    return any(depth_of(path, job.bits) > 8 for job in jobs if not is_clip(job) for path in job.outputs.values())
+
+
+def _files_of_folders(folders: Mapping[str, Path], output: Path) -> dict[str, Mapping[str, Path]]:
     """The files by the name of the result, a path without suffix."""
     if "trimap" in folders:
-        return _by_stem(MattingFolder(folders["image"], folders["trimap"], allow_extra=False).files())
+        return _by_name(MattingFolder(**_dirs(folders), allow_extra=False, recursive=True, leave_out=[output]))
     images = images_by_stem(folders["image"], recursive=True)
     if not images:
         raise found_none(folders["image"], recursive=True)
     return {name: {"image": path} for name, path in images.items()}
 
 
-def _by_stem(files: Sequence[Mapping[str, Path]]) -> dict[str, Mapping[str, Path]]:
-    return {inputs["image"].stem: inputs for inputs in files}
+def _dirs(folders: Mapping[str, Path]) -> dict[str, Path]:
+    return {f"{part}_dir": folder for part, folder in folders.items()}
 
 
-def _plan_folder(files: Mapping[str, Mapping[str, Path]], folders: Iterable[Path], output_dir: Path) -> list[Job]:
+def _by_name(pairs: MattingFolder) -> dict[str, Mapping[str, Path]]:
+    return {pairs.name_of(files): files for files in pairs.files()}
+
+
+def _plan_folder(
+    files: Mapping[str, Mapping[str, Path]], folders: Iterable[Path], output_dir: Path, settings: FileSettings
+) -> list[Job]:
     if output_dir.suffix.lower() in IMAGE_SUFFIXES or output_dir.is_file():
         raise InputError(f"{output_dir}: expected a folder for the mattes of a folder of images")
     for folder in folders:
         if os.path.realpath(output_dir) == os.path.realpath(folder):
             raise InputError(f"{output_dir}: is an input folder; the mattes need a folder of their own")
     _check_folder(output_dir)
-    jobs = [Job(inputs, {"alpha": output_dir / f"{name}.png"}) for name, inputs in files.items()]
+    suffix = settings.suffix or ".png"
+    jobs = [_job(inputs, output_dir / f"{name}{suffix}", name, settings) for name, inputs in files.items()]
     for job in jobs:
-        _check_output(job.outputs["alpha"], *job.inputs.values())
+        _check_output(job.outputs["alpha"], job)
     return jobs
 
 
-def _check_output(output: Path, *inputs: Path) -> None:
-    if output.suffix.lower() != ".png":
-        raise InputError(f"{output}: mattes are written as PNG; name the output *.png or give a folder")
+def _check_output(output: Path, job: Job, kind: str = "alpha") -> None:
+    """Refuse, before long work, a name that a result of a kind cannot be written to."""
+    bits = None if kind == "steps" else job.bits
+    check_writable(output, bits)
+    if kind in SINKS and kind not in IN_FULL_DEPTH and depth_of(output, bits) > 8:
+        raise InputError(
+            f"{output}: {kind} is made of 8-bit levels; write it as .png, .tif or .webp with --bits 8, and "
+            f"{', '.join(sorted(IN_FULL_DEPTH))} in more bits"
+        )
     if output.is_dir():
         raise InputError(f"{output}: expected a file or nothing where the matte goes, found a folder; remove it")
     target = os.path.realpath(output)
-    if any(target == os.path.realpath(path) for path in inputs):
+    if any(target == os.path.realpath(path) for path in job.inputs.values()):
         raise InputError(f"{output}: is an input file; the matte needs a name of its own")
 
 

@@ -22,6 +22,7 @@ Arrays = dict[str, np.ndarray]
 MODES = ("auto", "whole", "reduced", "tiles")
 SCALES = (2, 3, 4, 6, 8)  # of a reduced encoder, the first that fits is taken
 TILE_SIZES = (2048, 1536, 1024, 768, 512, 256)
+EXACT = ("alpha", "foreground")  # predictions that files of more than 8 bits hold
 OVERLAP = 128  # of tiles, pixels; a quarter of the smallest tile at most
 # Attention costs the square of the tokens: above so many, auto does not encode the whole image.
 MAX_TOKENS = {"cpu": 4096 * 4096 // 256}
@@ -72,6 +73,7 @@ class Predictor:
         precision: "fp32", "bf16" or "fp16".
         sharers: processes that divide the free memory among them, this one included.
         probabilities: whether a mask comes with the "probabilities" of its classes, (H, W, K) float32.
+        exact: whether alpha and foreground are float32 in [0, 1] instead of 8-bit levels, for files of more bits.
 
     Attributes:
         used_plan: of the last call; another than it was given where memory ran out.
@@ -100,6 +102,7 @@ class Predictor:
         precision: str = "fp32",
         sharers: int = 1,
         probabilities: bool = False,
+        exact: bool = False,
     ) -> None:
         require_choice("mode", mode, MODES)
         require_choice("views", views, tuple(VIEWS))
@@ -116,6 +119,7 @@ class Predictor:
         self.dtype = DTYPES.get(precision)
         self.sharers = sharers
         self.probabilities = probabilities
+        self.exact = exact
         self.device = model.device
         self.footprint = model.footprint()
         self.used_plan: Plan | None = None
@@ -166,8 +170,9 @@ class Predictor:
 
         Returns:
             what the model predicts, by name: "alpha" (H, W) and "foreground" (H, W, 3) uint8, rounded to the nearest
-            level, alpha exactly 0 and 255 where the trimap is known; "mask" (H, W) uint8 class indexes, on request with
-            their "probabilities"; "steps" (H, W, 2 N) uint8 of a system that samples.
+            level, alpha exactly 0 and 255 where the trimap is known, or with `exact` float32, 0 and 1 there; "mask"
+            (H, W) uint8 class indexes, on request with their "probabilities"; "steps" (H, W, 2 N) uint8 of a system
+            that samples.
 
         Raises:
             OutOfMemoryError: memory ran out, and there is no smaller plan.
@@ -192,7 +197,7 @@ class Predictor:
         """The result where the trimap leaves nothing to predict."""
         if "trimap" not in self.model.inputs or self.model.outputs != ("alpha",) or (sample["trimap"] == UNKNOWN).any():
             return None
-        return {"alpha": sample["trimap"].copy()}
+        return {"alpha": sample["trimap"] / np.float32(255) if self.exact else sample["trimap"].copy()}
 
     def _predict_or_fall_back(self, samples: Sequence[Mapping[str, np.ndarray]], plan: Plan) -> list[Arrays]:
         while True:
@@ -224,7 +229,7 @@ class Predictor:
         with torch.inference_mode():
             try:
                 outputs = self._run(plan, self._tensors(samples))
-                arrays = {name: _to_arrays(name, output) for name, output in outputs.items()}
+                arrays = {name: _to_arrays(name, output, self.exact) for name, output in outputs.items()}
                 if self.probabilities and "mask" in outputs:
                     arrays["probabilities"] = outputs["mask"].float().permute(0, 2, 3, 1).cpu().numpy()
             except (RuntimeError, MemoryError) as error:
@@ -318,8 +323,10 @@ def _is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)  # on a CPU
 
 
-def _to_arrays(name: str, output: Tensor) -> np.ndarray:
+def _to_arrays(name: str, output: Tensor, exact: bool = False) -> np.ndarray:
     """A batch as uint8: (B, H, W) of levels or class indexes, (B, H, W, N) of colours or steps.
+
+    With `exact`, alpha and foreground are float32 in [0, 1].
 
     Raises:
         InputError: a value is not finite.
@@ -328,7 +335,10 @@ def _to_arrays(name: str, output: Tensor) -> np.ndarray:
         raise InputError("the model predicts NaN: its checkpoint is from a run that diverged, or fp16 overflows")
     if name == "mask":
         return output.argmax(dim=1).to(torch.uint8).cpu().numpy()
-    levels = (output * 255).round_().to(torch.uint8).cpu()
+    if exact and name in EXACT:
+        levels = output.float().clamp(0, 1).cpu()
+    else:
+        levels = (output * 255).round_().to(torch.uint8).cpu()
     return (levels[:, 0] if name == "alpha" else levels.permute(0, 2, 3, 1)).numpy()
 
 

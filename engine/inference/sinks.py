@@ -10,6 +10,7 @@ import numpy as np
 
 from data.images.files import write_png
 from data.images.foreground_colours import estimate_foreground
+from data.images.writing import write_picture
 from modeling.meta_arch.base import System
 
 STRIP_STEPS = 10  # at most so many side by side
@@ -26,7 +27,7 @@ def _alpha(predicted: Predicted, model: System) -> np.ndarray:
 
 def _rgba(predicted: Predicted, model: System) -> np.ndarray:
     """Estimated foreground colours under their alpha, not premultiplied."""
-    alpha, colours = predicted["alpha"], predicted.get("foreground")
+    alpha, colours = predicted["alpha"], predicted.get("foreground")  # uint8, or floats in [0, 1]
     if colours is None:
         colours = estimate_foreground(predicted["image"], alpha)
     return np.dstack([colours, alpha])
@@ -54,12 +55,19 @@ def _overlay(predicted: Predicted, model: System) -> np.ndarray:
 
 
 def _write_picture(
-    picture: Callable[[Predicted, System], np.ndarray], path: Path, predicted: Predicted, model: System
+    picture: Callable[[Predicted, System], np.ndarray],
+    path: Path,
+    predicted: Predicted,
+    model: System,
+    bits: int | None = None,
+    profile: bytes | None = None,
 ) -> None:
-    write_png(path, picture(predicted, model))
+    write_picture(path, picture(predicted, model), bits, profile)
 
 
-def _write_steps(path: Path, predicted: Predicted, model: System) -> None:
+def _write_steps(
+    path: Path, predicted: Predicted, model: System, bits: int | None = None, profile: bytes | None = None
+) -> None:
     """A strip of the trajectory, noisy alphas above and their estimates below, and beside it a picture of each."""
     noisy, estimates = predicted["steps"][..., ::2], predicted["steps"][..., 1::2]  # (H, W, N)
     steps = noisy.shape[-1]
@@ -93,8 +101,9 @@ PICTURES: dict[str, Callable[[Predicted, System], np.ndarray]] = {
     "colours": _colours,
     "overlay": _overlay,
 }
-# Each writes the arrays of a system's prediction to a path, whole or not at all.
-SINKS: dict[str, Callable[[Path, Predicted, System], None]] = {
+# Each writes the arrays of a system's prediction to a path, whole or not at all: with so many bits a channel, None for
+# the usual of the format, and with an ICC profile of colours.
+SINKS: dict[str, Callable[[Path, Predicted, System, int | None, bytes | None], None]] = {
     **{kind: partial(_write_picture, picture) for kind, picture in PICTURES.items()},
     "steps": _write_steps,
 }
@@ -102,6 +111,8 @@ SINKS: dict[str, Callable[[Path, Predicted, System], None]] = {
 MADE_OF = {"rgba": "alpha", "colours": "mask", "overlay": "mask"}
 SHOW_IMAGE = frozenset({"rgba", "overlay"})
 TRANSPARENT = frozenset({"rgba"})
+SHOW_COLOURS = SHOW_IMAGE | {"composite"}  # the image's, so that its ICC profile is theirs
+IN_FULL_DEPTH = frozenset({"alpha", "rgba"})  # the others are made of 8-bit levels or labels
 ON_REQUEST = frozenset({"steps"})  # what has an option of its own
 
 

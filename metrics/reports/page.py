@@ -16,6 +16,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from data.images.files import images_by_stem
+from data.images.pairing import fitted
 from metrics.folders import Evaluation
 from metrics.image_scores import METRICS
 from metrics.reports.distribution import Distribution, distribution
@@ -244,10 +245,11 @@ def _count(number: int, noun: str) -> str:
 
 def _photographs(image_dir: str | os.PathLike, names: Collection[str]) -> dict[str, Path]:
     """Photographs by name. Bare names are used if no name with its sub-folders agrees and bare names are unique."""
-    found = images_by_stem(image_dir, recursive=True)
+    found = fitted(names, images_by_stem(image_dir, recursive=True), "image", of="alpha")
     bare = {PurePosixPath(name).name: path for name, path in found.items()}
     if len(bare) < len(found) or any(name in found for name in names):
         return found
+    bare = fitted({PurePosixPath(name).name for name in names}, bare, "image", of="alpha")
     return {name: bare[PurePosixPath(name).name] for name in names if PurePosixPath(name).name in bare}
 
 

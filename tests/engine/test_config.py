@@ -5,6 +5,7 @@ import traceback
 import pytest
 import torch
 from detectron2.config import LazyCall as L
+from tiny import CONFIG
 
 from engine.config import build, load_config
 from runtime.errors import InputError
@@ -116,3 +117,42 @@ def test_other_faults_of_a_config_get_no_advice(tmp_path, text):
     with pytest.raises(InputError) as caught:
         load_config(str(tmp_path / "own.py"))
     assert "configs/common" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("~/w.pth", "数据/w.pth", "Müller/w.pth", "photos (1)/w.pth", "it's.pth", "a,b.pth", "lr=1.pth", "w;1.pth"),
+        *("my weights.pth", "2026_11_26", "1e5", "007", "nan", "-1", "[a].pth", "{x}.pth", "glob(*)", "choice(a,b)"),
+        *("100%", "a:b", "x#y&z|.pth", "<a>.pth", "$HOME/w", "back\\slash\\", "a\\'b", "a'b\"c.pth", "@x", ""),
+    ],
+)
+@pytest.mark.parametrize("key", ["train.init_checkpoint", "train.cache_features"])  # which hold a text, and null
+def test_a_name_of_a_file_is_an_override_without_quotes(key, name):
+    config = load_config(CONFIG, [f"{key}={name}"])
+    assert config.train[key.rpartition(".")[2]] == name
+
+
+def test_overrides_keep_the_grammar_where_it_applies():
+    settings = {
+        "train.cache_features=null": None,
+        "train.init_checkpoint='quoted name'": "quoted name",
+        "train.init_checkpoint=seed_${train.seed}.pth": "seed_0.pth",
+        "train.ema_decay=9.9e-1": 0.99,  # null or a number
+        "train.max_iter=7": 7,
+        "train.checkpointer.best_metric=[sad,mse]": ["sad", "mse"],
+        "dataloader.train.dataset.later=2026_11_26": "2026_11_26",  # an argument that the config does not set
+        "dataloader.train.dataset.later=1e5": 1e5,
+    }
+    for override, value in settings.items():
+        key = override.partition("=")[0]
+        found = load_config(CONFIG, [override])
+        for part in key.split("."):
+            found = found[part]
+        assert found == value, override
+
+
+@pytest.mark.parametrize("override", ["train.max_iter=a,b", "train.seed=1;2", "train.amp.enabled=(yes)"])
+def test_a_value_that_no_text_can_be_is_still_refused(override):
+    with pytest.raises(InputError, match=override.partition("=")[0]):
+        load_config(CONFIG, [override])

@@ -87,6 +87,7 @@ SPOILED = {
     "no alpha": (lambda r: (r / "alpha" / "ant.png").unlink(), "no-partner", "ant.jpg"),
     "no foreground": (lambda r: matte(9).save(r / "alpha" / "dog.png"), "no-partner", "dog.png"),
     "same name": (lambda r: photograph(8).save(r / "fg" / "ANT.png"), "same-name", "ant.jpg"),
+    "two alphas": (lambda r: matte(0, SIZE).save(r / "alpha" / "ant_alpha.png"), "ambiguous", "alpha"),
     "other size": (lambda r: matte(1, (40, 61)).save(r / "alpha" / "bee.png"), "size-differs", "bee.png"),
     "one is turned": (lambda r: turned(matte(1, SIZE), r / "alpha" / "bee.png", 3), "turned-apart", "bee.png"),
     "empty alpha": (lambda r: levels(r / "alpha" / "cat.png", [0]), "alpha-empty", "cat.png"),

@@ -169,7 +169,10 @@ def test_bad_files_are_named_and_the_rest_is_done(tmp_path, pictures, checkpoint
             ["--image", "{images}/rgb.png", "--trimap", "{trimaps}", "--output", "{out}"],
             "expected an image file (or two folders), found a folder",
         ),
-        (["--image", "{images}/rgb.png", "--trimap", "{trimaps}/rgb.png", "--output", "{out}/a.jpg"], "written as PNG"),
+        (
+            ["--image", "{images}/rgb.png", "--trimap", "{trimaps}/rgb.png", "--output", "{out}/a.jpg"],
+            "JPEG changes",
+        ),
         (["--image", "{images}", "--trimap", "{trimaps}", "--output", "{images}"], "is an input folder"),
         (["--data-dir", "{images}", "--output-dir", "{out}"], "expected folders merged and trimaps"),
     ],

@@ -342,7 +342,7 @@ def test_an_image_that_memory_cannot_hold_costs_only_itself(tmp_path, add, run, 
     def read_or_run_out(path):
         if path.stem == "a":
             raise MemoryError
-        return read_rgb(path)
+        return read_rgb(path), ""
 
     monkeypatch.setitem(READERS, "image", read_or_run_out)
     status, _, err = run()

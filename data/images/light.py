@@ -1,0 +1,73 @@
+"""Light and levels: photographs of floats become the sRGB levels that networks see, and colours linear light again.
+
+The curve is that of IEC 61966-2-1. Networks were trained on photographs in its levels.
+"""
+
+import numpy as np
+
+from data.images.extra_formats import FloatFile
+from runtime.errors import InputError
+
+TRANSFERS = ("srgb", "linear")  # values as a screen takes them; values in proportion to light
+ROWS_AT_ONCE = 2**20  # values converted at a time
+
+
+def photograph_levels(values: np.ndarray, transfer: str, path: object = "picture") -> tuple[np.ndarray, float]:
+    """Turn the floats of a photograph into 8-bit sRGB levels.
+
+    Args:
+        values: (H, W) or (H, W, C) floats; what is outside 0 to 1 is clipped.
+        transfer: one of `TRANSFERS`; "linear" values are encoded, "srgb" values are levels already.
+        path: of the file, for messages.
+
+    Returns:
+        (H, W, 3) uint8, and the share of values that were clipped.
+
+    Raises:
+        InputError: NaN among the values.
+
+    Example:
+        >>> levels, clipped = photograph_levels(np.float32([[0, 0.2140411, 1, 2]]), "linear")
+        >>> levels[..., 0].tolist(), clipped
+        ([[0, 127, 255, 255]], 0.25)
+    """
+    if values.ndim == 2:
+        values = values[..., None]
+    levels = np.empty((*values.shape[:2], 3), np.uint8)
+    outside = 0
+    for rows in _row_blocks(values):
+        part = values[rows, :, :3].astype(np.float32)
+        if np.isnan(part).any():
+            raise InputError(f"{path}: expected numbers, found NaN among the values; replace such pixels")
+        outside += int(((part < 0) | (part > 1)).sum())
+        part = part.clip(0, 1)
+        levels[rows] = np.rint((encode_light(part) if transfer == "linear" else part) * np.float32(255))
+    return levels, outside / max(1, values[..., :3].size)
+
+
+def encode_light(light: np.ndarray) -> np.ndarray:
+    """Linear light in [0, 1] to sRGB levels in [0, 1]."""
+    return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055)
+
+
+def decode_levels(levels: np.ndarray) -> np.ndarray:
+    """SRGB levels in [0, 1] to linear light in [0, 1]: the inverse of `encode_light`."""
+    return np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+
+
+def transfer_of(image: object, asked: str | None) -> str:
+    """What the values of an opened picture of floats are: what is asked for, else the usual of such files."""
+    return asked or (image.usual_transfer if isinstance(image, FloatFile) else "srgb")
+
+
+def remark_on(transfer: str, clipped: float) -> str:
+    """How a photograph of floats was read, for the user."""
+    taken = "linear light, encoded as sRGB" if transfer == "linear" else "sRGB levels"
+    percent = float(f"{100 * clipped:.1g}")  # one digit, so that the frames of a sequence share a line
+    share = f"; {percent:g} % of the values are outside 0 to 1 and are clipped" if clipped else ""
+    return f"float values taken as {taken} (see --transfer){share}"
+
+
+def _row_blocks(values: np.ndarray) -> list[slice]:
+    height = max(1, ROWS_AT_ONCE // max(1, values[0].size if len(values) else 1))
+    return [slice(start, start + height) for start in range(0, len(values), height)]

@@ -1,0 +1,162 @@
+"""Writing pictures: the suffix says the format, floats are quantised once, to the depth that is asked for."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from data.images.extra_formats import import_openexr
+from data.images.light import decode_levels
+from runtime.errors import InputError
+from runtime.files import replacing
+
+# Bits a channel that each format holds, the usual ones first. 16 bits of EXR are half floats, 32 bits are floats.
+DEPTHS_OF = {".png": (8, 16), ".tif": (8, 16, 32), ".tiff": (8, 16, 32), ".webp": (8,), ".exr": (16, 32)}
+DEPTHS = (8, 16, 32)
+PNG_LEVEL = 3  # of compression: higher ones take a multiple of the time for a few percent
+_WEBP_SIDE = 16383  # pixels, the most that the format holds
+_ROWS_AT_ONCE = 256  # rows quantised at a time: in float64 all would take 8 bytes a value
+
+
+def depth_of(path: Path, bits: int | None) -> int:
+    """Bits a channel of a file to be written: those asked for, else the usual ones of its format.
+
+    Raises:
+        InputError: a format that is not written, or that has no such depth.
+    """
+    suffix = path.suffix.lower()
+    depths = DEPTHS_OF.get(suffix)
+    if depths is None:
+        lossy = "JPEG changes a matte's known 0 and 255; " if suffix in (".jpg", ".jpeg", ".jpe", ".jfif") else ""
+        raise InputError(
+            f"{path}: {lossy}results are written as {', '.join(DEPTHS_OF)}; name the output so, or give a folder"
+        )
+    if bits is not None and bits not in depths:
+        fitting = ", ".join(each for each, held in DEPTHS_OF.items() if bits in held)
+        raise InputError(f"{path}: {suffix} holds {_either(depths)} bits, not {bits}; {fitting} hold {bits}")
+    return depths[0] if bits is None else bits
+
+
+def check_writable(path: Path, bits: int | None) -> None:
+    """Refuse, before long work, a picture that could not be written: see `depth_of`; or a library that is missing."""
+    depth_of(path, bits)
+    if path.suffix.lower() == ".exr":
+        import_openexr(path)
+
+
+def write_picture(
+    path: str | os.PathLike, picture: np.ndarray, bits: int | None = None, profile: bytes | None = None
+) -> None:
+    """Write a picture in the format of its suffix, whole or not at all, making the folder if needed.
+
+    EXR has linear light and colours that are multiplied by alpha, as its specification says; the others have the
+    picture's own levels, and colours that are not. Nothing is lossy.
+
+    Args:
+        picture: (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGB and alpha, not premultiplied; uint8, or floats in [0, 1].
+        bits: of a channel, see `DEPTHS_OF`; None for the usual ones. Floats are quantised here, to the nearest level.
+        profile: ICC profile of the colours; left out of gray pictures and of EXR, which does not hold any.
+
+    Raises:
+        InputError: see `depth_of`; a picture too large for WebP; a full disk.
+
+    Example:
+        >>> write_picture("alpha.tif", alpha, bits=16)  # doctest: +SKIP
+    """
+    path = Path(path)
+    depth, suffix = depth_of(path, bits), path.suffix.lower()
+    profile = profile if picture.ndim == 3 else None
+    if suffix == ".webp" and max(picture.shape[:2]) > _WEBP_SIDE:
+        raise InputError(f"{path}: WebP holds at most {_WEBP_SIDE} pixels a side; name the output *.png")
+    if suffix == ".exr":
+        import_openexr(path)
+    with replacing(path) as temporary:
+        if suffix == ".exr":
+            _write_exr(temporary, picture, depth)
+        elif suffix in (".tif", ".tiff"):
+            _write_tiff(temporary, quantised(picture, depth), profile)
+        elif depth == 16:
+            temporary.write_bytes(_png16(quantised(picture, 16), profile))
+        else:
+            options = {"PNG": {"compress_level": PNG_LEVEL}, "WEBP": {"lossless": True, "exact": True}}
+            kind = suffix[1:].upper()
+            image = Image.fromarray(np.ascontiguousarray(quantised(picture, 8)))
+            image.save(temporary, format=kind, icc_profile=profile, **options[kind])
+
+
+def quantised(picture: np.ndarray, bits: int) -> np.ndarray:
+    """A picture at a depth: uint8, uint16 or float32.
+
+    Args:
+        picture: uint8 levels, or floats in [0, 1], which are rounded to the nearest level.
+
+    Example:
+        >>> quantised(np.float32([0, 0.5, 1]), 16).tolist(), quantised(np.uint8([1, 255]), 16).tolist()
+        ([0, 32768, 65535], [257, 65535])
+    """
+    if picture.dtype == np.uint8:
+        if bits == 8:
+            return picture
+        return picture * np.uint16(257) if bits == 16 else picture / np.float32(255)
+    if bits == 32:
+        return picture.astype(np.float32, copy=False)
+    scale, kind = (255, np.uint8) if bits == 8 else (65535, np.uint16)
+    levels = np.empty(picture.shape, kind)
+    for start in range(0, len(picture), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
+        levels[rows] = np.rint(picture[rows].astype(np.float64) * scale)
+    return levels
+
+
+def _write_tiff(path: Path, picture: np.ndarray, profile: bytes | None) -> None:
+    import tifffile
+
+    with_alpha = picture.ndim == 3 and picture.shape[2] == 4
+    tifffile.imwrite(
+        path,
+        picture,
+        photometric="minisblack" if picture.ndim == 2 else "rgb",
+        extrasamples=["unassalpha"] if with_alpha else None,
+        compression="zlib",
+        iccprofile=profile,
+        metadata=None,
+        software="DINOMatte",
+    )
+
+
+def _png16(picture: np.ndarray, profile: bytes | None) -> bytes:
+    """A PNG of 16 bits a channel, by OpenCV, since Pillow writes such of one channel only.
+
+    OpenCV before 5 writes no profile; its chunk goes behind the header, which is the first 33 bytes.
+    """
+    swapped = {2: lambda p: p, 3: lambda p: p[..., [2, 1, 0, 3][: p.shape[2]]]}[picture.ndim](picture)
+    done, encoded = cv2.imencode(".png", np.ascontiguousarray(swapped), [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
+    if not done:
+        raise MemoryError("a PNG could not be encoded")
+    png = encoded.tobytes()
+    if profile is None:
+        return png
+    body = b"iCCP" + b"ICC profile\0\0" + zlib.compress(profile)
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return png[:33] + chunk + png[33:]
+
+
+def _write_exr(path: Path, picture: np.ndarray, bits: int) -> None:
+    exr = import_openexr(path)
+    values = quantised(picture, 32)
+    if values.ndim == 3:
+        light = decode_levels(values[..., :3])
+        values = np.dstack([light * values[..., 3:], values[..., 3]]) if values.shape[2] == 4 else light
+    kind = np.float16 if bits == 16 else np.float32
+    name = {2: "Y", 3: "RGBA"[: values.shape[-1]]}[values.ndim]
+    header = {"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}
+    with exr.File(header, {name: np.ascontiguousarray(values, kind)}) as file:
+        file.write(str(path))
+
+
+def _either(depths: tuple[int, ...]) -> str:
+    return " or ".join(map(str, depths))

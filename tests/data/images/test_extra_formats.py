@@ -1,0 +1,254 @@
+"""EXR, TIFF of floats and HEIC: the values of their own libraries, bit for bit, and levels by another's curve."""
+
+import subprocess
+import sys
+
+import numpy as np
+import OpenEXR
+import pillow_heif
+import pytest
+import tifffile
+from PIL import Image
+from skimage.color import rgb2xyz
+from tiny import ROOT
+
+from data.images.files import opened_image, read_photograph, read_rgb, read_rgb_profile, read_size
+from data.images.light import decode_levels, encode_light, photograph_levels
+from data.images.masks import read_mask
+from data.images.mattes import matte_reading, trimap_reading
+from runtime.errors import InputError
+
+LIGHT = np.random.default_rng(0).random((9, 13, 4), np.float32)
+
+
+def light_of(levels: np.ndarray) -> np.ndarray:
+    """Linear light of sRGB levels in [0, 1] by scikit-image: the luminance of grays, whose white is 1."""
+    grays = np.repeat(np.atleast_1d(levels).astype(np.float64)[..., None], 3, axis=-1)
+    return rgb2xyz(grays[None])[0, ..., 1]
+
+
+def write_exr(path, channels, **header) -> None:
+    channels = {name: np.ascontiguousarray(values) for name, values in channels.items()}  # strides are not honoured
+    OpenEXR.File({"type": OpenEXR.scanlineimage, **header}, channels).write(str(path))
+
+
+def test_the_curve_is_that_of_scikit_image():
+    levels = np.linspace(0, 1, 4097)
+    np.testing.assert_allclose(decode_levels(levels), light_of(levels), atol=2e-7)
+    np.testing.assert_allclose(encode_light(light_of(levels)), levels, atol=1e-6)
+
+
+def test_linear_light_becomes_the_nearest_level():
+    every = np.arange(256) / 255
+    levels, clipped = photograph_levels(light_of(every)[None].astype(np.float32), "linear")
+    np.testing.assert_array_equal(levels[0, :, 0], np.arange(256))
+    assert clipped == 0
+    between = light_of(np.array([100.4, 100.6]) / 255)
+    assert photograph_levels(between[None], "linear")[0][0, :, 0].tolist() == [100, 101]
+
+
+def test_values_outside_the_range_are_clipped_and_counted_and_nan_is_refused():
+    values = np.float32([[[-0.5, 0.5, 2.0], [np.inf, 1.0, 0.0]]])
+    levels, clipped = photograph_levels(values, "srgb")
+    assert levels.tolist() == [[[0, 128, 255], [255, 255, 0]]]
+    assert clipped == pytest.approx(3 / 6)
+    with pytest.raises(InputError, match=r"a\.exr: expected numbers, found NaN"):
+        photograph_levels(np.float32([[np.nan]]), "linear", "a.exr")
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+@pytest.mark.parametrize("compression", ["NO", "ZIP", "PIZ", "RLE"])
+@pytest.mark.parametrize("channels", ["Y", "A", "RGB", "RGBA"])
+def test_exr_values_are_those_that_were_written(tmp_path, kind, compression, channels):
+    written = LIGHT[..., : len(channels)].astype(kind)
+    written = written[..., 0] if len(channels) == 1 else written
+    write_exr(tmp_path / "ä.exr", {channels: written}, compression=getattr(OpenEXR, f"{compression}_COMPRESSION"))
+    with opened_image(tmp_path / "ä.exr") as image:
+        np.testing.assert_array_equal(image.values, written)
+    assert read_size(tmp_path / "ä.exr") == (9, 13)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_tiff_floats_of_colours_are_those_that_were_written(tmp_path, kind, order, planar, compression, channels):
+    written = LIGHT[..., :channels].astype(kind)
+    stored = np.moveaxis(written, -1, 0) if planar == "separate" else written
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", planarconfig=planar, byteorder=order,
+                     compression=compression, extrasamples=["unassalpha"] * (channels - 3))  # fmt: skip
+    with opened_image(tmp_path / "a.tif") as image:
+        np.testing.assert_array_equal(image.values, written.astype(np.float32))
+    levels, remark = read_photograph(tmp_path / "a.tif")
+    np.testing.assert_array_equal(levels, np.rint(written[..., :3].astype(np.float32) * np.float32(255)))
+    assert remark.startswith("float values taken as sRGB levels (see --transfer)")
+    assert ("transparent pixels" in remark) == (channels == 4)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_tiff_floats_are_upright(tmp_path, orientation):
+    stored = (np.arange(6 * 4 * 3).reshape(6, 4, 3) / 72).astype(np.float32)
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", extratags=[(274, "H", 1, orientation, True)])
+    eight = Image.fromarray(np.rint(stored * 255).astype(np.uint8))
+    exif = eight.getexif()
+    exif[274] = orientation
+    eight.save(tmp_path / "b.png", exif=exif)
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.tif"), read_rgb(tmp_path / "b.png"))
+    assert read_size(tmp_path / "a.tif") == read_size(tmp_path / "b.png")
+
+
+def test_a_photograph_of_floats_is_read_by_its_transfer_and_says_so(tmp_path):
+    values = LIGHT[..., :3] * np.float32(1.25)
+    write_exr(tmp_path / "a.exr", {"RGB": values})
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
+    encoded = np.interp(values.clip(0, 1), light_of(np.linspace(0, 1, 100_001)), np.linspace(0, 1, 100_001))
+    expected = {"linear": np.rint(encoded * 255), "srgb": np.rint(values.clip(0, 1) * 255)}
+    share = float(f"{100 * (values > 1).mean():.1g}")
+    for name, usual in (("a.exr", "linear"), ("a.tif", "srgb")):
+        for asked in (None, "linear", "srgb"):
+            levels, remark = read_photograph(tmp_path / name, asked)
+            taken = asked or usual
+            np.testing.assert_array_equal(levels, expected[taken])
+            assert ("linear light, encoded as sRGB" if taken == "linear" else "sRGB levels") in remark
+            assert f"{share:g} % of the values are outside 0 to 1 and are clipped" in remark
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.exr"), expected["linear"])
+
+
+def test_mattes_trimaps_and_masks_of_floats_are_no_light(tmp_path):
+    alpha = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+    trimap = np.float32([[0, 0.5, 1]])
+    for name, picture in (("alpha", alpha), ("trimap", trimap)):
+        write_exr(tmp_path / f"{name}_y.exr", {"Y": picture})
+        write_exr(tmp_path / f"{name}_rgb.exr", {"RGB": np.repeat(picture[..., None], 3, axis=-1)})
+        tifffile.imwrite(tmp_path / f"{name}_half.tif", picture.astype(np.float16))
+    for kind in ("y.exr", "rgb.exr", "half.tif"):
+        np.testing.assert_array_equal(matte_reading(tmp_path / f"alpha_{kind}").values, np.rint(alpha * 255), kind)
+        assert trimap_reading(tmp_path / f"trimap_{kind}").values.tolist() == [[0, 128, 255]], kind
+        assert read_mask(tmp_path / f"alpha_{kind}").kind == "soft"
+
+
+def test_a_matte_of_floats_on_another_scale_is_refused(tmp_path):
+    write_exr(tmp_path / "a.exr", {"RGB": np.full((4, 4, 3), 255, np.float32)})
+    with pytest.raises(InputError, match=r"a\.exr: expected floats in 0\.\.1 of the alpha"):
+        matte_reading(tmp_path / "a.exr")
+
+
+def test_an_exr_shows_its_display_window(tmp_path):
+    stored = LIGHT[:4, :5, 0]
+    header = {"dataWindow": (np.int32([2, 1]), np.int32([6, 4])), "displayWindow": (np.int32([0, 0]), np.int32([4, 9]))}
+    write_exr(tmp_path / "a.exr", {"Y": stored}, **header)
+    expected = np.zeros((10, 5), np.float32)
+    expected[1:5, 2:5] = stored[:, :3]
+    with opened_image(tmp_path / "a.exr") as image:
+        np.testing.assert_array_equal(image.values, expected)
+
+
+def test_the_first_part_with_a_picture_is_taken(tmp_path):
+    parts = [
+        OpenEXR.Part({"name": "depth"}, {"Z": LIGHT[..., 0].copy()}),
+        OpenEXR.Part({"name": "beauty"}, {"RGB": LIGHT[..., :3].copy(), "id": np.zeros((9, 13), np.uint32)}),
+    ]
+    OpenEXR.File(parts).write(str(tmp_path / "a.exr"))
+    with opened_image(tmp_path / "a.exr") as image:
+        np.testing.assert_array_equal(image.values, LIGHT[..., :3])
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"),
+    [
+        ({"Z": LIGHT[..., 0]}, "expected an EXR with channels R, G and B, or Y, of one sample a pixel, found Z"),
+        ({"beauty.R": LIGHT[..., 0], "beauty.G": LIGHT[..., 1]}, "found beauty.G, beauty.R"),
+        ({"Y": np.zeros((3, 4), np.uint32)}, "expected channels of half or float, found uint32"),
+    ],
+)
+def test_an_exr_without_a_picture_is_refused_by_its_channels(tmp_path, channels, message):
+    write_exr(tmp_path / "a.exr", channels)
+    with pytest.raises(InputError, match=message):
+        read_rgb(tmp_path / "a.exr")
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
+def test_a_cut_off_exr_is_named(tmp_path, share, capfd):
+    write_exr(tmp_path / "a.exr", {"RGB": np.repeat(LIGHT[..., :3], 20, axis=0)})
+    data = (tmp_path / "a.exr").read_bytes()
+    (tmp_path / "a.exr").write_bytes(data[: int(share * len(data))])
+    with pytest.raises(InputError, match=r"a\.exr: not a readable image"):
+        read_rgb(tmp_path / "a.exr")
+
+
+@pytest.mark.parametrize(
+    ("picture", "settings", "message"),
+    [
+        (LIGHT[..., :2], {"photometric": "minisblack", "planarconfig": "contig"}, "with 2 channels and 1 pictures"),
+        (np.stack([LIGHT[..., :3]] * 2), {"photometric": "rgb"}, "with 3 channels and 2 pictures is not read"),
+    ],
+)
+def test_other_tiffs_of_floats_are_refused_in_a_plain_line(tmp_path, picture, settings, message):
+    tifffile.imwrite(tmp_path / "a.tif", picture, **settings)
+    with pytest.raises(InputError, match=message):
+        read_rgb(tmp_path / "a.tif")
+
+
+def test_a_strip_that_unpacks_to_more_than_the_picture_is_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4000, 10, 3), np.float32), photometric="rgb", compression="zlib",
+                     rowsperstrip=4000)  # fmt: skip
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages[0].tags["ImageLength"].overwrite(4)
+        file.pages[0].tags["RowsPerStrip"].overwrite(4)
+    with pytest.raises(InputError, match="a strip is longer than its rows"):
+        read_rgb(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_heic_is_read_upright(tmp_path, orientation):
+    y, x = np.mgrid[:48, :80]
+    picture = Image.fromarray(np.dstack([x * 3, y * 5, 255 - x]).astype(np.uint8))  # smooth, so that it compresses well
+    exif = picture.getexif()
+    exif[274] = orientation
+    pillow_heif.register_heif_opener()
+    for suffix, settings in ((".heic", {"quality": 100, "chroma": 444}), (".png", {})):
+        picture.save(tmp_path / f"a{suffix}", exif=exif.tobytes(), **settings)
+    found, expected = (read_rgb(tmp_path / f"a{suffix}") for suffix in (".heic", ".png"))
+    assert found.shape == expected.shape == (*read_size(tmp_path / "a.heic"), 3)
+    assert np.abs(found.astype(int) - expected).max() <= 6
+
+
+def test_profiles_of_rgb_are_found_and_those_of_others_are_not(tmp_path):
+    from PIL import ImageCms
+
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    colours = Image.fromarray(np.zeros((4, 5, 3), np.uint8))
+    for name, picture, profile, expected in (
+        ("rgb.png", colours, srgb, srgb),
+        ("rgb.jpg", colours, srgb, srgb),
+        ("none.png", colours, None, None),
+        ("lab.png", colours, lab, None),
+        ("gray.png", colours.convert("L"), srgb, None),
+        ("cmyk.jpg", colours.convert("CMYK"), srgb, None),
+    ):
+        picture.save(tmp_path / name, icc_profile=profile)
+        assert read_rgb_profile(tmp_path / name) == expected, name
+    tifffile.imwrite(tmp_path / "a.tif", LIGHT[..., :3], photometric="rgb", iccprofile=srgb)
+    assert read_rgb_profile(tmp_path / "a.tif") == srgb
+
+
+def test_a_library_that_is_missing_is_named_in_one_line(tmp_path):
+    write_exr(tmp_path / "a.exr", {"Y": LIGHT[..., 0]})
+    pillow_heif.from_pillow(Image.new("RGB", (64, 64))).save(tmp_path / "a.heic")
+    code = (
+        "import sys\n"
+        "sys.modules['OpenEXR'] = sys.modules['pillow_heif'] = None\n"
+        "from data.images.files import read_rgb\n"
+        "from data.images.writing import check_writable\n"
+        "from pathlib import Path\n"
+        "for use in (read_rgb, read_rgb, lambda path: check_writable(Path('out.exr'), None)):\n"
+        "    try: use(sys.argv.pop())\n"
+        "    except ValueError as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", code, "-", tmp_path / "a.heic", tmp_path / "a.exr"]
+    lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert len(lines) == 3
+    for line, library in zip(lines, ("OpenEXR", "pillow-heif", "OpenEXR"), strict=True):
+        assert f"need {library}; install it with `pip install -r requirements/formats.txt`" in line
