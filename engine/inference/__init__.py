@@ -2,12 +2,15 @@
 
 from engine.inference.clips import ClipJobs, clip_jobs
 from engine.inference.jobs import Job, Outcome, fit_to, is_clip, plan_composition1k, plan_files, read_inputs, with_steps
+from engine.inference.matting import Matte, Matting
 from engine.inference.pipeline import run_jobs
 from engine.inference.predict import Predictor, predict_alpha
 
 __all__ = [
     "ClipJobs",
     "Job",
+    "Matte",
+    "Matting",
     "Outcome",
     "Predictor",
     "clip_jobs",
