@@ -117,8 +117,8 @@ class Matting:
             box: left, top, right, bottom around the subject, in pixels of the upright image.
             clicks, clicks_outside: x, y of pixels of the subject, and off it.
             width: of the unknown band on each side of the edge, pixels; None sizes it to the subject.
-            crop: whether of a picture with a trimap, too, only the part around the subject is matted: faster for a small
-                subject, and for systems that read no trimap, whose alpha then counts in the unknown region.
+            crop: whether only the part around the subject is matted where a trimap is given too. That is faster for a
+                small subject. A system that reads no trimap then takes one: its alpha counts in the unknown region.
             foreground: whether the subject's colours are estimated too.
 
         Returns:

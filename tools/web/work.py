@@ -135,7 +135,8 @@ def _named(path: str, read: Callable[[], np.ndarray]) -> np.ndarray:
     try:
         return read()
     except InputError as error:
-        raise InputError(str(error).replace(str(path), printable(Path(path).name))) from None
+        folder = printable(str(Path(path).parent / "_"))[:-1]
+        raise InputError(printable(str(error)).replace(folder, "")) from None
 
 
 # ---- what is drawn in the browser
