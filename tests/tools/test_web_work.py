@@ -10,11 +10,14 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from systems import TrimapFree, TwoClasses
 
 import tools.web
 from data.images.foreground_colours import composite_over, estimate_foreground
 from engine.inference import Matting
+from modeling.weights import system_file
 from runtime.errors import InputError
 from tools import auto_matte, web_demo
 from tools.web.work import (
@@ -22,6 +25,7 @@ from tools.web.work import (
     Limits,
     Marks,
     Stroke,
+    centre_of,
     colour_of,
     cut_out,
     message,
@@ -100,6 +104,7 @@ def bad_uploads(folder) -> None:
         ("large.png", r"^large\.png: 1001 x 1000 pixels are over this page's limit of 1 megapixels"),
         ("heavy.png", r"^heavy\.png: is over the limit of 0\.02 MB"),
         ("a\u202egnp.exe\n<b>.png", r"^a\\u202egnp\.exe\\n<b>\.png: "),
+        ("gone.png", r"^gone\.png: is no longer on the server, .* upload it again"),
         (None, "expected a picture, got none; choose a file first"),
     ],
 )
@@ -225,6 +230,16 @@ def test_no_way_and_two_ways_to_find_the_subject_are_refused(matting):
         trimap_for(matting, picture(), Marks(outside=[(1, 1)]))
 
 
+def test_the_automatic_chain_is_the_segmentation_of_the_page(monkeypatch):
+    torch.manual_seed(0)
+    free, classes = TrimapFree().eval(), TwoClasses().eval()
+    monkeypatch.setattr(system_file, "read_system", lambda path, device: {"free": free, "seg": classes}[path])
+    chained = Matting("free", "cpu", segmentation="seg")
+    found = trimap_for(chained, picture(), Marks(), automatic=True)
+    np.testing.assert_array_equal(found, chained.trimap(picture()))
+    assert trimap_for(chained, picture(), Marks()) is None  # this system needs none
+
+
 def test_results_are_those_of_auto_matte(matting, tmp_path):
     Image.fromarray(picture()).save(tmp_path / "i.png")
     arguments = ["--box", *map(str, BOX), "--save", "alpha,rgba,composite,trimap", "--background", "#1e90ff"]
@@ -267,6 +282,13 @@ def test_colours_of_a_picker():
     for text in ("", "url(x)", None, "#12", 99 * "9"):
         with pytest.raises(InputError, match="expected a colour such as #1e90ff"):
             colour_of(text)
+
+
+def test_the_zoom_begins_at_the_subject():
+    alpha = np.zeros(SIZE, np.uint8)
+    assert centre_of(alpha) == (0.5, 0.5)
+    alpha[10:20, 30:60] = 1
+    assert centre_of(alpha) == (45 / 90, 15 / 60)
 
 
 def test_old_results_are_removed_and_new_ones_kept(tmp_path):

@@ -78,7 +78,7 @@ def build_page(matting: Matting, folder: Path, limits: Limits, has_segmentation:
             show = gr.Button("Show the trimap", elem_id="show")
             run = gr.Button("Cut out", variant="primary", elem_id="run")
         status = gr.HTML("", elem_id="status")
-        results = gr.HTML("", elem_id="results")
+        results = gr.HTML("", js_on_load=(HERE / "results.js").read_text(encoding="utf-8"), elem_id="results")
 
         def read(path: str | None) -> tuple[str, str, str]:
             if path is None:
@@ -113,7 +113,8 @@ def build_page(matting: Matting, folder: Path, limits: Limits, has_segmentation:
         alone = {"concurrency_id": "matting", "concurrency_limit": 1, "api_visibility": "private"}
         upload.change(_reporting(read, 3, 1), upload, [surface, status, results], **alone)
         show.click(_reporting(show_trimap, 2, 1), given, [surface, status], **alone)
-        run.click(_reporting(cut, 2, 0), [*given, colour], [status, results], **alone, show_progress_on=[status])
+        emptied = run.click(lambda: "", None, status, queue=False, show_progress="hidden", api_visibility="private")
+        emptied.then(_reporting(cut, 2, 0), [*given, colour], [status, results], **alone, show_progress_on=[status])
     return page
 
 

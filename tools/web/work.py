@@ -76,10 +76,15 @@ class Marks(NamedTuple):
 
 
 class Results(NamedTuple):
-    """Files of one request, by their names in `titles`, and remarks for the user."""
+    """Files of one request by their kinds in `TITLES`, remarks for the user, and where the subject is.
+
+    Attributes:
+        centre: x, y of its middle, in shares of the picture's width and height.
+    """
 
     files: Mapping[str, Path]
     remarks: Sequence[str]
+    centre: tuple[float, float]
 
 
 TITLES = {"alpha": "Alpha", "cutout": "Cut-out", "composite": "Composite", "trimap": "Trimap"}
@@ -121,6 +126,8 @@ def _read_within(path: str, limits: Limits) -> np.ndarray:
 
 
 def _check_size(path: str, limits: Limits) -> None:
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: is no longer on the server, which keeps uploads for an hour; upload it again")
     if os.path.getsize(path) > limits.upload:
         raise InputError(f"{path}: is over the limit of {limits.upload / 1e6:g} MB; make it smaller")
     height, width = read_size(path)
@@ -295,7 +302,15 @@ def cut_out(
     files = {kind: place / f"{name}_{kind}.png" for kind in pictures}
     for kind, file in files.items():
         write_png(file, pictures[kind])
-    return Results(files, remarks)
+    return Results(files, remarks, centre_of(alpha))
+
+
+def centre_of(alpha: np.ndarray) -> tuple[float, float]:
+    """x, y of the middle of what is not transparent, in shares of the picture; of all of it where nothing is."""
+    left, top, width, height = cv2.boundingRect(alpha)
+    if not width:
+        return 0.5, 0.5
+    return (left + width / 2) / alpha.shape[1], (top + height / 2) / alpha.shape[0]
 
 
 def remarks_on(trimap: np.ndarray | None) -> list[str]:
@@ -361,10 +376,11 @@ def shown_results(results: Results, url_of: Callable[[Path], str]) -> str:
         f"{TITLES[kind]}</a>"
         for kind, file in results.files.items()
     ]
-    zoom = "this.closest('.results').style.setProperty('--zoom', this.value)"
+    x, y = results.centre
     return (
-        f'<div class="results" style="--zoom: 1"><p class="downloads">Download: {" ".join(links)}</p>'
-        f'<label>Zoom <input type="range" min="1" max="8" step="0.5" value="1" oninput="{zoom}"></label>'
+        f'<div class="results" style="--zoom: 1" data-x="{x:.4f}" data-y="{y:.4f}">'
+        f'<p class="downloads">Download: {" ".join(links)}</p>'
+        f'<label>Zoom <input type="range" min="1" max="8" step="0.5" value="1"></label>'
         f'<div class="figures">{"".join(figures)}</div></div>'
     )
 

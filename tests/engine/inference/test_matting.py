@@ -1,5 +1,6 @@
 """`Matting`: the values of the programs, whatever the caller's pictures are made of, in any thread, from any folder."""
 
+import doctest
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -8,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from systems import TrimapFree, TwoClasses
+from systems import Red, TrimapFree, TwoClasses
 from tiny import ROOT
 
+import data.images.arrays
+import engine.inference.matting
 import inference
 from data.images.foreground_colours import estimate_foreground
 from engine.inference import Matting, Predictor
+from engine.inference.auto_matte import around
 from engine.inference.subjects import SegmentedSubjects
 from modeling.weights import system_file
 from runtime.errors import InputError
@@ -165,6 +169,25 @@ def test_colours_and_alpha_make_up_the_picture(matting):
     np.testing.assert_array_equal(as_levels(matte.foreground), expected)
     opaque = matte.alpha == 1
     np.testing.assert_allclose(matte.foreground[opaque], IMAGE[opaque] / 255, atol=1e-6)
+
+
+def test_a_crop_is_matted_as_the_part_around_the_subject(matting, monkeypatch):
+    large = np.pad(TRIMAP, ((200, 150), (100, 180)))
+    image = np.pad(IMAGE, ((200, 150), (100, 180), (0, 0)), mode="reflect")
+    window = around(large > 0)
+    part = matting.predict(np.ascontiguousarray(image[window]), np.ascontiguousarray(large[window]))
+    expected = np.zeros(large.shape, np.float32)
+    expected[window] = part
+    np.testing.assert_array_equal(matting.predict(image, large, crop=True), expected)
+    monkeypatch.setattr(system_file, "read_system", lambda path, device: Red().eval())
+    red = Matting("red", "cpu").predict(IMAGE, TRIMAP, crop=True)
+    np.testing.assert_array_equal(as_levels(red), np.where(TRIMAP == 128, IMAGE[..., 0], TRIMAP))
+
+
+def test_the_examples_of_the_docstrings_hold():
+    for module in (engine.inference.matting, data.images.arrays):
+        failed, attempted = doctest.testmod(module)
+        assert failed == 0 < attempted
 
 
 def test_many_threads_get_the_bits_of_one(matting):
