@@ -43,11 +43,11 @@ def read_mask(path: str | os.PathLike) -> Mask:
         if image.mode in ("LA", "RGBA", "PA", "La", "RGBa") or "transparency" in image.info:
             alpha = np.asarray(image.convert("RGBA").getchannel("A"))
             if alpha.size and alpha.min() < SOFT_FROM:  # some of a cut-out is more transparent than opaque
-                return _of_levels(alpha)
+                return mask_of_levels(alpha)
         if image.mode == "P":
             colours = np.asarray(image.convert("RGB"))
             if _is_gray(colours):
-                return _of_levels(np.ascontiguousarray(colours[..., 0]))
+                return mask_of_levels(np.ascontiguousarray(colours[..., 0]))
             return _of_labels(np.asarray(image), path)
         if is_deep(image):
             exact = np.asarray(image)
@@ -60,10 +60,10 @@ def read_mask(path: str | os.PathLike) -> Mask:
                     f"{path}: expected a mask (gray, labels, or a cut-out with an alpha channel), found a colour "
                     "picture without transparency"
                 )
-    return _of_levels(read_gray(path))
+    return mask_of_levels(read_gray(path))
 
 
-def _of_levels(levels: np.ndarray) -> Mask:
+def mask_of_levels(levels: np.ndarray) -> Mask:
     few = _of_few_levels(levels)
     return few if few is not None else Mask(levels.astype(np.float32) / 255, "soft")
 

@@ -13,6 +13,7 @@ from engine.inference.jobs import (
     read_inputs,
     with_steps,
 )
+from engine.inference.matting import Matte, Matting
 from engine.inference.pipeline import run_jobs
 from engine.inference.predict import Predictor, predict_alpha
 from engine.inference.sharing import Crew, SharedJobs
@@ -22,6 +23,8 @@ __all__ = [
     "Crew",
     "FileSettings",
     "Job",
+    "Matte",
+    "Matting",
     "Outcome",
     "Predictor",
     "SharedJobs",

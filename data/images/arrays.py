@@ -1,0 +1,170 @@
+"""Pictures in memory, from a caller's arrays and PIL images to the 8-bit arrays that everything works with.
+
+They mean what the same picture means in a file: a picture saved as PNG and read by `data.images.files` gives the same
+array. The scale belongs to the type: uint8 is 0..255, uint16 is 0..65535, float is 0..1.
+"""
+
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from data.images.files import MAX_PIXELS, is_deep
+from data.images.masks import mask_of_levels
+from data.images.trimap import UNKNOWN_FROM, quantise_trimap
+from runtime.errors import InputError
+
+Picture = np.ndarray | Image.Image
+CHUNK = 2**20  # values converted at a time: in float64 all would take 8 bytes each
+ROUNDING, OVERSHOOT = 1e-3, 0.1  # beyond 0 and 1: what arithmetic leaves, and what bicubic resizing leaves
+
+
+def rgb_of(picture: Picture, name: str = "image") -> np.ndarray:
+    """A photograph as (H, W, 3) uint8 RGB.
+
+    Args:
+        picture: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of uint8, uint16 or float in [0, 1]; or a PIL image,
+            whose EXIF orientation is applied. An alpha channel is dropped, as of a file.
+        name: for messages.
+
+    Raises:
+        InputError: another shape or type; floats outside [0, 1]; no pixel, or more than `MAX_PIXELS`.
+
+    Example:
+        >>> rgb_of(np.full((2, 3), 65535, np.uint16))[0, 0].tolist()
+        [255, 255, 255]
+    """
+    levels = _to_levels(_upright_array(picture, name), name, ROUNDING)
+    if levels.ndim == 2:
+        return np.repeat(levels[..., None], 3, axis=2)
+    return np.ascontiguousarray(levels[..., :3])
+
+
+def trimap_of(picture: Picture, name: str = "trimap") -> np.ndarray:
+    """A trimap as (H, W) uint8 of exactly 0 (background), 128 (unknown) and 255 (foreground).
+
+    Args:
+        picture: (H, W), or several channels of which the first is read, of uint8, uint16, float in [0, 1] (0.5 is
+            unknown) or bool; or a PIL image. Anti-aliased edges are snapped by `data.images.trimap.quantise_trimap`.
+        name: for messages.
+
+    Raises:
+        InputError: as `rgb_of`; or labels such as 0, 1, 2, which would be background throughout.
+    """
+    levels = _gray_of(picture, name, overshoot=OVERSHOOT)
+    if 0 < levels.max() < UNKNOWN_FROM:
+        raise InputError(
+            f"{name}: expected 0 background, 128 unknown, 255 foreground (floats: 0, 0.5, 1), found nothing above "
+            f"{levels.max()}; scale it"
+        )
+    return quantise_trimap(levels)
+
+
+def mask_of(picture: Picture, name: str = "mask") -> np.ndarray:
+    """A mask of an object as (H, W) float32 in [0, 1], its coding found out as `data.images.masks.read_mask` does.
+
+    Args:
+        picture: (H, W) of bool, of integers (zero is outside, or soft levels), or of float in [0, 1]; or a PIL image,
+            of which a transparent alpha channel is taken before its colours.
+        name: for messages.
+
+    Raises:
+        InputError: as `rgb_of`.
+    """
+    if isinstance(picture, Image.Image) and "A" in picture.getbands():
+        alpha = np.asarray(_upright(picture, name).getchannel("A"))
+        if alpha.min() < 128:  # a cut-out of another program
+            return mask_of_levels(alpha).values
+    values = _upright_array(picture, name)
+    if values.ndim == 3:
+        values = values[..., 0]
+    if np.issubdtype(values.dtype, np.integer) and len(np.unique(values)) <= 2 and values.min() == 0:
+        return (values != 0).astype(np.float32)  # in any depth: 0 and 1, 0 and 65535
+    if np.issubdtype(values.dtype, np.floating):
+        _require_scale(values, name, ROUNDING)
+        return values.astype(np.float32).clip(0, 1)
+    return mask_of_levels(_gray_of(values, name)).values
+
+
+def _gray_of(picture: Picture, name: str, overshoot: float = ROUNDING) -> np.ndarray:
+    """(H, W) uint8, of several channels the first."""
+    levels = _to_levels(_upright_array(picture, name), name, overshoot)
+    return np.ascontiguousarray(levels if levels.ndim == 2 else levels[..., 0])
+
+
+def _upright_array(picture: Picture, name: str) -> np.ndarray:
+    """A picture as an array of its own type: (H, W), (H, W, 3) or (H, W, 4)."""
+    if isinstance(picture, Image.Image):
+        image = _upright(picture, name)
+        if is_deep(image):
+            values = np.asarray(image)
+            return values if image.mode == "F" else _of_16_bits(values, name)
+        if image.mode in ("L", "LA"):
+            return np.asarray(image.getchannel(0))
+        return np.asarray(image if image.mode == "RGB" else image.convert("L" if image.mode == "1" else "RGB"))
+    if not isinstance(picture, np.ndarray):
+        raise InputError(f"{name}: expected a numpy array or a PIL image, got {_kind(picture)}")
+    if picture.ndim == 3 and picture.shape[2] == 1:
+        picture = picture[..., 0]
+    if picture.ndim not in (2, 3) or (picture.ndim == 3 and picture.shape[2] not in (3, 4)):
+        raise InputError(f"{name}: expected (H, W), (H, W, 3) or (H, W, 4), got shape {picture.shape}")
+    _require_size(picture.shape[1], picture.shape[0], name)
+    return picture
+
+
+def _upright(image: Image.Image, name: str) -> Image.Image:
+    """A PIL image with its EXIF orientation applied."""
+    _require_size(*image.size, name)
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise InputError(f"{name}: expected a single image, found several frames; give the one you mean, as a copy")
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception as error:  # a file that is opened and not read yet: see `opened_image`
+        raise InputError(f"{name}: not a readable image ({error})") from error
+
+
+def _of_16_bits(values: np.ndarray, name: str) -> np.ndarray:
+    """Values of PIL's modes "I" and "I;16", which both hold 16 bits."""
+    if values.min() < 0 or values.max() > 65535:
+        raise InputError(f"{name}: expected values in 0..65535, found {values.min()}..{values.max()}")
+    return values.astype(np.uint16)
+
+
+def _to_levels(values: np.ndarray, name: str, overshoot: float) -> np.ndarray:
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8) * np.uint8(255)
+    if np.issubdtype(values.dtype, np.floating):
+        _require_scale(values, name, overshoot)
+        full_scale = 1.0
+    elif values.dtype == np.uint16:
+        full_scale = 65535.0
+    else:
+        raise InputError(f"{name}: expected uint8, uint16 or float in [0, 1], got {values.dtype}; convert it")
+    values = np.ascontiguousarray(values)
+    levels = np.empty(values.shape, np.uint8)
+    for start in range(0, values.size, CHUNK):
+        part = slice(start, start + CHUNK)
+        scaled = np.rint(values.reshape(-1)[part].astype(np.float64) * (255.0 / full_scale))
+        levels.reshape(-1)[part] = scaled.clip(0, 255)
+    return levels
+
+
+def _require_scale(values: np.ndarray, name: str, overshoot: float) -> None:
+    least, most = float(values.min()), float(values.max())
+    if not (least >= -overshoot and most <= 1 + overshoot):  # NaN is neither
+        raise InputError(f"{name}: expected floats in [0, 1], found {least:g}..{most:g}; divide by the full scale")
+
+
+def _require_size(width: int, height: int, name: str) -> None:
+    if not width * height:
+        raise InputError(f"{name}: expected a picture, got {width} x {height} pixels")
+    if width * height > MAX_PIXELS:
+        raise InputError(f"{name}: {width} x {height} pixels is over the limit of {MAX_PIXELS:,}; make it smaller")
+
+
+def _kind(value: Any) -> str:
+    kind = type(value)
+    named = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
+    return f"{named}; read a file with PIL.Image.open" if isinstance(value, str) else named

@@ -1,0 +1,241 @@
+"""Mattes from Python: a model loaded once, called with arrays or PIL images."""
+
+import os
+import threading
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from data.images.arrays import Picture, mask_of, rgb_of, trimap_of
+from data.images.foreground_colours import estimate_foreground
+from data.images.trimap import UNKNOWN
+from engine.inference.auto_matte import AutoMatte
+from engine.inference.predict import Predictor
+from engine.inference.subjects import GivenMasks, Point, PointedSubjects, SegmentedSubjects, Subject
+from runtime.device import resolve_device
+from runtime.errors import InputError
+
+Box = tuple[int, int, int, int]  # left, top, right, bottom
+
+
+class Matte(NamedTuple):
+    """A matte with the colours of its subject.
+
+    Attributes:
+        alpha: (H, W) float32 in [0, 1].
+        foreground: (H, W, 3) float32 in [0, 1], not premultiplied: `alpha * foreground + (1 - alpha) * background` puts
+            the subject over another background without a fringe of the old one.
+    """
+
+    alpha: np.ndarray
+    foreground: np.ndarray
+
+
+class Matting:
+    """A matting system that is loaded once and called with pictures.
+
+    Several threads may call one object: each call has its own arrays, and the network runs for one of them at a time,
+    because it uses all cores, or the GPU, and plans its memory by what is free.
+
+    Args:
+        checkpoint: of a run (.pth) or a shipped model (.json); None for the model in the box.
+        device: "cpu", "cuda", "cuda:N" or "mps"; None for the best there is.
+        segmentation: checkpoint of a segmentation that finds the subject where a call gives nothing to find it by.
+        mode, max_memory, views, precision: see `engine.inference.predict.Predictor`.
+
+    Raises:
+        InputError: a file cannot be read, is not of such a system, or the device is not there.
+
+    Example:
+        >>> matting = Matting(device="cpu")
+        >>> image = np.zeros((48, 64, 3), np.uint8)
+        >>> image[12:36, 16:48] = 200
+        >>> trimap = np.zeros((48, 64), np.uint8)
+        >>> trimap[8:40, 12:52] = 128
+        >>> trimap[16:32, 20:44] = 255
+        >>> alpha = matting.predict(image, trimap)
+        >>> alpha.shape, alpha.dtype, float(alpha[20, 30]), float(alpha[0, 0])
+        ((48, 64), dtype('float32'), 1.0, 0.0)
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | os.PathLike | None = None,
+        device: str | None = None,
+        *,
+        segmentation: str | os.PathLike | None = None,
+        mode: str = "auto",
+        max_memory: int | None = None,
+        views: str = "none",
+        precision: str = "fp32",
+    ) -> None:
+        from modeling.weights.shipped import BOX  # brings torchvision's networks, a second, so not on import
+        from modeling.weights.system_file import read_system
+
+        where = resolve_device(device)
+        model = read_system(BOX if checkpoint is None else checkpoint, where)
+        self._predictor = Predictor(model, mode=mode, max_memory=max_memory, views=views, precision=precision)
+        AutoMatte(GivenMasks(), self._predictor)  # refuses a system that gives no alpha
+        self._segmented = None
+        if segmentation is not None:
+            finder = read_system(segmentation, where)
+            self._segmented = SegmentedSubjects(Predictor(finder, max_memory=max_memory, probabilities=True))
+        self._one_at_a_time = threading.Lock()
+
+    @property
+    def needs_trimap(self) -> bool:
+        """Whether the system reads a trimap, given or made from a mask, a box, clicks or a segmentation."""
+        return "trimap" in self._predictor.model.inputs
+
+    def predict(
+        self,
+        image: Picture,
+        trimap: Picture | None = None,
+        *,
+        mask: Picture | None = None,
+        box: Box | None = None,
+        clicks: Sequence[Point] = (),
+        clicks_outside: Sequence[Point] = (),
+        width: float | None = None,
+        crop: bool = False,
+        foreground: bool = False,
+    ) -> np.ndarray | Matte:
+        """Matte one picture.
+
+        A trimap goes to the network with the whole picture, as in inference.py. From a mask, or a box and clicks, a
+        trimap is made first, and the part around the subject is matted, as in tools/auto_matte.py. Both programs write
+        the same values, as 8-bit levels. A trimap without an unknown pixel is the matte, with a warning.
+
+        Args:
+            image: (H, W, 3) RGB, (H, W, 4) whose alpha is ignored, or (H, W) gray, of uint8, uint16 or float in [0, 1];
+                or a PIL image in any mode, whose EXIF orientation is applied. H and W are 1 or more.
+            trimap: (H, W) of uint8 (0 background, 128 unknown, 255 foreground), uint16, or float (0, 0.5, 1); or a PIL
+                image.
+            mask: (H, W) of the subject, bool, integer or float in [0, 1], in the place of a trimap; or a PIL image.
+            box: left, top, right, bottom around the subject, in pixels of the upright image.
+            clicks, clicks_outside: x, y of pixels of the subject, and off it.
+            width: of the unknown band on each side of the edge, pixels; None sizes it to the subject.
+            crop: whether only the part around the subject is matted where a trimap is given too. That is faster for a
+                small subject. A system that reads no trimap then takes one: its alpha counts in the unknown region.
+            foreground: whether the subject's colours are estimated too.
+
+        Returns:
+            alpha (H, W) float32 in [0, 1], one of 256 levels; or with `foreground`, a `Matte` of alpha and colours.
+
+        Raises:
+            InputError: an argument of another shape, type or range; sizes that differ; several ways to find the
+                subject, or none where the system needs a trimap; a picture that does not fit in memory.
+
+        Example:
+            >>> image = np.random.default_rng(0).random((40, 60, 3))
+            >>> alpha, colours = Matting(device="cpu").predict(image, box=(20, 10, 40, 30), foreground=True)
+            >>> alpha.shape, colours.shape
+            ((40, 60), (40, 60, 3))
+        """
+        pixels = rgb_of(image)
+        pointed = box is not None or len(clicks) + len(clicks_outside) > 0
+        ways = {"trimap": trimap is not None, "mask": mask is not None, "box or clicks": pointed}
+        given = [name for name, is_given in ways.items() if is_given]
+        if len(given) > 1:
+            raise InputError(f"expected one way to find the subject, got {' and '.join(given)}")
+        if trimap is not None and not (self.needs_trimap or crop):
+            raise InputError(f"{type(self._predictor.model).__name__} reads no trimap: leave it out")
+        band = None
+        if trimap is not None:
+            band = _of_size(trimap_of(trimap), pixels, "trimap")
+            if not (band == UNKNOWN).any():
+                warnings.warn("trimap: no unknown pixel; the matte is the trimap", stacklevel=2)
+        elif given or self.needs_trimap or self._segmented is not None:
+            band, crop = self._trimap(pixels, mask, box, clicks, clicks_outside, width), True
+        alpha = self._of_subject(pixels, band) if crop and band is not None else self._of_whole(pixels, band)
+        matte = _as_floats(alpha)
+        return Matte(matte, _as_floats(estimate_foreground(pixels, alpha))) if foreground else matte
+
+    def trimap(
+        self,
+        image: Picture,
+        *,
+        mask: Picture | None = None,
+        box: Box | None = None,
+        clicks: Sequence[Point] = (),
+        clicks_outside: Sequence[Point] = (),
+        width: float | None = None,
+    ) -> np.ndarray:
+        """The trimap that `predict` makes from the same arguments, to look at or to correct.
+
+        Returns:
+            (H, W) uint8: 0 background, 128 unknown, 255 foreground.
+
+        Raises:
+            InputError: as `predict`.
+        """
+        return self._trimap(rgb_of(image), mask, box, clicks, clicks_outside, width)
+
+    def _of_whole(self, pixels: np.ndarray, trimap: np.ndarray | None) -> np.ndarray:
+        """(H, W) uint8 alpha as inference.py writes it."""
+        sample = {"image": pixels} if trimap is None else {"image": pixels, "trimap": trimap}
+        with self._one_at_a_time:
+            return self._predictor.one(sample)["alpha"]
+
+    def _of_subject(self, pixels: np.ndarray, trimap: np.ndarray) -> np.ndarray:
+        """(H, W) uint8 alpha as tools/auto_matte.py writes it."""
+        with self._one_at_a_time:
+            return AutoMatte(GivenMasks(), self._predictor).alpha_of(pixels, trimap)
+
+    def _trimap(
+        self,
+        pixels: np.ndarray,
+        mask: Picture | None,
+        box: Box | None,
+        clicks: Sequence[Point],
+        clicks_outside: Sequence[Point],
+        width: float | None,
+    ) -> np.ndarray:
+        pointed = box is not None or len(clicks) + len(clicks_outside) > 0
+        if mask is not None and pointed:
+            raise InputError("expected one way to find the subject, got mask and box or clicks")
+        if mask is not None:
+            subject = GivenMasks()({"mask": _of_size(mask_of(mask), pixels, "mask")})
+        elif pointed:
+            numbers = None if box is None else _whole_numbers("box: expected left, top, right, bottom", box, 4)
+            inside, outside = (
+                [_whole_numbers(f"{name}: expected pairs x, y", click, 2) for click in points]
+                for name, points in (("clicks", clicks), ("clicks_outside", clicks_outside))
+            )
+            subject = PointedSubjects(numbers, inside, outside)({"image": pixels})
+        else:
+            subject = self._found(pixels)
+        return subject.trimap(width)
+
+    def _found(self, pixels: np.ndarray) -> Subject:
+        """The subject by the segmentation."""
+        if self._segmented is None:
+            raise InputError(
+                f"{type(self._predictor.model).__name__} needs a trimap: give trimap, mask, box or clicks, or load "
+                "Matting with a segmentation"
+            )
+        with self._one_at_a_time:
+            return self._segmented({"image": pixels})
+
+
+def _whole_numbers(expected: str, given: Sequence[int], count: int) -> tuple[int, ...]:
+    """The coordinates as a tuple of `count` integers."""
+    values = np.asarray(given)
+    if values.shape != (count,) or not np.issubdtype(values.dtype, np.number) or (values != np.rint(values)).any():
+        raise InputError(f"{expected} in whole pixels, got {given!r}")
+    return tuple(int(value) for value in values)
+
+
+def _of_size(plane: np.ndarray, pixels: np.ndarray, name: str) -> np.ndarray:
+    """The plane (H, W), refused where its size is not the picture's."""
+    if plane.shape != pixels.shape[:2]:
+        sizes = [f"{array.shape[1]} x {array.shape[0]}" for array in (plane, pixels)]
+        raise InputError(f"{name}: is {sizes[0]}, its image is {sizes[1]}; make the {name} at the image's size")
+    return plane
+
+
+def _as_floats(levels: np.ndarray) -> np.ndarray:
+    """uint8 levels as float32 in [0, 1]."""
+    return levels.astype(np.float32) / np.float32(255)

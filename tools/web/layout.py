@@ -1,0 +1,176 @@
+"""The web page in gradio: what stands where, and which work a button starts."""
+
+import os
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: it reports what it starts otherwise
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import gradio as gr
+
+from engine.inference import Matting
+from runtime.errors import InputError
+from tools.web.work import (
+    Limits,
+    cut_out,
+    message,
+    parse_marks,
+    read_upload,
+    read_upload_mask,
+    safe_name,
+    shown_results,
+    surface_of,
+    surface_with_trimap,
+    sweep,
+    trimap_for,
+)
+
+HERE = Path(__file__).resolve().parent
+WAITING = 8  # requests in the queue; the next is refused
+SESSIONS = 32  # whose state is kept
+CLEANED_EVERY, UPLOADS_KEPT = 600, 3600  # seconds
+WIDEST_BAND = 100  # pixels, of the slider
+EMPTY_SURFACE = '{"reset": true}'
+
+
+def build_page(matting: Matting, folder: Path, limits: Limits, has_segmentation: bool = False) -> gr.Blocks:
+    """The page, ready for `serve`.
+
+    Args:
+        folder: for results; its files can be downloaded by whoever knows their names.
+        has_segmentation: whether `matting` can find the subject by itself.
+    """
+    with gr.Blocks(title="DINOMatte", analytics_enabled=False, delete_cache=(CLEANED_EVERY, UPLOADS_KEPT)) as page:
+        gr.Markdown(
+            "# DINOMatte\nCut a subject out of a picture: upload it, say what the subject is, and press **Cut out**. "
+            "Nothing leaves the computer that serves this page."
+        )
+        upload = gr.File(label="Picture", file_count="single", height=110, elem_id="upload")
+        surface = gr.HTML(
+            value="",
+            html_template=(HERE / "surface.html").read_text(encoding="utf-8"),
+            js_on_load=(HERE / "surface.js").read_text(encoding="utf-8"),
+            elem_id="surface",
+        )
+        with gr.Row():
+            width = gr.Slider(
+                0, WIDEST_BAND, value=0, step=1, label="Unknown band, pixels (0: auto)",
+                elem_id="width",
+            )  # fmt: skip
+            rest = gr.Radio(
+                [("background", "background"), ("unknown", "unknown")],
+                value="background",
+                label="Where nothing is painted",
+                elem_id="rest",
+            )
+            colour = gr.ColorPicker("#1e90ff", label="Background of the composite", elem_id="colour")
+        with gr.Accordion("A mask of the subject instead", open=False):
+            mask = gr.File(label="Mask: binary, soft, or a cut-out", file_count="single", height=110, elem_id="mask")
+        automatic = gr.Checkbox(
+            False, label="Find the subject automatically", visible=has_segmentation, elem_id="automatic"
+        )
+        with gr.Row():
+            show = gr.Button("Show the trimap", elem_id="show")
+            run = gr.Button("Cut out", variant="primary", elem_id="run")
+        status = gr.HTML("", elem_id="status")
+        results = gr.HTML("", js_on_load=(HERE / "results.js").read_text(encoding="utf-8"), elem_id="results")
+
+        def read(path: str | None) -> tuple[str, str, str]:
+            if path is None:
+                return EMPTY_SURFACE, "", ""
+            picture = read_upload(path, limits)
+            height, long = picture.shape[:2]
+            return surface_of(picture), message([f"{long} x {height} pixels. Mark the subject."]), ""
+
+        def trimap_of(path, drawn, mask_path, is_automatic, unpainted, band):
+            picture = read_upload(path, limits)
+            given = None if mask_path is None else read_upload_mask(mask_path, limits)
+            if given is not None and given.shape != picture.shape[:2]:
+                raise InputError("the mask has another size than the picture; make it at the picture's size")
+            marks = parse_marks(drawn, picture.shape[:2])
+            return picture, trimap_for(matting, picture, marks, given, is_automatic, unpainted, band or None)
+
+        def show_trimap(path, drawn, mask_path, is_automatic, unpainted, band) -> tuple[str, str]:
+            _, trimap = trimap_of(path, drawn, mask_path, is_automatic, unpainted, band)
+            if trimap is None:
+                raise InputError("this system needs no trimap; mark the subject to have one")
+            lines = ["The trimap is shown over the picture: blue foreground, yellow unknown, orange background."]
+            return surface_with_trimap(trimap), message(lines)
+
+        def cut(path, drawn, mask_path, is_automatic, unpainted, band, background, progress=gr.Progress()):  # noqa: B008
+            progress(0.05, "Reading")
+            sweep(folder)
+            picture, trimap = trimap_of(path, drawn, mask_path, is_automatic, unpainted, band)
+            done = cut_out(matting, picture, trimap, background, folder, safe_name(path), progress)
+            return message([*done.remarks, "Done. Zoom to check the edge."]), shown_results(done, url_of)
+
+        given = [upload, surface, mask, automatic, rest, width]
+        alone = {"concurrency_id": "matting", "concurrency_limit": 1, "api_visibility": "private"}
+        upload.change(_reporting(read, 3, 1), upload, [surface, status, results], **alone)
+        show.click(_reporting(show_trimap, 2, 1), given, [surface, status], **alone)
+        emptied = run.click(lambda: "", None, status, queue=False, show_progress="hidden", api_visibility="private")
+        emptied.then(_reporting(cut, 2, 0), [*given, colour], [status, results], **alone, show_progress_on=[status])
+    return page
+
+
+def serve(page: gr.Blocks, host: str, port: int, folder: Path, limits: Limits) -> str:
+    """Start to serve the page in threads of their own, one request at a time; its address.
+
+    Raises:
+        InputError: the port is taken, or the host is no address of this machine.
+    """
+    page.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
+    try:
+        _, address, _ = page.launch(
+            server_name=host,
+            server_port=port,
+            prevent_thread_lock=True,
+            share=False,
+            quiet=True,
+            inbrowser=False,
+            show_error=False,
+            ssr_mode=False,
+            enable_monitoring=False,
+            footer_links=[],
+            max_file_size=limits.upload,
+            max_threads=4,
+            state_session_capacity=SESSIONS,
+            allowed_paths=[str(folder)],
+            theme=gr.themes.Base(
+                font=(gr.themes.Font("system-ui"), gr.themes.Font("sans-serif")),
+                font_mono=(gr.themes.Font("ui-monospace"), gr.themes.Font("monospace")),
+            ),
+            css_paths=[HERE / "page.css"],
+        )
+    except OSError as error:
+        raise InputError(f"--host {host} --port {port}: cannot serve there: {error}; choose another port") from error
+    return address
+
+
+def url_of(path: Path) -> str:
+    """The address of a file of results, relative to the page."""
+    return f"gradio_api/file={quote(str(path))}"
+
+
+def _reporting(work: Callable[..., tuple], count: int, place: int) -> Callable[..., Any]:
+    """The work with a user's mistake shown as a message: output `place` of `count`, the others stay as they are."""
+
+    @wraps(work)  # gradio looks at the signature for its progress
+    def reported(*arguments, **settings):
+        try:
+            return work(*arguments, **settings)
+        except InputError as error:
+            outputs = [gr.skip()] * count
+            outputs[place] = message([str(error)], is_error=True)
+            return tuple(outputs)
+        except MemoryError:
+            outputs = [gr.skip()] * count
+            outputs[place] = message(["memory ran out; use a smaller picture"], is_error=True)
+            return tuple(outputs)
+
+    return reported

@@ -1,0 +1,407 @@
+"""The work behind the web page: uploads, marks on a picture, trimaps, results. Nothing here needs gradio or a browser.
+
+What arrives from a browser is not trusted: uploads are read as any file is, marks are checked number by number, and
+names are made safe before they are shown or become part of a file's name.
+"""
+
+import base64
+import html
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image, ImageColor
+
+from data.images.files import read_rgb, read_size, write_png
+from data.images.foreground_colours import composite_over
+from data.images.masks import read_mask
+from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
+from engine.inference import Matting
+from runtime.errors import InputError
+from runtime.text import printable
+
+PREVIEW_SIDE = 1280  # pixels, of the picture that is marked in the browser
+LEVELS = {"background": BACKGROUND, "unknown": UNKNOWN, "foreground": FOREGROUND}
+COLOURS = {BACKGROUND: (213, 94, 0), UNKNOWN: (240, 228, 66), FOREGROUND: (0, 114, 178)}  # Okabe and Ito's, RGB
+OVERLAY_OPACITY = 115  # of 255
+MOST_STROKES, MOST_POINTS, MOST_CLICKS = 2_000, 200_000, 200
+LONGEST_MARKS = 2**23  # characters
+KEPT_FOR = 3600  # seconds, of results
+Step = Callable[[float, str], Any]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may ask for.
+
+    Args:
+        megapixels: of a picture.
+        upload: bytes of a file.
+    """
+
+    megapixels: float = 24
+    upload: int = 50 * 10**6
+
+
+class Stroke(NamedTuple):
+    """A stroke of the brush: (N, 2) float x, y, in pixels of the whole picture."""
+
+    level: int
+    radius: float
+    points: np.ndarray
+
+
+class Marks(NamedTuple):
+    """What a user drew: strokes, a box (left, top, right, bottom), clicks on the subject and off it."""
+
+    strokes: Sequence[Stroke] = ()
+    box: tuple[int, int, int, int] | None = None
+    inside: Sequence[tuple[int, int]] = ()
+    outside: Sequence[tuple[int, int]] = ()
+
+    @property
+    def points_at_subject(self) -> bool:
+        return self.box is not None or bool(self.inside or self.outside)
+
+
+class Results(NamedTuple):
+    """Files of one request by their kinds in `TITLES`, remarks for the user, and where the subject is.
+
+    Attributes:
+        centre: x, y of its middle, in shares of the picture's width and height.
+    """
+
+    files: Mapping[str, Path]
+    remarks: Sequence[str]
+    centre: tuple[float, float]
+
+
+TITLES = {"alpha": "Alpha", "cutout": "Cut-out", "composite": "Composite", "trimap": "Trimap"}
+
+
+# ---- uploads
+
+
+def read_upload(path: str | None, limits: Limits) -> np.ndarray:
+    """An uploaded photograph, (H, W, 3) uint8.
+
+    Raises:
+        InputError: none was uploaded, it is no picture, or it is over the limits; the message has its name, not its
+            place on the server.
+    """
+    if path is None:
+        raise InputError("expected a picture, got none; choose a file first")
+    return _named(path, lambda: _read_within(path, limits))
+
+
+def read_upload_mask(path: str, limits: Limits) -> np.ndarray:
+    """An uploaded mask, (H, W) float32 in [0, 1].
+
+    Raises:
+        InputError: see `read_upload` and `data.images.masks.read_mask`.
+    """
+    return _named(path, lambda: _check_size(path, limits) or read_mask(path).values)
+
+
+def safe_name(path: str) -> str:
+    """The name of an upload without its suffix, fit for a file of ours: letters, digits, `._-`, 40 at most."""
+    name = re.sub(r"[^\w.-]+", "_", Path(path).stem, flags=re.ASCII).strip("._-")
+    return name[:40] or "picture"
+
+
+def _read_within(path: str, limits: Limits) -> np.ndarray:
+    _check_size(path, limits)
+    return read_rgb(path)
+
+
+def _check_size(path: str, limits: Limits) -> None:
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: is no longer on the server, which keeps uploads for an hour; upload it again")
+    if os.path.getsize(path) > limits.upload:
+        raise InputError(f"{path}: is over the limit of {limits.upload / 1e6:g} MB; make it smaller")
+    height, width = read_size(path)
+    if height * width > limits.megapixels * 1e6:
+        raise InputError(
+            f"{path}: {width} x {height} pixels are over this page's limit of {limits.megapixels:g} megapixels; make "
+            "it smaller, or use inference.py"
+        )
+
+
+def _named(path: str, read: Callable[[], np.ndarray]) -> np.ndarray:
+    try:
+        return read()
+    except InputError as error:
+        folder = printable(str(Path(path).parent / "_"))[:-1]
+        raise InputError(printable(str(error)).replace(folder, "")) from None
+
+
+# ---- what is drawn in the browser
+
+
+def parse_marks(text: str | None, size: tuple[int, int]) -> Marks:
+    """The marks that the browser sends, checked.
+
+    Args:
+        text: JSON of `strokes` (level, radius, points), `box`, `inside` and `outside`; None or "" where there are none.
+        size: (height, width) of the picture, in whose pixels they are.
+
+    Raises:
+        InputError: anything else.
+    """
+    if not text:
+        return Marks()
+    try:
+        if len(text) > LONGEST_MARKS:
+            raise ValueError("too long")
+        found = json.loads(text)
+        if found.get("width") is None:
+            return Marks()
+        if (found["height"], found["width"]) != size:
+            raise InputError("the marks are of another picture; clear them and mark this one")
+        return _marks_of(found["marks"], size)
+    except InputError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, OverflowError) as error:
+        raise InputError("expected marks on the picture, got something else; reload the page") from error
+
+
+def _marks_of(found: Mapping[str, Any], size: tuple[int, int]) -> Marks:
+    strokes = [_stroke_of(stroke, size) for stroke in found["strokes"][:MOST_STROKES]]
+    if len(found["strokes"]) > MOST_STROKES or sum(len(stroke.points) for stroke in strokes) > MOST_POINTS:
+        raise InputError("too much is painted for one request; use fewer strokes, or upload a mask")
+    height, width = size
+    box = found["box"]
+    if box is not None:
+        left, top, right, bottom = (round(float(side)) for side in box)
+        left, right = sorted((min(max(left, 0), width), min(max(right, 0), width)))
+        top, bottom = sorted((min(max(top, 0), height), min(max(bottom, 0), height)))
+        box = (left, top, right, bottom)
+    inside, outside = (
+        [(min(max(int(x), 0), width - 1), min(max(int(y), 0), height - 1)) for x, y in found[name][:MOST_CLICKS]]
+        for name in ("inside", "outside")
+    )
+    return Marks(strokes, box, inside, outside)
+
+
+def _stroke_of(found: Mapping[str, Any], size: tuple[int, int]) -> Stroke:
+    points = np.array(found["points"], np.float64).reshape(-1, 2)
+    radius = float(found["radius"])
+    if not (np.isfinite(points).all() and 0 < radius <= max(size) and len(points)):
+        raise ValueError("a stroke of no size")
+    longest = max(size)
+    return Stroke(LEVELS[found["level"]], radius, points.clip(-longest, 2 * longest))
+
+
+def paint(trimap: np.ndarray, strokes: Sequence[Stroke]) -> np.ndarray:
+    """A copy of a trimap (H, W) with strokes painted over it, in their order."""
+    painted = trimap.copy()
+    for stroke in strokes:
+        points = np.rint(stroke.points * 16).astype(np.int32).reshape(1, -1, 2)  # in sixteenths of a pixel
+        thickness = max(1, round(2 * stroke.radius))
+        if len(stroke.points) > 1:
+            cv2.polylines(painted, points, False, stroke.level, thickness, cv2.LINE_8, shift=4)
+        for x, y in (stroke.points[0], stroke.points[-1]):
+            cv2.circle(painted, (round(x), round(y)), max(0, round(stroke.radius)), stroke.level, -1)
+    return painted
+
+
+# ---- trimaps and mattes
+
+
+def trimap_for(
+    matting: Matting,
+    picture: np.ndarray,
+    marks: Marks,
+    mask: np.ndarray | None = None,
+    automatic: bool = False,
+    rest: str = "background",
+    width: float | None = None,
+) -> np.ndarray | None:
+    """The trimap of what the user gave: found by a mask, a box and clicks, or automatically, and painted over.
+
+    Args:
+        mask: (H, W) float32 in [0, 1].
+        automatic: whether a segmentation finds the subject.
+        rest: name in `LEVELS` of what is not painted, where the brush is the only thing used.
+        width: of the unknown band, pixels; None sizes it.
+
+    Returns:
+        (H, W) uint8 of 0, 128 and 255; None for a system that needs none and is given nothing.
+
+    Raises:
+        InputError: several ways to find the subject, or none; see `Matting.trimap`.
+    """
+    ways = {"a mask": mask is not None, "a box or clicks": marks.points_at_subject, "the automatic chain": automatic}
+    given = [name for name, is_given in ways.items() if is_given]
+    if len(given) > 1:
+        raise InputError(f"expected one way to find the subject, got {' and '.join(given)}; clear one of them")
+    if mask is not None:
+        found = matting.trimap(picture, mask=mask, width=width)
+    elif marks.points_at_subject:
+        found = matting.trimap(
+            picture, box=marks.box, clicks=marks.inside, clicks_outside=marks.outside, width=width
+        )  # fmt: skip
+    elif automatic:
+        found = matting.trimap(picture, width=width)
+    elif marks.strokes:
+        found = np.full(picture.shape[:2], LEVELS[rest], np.uint8)
+    elif matting.needs_trimap:
+        raise InputError("nothing says what the subject is; draw a box around it, click on it, paint, or give a mask")
+    else:
+        return None
+    return paint(found, marks.strokes)
+
+
+def cut_out(
+    matting: Matting,
+    picture: np.ndarray,
+    trimap: np.ndarray | None,
+    background: str,
+    folder: Path,
+    name: str,
+    step: Step = lambda share, text: None,
+) -> Results:
+    """Matte a picture and write its alpha, its cut-out and a composite, and the trimap, as PNG files.
+
+    Args:
+        background: a colour such as "#1e90ff", of the composite.
+        folder: where results go, in a folder of their own.
+        name: the beginning of the files' names.
+        step: called with the share that is done and what comes next.
+
+    Raises:
+        InputError: no colour; see `Matting.predict`.
+    """
+    colour = colour_of(background)
+    remarks = remarks_on(trimap)
+    step(0.3, "Matting")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a trimap without unknown, which is remarked on
+        matte = matting.predict(picture, trimap, crop=True, foreground=True)
+    alpha, colours = (np.rint(values * 255).astype(np.uint8) for values in matte)
+    step(0.85, "Writing files")
+    pictures = {
+        "alpha": alpha,
+        "cutout": np.dstack([colours, alpha]),
+        "composite": composite_over(picture, alpha, colour, colours),
+    }
+    if trimap is not None:
+        pictures["trimap"] = trimap
+    place = Path(tempfile.mkdtemp(dir=folder))
+    files = {kind: place / f"{name}_{kind}.png" for kind in pictures}
+    for kind, file in files.items():
+        write_png(file, pictures[kind])
+    return Results(files, remarks, centre_of(alpha))
+
+
+def centre_of(alpha: np.ndarray) -> tuple[float, float]:
+    """x, y of the middle of what is not transparent, in shares of the picture; of all of it where nothing is."""
+    left, top, width, height = cv2.boundingRect(alpha)
+    if not width:
+        return 0.5, 0.5
+    return (left + width / 2) / alpha.shape[1], (top + height / 2) / alpha.shape[0]
+
+
+def remarks_on(trimap: np.ndarray | None) -> list[str]:
+    """What a user should know about a trimap."""
+    if trimap is None or (trimap == UNKNOWN).any():
+        return []
+    if not trimap.any():
+        return ["No subject was found: the matte is empty. Paint or mark the subject."]
+    return ["Nothing is unknown: the matte is the trimap. Paint the soft edge as unknown, or widen the band."]
+
+
+def colour_of(text: str) -> np.ndarray:
+    """A colour (3,) uint8 by its name, #RRGGBB or rgb(...), as colour pickers send it.
+
+    Raises:
+        InputError: it is none.
+    """
+    whole = re.sub(r"\d+\.\d+", lambda number: str(round(float(number[0]))), str(text)[:60])
+    try:
+        return np.array(ImageColor.getrgb(re.sub(r"^rgba\((.*),[^,]*\)$", r"rgb(\1)", whole))[:3], np.uint8)
+    except ValueError:
+        raise InputError(f"background: expected a colour such as #1e90ff, got {text!r}") from None
+
+
+def sweep(folder: Path, kept_for: float = KEPT_FOR) -> None:
+    """Remove the results in a folder that are older than `kept_for` seconds."""
+    for place in folder.iterdir():
+        if place.is_dir() and time.time() - place.stat().st_mtime > kept_for:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+# ---- what the browser is sent
+
+
+def surface_of(picture: np.ndarray) -> str:
+    """What the surface to mark on is set to for a new picture: JSON with its size and a preview."""
+    height, width = picture.shape[:2]
+    small = _shrunk(picture)
+    return json.dumps({"height": height, "width": width, "picture": _data_url(small, "JPEG", quality=90)})
+
+
+def surface_with_trimap(trimap: np.ndarray) -> str:
+    """What the surface is set to to show a trimap over the picture it has: JSON."""
+    small = _shrunk(trimap)
+    overlay = np.zeros((*small.shape, 4), np.uint8)
+    for level, colour in COLOURS.items():
+        overlay[small == level] = (*colour, OVERLAY_OPACITY)
+    return json.dumps({"overlay": _data_url(overlay, "PNG")})
+
+
+def shown_results(results: Results, url_of: Callable[[Path], str]) -> str:
+    """HTML of the results: pictures on a checkerboard with a zoom, and links to download each."""
+    figures = []
+    for kind in ("cutout", "composite", "alpha"):
+        url, title = html.escape(url_of(results.files[kind]), quote=True), TITLES[kind]
+        figures.append(
+            f'<figure><figcaption>{title}</figcaption><div class="window" tabindex="0" role="group" '
+            f'aria-label="{title}, scrolls when it is zoomed"><img src="{url}" alt="{title} of your picture"></div>'
+            "</figure>"
+        )
+    links = [
+        f'<a href="{html.escape(url_of(file), quote=True)}" download="{html.escape(file.name, quote=True)}">'
+        f"{TITLES[kind]}</a>"
+        for kind, file in results.files.items()
+    ]
+    x, y = results.centre
+    return (
+        f'<div class="results" style="--zoom: 1" data-x="{x:.4f}" data-y="{y:.4f}">'
+        f'<p class="downloads">Download: {" ".join(links)}</p>'
+        f'<label>Zoom <input type="range" min="1" max="8" step="0.5" value="1"></label>'
+        f'<div class="figures">{"".join(figures)}</div></div>'
+    )
+
+
+def message(lines: Sequence[str], is_error: bool = False) -> str:
+    """HTML of a message, read out by screen readers."""
+    kind = "error" if is_error else "note"
+    text = "<br>".join(html.escape(printable(line)) for line in lines)
+    return f'<p class="message {kind}" role="{"alert" if is_error else "status"}">{text}</p>'
+
+
+def _shrunk(picture: np.ndarray) -> np.ndarray:
+    height, width = picture.shape[:2]
+    scale = PREVIEW_SIDE / max(height, width)
+    if scale >= 1:
+        return picture
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA if picture.ndim == 3 else cv2.INTER_NEAREST)
+
+
+def _data_url(picture: np.ndarray, kind: str, **options: Any) -> str:
+    written = io.BytesIO()
+    Image.fromarray(picture).save(written, kind, **options)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(written.getvalue()).decode()}"
