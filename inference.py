@@ -18,14 +18,14 @@ import argparse
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from tqdm import tqdm
 
 from runtime.command_line import run, tell, unwinding
 from runtime.errors import InputError
-from runtime.text import NAMED_AT_MOST, printable
+from runtime.text import printable
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -170,7 +170,7 @@ def main(arguments: list[str] | None = None) -> int:
     check_source(arguments)
     jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
 
-    from engine.inference import Predictor, fit_to, is_clip, with_steps
+    from engine.inference import Predictor, fit_to, is_clip, predict_clip, settings_of, with_steps
     from runtime.memory import keep_freed_memory, parse_bytes
 
     keep_freed_memory()
@@ -194,9 +194,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
 
     if is_clip(jobs[0]):
-        return run_clip(arguments, predictor, jobs[0])
+        if arguments.save_steps:
+            raise InputError("--save-steps: shows the steps of pictures; give it a frame of the video")
+        settings = settings_of(vars(arguments), without=("output", "skip_existing"))
+        skip = arguments.skip_existing
+        return predict_clip(predictor, jobs[0], settings=settings, skip_existing=skip, announce=announcer())
     counts = {"written": 0, "skipped": 0, "failed": 0}
-    for outcome in shown(arguments, predictor, jobs, "image", len(jobs)):
+    for outcome in shown(arguments, predictor, jobs):
         counts[outcome.status] += 1
     place = next(iter(jobs[0].outputs.values())) if len(jobs) == 1 else folder
     done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
@@ -204,36 +208,23 @@ def main(arguments: list[str] | None = None) -> int:
     return 2 if counts["failed"] else 0
 
 
-def run_clip(arguments: argparse.Namespace, predictor, job) -> int:
-    """One video, frame by frame."""
-    from engine.inference import clip_jobs
-
-    place = next(iter(job.outputs.values()))
-    if arguments.save_steps:
-        raise InputError("--save-steps: shows the steps of pictures; give it a frame of the video")
-    if arguments.skip_existing and job.is_done():
-        print(printable(f"{place}: exists, skipped"))
-        return 0
-    with (
-        clip_jobs(job) as frames,
-        closing(shown(arguments, predictor, frames, "frame", frames.clip.num_frames or None)) as outcomes,
-    ):
-        for outcome in outcomes:
-            frames.count(outcome)
-        frames.require_some()
-    speed = frames.speed()
-    for note in frames.notes():
-        tell(note)
-    print(printable(f"{place}: {frames.written} frames written, {frames.failed} failed, on {predictor.device}"))
-    print(speed)
-    return 0 if frames.is_done() else 2
-
-
-def shown(arguments: argparse.Namespace, predictor, jobs, unit: str, total: int | None) -> Iterator:
-    """Do the jobs, and show the progress, the mode used, and what fails: of a video the first few."""
+def shown(arguments: argparse.Namespace, predictor, jobs) -> Iterator:
+    """Do the jobs, and show the progress, the mode used, and what fails."""
     from engine.inference import run_jobs
 
-    announced, lines = "", 0
+    outcomes = run_jobs(predictor, jobs, skip_existing=arguments.skip_existing, announce=announcer())
+    with closing(outcomes), tqdm(total=len(jobs), unit="image", disable=None) as progress:
+        for outcome in outcomes:
+            if outcome.remark and outcome.status != "skipped":
+                label = "error" if outcome.status == "failed" else "warning"
+                tell(f"{label}: {outcome.remark}", progress.write)
+            progress.update()
+            yield outcome
+
+
+def announcer() -> Callable:
+    """What tells the user the plan of a picture, where it is another than that of the picture before."""
+    announced = ""
 
     def announce(job, plan) -> None:
         nonlocal announced
@@ -241,16 +232,7 @@ def shown(arguments: argparse.Namespace, predictor, jobs, unit: str, total: int 
             announced = str(plan)
             tell(f"{job.inputs['image']}: predicting {plan}", tqdm.write)
 
-    outcomes = run_jobs(predictor, jobs, skip_existing=arguments.skip_existing and unit == "image", announce=announce)
-    with closing(outcomes), tqdm(total=total, unit=unit, disable=None) as progress:
-        for outcome in outcomes:
-            if outcome.remark and outcome.status != "skipped":
-                lines += 1
-                label = "error" if outcome.status == "failed" else "warning"
-                if unit == "image" or lines <= NAMED_AT_MOST:
-                    tell(f"{label}: {outcome.remark}", progress.write)
-            progress.update()
-            yield outcome
+    return announce
 
 
 if __name__ == "__main__":

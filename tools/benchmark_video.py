@@ -5,7 +5,7 @@
 
 Procedural clips with the exact alpha of each frame, sensor noise, and a segmentation whose edge wanders: the true mask,
 its edge displaced by a smooth random field that is drawn for each frame. Each frame goes from its probabilities to a
-trimap to a matte (the model in the box), on the left as they are, on the right with `engine.video.steady`.
+trimap to a matte (the model in the box): on the left frame by frame (AutoMatte), on the right as a clip (ClipMatte).
 
 dtSSD is over the whole picture, SAD in thousands a frame. Flicker is the mean change of alpha from frame to frame where
 the truth does not change, in thousandths, over the pixels that are unknown in any frame; a ratio below 1 is steadier.
@@ -13,23 +13,26 @@ the truth does not change, in thousandths, over the pixels that are unknown in a
 
 import argparse
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cv2
 import numpy as np
 
-from data.images.mask_to_trimap import trimap_from_mask, trimap_from_probability
+from data.images.mask_to_trimap import SEGMENTATION, trimap_from_mask
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from data.synthetic.clips import ClipFrame, SyntheticClip
 from engine.inference import Predictor
+from engine.inference.auto_matte import AutoMatte
+from engine.inference.clip_matte import ClipMatte
+from engine.inference.clips import WARM_UP, looking_ahead
+from engine.inference.stopwatch import Stopwatch
+from engine.inference.subjects import Subject
 from engine.video.key_frames import KeyFrame, carry_key_frames, find_scenes
-from engine.video.motion import Motion
-from engine.video.steady import SteadyAlpha, SteadyProbability
 from metrics.temporal import score_sequence
 from modeling.weights.system_file import read_system
 from runtime.command_line import run
@@ -74,45 +77,50 @@ def main() -> None:
 
 def report_steadiness(clips: list[tuple[str, str, SyntheticClip]], predictor: Predictor) -> None:
     print(
-        "| motion | object | dtSSD | steadied | SAD | steadied | flicker | steadied | ms a frame |\n"
-        + "| --- " * 9
+        "| motion | object | dtSSD | steadied | SAD | steadied | flicker | steadied | s a frame | steadying |\n"
+        + "| --- " * 10
         + "|"
     )
     ratios: dict[str, list[np.ndarray]] = {}
     for name, family, clip in clips:
-        plain, _ = mattes(clip, predictor, steady=False)
-        steadied, seconds = mattes(clip, predictor, steady=True)
+        plain, _ = mattes(clip, predictor, AutoMatte)
+        steadied, watch = mattes(clip, predictor, ClipMatte)
         band = np.any([trimap == UNKNOWN for _, _, trimap in plain + steadied], axis=0)
         before, after = measures(plain, band), measures(steadied, band)
         ratio = after / before
         ratios.setdefault(name, []).append(ratio)
         cells = [f"{b:.3f} | x {r:.2f}" for b, r in zip(before, ratio, strict=True)]
-        print(f"| {name} | {family} | {' | '.join(cells)} | {1000 * seconds:.0f} |", flush=True)
+        parts = {part: median for part, (median, _) in watch.summary(WARM_UP).items()}
+        steadying = parts["motion"] + parts["steadying"]
+        print(f"| {name} | {family} | {' | '.join(cells)} | {sum(parts.values()):.3f} | {steadying:.3f} |", flush=True)
     for name, rows in ratios.items():
-        mean = np.exp(np.mean(np.log(rows), axis=0))
-        print(f"| {name} | geometric mean | | x {mean[0]:.2f} | | x {mean[1]:.2f} | | x {mean[2]:.2f} | |")
+        mean, most = np.exp(np.mean(np.log(rows), axis=0)), np.max(rows, axis=0)
+        cells = [f" | x {m:.2f} (at most {x:.2f})" for m, x in zip(mean, most, strict=True)]
+        print(f"| {name} | geometric mean |{' |'.join(cells)} | | |")
 
 
-def mattes(clip: SyntheticClip, predictor: Predictor, steady: bool) -> tuple[list[Matte], float]:
-    """The clip's mattes, and the mean seconds a frame that steadiness took."""
-    wander = np.random.default_rng((clip.seed, 2))
-    motion, probabilities, alphas = Motion(), SteadyProbability(), SteadyAlpha()
-    done, seconds = [], 0.0
-    for frame in clip:
-        probability = wandering_mask(frame.alpha, wander)
-        if steady:
-            start = time.perf_counter()
-            moved = motion.step(frame.image)
-            probability = probabilities.step(probability, moved)
-            seconds += time.perf_counter() - start
-        trimap = trimap_from_probability(probability, width=BAND)
-        alpha = predictor.one({"image": frame.image, "trimap": trimap})["alpha"]
-        if steady:
-            start = time.perf_counter()
-            alpha = alphas.matte(alpha, trimap, moved)
-            seconds += time.perf_counter() - start
-        done.append((alpha, frame.alpha, trimap))
-    return done, seconds / len(clip)
+def mattes(clip: SyntheticClip, predictor: Predictor, chain_of: type[AutoMatte]) -> tuple[list[Matte], Stopwatch]:
+    """The clip's mattes by the chain, frame by frame or of a clip, and the time of its parts."""
+    chain = chain_of(WanderingSubject(clip), predictor, BAND)
+    samples = [{"image": frame.image, "number": number} for number, frame in enumerate(clip)]
+    done = []
+    for sample, following in looking_ahead(samples, chain.look_ahead):
+        result = chain.one({**sample, "following": following})
+        done.append((result["alpha"], clip[sample["number"]].alpha, result["trimap"]))
+    return done, chain.watch
+
+
+class WanderingSubject:
+    """A segmentation that knows the truth but for the place of its edge: see `wandering_mask`."""
+
+    def __init__(self, clip: SyntheticClip) -> None:
+        self.clip = clip
+
+    def __call__(self, sample: Mapping[str, Any]) -> Subject:
+        number = sample["number"]
+        rng = np.random.default_rng((self.clip.seed, number, 2))
+        probability = wandering_mask(self.clip[number].alpha, rng)
+        return Subject(probability, 1.0, is_sharp=False, cleaning=SEGMENTATION)
 
 
 def wandering_mask(alpha: np.ndarray, rng: np.random.Generator) -> np.ndarray:

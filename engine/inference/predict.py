@@ -81,6 +81,8 @@ class Predictor:
         >>> alpha = predictor.one({"image": image, "trimap": trimap})["alpha"]
     """
 
+    look_back = look_ahead = 0  # frames of a clip beside its own that a prediction depends on
+
     def __init__(
         self,
         model: System,
