@@ -82,20 +82,26 @@ def main(arguments: list[str] | None = None) -> int:
 
 def matte_clip(options: argparse.Namespace, job: Job, matting: Predictor, background: np.ndarray | None) -> int:
     """One video: a segmentation of each frame or of some, or key frames that are carried to the others."""
-    clip, keys = job.inputs["image"], None
+    clip = job.inputs["image"]
     found = found_by(options, matting.device) if options.trimap is None else None
     chain = ClipMatte(found, matting, options.width, options.save, background, segment_every=options.seg_every)
     (job,) = fit_to([job], chain, options.save, skip_existing=options.skip_existing)
     skip = options.skip_existing
-    if options.trimap is not None:
-        keys = key_frames_of(options.trimap, read_trimap)
-    elif options.mask is not None:
-        keys = key_frames_of(options.mask, lambda path: found({"mask": read_mask(path).values}).trimap(options.width))
-    elif options.seg is None:
-        keys = {0: KeyFrame.given(found({"image": first_frame(clip)}).trimap(options.width), "--box and --click")}
-    beside = None if keys is None or (skip and job.is_done()) else carried_trimaps(clip, keys)
+    beside = None
+    if options.seg is None and not (skip and job.is_done()):
+        beside = carried_trimaps(clip, key_frames(options, found))
     settings = settings_of(vars(options), without=("output", "skip_existing"))
     return predict_clip(chain, job, settings=settings, beside=beside, skip_existing=skip, watch=chain.watch)
+
+
+def key_frames(options: argparse.Namespace, found: Callable[..., Subject] | None) -> dict[int, KeyFrame]:
+    """The frames of a clip whose subject is given."""
+    if options.trimap is not None:
+        return key_frames_of(options.trimap, read_trimap)
+    if options.mask is not None:
+        return key_frames_of(options.mask, lambda path: found({"mask": read_mask(path).values}).trimap(options.width))
+    trimap = found({"image": first_frame(options.input)}).trimap(options.width)
+    return {0: KeyFrame.given(trimap, "--box and --click")}
 
 
 def planned(options: argparse.Namespace) -> list[Job]:
