@@ -14,6 +14,7 @@ import numpy as np
 from engine.video.motion import CUT_IOU, Moved, mask_iou
 
 REACH = 2  # frames on either side
+LEAST_TRUST = 0.01  # below which a neighbour counts for nothing
 LEAST_SPREAD = 0.02  # of alpha or probability: a difference that counts as none
 MOST_SPREAD = 0.3  # beyond which a difference is no noise
 SPREADS = 3.0  # median deviations from the median that still count, by 1 / e
@@ -46,7 +47,8 @@ def steadied(
     for other, moved in neighbours:
         moved = moved.at_size(plane.shape)
         values.append(_sampled(other, at, moved.flow.reshape(-1, 2)[at]))
-        weights.append(moved.trust.ravel()[at])
+        trust = moved.trust.ravel()[at]
+        weights.append(np.where(trust < LEAST_TRUST, 0, trust).astype(np.float32))
     result = plane.copy()
     result.ravel()[at] = robust_mean(np.stack(values), np.stack(weights))
     return result
@@ -85,7 +87,8 @@ def robust_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(N,) medians of the columns of (K, N) values, between two values by interpolation.
 
-    Each value lies at the middle of its weight; the median is where half of the weight is passed.
+    Each value lies at the middle of its weight; the median is where half of the weight is passed. Values without weight
+    change nothing.
 
     Example:
         >>> weighted_median(np.float32([[1], [2], [9]]), np.float32([[1], [1], [1]])).tolist()
@@ -93,6 +96,7 @@ def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
         >>> weighted_median(np.float32([[1], [2]]), np.float32([[1], [1]])).tolist()
         [1.5]
     """
+    values = np.where(weights > 0, values, values.max(initial=0) + 1)  # to the end, where half is never passed
     order = np.argsort(values, axis=0)
     values, weights = np.take_along_axis(values, order, 0), np.take_along_axis(weights, order, 0)
     passed = np.cumsum(weights, axis=0) - weights / 2
