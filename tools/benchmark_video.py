@@ -109,8 +109,8 @@ def report_steadiness(clips: list[tuple[str, str, SyntheticClip]], predictor: Pr
         ratio = after / before
         ratios.setdefault(name, []).append(ratio)
         cells = [f"{b:.3f} | x {r:.2f}" for b, r in zip(before, ratio, strict=True)]
-        parts = {part: median for part, (median, _) in watch.summary(WARM_UP).items()}
-        steadying = parts["motion"] + parts["steadying"]
+        parts = {part: median for part, (median, _) in watch.summary(WARM_UP, ClipMatte.look_ahead).items()}
+        steadying = parts.get("motion", 0.0) + parts.get("steadying", 0.0)  # of a clip too short, nothing is left
         print(f"| {name} | {family} | {' | '.join(cells)} | {sum(parts.values()):.3f} | {steadying:.3f} |", flush=True)
     for name, rows in ratios.items():
         mean, most = np.exp(np.mean(np.log(rows), axis=0)), np.max(rows, axis=0)

@@ -180,11 +180,12 @@ class ClipJobs:
         Args:
             watch: of the predictor.
         """
+        watches = {self.reading: 0, watch: self._look_ahead, self.writing: 0}  # laps at the end, of work done before
+        if any(len(each.laps) - last - WARM_UP < LEAST_TIMED for each, last in watches.items()):
+            return ""
         summary = {}
-        for each in (self.reading, watch, self.writing):
-            if len(each.laps) - WARM_UP < LEAST_TIMED:
-                return ""
-            summary |= each.summary(WARM_UP)
+        for each, last in watches.items():
+            summary |= each.summary(WARM_UP, last)
         cells = ", ".join(f"{name} {median:.3f}, {mean:.3f}" for name, (median, mean) in summary.items())
         return f"seconds a frame (median, mean), some at the same time: {cells}"
 
@@ -206,8 +207,9 @@ class ClipJobs:
     def speed(self) -> str:
         """Frames a second as a line for people: in the predictor alone, and from file to finished file.
 
-        Whole batches are timed, those with the first `WARM_UP` frames left out. Call it when the files are closed: what
-        encoders hold back counts.
+        Whole batches are timed, those with the first `WARM_UP` frames left out. A predictor that looks ahead did the
+        work of the last frames with the first ones, so means count so many fewer. Call it when the files are closed:
+        what encoders hold back counts.
         """
         closed_at = time.perf_counter()
         first = left_out = 0
@@ -216,20 +218,21 @@ class ClipJobs:
             first += 1
         timed = self._batches[first:]
         predicting = [batch.seconds for batch in timed for _ in range(batch.frames) if batch.seconds]
-        if len(timed) < LEAST_TIMED or not predicting:
+        ahead = self._look_ahead
+        if len(timed) - ahead < LEAST_TIMED or len(predicting) <= ahead:
             return (
                 f"speed: not measured, it takes {LEAST_TIMED} batches of frames after the {left_out} frames of warming "
-                f"up, the clip has {len(timed)}"
+                f"up, the clip has {max(0, len(timed) - ahead)}"
             )
         spans = [
             (batch.done_at - before.done_at) / batch.frames
             for before, batch in itertools.pairwise(self._batches[first - 1 :])
             for _ in range(batch.frames)
         ]
-        mean_whole = len(spans) / (closed_at - self._batches[first - 1].done_at)
+        mean_whole = (len(spans) - ahead) / (closed_at - self._batches[first - 1].done_at)
         return (
             f"frames/s, the first {left_out} left out: predicting {1 / statistics.median(predicting):.2f} (median), "
-            f"{1 / statistics.fmean(predicting):.2f} (mean); with reading and writing "
+            f"{(len(predicting) - ahead) / sum(predicting):.2f} (mean); with reading and writing "
             f"{1 / statistics.median(spans):.2f} (median), {mean_whole:.2f} (mean)"
         )
 

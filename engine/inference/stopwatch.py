@@ -45,9 +45,13 @@ class Stopwatch:
         self.laps.append(self._lap)
         self._lap = {}
 
-    def summary(self, warm_up: int = 0) -> dict[str, tuple[float, float]]:
-        """Median and mean seconds of each part over the laps but the first `warm_up`, 0 where it was not done."""
-        laps = self.laps[warm_up:]
+    def summary(self, first: int = 0, last: int = 0) -> dict[str, tuple[float, float]]:
+        """Median and mean seconds of each part, 0 where a lap did not have it.
+
+        Args:
+            first, last: so many laps at either end are left out.
+        """
+        laps = self.laps[first : len(self.laps) - last]
         names = dict.fromkeys(name for lap in laps for name in lap)
         rows = {name: [lap.get(name, 0.0) for lap in laps] for name in names}
         return {name: (statistics.median(seconds), statistics.fmean(seconds)) for name, seconds in rows.items()}
