@@ -19,7 +19,8 @@ the truth does not change, in thousandths, over the pixels that are unknown in a
 
 import argparse
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--noise", type=float, default=0.02, help="of the sensor, as a fraction of white (default: .02)"
     )
     parser.add_argument("--key-frames", type=int, nargs="+", metavar="EVERY", help="carry a trimap of every Nth frame")
+    parser.add_argument("--seg-every", type=int, default=1, metavar="N", help="segment every Nth frame of the clip")
     parser.add_argument("--share", type=float, default=1.0, help="of the picture's sides that the object is drawn in")
     parser.add_argument("--chain", type=Path, metavar="DIR", help="a whole clip, from file to files; a new folder")
     parser.add_argument("--rate", type=int, default=25, help="frames a second of that clip (default: 25)")
@@ -90,11 +92,11 @@ def main(arguments: list[str] | None = None) -> int:
     if options.key_frames:
         report_key_frames(list(clips()), options.key_frames)
     else:
-        report_steadiness(list(clips()), Predictor(read_system()))
+        report_steadiness(list(clips()), Predictor(read_system()), options.seg_every)
     return 0
 
 
-def report_steadiness(clips: list[tuple[str, str, SyntheticClip]], predictor: Predictor) -> None:
+def report_steadiness(clips: list[tuple[str, str, SyntheticClip]], predictor: Predictor, segment_every: int) -> None:
     print(
         "| motion | object | dtSSD | steadied | SAD | steadied | flicker | steadied | s a frame | steadying |\n"
         + "| --- " * 10
@@ -103,7 +105,7 @@ def report_steadiness(clips: list[tuple[str, str, SyntheticClip]], predictor: Pr
     ratios: dict[str, list[np.ndarray]] = {}
     for name, family, clip in clips:
         plain, _ = mattes(clip, predictor, AutoMatte)
-        steadied, watch = mattes(clip, predictor, ClipMatte)
+        steadied, watch = mattes(clip, predictor, partial(ClipMatte, segment_every=segment_every))
         band = np.any([trimap == UNKNOWN for _, _, trimap in plain + steadied], axis=0)
         before, after = measures(plain, band), measures(steadied, band)
         ratio = after / before
@@ -118,7 +120,9 @@ def report_steadiness(clips: list[tuple[str, str, SyntheticClip]], predictor: Pr
         print(f"| {name} | geometric mean |{' |'.join(cells)} | | |")
 
 
-def mattes(clip: SyntheticClip, predictor: Predictor, chain_of: type[AutoMatte]) -> tuple[list[Matte], Stopwatch]:
+def mattes(
+    clip: SyntheticClip, predictor: Predictor, chain_of: Callable[..., AutoMatte]
+) -> tuple[list[Matte], Stopwatch]:
     """The clip's mattes by the chain, frame by frame or of a clip, and the time of its parts."""
     chain = chain_of(WanderingSubject(clip), predictor, BAND)
     samples = [{"image": frame.image, "number": number} for number, frame in enumerate(clip)]

@@ -404,13 +404,13 @@ class _Sound:
         """Add an audio stream to the output for each of the source that its container can hold."""
         audio = []
         for stream in self.source.streams.audio:
-            if stream.codec_context.name in self.output.supported_codecs:
+            codec = "of an unknown codec" if stream.codec_context is None else stream.codec_context.name
+            if codec in self.output.supported_codecs:
                 self.streams[stream.index] = self.output.add_stream_from_template(stream)
                 audio.append(stream)
             else:
                 self.remarks.append(
-                    f"{self.path}: its sound ({stream.codec_context.name}) cannot be copied into "
-                    f"{self.output.format.name}; written without"
+                    f"{self.path}: its sound ({codec}) cannot be copied into {self.output.format.name}; written without"
                 )
         if audio:
             self.packets = self.source.demux(*audio)

@@ -18,6 +18,7 @@ from engine.inference.subjects import Subject
 from metrics.temporal import score_sequence
 from runtime import command_line
 from runtime.errors import InputError
+from runtime.text import NAMED_AT_MOST
 from tools import auto_matte
 
 FRAMES = 8
@@ -141,6 +142,57 @@ def test_key_frames_that_do_not_fit_are_refused_before_any_matting(tmp_path, sce
     assert (status, err.count("\n")) == (2, 1)
     assert message.format(clip=tmp_path / "clip.mp4") in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "keys"]
+
+
+@pytest.mark.parametrize(("level", "remark"), [(0, "no subject was found"), (255, "the subject has no edge")])
+def test_no_person_and_nothing_but_a_person(tmp_path, clip, run, level, remark):
+    """The matte is empty, or full; each frame is written, and the remark is made once a frame, for the first few."""
+    Image.new("L", (128, 96), level).save(tmp_path / "mask.png")
+    output = tmp_path / "frames" / "%d.png"
+    status, out, err = run(clip, "--mask", tmp_path / "mask.png", "--output", output, "--save", "alpha,rgba")
+    assert (status, f"{FRAMES} frames written, 0 failed" in out) == (0, True)
+    assert 1 <= err.count(remark) <= NAMED_AT_MOST
+    for number in range(1, FRAMES + 1):
+        alpha = np.asarray(Image.open(tmp_path / "frames" / f"{number}.png"))
+        assert (alpha == level).mean() > 0.95  # what comes into the picture from outside is unknown
+        assert np.asarray(Image.open(tmp_path / "frames_rgba" / f"{number}.png")).shape == (96, 128, 4)
+
+
+@pytest.mark.parametrize("rotation", [90, 180])
+def test_a_phone_that_was_turned_gives_an_upright_matte_of_its_upright_frames(tmp_path, scene, run, rotation):
+    write_clip(tmp_path / "clip.mp4", [frame.image for frame in scene[:3]], rotation=rotation)
+    with open_clip(tmp_path / "clip.mp4") as clip:
+        upright = next(iter(clip)).image
+    turned = [np.rot90(scene[0].image, turns) for turns in range(4)]
+    (turns,) = (
+        turns
+        for turns, image in enumerate(turned)
+        if image.shape == upright.shape and np.abs(image.astype(int) - upright).mean() < 8
+    )
+    assert turns != 0
+    mask = np.rot90((scene[0].alpha >= 128).astype(np.uint8) * 255, turns)
+    Image.fromarray(np.ascontiguousarray(mask)).save(tmp_path / "mask.png")
+    arguments = (tmp_path / "clip.mp4", "--mask", tmp_path / "mask.png", "--output", tmp_path / "f" / "%d.png")
+    status, _, err = run(*arguments)
+    assert status == 0, err
+    alphas = [np.asarray(Image.open(tmp_path / "f" / f"{number}.png")) for number in (1, 2, 3)]
+    truths = [frame._replace(alpha=np.ascontiguousarray(np.rot90(frame.alpha, turns))) for frame in scene[:3]]
+    assert error(alphas, truths) < 0.02
+
+
+@pytest.mark.parametrize("output", ["out.mp4", "out.mov", "f/%d.png"])
+def test_odd_sizes_go_through_the_chain(tmp_path, scene, run, output):
+    images = [np.ascontiguousarray(frame.image[:-1, :-3]) for frame in scene[:3]]
+    write_clip(tmp_path / "clip.mp4", images)
+    Image.fromarray((scene[0].alpha[:-1, :-3] >= 128).astype(np.uint8) * 255).save(tmp_path / "mask.png")
+    arguments = (tmp_path / "clip.mp4", "--mask", tmp_path / "mask.png", "--output", tmp_path / output)
+    status, _, err = run(*arguments)
+    assert status == 0, err
+    if output.endswith("png"):
+        sizes = {np.asarray(Image.open(tmp_path / "f" / f"{n}.png")).shape for n in (1, 2, 3)}
+    else:
+        sizes = {frame.shape[:2] for frame in frames_of(tmp_path / output)}
+    assert sizes == {(95, 125)}
 
 
 class Wandering:

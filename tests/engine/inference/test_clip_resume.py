@@ -167,8 +167,16 @@ def test_a_video_file_says_that_it_begins_again(tmp_path, clip, capsys):
 
 
 @pytest.fixture(scope="module")
-def chain_command(tmp_path_factory):
-    """tools/auto_matte.py on a clip in a folder, whose frames without a stop are in "whole"."""
+def without_display():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="module")
+def chain_command(tmp_path_factory, without_display):
+    """tools/auto_matte.py on a clip in a folder, whose frames without a stop are in "whole"; where no display is."""
     folder = tmp_path_factory.mktemp("chain")
     frames = list(SyntheticClip((64, 96), 12, seed=3, family="solid", motion=1, noise=0.01))
     write_clip(folder / "clip.mp4", [frame.image for frame in frames])
