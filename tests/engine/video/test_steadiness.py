@@ -167,6 +167,25 @@ def test_only_the_region_is_averaged():
     assert steadied(sure, [(sure, still((4, 4)))] * 4) is sure
 
 
+@pytest.mark.parametrize(("step", "least", "most"), [(0.0, -1e-6, 1e-6), (0.5, 0.3, 0.65), (3.0, 1.5, 3.3)])
+def test_the_flow_of_noise_is_no_motion_and_half_a_pixel_is(texture, step, least, most):
+    """A disc of one colour before a texture, both with noise: only its edge says how it moves."""
+    rng = np.random.default_rng(2)
+    rows, columns = np.mgrid[:160, :200].astype(np.float32)
+    images, alphas = [], []
+    for number in range(2):
+        alpha = np.clip(40.5 - np.hypot(rows - 80, columns - 100 - step * number), 0, 1).astype(np.float32)
+        image = alpha[..., None] * (0.7, 0.5, 0.4) + (1 - alpha[..., None]) * texture[:160, :200] / 255
+        noisy = np.clip(image + 0.02 * rng.standard_normal(image.shape), 0, 1)
+        images.append(np.rint(255 * noisy).astype(np.uint8))
+        alphas.append(alpha)
+    moved = linked(*map(small_gray, images)).back.of_object(alphas[1])
+    edge = (alphas[1] > 0.05) & (alphas[1] < 0.95)
+    assert least <= -np.median(moved.flow[edge][:, 0]) <= most
+    if step == 0:
+        assert np.abs(moved.flow[edge]).mean() < 0.03
+
+
 def test_motions_one_after_the_other_add_up():
     flow = still((8, 32))
     flow.flow[..., 0] = 3
