@@ -43,7 +43,7 @@ from engine.inference.predict import Arrays
 from engine.inference.stopwatch import Stopwatch
 from engine.inference.subjects import Subject
 from engine.video.key_frames import KeyFrame, carry_key_frames, find_scenes
-from metrics.temporal import score_sequence
+from metrics.temporal import dtssd
 from modeling.weights.system_file import read_system
 from runtime.command_line import run
 from runtime.memory import keep_freed_memory, resident_gib
@@ -223,7 +223,7 @@ def write_clip(clip: SyntheticClip, path: Path, truths: Path, rate: int) -> None
 
 def measures(frames: list[Matte], band: np.ndarray) -> np.ndarray:
     """dtSSD, SAD in thousands a frame, and flicker in thousandths."""
-    steadiness = score_sequence((alpha, truth, None) for alpha, truth, _ in frames)["dtssd"]
+    steadiness = np.mean([dtssd((a, next_a), (t, next_t)) for (a, t, _), (next_a, next_t, _) in pairwise(frames)])
     sad = np.mean([cv2.absdiff(alpha, truth).sum() for alpha, truth, _ in frames]) / 255 / 1000
     changes = [
         cv2.absdiff(alpha, next_alpha)[band & (truth == next_truth)]

@@ -14,7 +14,7 @@ _STEADY = 1.0  # pixels that there and back may disagree and still be trusted by
 _ALIKE = 0.06  # difference of blurred gray, as a fraction of white, that is trusted by 1 / e
 _REACH = 8.0  # pixels that an object's motion is spread beyond it, a standard deviation
 # Squared differences without the flow over those along it, of an object that stands still and of one that moves. Noise
-# alone gives 1.05 to 1.12 over an object and 0.8 to 1.6 within `_REACH`, a motion of half a pixel 1.4 and more over an object.
+# alone gives 1.0 to 1.12 over an object and 0.8 to 1.8 within `_REACH`; half a pixel gives 1.4 and more over an object.
 _MOVES_AS_A_WHOLE, _MOVES_NEARBY = (1.15, 1.35), (1.6, 2.2)
 _FAINT = 1e-4  # weight of flow that is not trusted, for places far from any that is
 
