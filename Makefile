@@ -11,8 +11,9 @@ export PYTHON
 demo: set-up
 	.venv/bin/python tools/demo.py
 
+# A process a core, each with one thread: the fast tests are many and small. Slow ones start processes of their own.
 test: set-up-test
-	.venv/bin/python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n auto --dist loadfile
 
 test-slow: set-up-test
 	.venv/bin/python -m pytest -m slow

@@ -1,9 +1,9 @@
-"""Score a folder of predicted mattes: SAD, MSE, Grad and Conn as papers report them, and more on demand.
+"""Score a folder of predicted mattes with SAD, MSE, Grad and Conn, and optionally with other metrics.
 
     python evaluation.py --pred-dir P --label-dir L --trimap-dir T --json scores.json
     python evaluation.py --pred-dir P --label-dir L --trimap-dir T --html scores.html --image-dir I
 
-docs/metrics.md says what the numbers are and what the reports hold.
+docs/metrics.md defines the metrics and the contents of the reports.
 """
 
 import argparse
@@ -12,7 +12,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from data.images.files import check_outputs, images_by_stem
+from data.images.files import check_outputs, images_by_stem, passed_over
+from data.images.remarks import counted
 from metrics import (
     METRICS,
     PAPER_METRICS,
@@ -30,7 +31,7 @@ from runtime.text import NAMED_AT_MOST, name_some, printable
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status."""
+    """Run the command and return its exit status."""
     options = build_parser().parse_args(arguments)
     check_options(options)
     evaluation = score_folders(
@@ -45,9 +46,9 @@ def main(arguments: list[str] | None = None) -> int:
         num_workers=options.num_workers,
         progress=True,
     )
-    problems = write_reports(evaluation, options)  # before anything is printed: a closed pipe must not cost them
+    problems = write_reports(evaluation, options)  # before printing, so that a closed pipe does not prevent it
     print(format_table(evaluation))
-    warn(evaluation)
+    warn(evaluation, options)
     if evaluation.interrupted:
         raise KeyboardInterrupt
     if evaluation.failed or evaluation.failed_clips:
@@ -58,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def write_reports(evaluation: Evaluation, options: argparse.Namespace) -> list[str]:
-    """Write what is asked for; return why what could not be written was not, the others are written all the same."""
+    """Write the requested reports. Returns the reasons why some could not be written."""
     html = partial(write_html, image_dir=options.image_dir, worst=options.worst)
     reports = ((options.json, write_json), (options.csv, write_csv), (options.html, html))
     problems = [why_not_written(write, path, evaluation) for path, write in reports if path is not None]
@@ -66,7 +67,7 @@ def write_reports(evaluation: Evaluation, options: argparse.Namespace) -> list[s
 
 
 def why_not_written(write: Callable[[Path, Evaluation], None], path: Path, evaluation: Evaluation) -> str:
-    """Write one report; return why that was not possible, or nothing."""
+    """Write one report. Returns the reason why it could not be written, or an empty string."""
     try:
         write(path, evaluation)
     except InputError as error:
@@ -75,43 +76,43 @@ def why_not_written(write: Callable[[Path, Evaluation], None], path: Path, evalu
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(description="Score predicted mattes as papers do.")
+    """Return the command-line parser."""
+    parser = argparse.ArgumentParser(description="Score predicted mattes with the metrics of matting papers.")
     parser.add_argument("--pred-dir", required=True, type=Path, help="predictions, 8-bit gray images")
     parser.add_argument("--label-dir", required=True, type=Path, help="true alpha mattes of the same names")
-    parser.add_argument("--trimap-dir", type=Path, help="trimaps of the same names; not scored by --region whole")
+    parser.add_argument("--trimap-dir", type=Path, help="trimaps with the same names; unused by --region whole")
     parser.add_argument("--region", choices=REGIONS, default="unknown", help="pixels to score (default: unknown)")
     parser.add_argument(
         "--metrics",
         type=lambda names: names.split(","),
         default=PAPER_METRICS,
         metavar="LIST",
-        help=f"what to compute, of {','.join(METRICS)} (default: {','.join(PAPER_METRICS)})",
+        help=f"metrics to compute, some of {','.join(METRICS)} (default: {','.join(PAPER_METRICS)})",
     )
-    parser.add_argument("--sequences", action="store_true", help="score dtSSD and MESSDdt; a folder is a clip")
+    parser.add_argument("--sequences", action="store_true", help="also score dtSSD and MESSDdt; each folder is a clip")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all scores as JSON")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write one row per image as CSV")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write one page: distributions, worst images, table")
-    parser.add_argument("--image-dir", type=Path, metavar="DIR", help="photographs for the page, of the same names")
-    parser.add_argument("--worst", type=int, default=12, metavar="N", help="worst images by each metric pictured (12)")
-    parser.add_argument("--num-workers", type=int, metavar="N", help="processes (default: what is worth it)")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write an HTML page: distributions, worst images")
+    parser.add_argument("--image-dir", type=Path, metavar="DIR", help="photographs for the page, with the same names")
+    parser.add_argument("--worst", type=int, default=12, metavar="N", help="worst images to show by each metric (12)")
+    parser.add_argument("--num-workers", type=int, metavar="N", help="number of processes (default: automatic)")
     parser.add_argument("--allow-missing", action="store_true", help="score without the missing predictions")
     parser.add_argument("--quantise-trimaps", action="store_true", help="snap trimap values other than 0, 128 and 255")
     return parser
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """Refuse, before anything is scored, what would fail when the reports are written."""
+    """Refuse, before scoring, options that would fail when the reports are written."""
     check_outputs([output for output in (options.json, options.csv, options.html) if output is not None])
     if options.worst < 0:
         raise InputError(f"--worst: expected 0 or more, got {options.worst}")
     if options.image_dir is not None and options.html is None:
-        raise InputError("--image-dir: photographs are shown by the page only; give --html FILE too")
+        raise InputError("--image-dir: only the page shows photographs; give --html FILE too")
     if options.image_dir is not None and not images_by_stem(options.image_dir, recursive=True):
         raise InputError(f"{options.image_dir}: expected a folder of photographs for the page, found none in it")
 
 
-def warn(evaluation: Evaluation) -> None:
+def warn(evaluation: Evaluation, options: argparse.Namespace) -> None:
     """Say on stderr what makes the mean other than it seems."""
     if evaluation.missing:
         print(
@@ -119,17 +120,23 @@ def warn(evaluation: Evaluation) -> None:
             f"({name_some(evaluation.missing)}); the mean is over the others",
             file=sys.stderr,
         )
+    for folder in (options.pred_dir, options.label_dir, options.trimap_dir):
+        left = "" if folder is None else passed_over(folder, recursive=True)
+        if left:
+            print(f"warning: {folder}: {left}", file=sys.stderr)
+    for line in counted(evaluation.remarks):
+        print(f"warning: {line}", file=sys.stderr)
     empty = evaluation.without_unknown
     if empty:
         print(
             f"warning: {len(empty)} of {len(evaluation.scores)} images without any unknown pixel ({name_some(empty)}): "
-            "sums such as SAD count as 0 there, means such as MSE are undefined, so is their mean; check the trimaps",
+            "sums such as SAD count as 0, means such as MSE are undefined, and so is their mean; check the trimaps",
             file=sys.stderr,
         )
 
 
 def describe_failures(evaluation: Evaluation) -> str:
-    """Return one line naming the images and clips that could not be scored and why."""
+    """One line with the images and clips that could not be scored, and the reasons."""
     parts = []
     for what, failed in (
         (f"of {evaluation.expected} images", evaluation.failed),

@@ -88,6 +88,19 @@ def plan(arguments: argparse.Namespace) -> list:
     raise InputError("give either --image, --trimap and --output, or --data-dir and --output-dir")
 
 
+def tell_passed_over(arguments: argparse.Namespace) -> None:
+    """Name what is in the folders of pictures and trimaps and is not read."""
+    from data.images.files import passed_over
+
+    root = arguments.data_dir
+    folders = [f"{root}/merged", f"{root}/trimaps"] if root else [arguments.image, arguments.trimap]
+    for folder in folders:
+        if folder is not None and os.path.isdir(folder):
+            left = passed_over(folder, recursive=not root and arguments.trimap is None)
+            if left:
+                tell(f"warning: {folder}: {left}")
+
+
 def check_source(arguments: argparse.Namespace) -> None:
     """Refuse options that do not say which model, or make no sense for it."""
     if arguments.method is not None:
@@ -168,8 +181,10 @@ def set_sampling(arguments: argparse.Namespace, model) -> None:
 def main(arguments: list[str] | None = None) -> int:
     arguments = parse_arguments(arguments)
     check_source(arguments)
+    tell_passed_over(arguments)
     jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
 
+    from data.images.remarks import counted
     from engine.inference import Predictor, fit_to, is_clip, predict_clip, settings_of, with_steps
     from runtime.memory import keep_freed_memory, parse_bytes
 
@@ -200,8 +215,12 @@ def main(arguments: list[str] | None = None) -> int:
         skip = arguments.skip_existing
         return predict_clip(predictor, jobs[0], settings=settings, skip_existing=skip, announce=announcer())
     counts = {"written": 0, "skipped": 0, "failed": 0}
+    read_as = []
     for outcome in shown(arguments, predictor, jobs):
         counts[outcome.status] += 1
+        read_as += outcome.read_as
+    for line in counted(read_as):
+        tell(f"warning: {line}")
     place = next(iter(jobs[0].outputs.values())) if len(jobs) == 1 else folder
     done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
     print(printable(f"{place}: {done}, on {device}"))

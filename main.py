@@ -34,7 +34,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def work(arguments: argparse.Namespace) -> None:
-    """What each process of the job does."""
+    """The work of each process of the job."""
     from detectron2.utils import comm
 
     from engine.config import load_config
@@ -57,7 +57,8 @@ def work(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    arguments = parse_arguments(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    arguments = parse_arguments(given)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # where a peer is gone, its warnings are pages of C++ frames
     from engine.config import load_config
     from engine.processes.launch import launch
@@ -65,14 +66,14 @@ def main(arguments: list[str] | None = None) -> None:
 
     config = load_config(arguments.config_file, arguments.overrides)
     launch(
-        work,
+        lambda: work(arguments),
+        [__file__, *given],
         device_type=resolve_device(config.train.device).type,
         num_processes=arguments.num_gpus,
         num_machines=arguments.num_machines,
         machine_rank=arguments.machine_rank,
         dist_url=arguments.dist_url,
         join_timeout=arguments.join_timeout,
-        args=(arguments,),
     )
 
 

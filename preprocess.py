@@ -1,12 +1,12 @@
-"""Convert published weights: encoders to train from (DINOv3 and DINOv2 in any layout, DINO, MAE, VGG-16), and models.
+"""Convert published weights: encoders for training (DINOv3, DINOv2, DINO, MAE, VGG-16) and whole models.
 
-Whole models are ViTMatte's, DiffMatte's, Deep Image Matting's, and those of nikhiliit/Dinov3_matting.
+Whole models are those of ViTMatte, DiffMatte, Deep Image Matting and nikhiliit/Dinov3_matting.
 
     python preprocess.py --weights dinov3_vits16_pretrain_lvd1689m-08c60483.pth --output dinov3_vits16.pth
     python preprocess.py --weights ViTMatte_S_Com.pth --output vitmatte_s.pth
     python preprocess.py --weights DiffMatte_ViTS.pth --output diffmatte_vits.pth
 
-docs/weights.md says where weights come from, what is accepted and what the converted file holds.
+docs/weights.md lists sources of weights, accepted files and the contents of the converted file.
 """
 
 import argparse
@@ -22,13 +22,13 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--output", required=True, help=".pth to write")
     parser.add_argument(
-        "--arch", default="auto", choices=["auto", *ARCHITECTURES], help="what the weights must be (default: detect)"
+        "--arch", default="auto", choices=["auto", *ARCHITECTURES], help="expected architecture (default: detect)"
     )
     parser.add_argument(
-        "--dataset", default="auto", choices=["auto", *DATASETS], help="what DINOv3 was trained on (default: detect)"
+        "--dataset", default="auto", choices=["auto", *DATASETS], help="training data of DINOv3 (default: detect)"
     )
     parser.add_argument(
-        "--img-size", type=int, help="pixels of the crops that relative positions are interpolated to (default: keep)"
+        "--img-size", type=int, help="crop size in pixels to interpolate relative positions to (default: unchanged)"
     )
     return parser.parse_args()
 

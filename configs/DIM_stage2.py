@@ -1,4 +1,4 @@
-"""Deep Image Matting, stage 2: the refinement network alone, behind the encoder-decoder of stage 1.
+"""Deep Image Matting, stage 2: the refinement network alone, after the encoder-decoder of stage 1.
 
     python main.py --config-file configs/DIM_stage2.py train.init_checkpoint=output/DIM_stage1/model_best.pth
 

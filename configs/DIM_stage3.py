@@ -1,4 +1,4 @@
-"""Deep Image Matting, stage 3: all of it, from the networks of stage 2.
+"""Deep Image Matting, stage 3: all parameters, from the networks of stage 2.
 
     python main.py --config-file configs/DIM_stage3.py train.init_checkpoint=output/DIM_stage2/model_best.pth
 

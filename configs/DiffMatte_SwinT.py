@@ -2,8 +2,8 @@
 
     python main.py --config-file configs/DiffMatte_SwinT.py --num-gpus 2
 
-The published recipe starts from ImageNet weights. The release's README gives this model 48.8 million parameters; its
-config, and so this one, has 38.8.
+The published recipe starts from ImageNet weights. The release's README gives 48.8 million parameters for this model;
+its config, and therefore this one, has 38.8 million.
 """
 
 from detectron2.config import LazyCall as L

@@ -2,7 +2,7 @@
 
     python main.py --config-file configs/DiffMatte_demo.py
 
-It starts from random weights. Training is plain at first, self-aligned from pure noise from 40 % of the iterations on,
+Training starts from random weights. It is plain at first, self-aligned from pure noise from 40 % of the iterations on,
 and self-aligned over intervals from 60 % on.
 """
 
@@ -59,7 +59,7 @@ train.picture_period = 100
 
 optimizer.lr = 3e-3
 optimizer.weight_decay = 0.05
-optimizer.params.layer_decay = 1.0  # the backbone starts from random weights too
+optimizer.params.layer_decay = 1.0  # the backbone also starts from random weights
 
 lr_multiplier = L(WarmupParamScheduler)(
     scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=0.01),

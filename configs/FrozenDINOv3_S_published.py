@@ -3,8 +3,8 @@
     python main.py --config-file configs/FrozenDINOv3_S_published.py \\
         train.init_checkpoint=weights/dinov3_vits16.pth dataloader.root=DATA
 
-Two things differ on purpose: pictures keep their proportions, and the encoder is in eval mode in training too. For
-files that preprocess.py converts, it is the config that `inference.py` needs. No result is known yet.
+There are two deliberate differences: pictures keep their proportions, and the encoder is in eval mode in training too.
+`inference.py` needs this config for files that preprocess.py converts. No result is known yet.
 """
 
 from .common.frozen_dinov3 import dataloader, lr_multiplier, model, optimizer, train

@@ -2,8 +2,8 @@
 
     python main.py --config-file configs/FrozenDINOv3_demo.py
 
-It starts from random weights, so its encoder learns too (`train.freeze=[]`): a frozen random encoder knows nothing.
-Samples show whole scenes, since what is foreground in a detail cannot be known without a trimap.
+The encoder starts from random weights, so it is trained too (`train.freeze=[]`). Samples show whole scenes, because a
+detail does not show what the foreground is.
 """
 
 from detectron2.config import LazyCall as L

@@ -1,4 +1,4 @@
-"""Person segmentation on a frozen DINOv2 ViT-S/14: 22 million parameters, of which the head's 6,146 learn.
+"""Person segmentation on a frozen DINOv2 ViT-S/14: 22 million parameters, of which the 6,146 of the head are trained.
 
     python preprocess.py --weights dinov2_vits14_pretrain.pth --output weights/dinov2_vits14.pth
     python main.py --config-file configs/PersonSeg_DINOv2_S.py train.init_checkpoint=weights/dinov2_vits14.pth \\

@@ -1,4 +1,4 @@
-"""Person segmentation on a frozen DINOv3 ViT-S/16, by the recipe of PersonSeg_DINOv2_S.
+"""Person segmentation on a frozen DINOv3 ViT-S/16, with the recipe of PersonSeg_DINOv2_S.
 
     python main.py --config-file configs/PersonSeg_DINOv3_S.py train.init_checkpoint=weights/dinov3_vits16.pth \\
         dataloader.train.dataset.root=DATA dataloader.test.root=DATA

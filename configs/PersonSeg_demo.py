@@ -25,7 +25,7 @@ model.backbone.embed_dim = 96
 model.backbone.depth = 4
 model.backbone.num_heads = 3
 model.backbone.layer_scale_init = 0.1
-model.backbone.residual_block_indexes = [0, 1, 2, 3]  # convolutions: from random weights they learn shapes sooner
+model.backbone.residual_block_indexes = [0, 1, 2, 3]  # from random weights, convolutions learn shapes faster
 model.out_layers = [0, 1, 2, 3]
 model.max_side = 256
 

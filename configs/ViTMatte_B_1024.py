@@ -1,9 +1,9 @@
-"""DINOv3 ViT-B/16 on crops of 1024 pixels for 200 epochs, 4 images on each of 4 GPUs, two such batches to a step.
+"""DINOv3 ViT-B/16 on crops of 1024 pixels for 200 epochs, 4 images on each of 4 GPUs, two such batches per step.
 
     python main.py --config-file configs/ViTMatte_B_1024.py --num-gpus 4 \\
         train.init_checkpoint=weights/dinov3_vitb16.pth
 
-The schedule of ViTMatte_S_1024. No ViT-B has been published with it; this config's own result is not known yet.
+The schedule is that of ViTMatte_S_1024. No ViT-B with it has been published, and no result of this config is known yet.
 """
 
 from .common.dataloader import dataloader
@@ -16,7 +16,7 @@ model.backbone = dinov3_backbone(
     "dinov3_vitb16",
     window_block_indexes=[0, 1, 3, 4, 6, 7, 9, 10],
     residual_block_indexes=[2, 5, 8, 11],
-    drop_path_rate=0.1,  # as ViTMatte-B trains
+    drop_path_rate=0.1,  # as in ViTMatte-B
 )
 model.backbone.img_size = 1024
 model.backbone.use_act_checkpoint = True

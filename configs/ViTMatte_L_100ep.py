@@ -3,7 +3,7 @@
     python main.py --config-file configs/ViTMatte_L_100ep.py --num-gpus 2 \\
         train.init_checkpoint=weights/dinov3_vitl16.pth
 
-There is no published ViTMatte-L: the schedule is ViTMatte-B's, and what depends on depth follows ViTDet-L (global
+There is no published ViTMatte-L. The schedule is ViTMatte-B's. Settings that depend on depth follow ViTDet-L (global
 attention every sixth block, layer decay 0.8, drop path 0.4, halved here for the shorter schedule).
 """
 

@@ -3,12 +3,12 @@
     python main.py --config-file configs/ViTMatte_S_1024.py --num-gpus 4 \\
         train.init_checkpoint=weights/dinov3_vits16.pth
 
-Large crops and a long schedule are what the best published results have in common: with them YihanHu-2022/DiffMatte's
-ViT-S goes from SAD 20.52 to 17.15 on Composition-1k. The length and the steps are that project's, the rest is
-ViTMatte's. Losses are true means over pixels, so they keep their scale at 1024, where ViTMatte's own shrink to a
-quarter. This config's own result is not known yet.
+The best published results have large crops and a long schedule in common: with them YihanHu-2022/DiffMatte's ViT-S
+improves from SAD 20.52 to 17.15 on Composition-1k. The length and the steps are that project's, the rest is ViTMatte's.
+Losses are true means over pixels, so their scale is the same at 1024; ViTMatte's own losses shrink to a quarter. No
+result of this config is known yet.
 
-With fewer GPUs: the same steps from --num-gpus 2 train.accumulate=2, or --num-gpus 1 train.accumulate=4.
+With fewer GPUs, --num-gpus 2 train.accumulate=2 or --num-gpus 1 train.accumulate=4 give the same steps.
 """
 
 from .common.dataloader import dataloader
@@ -26,7 +26,7 @@ train.output_dir = "./output/ViTMatte_S_1024"
 train.max_iter = int(43100 / 8 / 4 * 200)
 train.checkpointer.period = int(43100 / 8 / 4 * 10)
 train.amp.dtype = "bf16"
-train.sync_batch_norm = True  # 8 images are few to take statistics from
+train.sync_batch_norm = True  # 8 images are too few for good statistics
 
 optimizer.lr = 5e-4
 optimizer.params.layer_decay = 0.65

@@ -1,10 +1,10 @@
-"""The model in the box: small enough to be part of the repository, trained from random weights on free data alone.
+"""The model in the box: small enough for the repository, trained from random weights on free data alone.
 
     python main.py --config-file configs/ViTMatte_box.py dataloader.train.dataset.root=LIBRARY
 
-LIBRARY holds fg/ and alpha/ of tools/render_foregrounds.py, bg/ of tools/collect_backgrounds.py, and in validation/ fg/
-and alpha/ rendered with another seed (docs/box.md). For another number of iterations set train.max_iter, and to three
-quarters of it dataloader.train.late_start, from which crops are larger.
+LIBRARY has fg/ and alpha/ of tools/render_foregrounds.py, bg/ of tools/collect_backgrounds.py, and in validation/ fg/
+and alpha/ rendered with another seed (docs/box.md). For another number of iterations, set train.max_iter, and set
+dataloader.train.late_start, from which crops are larger, to three quarters of it.
 """
 
 from detectron2.config import LazyCall as L
@@ -43,17 +43,17 @@ model.backbone = L(ViT)(
     residual_block_indexes=[1, 3, 5],
     merge_block_indexes=[1, 3],
     layer_scale_init=0.1,
-    rope_coordinates="step",  # photographs are larger than crops: patches keep the distances they had in training
+    rope_coordinates="step",  # photographs are larger than crops; patches keep the distances of training
 )
 
-# Input channels of the decoder: RGB, trimap; alpha of closed-form matting, its misfit, and whether they are there, as
-# they are absent from part of the samples; then of each scale of the colour prior, coarse to fine, projected alpha,
-# residual and distance.
+# Input channels of the decoder: RGB and trimap; alpha of closed-form matting, its misfit, and whether they are present,
+# since they are absent in part of the samples; then for each scale of the colour prior, coarse to fine, projected
+# alpha, residual and distance.
 model.colour_prior = L(PriorStack)(
     priors=[L(ClosedFormPrior)(scale=2), L(ColourPrior)(sigmas=[4, 12, 36])],
     drop_probs=[0.15, 0.0],
 )
-CLOSED_FORM, COLOUR = 4, 4 + 3  # first channel of each
+CLOSED_FORM, COLOUR = 4, 4 + 3  # first channel of each prior
 model.decoder.img_chans = COLOUR + 3 * 4
 model.decoder.candidates = [CLOSED_FORM, COLOUR + 3 * 3]  # closed-form alpha, and the finest scale's projected alpha
 model.decoder.candidate_drop = 0.2
@@ -61,12 +61,12 @@ model.decoder.convstream_out = [48, 96, 128]
 model.decoder.fusion_out = [160, 96, 64, 32]
 model.decoder.head_chans = 24
 
-# Known pixels are written from the trimap, so the network learns the unknown ones alone.
+# Known pixels are written from the trimap, so the network is trained on unknown pixels only.
 model.criterion.fuse_trimap = True
 model.criterion.losses = ["unknown_l1_loss", "loss_pha_laplacian", "loss_gradient_penalty"]
 
 _composition = dict(
-    alpha_snap=3 / 255,  # strands that all but cover a body
+    alpha_snap=3 / 255,  # for strands that nearly cover a body
     trimap_size=None,
     double_foreground_prob=0.2,
     double_foreground="exact",

@@ -1,9 +1,9 @@
-"""A small network that learns matting from procedural images in minutes on two CPU cores: what `make demo` trains.
+"""A small network that learns matting from procedural images in minutes on two CPU cores, trained by `make demo`.
 
     python main.py --config-file configs/ViTMatte_demo.py train.init_checkpoint=output/demo/backbone.pth
 
-The same parts as the large models, and one addition they can do without: with no pretrained features to build on,
-the decoder is given colours carried over from the known regions (modeling/priors/colour_prior.py).
+It has the parts of the large models and one addition. Because there are no pretrained features, the decoder also reads
+colours transported from the known regions (modeling/priors/colour_prior.py).
 """
 
 from functools import partial
@@ -60,7 +60,7 @@ train.eval_period = 250
 
 optimizer.lr = 3e-3
 optimizer.weight_decay = 0.05
-optimizer.params.layer_decay = 1.0  # the backbone starts from random weights too
+optimizer.params.layer_decay = 1.0  # the backbone also starts from random weights
 optimizer.params.head_lr_mult = 1.0
 
 lr_multiplier = L(WarmupParamScheduler)(

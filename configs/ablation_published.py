@@ -1,12 +1,12 @@
-"""The published recipe at the size of a CPU: what tools/ablation.py changes one thing at a time.
+"""The published recipe at a size for CPUs, of which tools/ablation.py changes one thing at a time.
 
     python tools/ablation.py --output-dir output/ablation
 
 The recipe is that of hustvl/ViTMatte in the form of manic-cui/DINOv3-ViTMatte: no prefix tokens, rotary positions that
-restart in every window, windows filled up with zeros, each background always under the same foreground, trimaps made
-on a small square, losses on all pixels, stepped learning rate, last features and last weights. Lengths are about an
-eighth of the original's: crops of 64 for 512, patches of 8, trimaps on 96 pixels for 640. The one thing tuned is the
-learning rate, for which the published 5e-4 is too small in so few iterations from random weights.
+restart in every window, windows padded with zeros, a fixed foreground for each background, trimaps made on a small
+square, losses on all pixels, a stepped learning rate, last features and last weights. Lengths are about an eighth of
+the original ones: crops of 64 instead of 512, patches of 8, trimaps on 96 instead of 640 pixels. Only the learning rate
+is tuned, because the published 5e-4 is too small for so few iterations from random weights.
 """
 
 from functools import partial
@@ -34,7 +34,7 @@ model.backbone = L(ViT)(
     depth=4,
     num_heads=3,
     norm_layer=partial(nn.LayerNorm, eps=1e-5),
-    layer_scale_init=0.1,  # trained scales are of this size; DINOv3's start of 1e-5 would take long to leave
+    layer_scale_init=0.1,  # the size of trained scales; starting from DINOv3's 1e-5 would take too long
     window_size=3,
     window_block_indexes=[0, 2],
     residual_block_indexes=[1, 3],

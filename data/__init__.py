@@ -1,1 +1,1 @@
-"""What the models see: image files, trimaps, training samples, test sets."""
+"""Image files, trimaps, videos, training samples and test sets."""

@@ -1,4 +1,4 @@
-"""Who runs the loop: training, validation, inference, checkpoints, processes."""
+"""Running of systems: training, validation, inference, checkpoints, processes."""
 
 from engine import detectron2_compat
 

@@ -1,6 +1,6 @@
-"""Loading a LazyConfig file, overriding it from the command line, building what it describes.
+"""Configs: loading a LazyConfig file, overriding it from the command line, building its objects.
 
-Config files are Python and run when loaded: they are trusted, unlike weights and images.
+Config files are Python and run when loaded, so they are trusted, unlike weights and images.
 """
 
 import dis
@@ -22,14 +22,14 @@ from runtime.text import one_line
 
 logger = logging.getLogger("dinomatte.config")
 
-# it logs a traceback of what `build` reports in a line
+# It logs a traceback of errors that `build` reports in one line.
 logging.getLogger("detectron2.config.instantiate").disabled = True
 
 NUMBER = (int, float)
 
 
 class Kind(NamedTuple):
-    """What a setting may be: instances of `types`, described for a message, numbers not below `least`."""
+    """Allowed values of a setting: instances of `types`, described for messages; numbers of at least `least`."""
 
     types: type | tuple
     expected: str
@@ -79,13 +79,13 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Load `path` and apply `key=value` overrides.
 
     Raises:
-        InputError: no such file, not a LazyConfig, a malformed override, or a key the config does not have.
+        InputError: no such file, not a LazyConfig, a malformed override, or a key that the config does not have.
     """
     if not Path(path).is_file():
         raise InputError(f"{path}: expected a config file such as configs/ViTMatte_S_10ep.py, found none")
     try:
         config = LazyConfig.load(path)
-    except Exception as error:  # a config is a program, and may fail in any way
+    except Exception as error:  # a config is a program and may fail in any way
         raise InputError(f"{path}: not a usable config: {type(error).__name__}: {one_line(error)}") from error
     if isinstance(config, DictConfig):
         _use_current_names(config)
@@ -95,21 +95,21 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
         _check_override(config, override, path)
     try:
         config = LazyConfig.apply_overrides(config, list(overrides))
-    except Exception as error:  # hydra and omegaconf raise many kinds; all mean a value that cannot be read
+    except Exception as error:  # hydra and omegaconf raise many kinds of errors for values that cannot be read
         raise InputError(f"override {' '.join(overrides)}: {one_line(error)}") from error
     _check_run_settings(config, path)
     return config
 
 
 def build(node: DictConfig) -> Any:
-    """Instantiate a LazyCall node; a wrong setting inside is one clear line, a fault of the code keeps its traceback.
+    """Instantiate a LazyCall node. A wrong setting is reported in one line; other errors keep their traceback.
 
-    A TypeError or ValueError counts as a wrong setting in two cases: the call itself failed (an argument that the class
-    does not take, or one that is missing), or a `raise` statement of the class's constructor, or of its base classes',
-    refused a value. From anywhere below, a refusal is an InputError; every other error is passed on as it is.
+    A TypeError or ValueError counts as a wrong setting in two cases: the call itself failed (an unknown or a missing
+    argument), or a `raise` statement of the constructor, or of a base class's constructor, refused a value. Code below
+    them refuses values with InputError. Every other error is passed on.
 
     Raises:
-        InputError: an argument the class does not take, or a value it refuses.
+        InputError: an argument that the class does not have, or a value that it refuses.
     """
     try:
         return instantiate(node)
@@ -122,7 +122,7 @@ def build(node: DictConfig) -> Any:
 
 
 def _use_current_names(node: DictConfig | ListConfig) -> None:
-    """Give each `_target_` of a saved config its present name, in place."""
+    """Replace each `_target_` of a saved config by its current name, in place."""
     for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
         value = node._get_node(key)
         if isinstance(value, DictConfig | ListConfig):
@@ -132,7 +132,7 @@ def _use_current_names(node: DictConfig | ListConfig) -> None:
 
 
 def describe_model(node: DictConfig) -> dict[str, Any]:
-    """The entries by which a checkpoint describes its model, so that inference needs no config; none if it cannot."""
+    """Entries that describe the model in a checkpoint, so that inference needs no config; empty if impossible."""
     try:
         return {CONFIG_ENTRY: plain_config(OmegaConf.to_container(node, resolve=True))}
     except ValueError as error:
@@ -162,7 +162,7 @@ def _raises(step: TracebackType) -> bool:
 
 
 def _same_construction(first: FrameType, other: FrameType) -> bool:
-    """Whether both frames are constructors of one object: that of its class and that of a base class."""
+    """Whether both frames are constructors of one object, that of its class and that of a base class."""
     both = [frame for frame in (first, other) if frame.f_code.co_name == "__init__" and frame.f_code.co_argcount]
     if len(both) < 2:
         return False
@@ -171,7 +171,7 @@ def _same_construction(first: FrameType, other: FrameType) -> bool:
 
 
 def _check_run_settings(config: DictConfig, path: str) -> None:
-    """Refuse a setting of the run that is missing or of the wrong kind, before anything depends on it."""
+    """Refuse a setting of the run that is missing or of the wrong kind, before it is used."""
     for key, kind in RUN_SETTINGS.items():
         if config.get("train") is None:  # a config for inference alone
             return
@@ -181,7 +181,7 @@ def _check_run_settings(config: DictConfig, path: str) -> None:
 
 
 def _check_override(config: DictConfig, override: str, path: str) -> None:
-    """Refuse a key that would be added silently. Arguments of a LazyCall may be new: the class checks them."""
+    """Refuse a key that would be added silently. Arguments of a LazyCall may be new, because the class checks them."""
     if override.startswith("+"):  # hydra's explicit "add"
         return
     key, separator, _ = override.partition("=")

@@ -1,6 +1,6 @@
-"""What detectron2 v0.6, installed as pure Python, needs before its first import on current libraries.
+"""Compatibility of detectron2 v0.6, installed as pure Python, with current libraries.
 
-Does nothing where detectron2 is compiled (upstream's main) or absent.
+This does nothing if detectron2 is compiled (upstream's main) or not installed.
 """
 
 import importlib.util
@@ -11,13 +11,13 @@ from importlib.machinery import PathFinder
 
 
 def apply() -> None:
-    """Supply what v0.6 expects: an (unused) `detectron2._C` and Pillow's former `Image.LINEAR`."""
-    if "detectron2._C" in sys.modules:  # compiled and imported, or ours from an earlier call
+    """Add what v0.6 expects: an (unused) `detectron2._C` and Pillow's former `Image.LINEAR`."""
+    if "detectron2._C" in sys.modules:  # compiled and imported, or added by an earlier call
         return
     package = importlib.util.find_spec("detectron2")
-    if package is None:  # no detectron2, for those who use the library alone
+    if package is None:  # without detectron2, the other packages can still be used
         return
-    # the usual find_spec would import the package to look inside, and torch with it
+    # find_spec of a submodule would import the package, and torch with it.
     if PathFinder.find_spec("detectron2._C", package.submodule_search_locations) is not None:
         return
     warnings.filterwarnings("ignore", message=r"`torch\.jit\.script` is deprecated")  # v0.6 scripts a box helper

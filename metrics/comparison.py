@@ -1,7 +1,8 @@
-"""Two methods on the same images: paired differences, how sure they are, and where they come from.
+"""Comparison of two methods on the same images: paired differences, their confidence intervals, and the largest
+changes.
 
-Everything is computed on the differences image by image. Images vary far more among each other than two methods do
-on one image, so the difference of two means says little without the pairing.
+All statistics are computed from the differences image by image. The variation between images is much larger than that
+between two methods on one image, so the difference of two means says little without the pairing.
 """
 
 import math
@@ -10,10 +11,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import binomtest
 
 from metrics.image_scores import METRICS
 
-DRAWS_AT_ONCE = 2**20  # indices held in memory while resampling: 24 MiB with what they choose
+DRAWS_AT_ONCE = 2**20  # indices in memory while resampling: 24 MiB with the chosen values
 
 Scores = Mapping[str, Mapping[str, float]]  # image -> metric -> value, NaN where undefined
 
@@ -22,18 +24,18 @@ Scores = Mapping[str, Mapping[str, float]]  # image -> metric -> value, NaN wher
 class PairedDifference:
     """One metric of a method against the baseline, over the images where both are defined.
 
-    Values are in the units of `score_image`, not in those that tables print.
+    Values are in the units of `score_image`, not in those of printed tables.
 
     Attributes:
-        metric: its name in `METRICS`.
-        images: how many are compared.
-        left_out: names of images undefined in either.
+        metric: name in `METRICS`.
+        images: number of compared images.
+        left_out: names of images for which the metric is undefined in either.
         baseline_mean, mean: means over the compared images.
         difference: `mean - baseline_mean`.
         low, high: confidence interval of the difference; NaN with fewer than two images or groups.
         relative: difference in percent of the baseline's mean; NaN where that is 0.
         wins, losses, ties: images on which the method is better, worse, equal.
-        p_value: of the two-sided sign test.
+        p_value: p-value of the two-sided sign test.
     """
 
     metric: str
@@ -52,7 +54,7 @@ class PairedDifference:
 
 
 class Change(NamedTuple):
-    """One image's values of the ranking metric."""
+    """Values of the ranking metric for one image."""
 
     name: str
     baseline: float
@@ -61,12 +63,12 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A method against the baseline.
+    """A method compared with the baseline.
 
     Attributes:
-        differences: one per metric that both have.
-        by: the metric by which the images below are ranked.
-        improved, worsened: the images that changed most, the largest change first.
+        differences: one difference for each metric that both have.
+        by: metric that ranks the images below.
+        improved, worsened: images with the largest changes, the largest first.
     """
 
     differences: list[PairedDifference]
@@ -90,14 +92,20 @@ def compare(
     """Compare a method with the baseline on the same images.
 
     Args:
-        baseline, scores: of the same images.
+        baseline, scores: scores of the same images.
         metrics: names in `METRICS` that all images of both have.
-        by: metric of `metrics` that ranks the images that changed most.
-        top: at most this many improved, and as many worsened.
-        resamples, confidence: of `bootstrap_interval`.
-        seed: each metric is resampled by a generator of its own from this seed, so that its interval depends on
-            neither the other metrics nor the other methods compared.
-        groups: image -> label; images of one label are drawn together. None draws each by itself.
+        by: metric of `metrics` that ranks the images with the largest changes.
+        top: largest number of improved and of worsened images.
+        resamples, confidence: settings of `bootstrap_interval`.
+        seed: seed of the resampling. Each metric has its own generator from this seed, so its interval does not depend
+            on the other metrics or methods.
+        groups: image -> label; images with the same label are drawn together. None to draw each image separately.
+
+    Example:
+        >>> baseline, scores = {"a": {"sad": 2.0}, "b": {"sad": 4.0}}, {"a": {"sad": 1.0}, "b": {"sad": 3.0}}
+        >>> sad = compare(baseline, scores, ["sad"]).differences[0]
+        >>> sad.difference, sad.wins
+        (-1.0, 2)
     """
     differences = []
     for metric in metrics:
@@ -110,7 +118,7 @@ def compare(
 
 
 def paired_values(baseline: Scores, scores: Scores, metric: str) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Return the names of the n images where both are finite, and their values, (n,) float64 each."""
+    """Names of the n images for which both are finite, and their values, (n,) float64 each."""
     names = list(baseline)
     before = np.array([baseline[name][metric] for name in names], np.float64)
     after = np.array([scores[name][metric] for name in names], np.float64)
@@ -152,20 +160,20 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile bootstrap interval of a mean: Efron, "Bootstrap Methods: Another Look at the Jackknife", 1979.
 
-    The m groups are drawn with replacement, m of m, again and again, each with all its images; the interval holds the
-    middle `confidence` of the means over the images drawn (linear interpolation between them, as `numpy.quantile`).
-    With one image in each group it is the ordinary bootstrap; otherwise the cluster bootstrap (Davison and Hinkley,
-    "Bootstrap Methods and their Application", 1997, section 3.8), for images that are not independent.
+    The m groups are drawn with replacement, m groups each time, with all their images. The interval contains the middle
+    `confidence` of the means over the drawn images, with linear interpolation as in `numpy.quantile`. With one image in
+    each group it is the ordinary bootstrap. Otherwise it is the cluster bootstrap for dependent images (Davison and
+    Hinkley, "Bootstrap Methods and their Application", 1997, section 3.8).
 
     Args:
         differences: (n,) values, one per image.
         groups: (n,) labels; images of equal label belong together.
-        resamples: how often the groups are drawn.
-        confidence: in (0, 1).
-        generator: source of the draws, used row by row; the interval is a function of its state.
+        resamples: number of draws.
+        confidence: confidence level in (0, 1).
+        generator: source of the random numbers, used row by row; the interval is a function of its state.
 
     Returns:
-        (low, high) in the units of the values; NaN with fewer than two groups, of which there is no spread to see.
+        (low, high) in the units of the values; NaN with fewer than two groups, which have no spread.
     """
     numbers = {}  # label -> number, in the order of the images
     members = np.array([numbers.setdefault(label, len(numbers)) for label in groups.tolist()], np.intp)
@@ -184,30 +192,24 @@ def bootstrap_interval(
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """Two-sided p-value of the exact sign test: how often a fair coin is as uneven as this, or more.
+    """Two-sided p-value of the exact sign test: the probability that a fair coin is at least as uneven.
 
-    Ties are left out, as is usual (Conover, "Practical Nonparametric Statistics", section 3.4).
+    Ties are excluded, as is usual (Conover, "Practical Nonparametric Statistics", section 3.4).
 
     Returns:
-        2 P(X <= min(wins, losses)) for X binomial of `wins + losses` tosses, at most 1; 1 without any. To about 1e-12
-        relative for a thousand images.
+        2 P(X <= min(wins, losses)) for X binomial of `wins + losses` tosses, at most 1; 1 without any.
     """
-    tosses, fewer = wins + losses, min(wins, losses)
-    log_of_fewer = (
-        math.lgamma(tosses + 1) - math.lgamma(fewer + 1) - math.lgamma(tosses - fewer + 1) - tosses * math.log(2)
-    )
-    # P(X = i - 1) / P(X = i) = i / (tosses - i + 1), from i = fewer down to 1
-    ratios = np.arange(fewer, 0, -1) / np.arange(tosses - fewer + 1, tosses + 1)
-    return min(1.0, 2 * math.exp(log_of_fewer) * (1 + float(np.cumprod(ratios).sum())))
+    tosses = wins + losses
+    return float(binomtest(wins, tosses).pvalue) if tosses else 1.0
 
 
 def most_changed(
     metric: str, names: Sequence[str], before: np.ndarray, after: np.ndarray, top: int
 ) -> tuple[list[Change], list[Change]]:
-    """Return the images that improved most and those that worsened most, at most `top` each, unchanged ones never.
+    """Images that improved most and those that worsened most, at most `top` each, without unchanged ones.
 
     Args:
-        names: of n images.
+        names: names of n images.
         before, after: (n,) values of the baseline and of the method.
     """
     gains = (after - before) * (1 if METRICS[metric].higher_is_better else -1)

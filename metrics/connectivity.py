@@ -1,8 +1,8 @@
-"""Conn: how far pixels are cut off from the largest solid part that prediction and truth share.
+"""Conn: disconnectedness of pixels from the largest solid part that prediction and truth share.
 
-Metric of Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009, as the
+The metric is that of Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009, as the
 Composition-1k evaluation code computes it (`compute_connectivity_error`; for an empty intersection, the copy of it in
-Yaoyi-Li/GCA-Matting). All of it is integer arithmetic: levels l = i / 10 and values v / 255 meet on the scale of 2550.
+Yaoyi-Li/GCA-Matting). All arithmetic is on integers: levels l = i / 10 and values v / 255 have the common scale 2550.
 """
 
 import cv2
@@ -10,16 +10,16 @@ import numpy as np
 
 from metrics.pair import MattePair, matte_pair
 
-# v / 255 >= i / 10 as integers: 10 v >= 255 i. In floating point 153 / 255 >= 0.6 depends on how 0.6 was made.
+# v / 255 >= i / 10 in integers is 10 v >= 255 i. In floating point 153 / 255 >= 0.6 depends on the rounding of 0.6.
 THRESHOLDS = [-(-255 * i // 10) for i in range(1, 11)]  # 26, 51, 77, 102, 128, 153, 179, 204, 230, 255
-SCALE = 2550  # of the integers below: 10 per gray value, 255 per level
-TOLERANCE = 382  # differences under 0.15, that is up to 382 / 2550, count as connected
+SCALE = 2550  # scale of the integers below: 10 per gray value, 255 per level
+TOLERANCE = 382  # differences below 0.15, that is up to 382 / 2550, count as connected
 
 
 def conn(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | None = None) -> float:
     """Sum of absolute differences of the pixels' degrees of connectedness, in thousands.
 
-    The largest component is looked for over the whole image; the trimap only chooses which pixels are summed.
+    The largest component is found in the whole image. The trimap only selects the pixels of the sum.
 
     Args:
         pred_alpha, alpha: (H, W) uint8.
@@ -27,12 +27,20 @@ def conn(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | None = 
 
     Raises:
         ValueError: shapes or dtypes are not as above.
+
+    Example:
+        >>> alpha = np.zeros((4, 4), np.uint8)
+        >>> alpha[:, :2] = 255
+        >>> pred_alpha = alpha.copy()
+        >>> pred_alpha[0, 3] = 255  # one pixel that is not connected to the object
+        >>> conn(pred_alpha, alpha)
+        0.001
     """
     return conn_of(matte_pair(pred_alpha, alpha, trimap))
 
 
 def conn_of(pair: MattePair) -> float:
-    """`conn` of arrays that are already checked."""
+    """`conn` of arrays that have been checked."""
     if pair.pixels == 0:
         return 0.0
     levels = connected_levels(np.minimum(pair.pred_alpha, pair.alpha)) * np.int16(255)
@@ -42,10 +50,10 @@ def conn_of(pair: MattePair) -> float:
 
 
 def connected_levels(shared: np.ndarray) -> np.ndarray:
-    """Count, for each pixel, the thresholds passed before it first falls out of the largest component.
+    """Number of thresholds that each pixel passes before it first leaves the largest component.
 
     Args:
-        shared: (H, W) uint8, the smaller of prediction and truth: both pass a threshold where this does.
+        shared: (H, W) uint8, the minimum of prediction and truth. Both pass a threshold where this does.
 
     Returns:
         (H, W) uint8 of 0..10, ten times the level map l.
@@ -53,14 +61,14 @@ def connected_levels(shared: np.ndarray) -> np.ndarray:
     levels = np.zeros_like(shared)
     largest = np.zeros_like(shared)
     passed_before, seed = 0, None
-    # From the highest threshold down, so that each component found is a seed inside the next, larger one.
+    # From the highest threshold down, each component contains a seed for the next, larger one.
     for threshold in reversed(THRESHOLDS):
         passing = (shared >= threshold).view(np.uint8)
         passed = cv2.countNonZero(passing)
-        if passed != passed_before:  # the masks are nested: an equal count is an equal mask
+        if passed != passed_before:  # the masks are nested, so an equal count is an equal mask
             largest, seed = _largest_component(passing, passed, seed)
             passed_before = passed
-        levels = (levels + np.uint8(1)) * largest  # leaving the component at this threshold forgets those above
+        levels = (levels + np.uint8(1)) * largest  # a pixel that leaves the component here starts again from zero
     return levels
 
 
@@ -70,10 +78,10 @@ def _largest_component(
     """Find the largest 4-connected component of a mask.
 
     Args:
-        passing: (H, W) uint8, 1 in the mask and 0 elsewhere, at least one pixel set; used up.
-        passed: how many pixels are set.
-        seed: (x, y) of a set pixel thought to be in the component. Filling from it is several times faster than
-            labelling all components, and settles the matter when it reaches more than half of the mask.
+        passing: (H, W) uint8, 1 in the mask and 0 elsewhere, with at least one pixel set; overwritten.
+        passed: number of set pixels.
+        seed: (x, y) of a set pixel that is probably in the component. Filling from it is several times faster than
+            labelling all components. It suffices if it covers more than half of the mask.
 
     Returns:
         (H, W) uint8 of 0 and 1, and (x, y) of a pixel in it.
@@ -93,11 +101,11 @@ def _largest_component(
 
 
 def _largest_label(labels: np.ndarray, stats: np.ndarray) -> tuple[int, tuple[int, int]]:
-    """Return the label of the largest component and (x, y) of its first pixel in column-major order.
+    """Label of the largest component and (x, y) of its first pixel in column-major order.
 
-    Among equals it is the component whose first pixel comes first: the leftmost column, and there the topmost row.
+    Of several components of the same size, the one whose first pixel is leftmost, then topmost, is chosen.
     """
-    areas = stats[1:, cv2.CC_STAT_AREA]  # label 0 is what is not in the mask
+    areas = stats[1:, cv2.CC_STAT_AREA]  # label 0 is the outside of the mask
     tied = 1 + np.flatnonzero(areas == areas.max())
     x = int(stats[tied, cv2.CC_STAT_LEFT].min())
     column = labels[:, x]
@@ -106,7 +114,7 @@ def _largest_label(labels: np.ndarray, stats: np.ndarray) -> tuple[int, tuple[in
 
 
 def _disconnected(matte: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Return 2550 (1 - phi), int16: how far a matte lies above its level, or 0 where that is under 0.15.
+    """2550 (1 - phi), int16: difference between a matte and its level, or 0 if it is below 0.15.
 
     Args:
         matte: (H, W) uint8.

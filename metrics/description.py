@@ -1,16 +1,16 @@
-"""How a metric is named and printed."""
+"""Description of a metric: its title, unit and scale."""
 
 from typing import NamedTuple
 
 
 class Description(NamedTuple):
-    """What tables, logs and curves need to know of a metric.
+    """Properties of a metric for tables, logs and curves.
 
     Attributes:
-        title: head of its column, with the unit that is printed.
-        unit: of the value itself.
-        scale: from the value to the number under the title.
-        higher_is_better: as for PSNR and mIoU.
+        title: heading of its column, with the printed unit.
+        unit: unit of the value.
+        scale: factor from the value to the printed number.
+        higher_is_better: True for metrics such as PSNR and mIoU.
     """
 
     title: str

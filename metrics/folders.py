@@ -1,4 +1,4 @@
-"""Scoring folders of files: reading, worker processes, and an honest account of what was scored."""
+"""Scoring of folders: reading, worker processes, and a complete account of the images."""
 
 import contextlib
 import hashlib
@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
+from data.images.remarks import Remark
 from metrics.image_scores import METRICS, PAPER_METRICS, mean_scores, score_image
 from metrics.matching import Case, match_folders
 from metrics.pool import outcomes, workers_worth_it
@@ -24,11 +25,11 @@ REGIONS = ("unknown", "whole")
 
 
 class Reference(NamedTuple):
-    """What an image was scored against, whatever the files are called and however they are compressed.
+    """Data that an image was scored against, independent of file names and compression.
 
     Attributes:
-        height, width: in pixels.
-        truth, trimap: SHA-256 of the (H, W) 8-bit values, row by row, as hex digits; the trimap's is None where
+        height, width: size in pixels.
+        truth, trimap: SHA-256 of the (H, W) 8-bit values, row by row, as hexadecimal digits; None for the trimap if
             every pixel is scored.
     """
 
@@ -38,25 +39,26 @@ class Reference(NamedTuple):
     trimap: str | None
 
 
-ImageResult = tuple[dict[str, float], Reference] | str  # the string: why there is none
+ImageResult = tuple[dict[str, float], Reference, list[Remark]] | str  # the string: why there is none
 
 
 @dataclass
 class Evaluation:
-    """What a set of predictions scored, and what of the set was not scored.
+    """Scores of a set of predictions, and the images that were not scored.
 
     Attributes:
         region: "unknown" (trimap is 128) or "whole".
-        expected: how many images the set holds.
-        metrics: names of the metrics computed.
+        expected: number of images in the set.
+        metrics: names of the computed metrics.
         shared_truths: whether image NAME_k was scored against truth NAME.
-        missing: names without a prediction, left out because `allow_missing` was given.
-        cases: name -> the files of every image that was to be scored.
+        missing: names without a prediction, which were excluded because of `allow_missing`.
+        cases: name -> the files of every image to score.
         scores: name -> result of `score_image`, in the order of names.
         items: name -> what it was scored against, for the same names.
         failed: name -> why an image could not be scored.
         sequences: clip -> result of `score_clips`, where sequences were asked for.
         failed_clips: clip -> why it could not be scored, though its frames could.
+        remarks: how files of scored images were read where that is not plain.
         interrupted: whether Ctrl-C ended the scoring; what was left is in `failed`.
     """
 
@@ -73,29 +75,30 @@ class Evaluation:
     failed: dict[str, str] = field(default_factory=dict)
     sequences: dict[str, dict[str, float]] | None = None
     failed_clips: dict[str, str] = field(default_factory=dict)
+    remarks: list[Remark] = field(default_factory=list)
     interrupted: bool = False
 
     def mean(self, skip_undefined: bool = False) -> dict[str, float]:
-        """Average over the scored images, as `mean_scores`; all NaN if any image failed.
+        """Mean over the scored images, as in `mean_scores`; NaN for every metric if any image failed.
 
-        A mean over what happened to be readable would pass for the score of the set.
+        A mean over the readable images could be mistaken for the score of the set.
         """
         if self.failed:
             return dict.fromkeys(self.metrics, math.nan)
         return mean_scores(self.scores.values(), skip_undefined, self.metrics)
 
     def sequence_mean(self) -> dict[str, float]:
-        """Average of dtSSD and MESSDdt over the clips, as `mean_over_clips`; all NaN if anything failed."""
+        """Mean of dtSSD and MESSDdt over the clips, as in `mean_over_clips`; NaN for both if anything failed."""
         return mean_over_clips({} if self.failed or self.failed_clips else self.sequences or {})
 
     @property
     def without_unknown(self) -> list[str]:
-        """Names of scored images with no pixel to score: MSE is undefined there, the other metrics are 0."""
+        """Names of scored images without a pixel to score. Their MSE is undefined, their other metrics are 0."""
         return [name for name, score in self.scores.items() if score["pixels"] == 0]
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the names, sizes, truths and trimaps of the scored images, as 64 hex digits.
+        """SHA-256 of the names, sizes, truths and trimaps of the scored images, as 64 hexadecimal digits.
 
         Two evaluations with the same fingerprint and region scored the same data.
         """
@@ -116,26 +119,38 @@ def score_folders(
     num_workers: int | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """Score a folder of predictions against folders of truths and trimaps, matched by name.
+    """Score a folder of predictions against folders of truths and trimaps. Files are matched by name.
 
     Args:
-        pred_dir, label_dir: folders of 8-bit images, sub-folders included; predictions of one channel, truths read
-            by their first.
-        trimap_dir: folder of trimaps of exactly 0, 128 and 255; needed for region "unknown", and for "whole" only
-            where truths are shared (see `match_folders`).
-        region: score where the trimap is 128 ("unknown"), or everywhere ("whole").
+        pred_dir, label_dir: folders of 8-bit images with their sub-folders. Predictions have one channel; of truths the
+            first channel is read.
+        trimap_dir: folder of trimaps of exactly 0, 128 and 255. Region "unknown" needs it; region "whole" only if
+            truths are shared (see `match_folders`).
+        region: "unknown" to score where the trimap is 128, or "whole".
         metrics: names in `METRICS`.
-        allow_missing: score what there is when predictions are missing.
-        quantise_trimaps: snap other gray values by `data.images.trimap.quantise_trimap` instead of refusing them.
-        sequences: score dtSSD and MESSDdt too; the frames in one folder are a clip.
-        num_workers: processes; 0 and 1 stay in this one, None takes what the machine has and the set is worth.
-        progress: draw a bar on stderr if that is a terminal.
+        allow_missing: whether a set with missing predictions is scored.
+        quantise_trimaps: whether other gray values are converted by `data.images.trimap.quantise_trimap` instead of
+            refused.
+        sequences: whether dtSSD and MESSDdt are scored too; the frames in one folder are a clip.
+        num_workers: number of processes; 0 and 1 use this process, None chooses from the machine and the set.
+        progress: whether a progress bar is shown on stderr, if that is a terminal.
 
     Returns:
-        An `Evaluation`. A file that cannot be scored is in its `failed`, and the rest is scored all the same.
+        An `Evaluation`. Files that cannot be scored are in its `failed`; the others are scored.
 
     Raises:
-        InputError: the folders do not hold a complete, matching set (see `match_folders`), or an argument is wrong.
+        InputError: the folders are not a complete, matching set (see `match_folders`), or an argument is wrong.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from data.images.files import write_png
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name, value in (("pred", 100), ("alpha", 110)):
+        ...     write_png(folder / name / "a.png", np.full((10, 10), value, np.uint8))
+        >>> evaluation = score_folders(folder / "pred", folder / "alpha", region="whole", num_workers=0)
+        >>> round(evaluation.mean()["sad"], 6)  # 100 pixels that differ by 10 levels, in thousands
+        0.003922
     """
     require_choice("region", region, REGIONS)
     for metric in metrics or [None]:
@@ -169,16 +184,17 @@ def score_folders(
 
 def score_case(
     case: Case, metrics: Sequence[str] = PAPER_METRICS, quantise_trimaps: bool = False
-) -> tuple[dict[str, float], Reference]:
-    """Read the files of one image, score it, and say what it was scored against.
+) -> tuple[dict[str, float], Reference, list[Remark]]:
+    """Read the files of one image, score it, and say what it was scored against and how that was read.
 
     Raises:
-        InputError: a file is unreadable, its size differs from the truth's, it is not 8-bit gray, or the trimap
-            holds other values than 0, 128 and 255 and is not to be quantised.
+        InputError: a file is unreadable, its size differs from the truth's, it is not 8-bit gray, or the trimap has
+            values other than 0, 128 and 255 and must not be quantised.
     """
-    pred_alpha, alpha, trimap = read_case(case, quantise_trimaps)
+    remarks: list[Remark] = []
+    pred_alpha, alpha, trimap = read_case(case, quantise_trimaps, remarks)
     item = Reference(*alpha.shape, _digest(alpha), None if trimap is None else _digest(trimap))
-    return score_image(pred_alpha, alpha, trimap, metrics), item
+    return score_image(pred_alpha, alpha, trimap, metrics), item, remarks
 
 
 def _digest(array: np.ndarray) -> str:
@@ -186,7 +202,7 @@ def _digest(array: np.ndarray) -> str:
 
 
 def _fill(evaluation: Evaluation, scored: Iterator[tuple[str, ImageResult]], progress: bool) -> None:
-    """Take in the outcomes as they come; on Ctrl-C keep those that have come and name the others."""
+    """Collect the outcomes as they arrive. On Ctrl-C, keep those that have arrived and name the others."""
     bar = tqdm(scored, "scoring", len(evaluation.cases), unit="image", disable=None if progress else True)
     try:
         with contextlib.closing(scored), bar:
@@ -194,11 +210,13 @@ def _fill(evaluation: Evaluation, scored: Iterator[tuple[str, ImageResult]], pro
                 if isinstance(outcome, str):
                     evaluation.failed[name] = outcome
                 else:
-                    evaluation.scores[name], evaluation.items[name] = outcome
+                    evaluation.scores[name], evaluation.items[name], remarks = outcome
+                    evaluation.remarks += remarks
     except KeyboardInterrupt:
         evaluation.interrupted = True
         left = evaluation.cases.keys() - evaluation.scores.keys() - evaluation.failed.keys()
         evaluation.failed.update(dict.fromkeys(left, "not scored: interrupted"))
+    evaluation.remarks.sort()
     for results in (evaluation.scores, evaluation.items, evaluation.failed):
         ordered = dict(sorted(results.items()))
         results.clear()

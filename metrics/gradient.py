@@ -1,6 +1,6 @@
-"""Grad: how far the edges of the prediction are from the edges of the truth.
+"""Grad: difference between the edges of the prediction and those of the truth.
 
-Metric of Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009, with the
+The metric is that of Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009, with the
 constants of the Composition-1k evaluation code (`compute_gradient_loss`, `gaussgradient`).
 """
 
@@ -12,29 +12,35 @@ import numpy as np
 from metrics.pair import MattePair, matte_pair, scored_boxes
 
 SIGMA = 1.4
-EPSILON = 0.01  # the kernels end where the Gaussian has fallen to this
+EPSILON = 0.01  # value of the Gaussian at which the kernels end
 RADIUS = math.ceil(SIGMA * math.sqrt(-2 * math.log(math.sqrt(2 * math.pi) * SIGMA * EPSILON)))  # 4
-STRIP_ROWS = 128  # rows filtered at a time: the float64 intermediates stay in cache, and memory bounded
+STRIP_ROWS = 128  # rows that are filtered at once: the float64 intermediates fit in the cache, and memory is bounded
 
 
 def grad(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | None = None) -> float:
-    """Sum of squared differences of the Gaussian gradients' magnitudes, in thousands.
+    """Sum of squared differences of the magnitudes of Gaussian gradients, in thousands.
 
-    Each matte is stretched to [0, 1] by its own extremes over the whole image first, as MATLAB's `mat2gray` does.
-    The filters see the whole image, so known pixels within 4 of the scored ones matter.
+    Each matte is first stretched to [0, 1] by its own extremes over the whole image, as in MATLAB's `mat2gray`. The
+    filters use the whole image, so known pixels within 4 pixels of scored ones affect the result.
 
     Args:
-        pred_alpha, alpha: (H, W) uint8; smaller than the 9 x 9 kernel is legal.
+        pred_alpha, alpha: (H, W) uint8, which may be smaller than the 9 x 9 kernel.
         trimap: (H, W) uint8, scored where it is exactly 128; None scores every pixel.
 
     Raises:
         ValueError: shapes or dtypes are not as above.
+
+    Example:
+        >>> alpha = np.zeros((16, 16), np.uint8)
+        >>> alpha[:, 8:] = 255
+        >>> grad(alpha, alpha), grad(np.zeros_like(alpha), alpha) > 0
+        (0.0, True)
     """
     return grad_of(matte_pair(pred_alpha, alpha, trimap))
 
 
 def grad_of(pair: MattePair) -> float:
-    """`grad` of arrays that are already checked."""
+    """`grad` of arrays that have been checked."""
     smoothing, derivative = gaussian_kernels()
     pred_derivative = derivative / _contrast(pair.pred_alpha)
     true_derivative = derivative / _contrast(pair.alpha)
@@ -48,10 +54,10 @@ def grad_of(pair: MattePair) -> float:
 
 
 def gaussian_kernels() -> tuple[np.ndarray, np.ndarray]:
-    """Return the smoothing kernel and its derivative, (9,) float64, each of unit L2 norm.
+    """Smoothing kernel and its derivative, (9,) float64, each with a unit L2 norm.
 
-    The reference divides its 2-D kernels by their Frobenius norm, which for a product of 1-D kernels is dividing
-    each factor by its own norm. They are neither unit-sum nor unit-gain.
+    The reference divides its 2-D kernels by their Frobenius norm. For a product of 1-D kernels, this is equivalent to
+    dividing each factor by its own norm. The kernels have neither unit sum nor unit gain.
     """
     t = np.arange(-RADIUS, RADIUS + 1, dtype=np.float64)
     smoothing = np.exp(-(t**2) / (2 * SIGMA**2))
@@ -60,7 +66,7 @@ def gaussian_kernels() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _contrast(image: np.ndarray) -> float:
-    """Return max - min of a uint8 image, or 1 for a constant one, whose gradient is zero on any scale.
+    """max - min of a uint8 image, or 1 for a constant image, whose gradient is zero on any scale.
 
     The derivative kernel sums to zero, so (x - min) / (max - min) has the gradient of x / (max - min).
     """
@@ -71,10 +77,10 @@ def _contrast(image: np.ndarray) -> float:
 def _magnitude(
     image: np.ndarray, rows: slice, columns: slice, smoothing: np.ndarray, derivative: np.ndarray
 ) -> np.ndarray:
-    """Return the gradient's magnitude in a box of the image, float64, as if the whole image had been filtered.
+    """Gradient magnitude in a box of the image, float64, with the values for the whole image.
 
-    The box is filtered with a margin of the kernel's radius, and edge pixels are replicated only where the margin
-    meets the image's own border.
+    The box is filtered with a margin of the kernel's radius. Edge pixels are replicated only where the margin reaches
+    the border of the image.
     """
     top, left = max(rows.start - RADIUS, 0), max(columns.start - RADIUS, 0)
     crop = image[top : rows.stop + RADIUS, left : columns.stop + RADIUS]

@@ -15,14 +15,14 @@ from metrics.similarity import ssim_of
 
 
 class Metric(NamedTuple):
-    """How a metric is computed and how it is printed.
+    """Computation and description of a metric.
 
     Attributes:
-        of: the value of a checked pair; NaN where it is undefined.
-        title: head of its column, with the unit that papers print.
-        unit: of the value itself.
-        scale: from the value to the number under the title.
-        higher_is_better: as for PSNR and SSIM.
+        of: function of a checked pair; NaN where the metric is undefined.
+        title: heading of its column, with the unit of published tables.
+        unit: unit of the value.
+        scale: factor from the value to the printed number.
+        higher_is_better: True for metrics such as PSNR and SSIM.
     """
 
     of: Callable[[MattePair], float]
@@ -33,7 +33,7 @@ class Metric(NamedTuple):
 
     @property
     def description(self) -> Description:
-        """The metric without its function."""
+        """Description of the metric, without its function."""
         return Description(*self[1:])
 
 
@@ -46,7 +46,7 @@ METRICS = {
     "psnr": Metric(psnr_of, "PSNR (dB)", "decibels", higher_is_better=True),
     "ssim": Metric(ssim_of, "SSIM", "index", higher_is_better=True),
 }
-PAPER_METRICS = ("sad", "mse", "grad", "conn")  # what tables on Composition-1k print
+PAPER_METRICS = ("sad", "mse", "grad", "conn")  # metrics of tables on Composition-1k
 
 
 def score_image(
@@ -55,21 +55,27 @@ def score_image(
     trimap: np.ndarray | None = None,
     metrics: Sequence[str] = PAPER_METRICS,
 ) -> dict[str, float]:
-    """Score one matte, in the units papers report.
+    """Score one matte, in the units of published tables.
 
     Args:
-        pred_alpha: (H, W) uint8, the prediction as saved: rounded, and scored without clamping it by the trimap.
+        pred_alpha: (H, W) uint8, the prediction as saved: rounded, and not overwritten by the trimap.
         alpha: (H, W) uint8, the truth.
         trimap: (H, W) uint8, scored where it is exactly 128; None scores every pixel.
         metrics: names in `METRICS`.
 
     Returns:
-        the metrics by name (sad, grad, conn in thousands, mse plain; NaN where undefined, as mse is when no pixel
-        is scored), and the int `pixels` scored.
+        The metrics by name, and the number `pixels` of scored pixels. sad, grad and conn are in thousands, mse is the
+        plain mean. NaN marks undefined values, such as mse without a scored pixel.
 
     Raises:
         ValueError: shapes or dtypes are not as above.
-        KeyError: no such metric.
+        KeyError: an unknown metric.
+
+    Example:
+        >>> alpha = np.full((10, 10), 255, np.uint8)
+        >>> trimap = np.full((10, 10), 128, np.uint8)
+        >>> score_image(np.zeros_like(alpha), alpha, trimap, metrics=["sad", "mse"])
+        {'sad': 0.1, 'mse': 1.0, 'pixels': 100}
     """
     pair = matte_pair(pred_alpha, alpha, trimap)
     return {**{name: METRICS[name].of(pair) for name in metrics}, "pixels": pair.pixels}
@@ -78,16 +84,20 @@ def score_image(
 def mean_scores(
     scores: Iterable[Mapping[str, float]], skip_undefined: bool = False, metrics: Sequence[str] = PAPER_METRICS
 ) -> dict[str, float]:
-    """Average the results of `score_image`, every image weighing the same whatever its size.
+    """Average the results of `score_image`, with the same weight for every image.
 
     Args:
-        scores: one mapping per image.
-        skip_undefined: average each metric over the images where it is finite. By default one NaN makes the
-            mean NaN, as in the reference, and one infinite PSNR makes it infinite.
-        metrics: names of those to average.
+        scores: one mapping for each image.
+        skip_undefined: whether each metric is averaged over the images for which it is finite. By default one NaN makes
+            the mean NaN, as in the reference, and one infinite PSNR makes it infinite.
+        metrics: names of the metrics to average.
 
     Returns:
-        metric -> mean; NaN where there is nothing to average.
+        metric -> mean; NaN if there is nothing to average.
+
+    Example:
+        >>> mean_scores([{"sad": 2.0, "mse": 0.25}, {"sad": 4.0, "mse": 0.75}], metrics=["sad", "mse"])
+        {'sad': 3.0, 'mse': 0.5}
     """
     scores = list(scores)
     means = {}

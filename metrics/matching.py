@@ -1,4 +1,4 @@
-"""Which files belong together: a prediction, its truth and its trimap, matched by name."""
+"""Matching of files by name: each prediction with its truth and its trimap."""
 
 import os
 import re
@@ -17,7 +17,7 @@ Folder = dict[str, Path]
 
 
 class Case(NamedTuple):
-    """One image to score; `trimap_file` is None where every pixel counts."""
+    """One image to score; `trimap_file` is None if every pixel counts."""
 
     name: str
     pred_file: Path
@@ -27,7 +27,7 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True)
 class ScoreSet:
-    """The images to score, and those that the set asks for but nobody predicted.
+    """Images to score, and images of the set without a prediction.
 
     Attributes:
         cases: sorted by name.
@@ -51,25 +51,26 @@ def match_folders(
     region: str = "unknown",
     allow_missing: bool = False,
 ) -> ScoreSet:
-    """Match the images of the folders by name without extension, and refuse a set that does not fit.
+    """Match the images of the folders by name without extension, and refuse a set that does not match.
 
-    Names are paths relative to the folder, so sub-folders must agree; only when not one name of the predictions (or
-    trimaps) agrees with a truth are they found by their bare names, if the truths' are unique. The truths' paths name
-    the images all the same, so that how predictions are saved changes neither clips nor the set's fingerprint.
+    Names are paths relative to the folder, so sub-folders must agree. If no name of the predictions (or trimaps) agrees
+    with a truth, they are matched by their bare names, provided that those of the truths are unique. The images are
+    named by the paths of the truths in every case, so the folders of predictions affect neither clips nor the
+    fingerprint of the set.
 
-    Composition-1k lies about in two ways: with one truth for each of the 1000 images (`alpha_copy`), or with its
-    50 mattes, where image NAME_k belongs to truth NAME. The second is taken when more names agree that way.
+    Composition-1k has two layouts: one truth for each of the 1000 images (`alpha_copy`), or its 50 mattes, where image
+    NAME_k belongs to truth NAME. The second is used if more names agree in it.
 
     Args:
         pred_dir, label_dir: folders of predictions and truths.
-        trimap_dir: folder of trimaps; for region "whole" needed only by the second layout, where without the names
-            of the trimaps nobody could tell that NAME_7 is missing.
-        region: "unknown" or "whole"; the latter's cases have no trimap.
-        allow_missing: an image without a prediction is listed as missing instead of refused. Nothing else is
-            forgiven.
+        trimap_dir: folder of trimaps. Region "whole" only needs it for the second layout, in which the names of the
+            trimaps are the only evidence that, for example, NAME_7 is missing.
+        region: "unknown" or "whole"; in region "whole", cases have no trimap.
+        allow_missing: whether an image without a prediction is listed as missing. Otherwise it is refused, as all other
+            mismatches are.
 
     Raises:
-        InputError: a folder is missing or empty, holds a name twice, or a file has no counterpart.
+        InputError: a folder is missing or empty, has a name twice, or a file has no counterpart.
     """
     predictions, truths = _images(pred_dir), _images(label_dir)
     trimaps = None if trimap_dir is None else _images(trimap_dir)
@@ -82,11 +83,11 @@ def match_folders(
     shared = len(_numbered(listed, truths)) > len(listed.keys() & truths.keys())
     if shared and trimaps is None:
         raise InputError(
-            f"{label_dir}: one truth NAME for several images NAME_k: which images the set holds is told by the "
-            "trimaps' names, so give --trimap-dir with --region whole too"
+            f"{label_dir}: one truth NAME for several images NAME_k: the names of the trimaps determine the images of "
+            "the set, so give --trimap-dir with --region whole too"
         )
     if region == "whole" and not shared:
-        trimaps = None  # needed by nobody, so it need not fit
+        trimaps = None  # not needed, so it does not have to match
     truth_of = _numbered(listed, truths) if shared else {name: name for name in truths}
 
     missing = sorted(truth_of.keys() - predictions.keys())
@@ -121,13 +122,13 @@ def _agreeing(names: Iterable[str], truths: Folder) -> int:
 
 
 def _numbered(names: Iterable[str], truths: Folder) -> dict[str, str]:
-    """Return NAME_k -> NAME for those of the names whose NAME is a truth."""
+    """NAME_k -> NAME for the names whose NAME is a truth."""
     matches = ((name, NUMBERED.fullmatch(name)) for name in names)
     return {name: match[1] for name, match in matches if match and match[1] in truths}
 
 
 def _under_truths(folder: Folder, truths: Folder) -> Folder:
-    """Give the images of a flat folder the paths of the truths with their bare names, where that is unambiguous."""
+    """Give the images of a flat folder the paths of the truths with the same bare names, if that is unambiguous."""
     path_of = {PurePosixPath(name).name: name for name in truths}
     if len(path_of) < len(truths):
         return folder

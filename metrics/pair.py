@@ -1,4 +1,4 @@
-"""What every metric is given: a prediction, the truth, and the pixels that count."""
+"""Input of every metric: a prediction, the truth, and the scored pixels."""
 
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
@@ -10,12 +10,12 @@ from data.images.trimap import UNKNOWN
 
 
 class MattePair(NamedTuple):
-    """A checked prediction and truth, with the region they are scored in.
+    """A checked prediction and truth, with the scored region.
 
     Attributes:
         pred_alpha, alpha: (H, W) uint8, contiguous.
-        unknown: (H, W) uint8, nonzero where pixels count; None when all do.
-        pixels: how many pixels count.
+        unknown: (H, W) uint8, nonzero at scored pixels; None if all pixels are scored.
+        pixels: number of scored pixels.
     """
 
     pred_alpha: np.ndarray
@@ -25,11 +25,11 @@ class MattePair(NamedTuple):
 
 
 def matte_pair(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | None = None) -> MattePair:
-    """Check the arrays and find the region to score.
+    """Check the arrays and determine the region to score.
 
     Args:
         pred_alpha, alpha: (H, W) uint8.
-        trimap: (H, W) uint8; the pixels of value 128, and no other, are scored. None scores every pixel.
+        trimap: (H, W) uint8; only pixels of value 128 are scored. None to score every pixel.
 
     Raises:
         ValueError: an array is not 2-D uint8, is empty, or differs in shape from the prediction.
@@ -46,7 +46,7 @@ def matte_pair(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | N
 
 
 def check_mattes(arrays: Mapping[str, np.ndarray]) -> None:
-    """Check that the arrays, by the names a caller knows them by, are mattes of one size.
+    """Check that the named arrays are mattes of one size.
 
     Raises:
         ValueError: an array is not 2-D uint8, is empty, or differs in shape from the first.
@@ -63,12 +63,12 @@ def check_mattes(arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def scored_boxes(pair: MattePair, strip_rows: int, margin: int = 0) -> Iterator[tuple[slice, slice]]:
-    """Yield (rows, columns) boxes that together hold every scored pixel once, strip by strip.
+    """Yield boxes (rows, columns) that together contain every scored pixel once, strip by strip.
 
     Args:
-        pair: the mattes and the region they are scored in.
-        strip_rows: most rows of a box, which bounds the memory of whoever works box by box.
-        margin: pixels closer than this to the image's border are left out.
+        pair: mattes and scored region.
+        strip_rows: largest number of rows of a box, which limits the memory for processing a box.
+        margin: distance in pixels from the border of the image below which pixels are excluded.
     """
     height, width = pair.alpha.shape
     columns = slice(margin, width - margin)

@@ -4,11 +4,11 @@ from functools import partial
 
 from runtime import pool
 
-IMAGES_PER_WORKER = 32  # below this, starting another process costs more than it saves
+IMAGES_PER_WORKER = 32  # with fewer images, starting another process costs more than it saves
 
 outcomes = partial(pool.outcomes, preload=("metrics.folders",))
 
 
 def workers_worth_it(num_images: int) -> int:
-    """How many processes the machine has and so many images are worth."""
+    """Number of processes for a number of images on this machine."""
     return min(pool.usable_cpus(), num_images // IMAGES_PER_WORKER)

@@ -1,28 +1,61 @@
-"""Reading the files of one image to score: the file's own values, or a word on why they cannot be scored."""
+"""Reading the files of one image to score, with their unchanged values."""
+
+from pathlib import Path
 
 import numpy as np
 
-from data.images.files import read_gray_exact
-from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN, quantise_trimap
+from data.images.mattes import CodingError, matte_reading, read_gray_exact, trimap_reading
+from data.images.pairs import size_hint, turned_apart
+from data.images.remarks import Remark
+from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from metrics.matching import Case
 from runtime.errors import InputError
 
 
-def read_case(case: Case, quantise_trimaps: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Read prediction, truth and trimap of one image, each (H, W) uint8; errors as `score_case`."""
+def read_case(
+    case: Case, quantise_trimaps: bool = False, remarks: list[Remark] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Read prediction, truth and trimap of one image, each (H, W) uint8; errors as `score_case`.
+
+    Args:
+        remarks: a list to which is added how files were read where that is not plain.
+    """
+    remarks = [] if remarks is None else remarks
     trimap = None
     if case.trimap_file is not None:  # first, so that a set with unusable trimaps is told without reading the rest
-        trimap = read_gray_exact(case.trimap_file)
-        trimap = quantise_trimap(trimap) if quantise_trimaps else _require_coded(trimap, case)
-    alpha = read_gray_exact(case.alpha_file, first_channel=True)
+        if quantise_trimaps:
+            trimap, remark = trimap_reading(case.trimap_file)
+            _note(remarks, "trimap", remark, case.trimap_file)
+        else:
+            trimap = _require_coded(read_gray_exact(case.trimap_file), case)
+    alpha = read_truth(case, remarks)
     pred_alpha = read_gray_exact(case.pred_file)
-    for file, array in ((case.pred_file, pred_alpha), (case.trimap_file, trimap)):
-        if array is not None and array.shape != alpha.shape:
+    if pred_alpha.max(initial=0) == 1 < alpha.max(initial=0):
+        raise CodingError(f"{case.pred_file}: expected a prediction of 0..255, found only 0 and 1; multiply it by 255")
+    for what, file, array in (("prediction", case.pred_file, pred_alpha), ("trimap", case.trimap_file, trimap)):
+        if array is None:
+            continue
+        if array.shape != alpha.shape:
             raise InputError(
                 f"{file}: expected {alpha.shape[1]} x {alpha.shape[0]} pixels like {case.alpha_file}, found "
-                f"{array.shape[1]} x {array.shape[0]}; score the file at the size it was predicted for"
+                f"{array.shape[1]} x {array.shape[0]}"
+                + (size_hint(case.alpha_file, file) or "; score the file at the size it was predicted for")
             )
+        _note(remarks, what, turned_apart(case.alpha_file, file), file)
     return pred_alpha, alpha, trimap
+
+
+def read_truth(case: Case, remarks: list[Remark] | None = None) -> np.ndarray:
+    """Read the truth of one image, (H, W) uint8; of an opaque picture in colours its first channel."""
+    alpha, remark = matte_reading(case.alpha_file, exact=True, first_channel=True)
+    if remarks is not None:
+        _note(remarks, "truth", remark, case.alpha_file)
+    return alpha
+
+
+def _note(remarks: list[Remark], what: str, text: str, file: Path) -> None:
+    if text:
+        remarks.append(Remark(what, text, str(file)))
 
 
 def _require_coded(trimap: np.ndarray, case: Case) -> np.ndarray:
@@ -31,7 +64,7 @@ def _require_coded(trimap: np.ndarray, case: Case) -> np.ndarray:
         strays = np.unique(trimap[~coded]).tolist()
         values = ", ".join(map(str, strays[:4])) + (", ..." if len(strays) > 4 else "")
         raise InputError(
-            f"{case.trimap_file}: expected a trimap of 0, 128 and 255 only, found {values}; mend it, or snap such "
-            "values with --quantise-trimaps"
+            f"{case.trimap_file}: expected a trimap of 0, 128 and 255 only, found {values}; correct it, or have such "
+            "values read with --quantise-trimaps"
         )
     return trimap

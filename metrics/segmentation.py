@@ -4,21 +4,21 @@ import numpy as np
 
 from metrics.description import Description
 
-IGNORED = 255  # class of pixels that are not scored
+IGNORED = 255  # class index of pixels that are not scored
 
 SEGMENTATION_METRICS = {
     "miou": Description("mIoU (%)", "share", scale=100, higher_is_better=True),
     "accuracy": Description("accuracy (%)", "share", scale=100, higher_is_better=True),
 }
 SEGMENTATION_LOSS = {"loss": Description("cross entropy (nats)", "nats")}
-LEAST_PROBABILITY = 1e-7  # a pixel costs 16 nats at most
+LEAST_PROBABILITY = 1e-7  # limits the cost of a pixel to 16 nats
 
 
 def cross_entropy_sum(probabilities: np.ndarray, mask: np.ndarray) -> tuple[float, int]:
-    """Sum of -log p of the true class, in nats, and the number of pixels in it.
+    """Sum of -log p of the true class, in nats, and its number of pixels.
 
     Args:
-        probabilities: (H, W, K) float, of the classes.
+        probabilities: (H, W, K) float, probabilities of the classes.
         mask: (H, W) uint8 class indexes; pixels of class 255 are not counted.
 
     Example:
@@ -58,7 +58,7 @@ def confusion_matrix(pred_mask: np.ndarray, mask: np.ndarray, num_classes: int) 
 def segmentation_scores(matrix: np.ndarray) -> dict[str, float]:
     """Mean intersection over union, and pixel accuracy, of a confusion matrix (Long et al., CVPR 2015, section 5).
 
-    Classes that occur neither in the truth nor in the prediction are left out of the mean; with no pixel counted, both
+    Classes that occur in neither truth nor prediction are excluded from the mean. If no pixel is counted, both values
     are NaN.
     """
     hits = np.diag(matrix).astype(float)

@@ -1,4 +1,4 @@
-"""Scoring image sequences: which frames follow each other, and how steady the mattes are over each clip."""
+"""Scoring of image sequences: consecutive frames, and the steadiness of the mattes over each clip."""
 
 import math
 from collections import Counter
@@ -18,11 +18,11 @@ from runtime.errors import InputError
 from runtime.text import natural_order
 
 SEQUENCE_METRICS = ("dtssd", "messddt")
-PAIRS_PER_TASK = 32  # a long clip is shared among the processes in parts of so many frames, plus the one they share
+PAIRS_PER_TASK = 32  # processes share a long clip in parts of this many frames, plus the one that two parts share
 
 
 class Run(NamedTuple):
-    """Frames that follow each other without a gap: a clip, or a part of one."""
+    """Consecutive frames without a gap: a clip, or a part of one."""
 
     clip: str
     cases: tuple[Case, ...]
@@ -34,14 +34,14 @@ def score_clips(
     """Score the clips of a set: frames in one folder are a clip, in the natural order of their names.
 
     Args:
-        cases: name -> files, of the frames to score.
-        names: all frames that the set holds; a frame that is not in `cases` is a gap, and no pair spans it.
+        cases: name -> files of the frames to score.
+        names: all frames of the set. A frame that is not in `cases` is a gap, which no pair spans.
         quantise_trimaps: as in `score_folders`.
-        num_workers: processes; 0 and 1 stay in this one.
+        num_workers: number of processes; 0 and 1 use this process.
 
     Returns:
-        clip -> "dtssd" and "messddt" (means over its pairs of frames, NaN without any), "pairs" and
-        "undefined_pairs" as in `score_sequence`; and clip -> why it could not be scored.
+        Clip -> "dtssd" and "messddt" (means over its pairs of frames, NaN without pairs), "pairs" and
+        "undefined_pairs" as in `score_sequence`; and clip -> reason why it could not be scored.
     """
     runs = {f"{run.clip} {number}": run for number, run in enumerate(_runs(cases, names))}
     parts: dict[str, list[dict[str, float]]] = {}
@@ -58,7 +58,7 @@ def score_clips(
 
 
 def require_sequences(names: Sequence[str]) -> None:
-    """Refuse a set in which no folder holds two images.
+    """Refuse a set in which no folder has two images.
 
     Raises:
         InputError: there is no sequence to score.
@@ -70,7 +70,7 @@ def require_sequences(names: Sequence[str]) -> None:
 
 
 def mean_over_clips(clips: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Average over the clips that have a pair to score, every clip weighing the same; NaN if none has."""
+    """Mean over the clips with a pair to score, with the same weight for every clip; NaN if there are none."""
     scored = [clip for clip in clips.values() if clip["pairs"]]
     return {
         metric: math.fsum(clip[metric] for clip in scored) / len(scored) if scored else math.nan
@@ -79,7 +79,7 @@ def mean_over_clips(clips: Mapping[str, Mapping[str, float]]) -> dict[str, float
 
 
 def _runs(cases: Mapping[str, Case], names: Sequence[str]) -> Iterator[Run]:
-    """Yield each clip's unbroken stretches of frames, the long ones in parts that share a frame."""
+    """Yield the uninterrupted runs of each clip, the long ones in parts that share a frame."""
     for clip, frames in groupby(sorted(names, key=_clip_and_frame), key=_clip):
         for there, stretch in groupby(frames, key=cases.__contains__):
             if not there:
@@ -108,7 +108,7 @@ def _frames(
 
 
 def _joined(results: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Join the results of a clip's parts: means weighted by their pairs."""
+    """Combine the results of a clip's parts: means weighted by their pairs."""
     pairs = sum(result["pairs"] for result in results)
     means = {
         metric: math.fsum(result[metric] * result["pairs"] for result in results if result["pairs"]) / pairs

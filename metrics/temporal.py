@@ -1,8 +1,8 @@
-"""dtSSD and MESSDdt: whether the error of a sequence of mattes holds still or flickers.
+"""dtSSD and MESSDdt: flicker of the error of a sequence of mattes.
 
-Metrics of Erofeev et al., "Perceptually Motivated Benchmark for Video Matting", BMVC 2015, normalised to means so that
-sequences of different sizes compare. With e_t = p_t - a_t the error of frame t, dtSSD looks at the change of e from a
-frame to the next at the same pixel, and MESSDdt at the change of e^2 along the motion of the truth.
+The metrics are those of Erofeev et al., "Perceptually Motivated Benchmark for Video Matting", BMVC 2015, normalised to
+means so that sequences of different sizes can be compared. With e_t = p_t - a_t the error of frame t, dtSSD measures
+the change of e from a frame to the next at the same pixel, and MESSDdt the change of e^2 along the motion of the truth.
 
 Two consecutive frames are scored in the unknown region of the earlier one, as in the evaluation codes published with
 VideoMatting108 (yunkezhang/TCVOM) and with Deep Video Matting (nowsyn/DVM).
@@ -16,24 +16,29 @@ import numpy as np
 
 from metrics.pair import MattePair, check_mattes, matte_pair, scored_boxes
 
-STRIP_ROWS = 128  # rows looked up at a time, which bounds the memory for their float64 coordinates
+STRIP_ROWS = 128  # rows that are looked up at once, which limits the memory for their float64 coordinates
 
 
 def dtssd(pred_alphas: Sequence[np.ndarray], alphas: Sequence[np.ndarray], trimap: np.ndarray | None = None) -> float:
     """100 sqrt(mean of ((p_{t+1} - p_t) - (a_{t+1} - a_t))^2), of mattes as fractions in [0, 1]: from 0 to 200.
 
-    The root of a mean times 100 is what PeterL1n/RobustVideoMatting's evaluation and most later tables print. The
-    original takes the root of the sum, without the 100, as do TCVOM and DVM.
+    PeterL1n/RobustVideoMatting's evaluation and most later tables print the root of a mean times 100. The original,
+    TCVOM and DVM use the root of the sum, without the factor 100.
 
     Args:
         pred_alphas, alphas: two (H, W) uint8 arrays each, the frames t and t + 1.
         trimap: (H, W) uint8 of frame t, scored where it is exactly 128; None scores every pixel.
 
     Returns:
-        the root mean square in hundredths; NaN when no pixel is scored.
+        The root mean square in hundredths; NaN if no pixel is scored.
 
     Raises:
         ValueError: shapes or dtypes are not as above.
+
+    Example:
+        >>> still = np.zeros((4, 4), np.uint8)
+        >>> dtssd([still, still + 51], [still, still])  # the prediction changes by 0.2 and the truth does not
+        20.0
     """
     return _dtssd_of(*_two_frames(pred_alphas, alphas, trimap))
 
@@ -47,19 +52,24 @@ def messddt(
     """Mean of |e_t(x)^2 - e_{t+1}(x + v(x))^2|, of mattes as fractions in [0, 1]: from 0 to 1.
 
     v is the flow rounded to whole pixels (halves to even), and x + v is clamped to the image. The original is the sum.
-    DVM's code also takes e_{t+1} for zero where x + v is not unknown in frame t + 1; this does not.
+    DVM's code also sets e_{t+1} to zero where x + v is not unknown in frame t + 1; this function does not.
 
     Args:
         pred_alphas, alphas: two (H, W) uint8 arrays each, the frames t and t + 1.
-        flow: (H, W, 2) float, the displacement in pixels from frame t to t + 1, x (to the right) then y (down);
-            `truth_flow` where the data set has none of its own.
+        flow: (H, W, 2) float, the displacement in pixels from frame t to t + 1, x (to the right) then y (down), such as
+            the result of `truth_flow`.
         trimap: (H, W) uint8 of frame t, scored where it is exactly 128; None scores every pixel.
 
     Returns:
-        the plain mean; NaN when no pixel is scored.
+        The plain mean; NaN if no pixel is scored.
 
     Raises:
         ValueError: shapes or dtypes are not as above, or the flow is not finite.
+
+    Example:
+        >>> still = np.zeros((4, 4), np.uint8)
+        >>> messddt([still, still + 51], [still, still], np.zeros((4, 4, 2)))
+        0.04
     """
     earlier, later = _two_frames(pred_alphas, alphas, trimap)
     _check_flow(flow, earlier.alpha.shape)
@@ -69,7 +79,7 @@ def messddt(
 def truth_flow(alpha: np.ndarray, next_alpha: np.ndarray) -> np.ndarray:
     """Estimate the motion between the true mattes of consecutive frames by Farneback's method.
 
-    The settings are those of DVM's evaluation, whose lookup then swaps the axes; `messddt` does not.
+    The settings are those of DVM's evaluation. DVM's lookup then swaps the axes; `messddt` does not.
 
     Args:
         alpha, next_alpha: (H, W) uint8, frames t and t + 1.
@@ -79,6 +89,12 @@ def truth_flow(alpha: np.ndarray, next_alpha: np.ndarray) -> np.ndarray:
 
     Raises:
         ValueError: shapes or dtypes are not as above.
+
+    Example:
+        >>> alpha = np.zeros((32, 32), np.uint8)
+        >>> alpha[8:24, 8:24] = 255
+        >>> truth_flow(alpha, np.roll(alpha, 2, axis=1)).shape
+        (32, 32, 2)
     """
     check_mattes({"alpha": alpha, "next_alpha": next_alpha})
     return cv2.calcOpticalFlowFarneback(
@@ -98,19 +114,24 @@ def truth_flow(alpha: np.ndarray, next_alpha: np.ndarray) -> np.ndarray:
 def score_sequence(frames: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | None]]) -> dict[str, float]:
     """Score the consecutive frames of one sequence, two in memory at a time.
 
-    The flow is `truth_flow`. The means are over pairs of frames. RobustVideoMatting's evaluation counts a zero
-    for the first frame as well, so that its dtSSD of n frames is (n - 1) / n of this one.
+    The flow is `truth_flow`. The means are over pairs of frames. RobustVideoMatting's evaluation also counts a zero for
+    the first frame, so its dtSSD of n frames is (n - 1) / n of this one.
 
     Args:
-        frames: (pred_alpha, alpha, trimap) of each frame in order, (H, W) uint8 of one size; a trimap of None scores
+        frames: (pred_alpha, alpha, trimap) of each frame in order, (H, W) uint8 of one size. A trimap of None scores
             every pixel. The trimap of the last frame has no effect.
 
     Returns:
-        "dtssd" and "messddt", the means of `dtssd` and `messddt`, NaN when there is no pair to average; the int
-        "pairs", how many they are over; and the int "undefined_pairs", how many more have no scored pixel.
+        "dtssd" and "messddt", the means of `dtssd` and `messddt`, NaN if there is no pair; "pairs", the number of
+        averaged pairs; and "undefined_pairs", the number of pairs without a scored pixel.
 
     Raises:
-        ValueError: shapes or dtypes are not as above; the message names the frame, counted from 0.
+        ValueError: shapes or dtypes are not as above. The message names the frame, counted from 0.
+
+    Example:
+        >>> still = np.zeros((16, 16), np.uint8)
+        >>> score_sequence([(still, still, None), (still, still, None)])
+        {'dtssd': 0.0, 'messddt': 0.0, 'pairs': 1, 'undefined_pairs': 0}
     """
     changes, moved_changes, undefined = [], [], 0
     previous = None
@@ -134,9 +155,9 @@ def _dtssd_of(earlier: MattePair, later: MattePair) -> float:
     if earlier.pixels == 0:
         return math.nan
     errors = [cv2.subtract(frame.pred_alpha, frame.alpha, dtype=cv2.CV_16S) for frame in (earlier, later)]
-    # Given both arrays, OpenCV 5.0's norm is off by some units for negative int16 differences.
+    # With both arrays as arguments, OpenCV 5.0's norm is off by some units for negative int16 differences.
     squares = cv2.norm(cv2.absdiff(*errors), cv2.NORM_L2SQR, earlier.unknown)
-    # An integer below 2^53, but some of OpenCV's paths return the square of its rounded root.
+    # The sum is an integer below 2^53, but some of OpenCV's code paths return the square of its rounded root.
     return 100 * math.sqrt(round(squares) / (255**2 * earlier.pixels))
 
 
@@ -153,13 +174,13 @@ def _messddt_of(earlier: MattePair, later: MattePair, flow: np.ndarray) -> float
 
 
 def _squared_errors(pair: MattePair) -> np.ndarray:
-    """Return (p - a)^2 in squared gray levels, (H, W) uint16: at most 255^2."""
+    """(p - a)^2 in squared gray levels, (H, W) uint16, at most 255^2."""
     differences = cv2.absdiff(pair.pred_alpha, pair.alpha)
     return cv2.multiply(differences, differences, dtype=cv2.CV_16U)
 
 
 def _moved(flow: np.ndarray, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
-    """Return the row and the column that each pixel of a box moves to, as indices within the image."""
+    """Row and column of the destination of each pixel of a box, as indices within the image."""
     height, width = flow.shape[:2]
     across, down = np.rint(flow[rows, columns], dtype=np.float64).transpose(2, 0, 1)
     down = np.clip(down + np.arange(rows.start, rows.stop)[:, None], 0, height - 1)
@@ -170,7 +191,7 @@ def _moved(flow: np.ndarray, rows: slice, columns: slice) -> tuple[np.ndarray, n
 def _two_frames(
     pred_alphas: Sequence[np.ndarray], alphas: Sequence[np.ndarray], trimap: np.ndarray | None
 ) -> tuple[MattePair, MattePair]:
-    """Check the arrays of two frames; the trimap is the earlier one's."""
+    """Check the arrays of two frames; the trimap is that of the earlier one."""
     for name, frames in (("pred_alphas", pred_alphas), ("alphas", alphas)):
         if len(frames) != 2:
             raise ValueError(f"{name}: expected two consecutive frames, got {len(frames)}")

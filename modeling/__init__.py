@@ -1,1 +1,1 @@
-"""What the networks are: backbones, decoders, criteria, and the architectures that join them. No detectron2 here."""
+"""Networks: backbones, decoders, criteria, and the systems that combine them. Nothing here needs Detectron2."""

@@ -1,4 +1,4 @@
-"""Activation checkpointing for modules with batch norm: less memory in training, for a second forward pass."""
+"""Activation checkpointing for modules with batch norm: less memory in training for a second forward pass."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,10 +9,10 @@ from torch.utils.checkpoint import checkpoint
 
 
 def checkpointed(module: nn.Module, *inputs: Tensor) -> Tensor:
-    """Call `module`, which draws no random numbers, and keep only its inputs for the backward pass.
+    """Call `module` and keep only its inputs for the backward pass.
 
-    There its activations are computed anew, with the same result and gradients; batch norm's running statistics are
-    updated by the first pass alone.
+    The module must not draw random numbers. The backward pass computes its activations again, with the same result and
+    gradients. Only the first pass updates the running statistics of batch norms.
     """
 
     def contexts() -> tuple[contextlib.AbstractContextManager, contextlib.AbstractContextManager]:
@@ -23,7 +23,7 @@ def checkpointed(module: nn.Module, *inputs: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def _keeping_statistics(module: nn.Module) -> Iterator[None]:
-    """Within, batch norms update copies of their buffers."""
+    """Let batch norms update copies of their buffers inside this context."""
     norms = [submodule for submodule in module.modules() if isinstance(submodule, _BatchNorm)]
     buffers = [norm._buffers for norm in norms]
     for norm in norms:

@@ -1,9 +1,9 @@
-"""Linear layers through oneDNN where that is faster: float32 inference on a CPU.
+"""Linear layers that use oneDNN where it is faster: float32 inference on a CPU.
 
-PyTorch gives float32 matrix products on a CPU to MKL, which on AMD's processors is the slower of the two libraries it
-comes with, and runs GELU as a pass of its own over the widest tensor of a block. oneDNN's product takes the bias and
-GELU along. PyTorch's compiler uses the same operator; it has no public name, so its absence is provided for.
-docs/backbone.md has the measurements.
+PyTorch uses MKL for float32 matrix products on a CPU. On AMD's processors MKL is the slower of its two libraries, and
+GELU needs a separate pass over the widest tensor of a block. oneDNN's product includes the bias and GELU. PyTorch's
+compiler uses the same operator. It has no public name, so the code also works without it. docs/backbone.md has the
+measurements.
 """
 
 import torch
@@ -14,7 +14,7 @@ _ONEDNN = getattr(torch.ops.mkldnn, "_linear_pointwise", None) if torch.backends
 
 
 class Linear(nn.Linear):
-    """nn.Linear, with GELU after it where asked for; its weights start as nn.Linear's."""
+    """nn.Linear with an optional GELU after it. Its initial weights are those of nn.Linear."""
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True, *, gelu: bool = False) -> None:
         super().__init__(in_features, out_features, bias)
@@ -25,7 +25,7 @@ class Linear(nn.Linear):
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
-    """x W^T + b, and the exact GELU of it where asked for.
+    """x W^T + b, followed by the exact GELU if `gelu` is true.
 
     Args:
         x: (..., in).

@@ -1,4 +1,4 @@
-"""Overlapping tiles of a picture, and the weights that blend what is predicted in them."""
+"""Overlapping tiles of an image, and the weights that blend their predictions."""
 
 from collections.abc import Iterator
 from itertools import product
@@ -22,11 +22,11 @@ class Tile(NamedTuple):
 
 
 def tiles_of(height: int, width: int, size: int, overlap: int, multiple: int = 1) -> Iterator[Tile]:
-    """Yield tiles of `size`, or the image's side if that is less, that cover it and overlap by `overlap` or more.
+    """Yield tiles that cover the image, with sides of at most `size` and an overlap of at least `overlap`.
 
     Args:
-        multiple: of the tiles' first rows and columns; `size` and `overlap` are multiples of it too. The last tiles
-            then end with the image and may be smaller.
+        multiple: multiple for the tiles' first rows and columns; `size` and `overlap` must be multiples too. The last
+            tiles then end with the image and may be smaller.
     """
     rows, columns = _spans(height, size, overlap, multiple), _spans(width, size, overlap, multiple)
     for (top, tile_height), (left, tile_width) in product(rows, columns):
@@ -34,14 +34,14 @@ def tiles_of(height: int, width: int, size: int, overlap: int, multiple: int = 1
 
 
 def ramp(tile: Tile, image_size: tuple[int, int], overlap: int) -> Tensor:
-    """Weights (1, 1, h, w) in (0, 1]: falling to the tile's sides, but not where the image itself ends."""
+    """Weights (1, 1, h, w) in (0, 1] that fall towards the sides of the tile, except at the borders of the image."""
     rows = _fade(tile.height, overlap, tile.top > 0, tile.top + tile.height < image_size[0])
     columns = _fade(tile.width, overlap, tile.left > 0, tile.left + tile.width < image_size[1])
     return (rows[:, None] * columns)[None, None]
 
 
 def _spans(length: int, size: int, overlap: int, multiple: int) -> list[tuple[int, int]]:
-    """Return (start, length) of spans, evenly spaced from one end to the other."""
+    """(start, length) of spans, evenly spaced from one end to the other."""
     if length <= size:
         return [(0, length)]
     steps = -(-length // multiple)

@@ -1,4 +1,4 @@
-"""How a trimap enters the network: one channel of 0, 0.5 and 1, or one channel for each of its three regions."""
+"""Trimap as input of a network: one channel of 0, 0.5 and 1, or one channel for each of its three regions."""
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ def encode_trimap(trimap: Tensor, trimap_input: str) -> Tensor:
 def resize_trimap_channels(channels: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize (B, 1 or 3, H, W) of `encode_trimap` to (B, 1 or 3, *size) by the rule of `resize_trimap_tensor`.
 
-    What lies wholly in padding, where all three channels are 0, stays so.
+    Pixels that are entirely in padding, where all three channels are 0, stay 0.
     """
     if channels.shape[1] == TRIMAP_CHANS["value"]:
         return resize_trimap_tensor(channels, size)

@@ -1,1 +1,1 @@
-"""Ground floor: errors, whole files, memory, worker processes, devices and the command line; uses no other package."""
+"""Base package: errors, atomic files, memory, processes, devices and the command line. It uses no other package."""

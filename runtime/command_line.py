@@ -1,4 +1,4 @@
-"""What every script at the root shares: how it ends."""
+"""Common parts of the command-line programs, such as their exit status."""
 
 import contextlib
 import errno
@@ -12,51 +12,59 @@ from types import FrameType
 from runtime.errors import InputError
 from runtime.text import printable
 
-# No fault of the program, wherever met.
+# Errors that are not faults of the program.
 MACHINE_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
 }  # fmt: skip
+PAST_TENSE = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Call `main` and leave: its status (0 when None), 2 and one line for a user's mistake, 130 for Ctrl-C.
+    """Call `main` and exit with its status (0 for None), with 2 and one line for InputError, or with 130 for Ctrl-C.
 
-    A disk that is full or read-only is reported like a mistake.
+    A full or read-only disk is reported like a user's mistake.
     """
-    logging.raiseExceptions = False  # a log file on a full disk must not fill the terminal
+    logging.raiseExceptions = False  # a log file on a full disk must not flood the terminal
     try:
         status = main() or 0
-        sys.stdout.flush()  # here a full disk or a closed pipe is met while it can be told
-    except BrokenPipeError:  # "... | head" has read enough
+        sys.stdout.flush()  # raises here for a full disk or a closed pipe, while it can still be reported
+    except BrokenPipeError:  # for example, "... | head" has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 128 + 13  # as the shell reports a program that SIGPIPE ended
-    except InputError as error:
-        tell(f"error: {one_line(error)}")
-        status = 2
-    except OSError as error:
-        if error.errno not in MACHINE_ERRORS:
+    except (InputError, OSError) as error:
+        explanation = explain(error)
+        if explanation is None:
             raise
-        tell(f"error: {error.filename or 'output'}: {error.strerror}")
+        tell(f"error: {explanation}")
         status = 2
     except KeyboardInterrupt:
-        tell("interrupted")
+        tell(PAST_TENSE[signal.SIGINT])
         status = 130
     sys.exit(status)
 
 
+def explain(error: BaseException) -> str | None:
+    """The line for an error that is the user's mistake or the machine's state, None for any other."""
+    if isinstance(error, InputError):
+        return one_line(error)
+    if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+        return f"{error.filename or 'output'}: {error.strerror}"
+    return None
+
+
 @contextlib.contextmanager
 def unwinding() -> Iterator[None]:
-    """Within, SIGTERM unwinds the program as Ctrl-C does, so that no temporary file stays; its status is then 143.
+    """Make SIGTERM unwind the program like Ctrl-C inside this context, so that no temporary file remains; status 143.
 
-    Unwinding waits for what is being read or written. A second signal ends the program without waiting. For programs
-    of one process; a signal that was ignored, as under nohup, stays so.
+    Unwinding waits for current reads and writes. A second signal ends the program without waiting. This is for programs
+    of one process. An ignored signal, as under nohup, stays ignored.
     """
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     replaced = [number for number, handler in usual.items() if signal.getsignal(number) == handler]
 
     def leave(number: int, frame: FrameType | None) -> None:
         try:
-            from runtime.files import discard_unfinished  # the module is there where anything is being written
+            from runtime.files import discard_unfinished  # already imported if anything is being written
 
             discard_unfinished()
         finally:
@@ -80,12 +88,12 @@ def unwinding() -> Iterator[None]:
 
 
 def tell(text: str, write: Callable[..., None] = print) -> None:
-    """Write a line to stderr; where that is on a full disk the work goes on, and the status has to do."""
+    """Write a line to stderr. If stderr is on a full disk, work continues, and only the status reports the problem."""
     with contextlib.suppress(OSError):
         write(printable(text), file=sys.stderr)
 
 
 def one_line(error: InputError) -> str:
-    """The message itself: a data-loading process sends its errors wrapped in a traceback, the message last."""
+    """The message of an error. Data-loading processes wrap their errors in a traceback with the message at the end."""
     message = str(error).strip().rpartition(f"{InputError.__name__}: ")[2]
     return printable(message)

@@ -1,4 +1,4 @@
-"""Which device a program runs on."""
+"""Choice of the device that a program runs on."""
 
 import torch
 
@@ -6,10 +6,10 @@ from runtime.errors import InputError
 
 
 def resolve_device(name: str | None = None) -> torch.device:
-    """Return the named device, or the best there is (cuda, else mps, else cpu) for None or "auto".
+    """The named device, or for None or "auto" the best available (cuda, else mps, else cpu).
 
     Raises:
-        InputError: the name means nothing or that device is not available.
+        InputError: the name is unknown or the device is not available.
     """
     if name in (None, "", "auto"):
         if torch.cuda.is_available():
@@ -30,17 +30,17 @@ def resolve_device(name: str | None = None) -> torch.device:
 
 
 def gpu_utilisation() -> float | None:
-    """Share of the last moments in which this process's GPU was busy, 0 to 1; None without a GPU or without pynvml."""
+    """Share of recent time in which this process's GPU was busy, 0 to 1; None without a GPU or without pynvml."""
     if not torch.cuda.is_available() or not torch.cuda.is_initialized():
         return None
     try:
         return torch.cuda.utilization() / 100
-    except Exception:  # pynvml is not installed, or its driver refuses in errors of its own
+    except Exception:  # pynvml is not installed, or its driver raises its own errors
         return None
 
 
 def synchronise(device: torch.device) -> None:
-    """Wait for the work that a device has queued, so that a clock read afterwards counts it."""
+    """Wait for the queued work of a device, so that a clock read afterwards includes it."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

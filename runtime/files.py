@@ -1,4 +1,4 @@
-"""Whole-or-nothing files: an output is written to a temporary name and renamed, so that half a file is never seen."""
+"""Atomic files: an output is written to a temporary name and renamed, so that no partial file is ever visible."""
 
 import contextlib
 import hashlib
@@ -10,20 +10,20 @@ from pathlib import Path
 
 from runtime.errors import InputError
 
-NAME_HINT = 50  # characters of its target's name in a temporary file's: with 255 bytes allowed, room for any script
+NAME_HINT = 50  # characters of the target's name in a temporary name, which has at most 255 bytes in any script
 
 _unfinished: set[Path] = set()
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike, durable: bool = False) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it over `path` on success, remove it on any failure.
+    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
 
-    The rename is atomic, so a reader, a full disk or Ctrl-C never meets half a file. A link is followed, and what is
-    no regular file (a pipe, /dev/null) is written into at the end instead of being replaced.
+    The rename is atomic, so no reader sees a partial file, even after Ctrl-C or on a full disk. Links are followed. A
+    target that is not a regular file (a pipe, /dev/null) is not replaced; the content is copied into it at the end.
 
     Args:
-        durable: return only when the new name, too, would outlast a power loss; the content would in any case.
+        durable: whether the new name survives a power failure when the function returns; the content always does.
     """
     target = Path(os.path.realpath(path))
     special = target.exists() and not target.is_file()
@@ -35,7 +35,7 @@ def replacing(path: str | os.PathLike, durable: bool = False) -> Iterator[Path]:
             with open(temporary, "rb") as written, open(target, "wb") as opened:
                 shutil.copyfileobj(written, opened)
             return
-        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files; outputs get ordinary permissions
+        os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes private files; outputs have ordinary permissions
         with open(temporary, "rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, target)
@@ -50,10 +50,10 @@ def replacing(path: str | os.PathLike, durable: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; rename it to `path` on success, remove it on any failure.
+    """Yield a temporary folder beside `path`; rename it to `path` on success, remove it on failure.
 
     Raises:
-        InputError: `path` is a file, or a folder that holds files, which are left alone; or it cannot be written.
+        InputError: `path` is a file, or a folder with files, which are not touched; or it cannot be written.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -76,7 +76,7 @@ def replacing_folder(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Write a folder's entries to the disk, where the system can; the files in it are whole either way."""
+    """Write the entries of a folder to the disk, if the system can; its files are complete in either case."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -86,7 +86,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def discard_unfinished() -> None:
-    """Remove the temporary files and folders of writes under way: for a program that ends without waiting."""
+    """Remove the temporary files and folders of unfinished writes, for a program that ends without waiting."""
     for temporary in list(_unfinished):
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -95,7 +95,7 @@ def discard_unfinished() -> None:
 
 
 def hash_file(path: str | os.PathLike) -> str:
-    """SHA-256 of a file's bytes, as hex digits."""
+    """SHA-256 of the bytes of a file, as hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(2**22):
@@ -104,7 +104,7 @@ def hash_file(path: str | os.PathLike) -> str:
 
 
 def temporary_beside(path: str | os.PathLike, target: Path) -> Path:
-    """Make an empty file beside `target`, and its folder if needed; errors name `path`."""
+    """Create an empty file beside `target`, and its folder if necessary. Errors name `path`."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         prefix = f".{target.name[:NAME_HINT]}."
@@ -116,7 +116,7 @@ def temporary_beside(path: str | os.PathLike, target: Path) -> Path:
 
 
 def kind_of(path: Path) -> str:
-    """What is at `path`, for messages."""
+    """Description of the object at `path`, for messages."""
     if path.is_dir():
         return "a folder"
     if path.is_file():

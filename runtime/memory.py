@@ -1,7 +1,7 @@
-"""Memory: how much this process may use, how much it holds, and how users write amounts of it.
+"""Memory: the amount that this process may use and holds, and parsing of amounts.
 
-What may be used is the machine's memory and what its control groups leave of their limits. Importing this module
-needs no torch; the functions that ask a GPU import it.
+The usable amount is limited by the machine's memory and by the control groups. Importing this module does not need
+torch; functions that query a GPU import it.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
     import torch
 
 PROC = Path("/proc")
-UNKNOWN_TOTAL = 8 * 2**30  # bytes, where the system does not say
+UNKNOWN_TOTAL = 8 * 2**30  # bytes, if the system does not report them
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-UNLIMITED = 2**62  # from here on: version 1 writes the largest number of pages instead of "max"
-SHARE_OF_FREE = 0.8  # of what is free now; other programs live on the rest
+UNLIMITED = 2**62  # version 1 writes the largest number of pages instead of "max"
+SHARE_OF_FREE = 0.8  # of the free memory; the rest is for other programs
 GIB = 2**30
 STATUS = Path("/proc/self/status")
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-KEEP = 2**30  # bytes; what tensors of one prediction take
+KEEP = 2**30  # bytes of the tensors of one prediction
 
 
 class Memory(NamedTuple):
-    """Bytes of the machine, or of a control group: all, and what can be had now without swapping."""
+    """Bytes of the machine or of a control group: the total, and the amount available without swapping."""
 
     total: int
     available: int
 
 
 class _Names(NamedTuple):
-    """A kind of control group: how it is listed and what its files are called (kernel documentation, cgroup-v1/-v2)."""
+    """Names of the entries and files of one kind of control group (kernel documentation, cgroup-v1/-v2)."""
 
     file_system: str
     limit: str
     used: str
-    cache: str  # in memory.stat: files that were read before, given back when memory is short
+    cache: str  # field of memory.stat for cached files, whose memory is released on demand
 
 
 VERSIONS = (
@@ -62,17 +62,17 @@ def amount_of(text: str) -> int | None:
 
 
 def total_memory() -> int:
-    """Bytes this process may use at most: the machine's, or the smallest limit of its control groups."""
+    """Largest number of bytes that this process may use: the machine's memory or the smallest control group limit."""
     return min(memory.total for memory in memories())
 
 
 def available_memory() -> int:
-    """Bytes this process can still have without swapping, in the machine and in all its control groups."""
+    """Bytes that are still available to this process without swapping, in the machine and in all its control groups."""
     return min(memory.available for memory in memories())
 
 
 def memories() -> list[Memory]:
-    """The machine's memory, then that of each control group with a limit: the process's own and those around it."""
+    """Memory of the machine, then of each control group with a limit that contains the process."""
     return [_of_machine(), *_of_control_groups()]
 
 
@@ -88,7 +88,7 @@ def _of_machine() -> Memory:
 def _of_control_groups() -> Iterator[Memory]:
     for names, mount_point, root in _mounts():
         group = _group_of_this_process(names)
-        # Outside the part of the tree that is mounted (a container's usual view) the mount itself is the group.
+        # Outside the mounted part of the tree (usual in a container), the mount itself is the group.
         inside = group.relative_to(root) if group is not None and group.is_relative_to(root) else Path()
         for folder in (mount_point / inside, *(mount_point / parent for parent in inside.parents)):
             memory = _of_group(folder, names)
@@ -97,7 +97,7 @@ def _of_control_groups() -> Iterator[Memory]:
 
 
 def _mounts() -> Iterator[tuple[_Names, Path, Path]]:
-    """Each tree of control groups that counts memory: its kind, where it is mounted, and which part of it (proc(5))."""
+    """Trees of control groups that account memory: kind, mount point, and the mounted part of the tree (proc(5))."""
     for line in _text(PROC / "self/mountinfo").splitlines():
         mount, _, source = line.partition(" - ")
         fields, (file_system, *_, options) = mount.split(), source.split() or ["", ""]
@@ -107,7 +107,7 @@ def _mounts() -> Iterator[tuple[_Names, Path, Path]]:
 
 
 def _group_of_this_process(names: _Names) -> Path | None:
-    """The group's path from the root of its tree; None where it lies outside of what a namespace shows."""
+    """Path of the group from the root of its tree; None if it is outside the part that a namespace shows."""
     for line in _text(PROC / "self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -117,7 +117,7 @@ def _group_of_this_process(names: _Names) -> Path | None:
 
 
 def _of_group(folder: Path, names: _Names) -> Memory | None:
-    """What the group of `folder` allows; None where it has no limit, or is not there."""
+    """Memory of the group of `folder`; None if it has no limit or does not exist."""
     limit, used = _text(folder / names.limit).strip(), _text(folder / names.used).strip()
     if not (limit.isdigit() and used.isdigit()) or int(limit) >= UNLIMITED:
         return None
@@ -141,7 +141,7 @@ def parse_bytes(text: str) -> int:
     """Read "6GB", "512 MiB" or a number of bytes.
 
     Raises:
-        InputError: anything else, or nothing left to work in.
+        InputError: any other text, or an amount of zero.
     """
     amount = amount_of(text)
     if amount is None or not 2**20 <= amount < 2**63:
@@ -150,16 +150,16 @@ def parse_bytes(text: str) -> int:
 
 
 def amount_text(nbytes: int) -> str:
-    """Write an amount as parse_bytes reads it, rounded up: 180MiB, 3.2GiB."""
+    """An amount in the form that parse_bytes reads, rounded up: 180MiB, 3.2GiB."""
     mebibytes = -(-nbytes // 2**20)
     return f"{mebibytes}MiB" if mebibytes < 2**10 else f"{math.ceil(mebibytes / 2**10 * 10) / 10:g}GiB"
 
 
 def free_bytes(device: torch.device) -> int:
-    """What may be allocated on the device now, with a reserve for others.
+    """Bytes that can be allocated on the device now, with a reserve for other programs.
 
-    On a CPU that is what the system calls available, or what a control group leaves of its limit if that is less
-    (a container's limit is not seen in the system's own figure).
+    On a CPU this is the available memory of the system or, if it is less, the remaining limit of a control group, such
+    as that of a container, which the system's figure does not include.
     """
     import torch
 
@@ -173,9 +173,9 @@ def free_bytes(device: torch.device) -> int:
 
 
 def peak_gib() -> float:
-    """The highest resident memory of this process so far, GiB.
+    """Peak resident memory of this process in GiB.
 
-    On Linux not by getrusage: its peak of a started process begins with that of the process which started it.
+    On Linux getrusage is not used, because its peak starts from that of the parent process.
     """
     if STATUS.exists():
         return _field("VmHWM")
@@ -184,7 +184,7 @@ def peak_gib() -> float:
 
 
 def resident_gib() -> float | None:
-    """The process's resident memory now, GiB; None on other systems than Linux."""
+    """Current resident memory of the process in GiB; None on systems other than Linux."""
     return _field("VmRSS") if STATUS.exists() else None
 
 
@@ -193,7 +193,7 @@ def _field(name: str) -> float:
 
 
 def peak_gpu_gib() -> float | None:
-    """The most that tensors have held of this process's GPU so far, GiB; None without one."""
+    """Peak memory of tensors on this process's GPU in GiB; None without a GPU."""
     import torch
 
     if not torch.cuda.is_available() or not torch.cuda.is_initialized():
@@ -202,7 +202,7 @@ def peak_gpu_gib() -> float | None:
 
 
 def gpu_gib() -> float | None:
-    """GiB that tensors hold of this process's GPU now; None without one."""
+    """Current memory of tensors on this process's GPU in GiB; None without a GPU."""
     import torch
 
     if not torch.cuda.is_available() or not torch.cuda.is_initialized():
@@ -211,18 +211,18 @@ def gpu_gib() -> float | None:
 
 
 def keep_freed_memory(largest: int = KEEP, free: int = KEEP) -> bool:
-    """Let tensors of any usual size reuse freed memory instead of asking the system for new pages each time.
+    """Let tensors of usual sizes reuse freed memory instead of requesting new pages from the system each time.
 
-    glibc returns blocks of more than 32 MiB to the system when they are freed, and every page of a new one costs a
-    fault at its first touch; with an image of 1024 x 1024 that is a tenth of a prediction, and without a word to the
-    library a fifth of a training sample. It concerns the whole process and cannot be undone.
+    glibc returns freed blocks of more than 32 MiB to the system, and every page of a new block costs a page fault at
+    its first use. This is a tenth of the time of a prediction at 1024 x 1024, and a fifth of that of a training sample.
+    The setting applies to the whole process and cannot be undone.
 
     Args:
-        largest: bytes; larger blocks still go back.
-        free: bytes at the heap's end that are kept.
+        largest: size in bytes above which blocks are still returned.
+        free: bytes that are kept at the end of the heap.
 
     Returns:
-        whether the C library took the setting; only glibc has it.
+        Whether the C library accepted the setting; only glibc has it.
     """
     mallopt = _c_function("mallopt")
     options = {M_MMAP_THRESHOLD: largest, M_TRIM_THRESHOLD: free}
@@ -230,7 +230,7 @@ def keep_freed_memory(largest: int = KEEP, free: int = KEEP) -> bool:
 
 
 def return_freed_memory() -> None:
-    """Give back to the system what is kept: tensors of another size would leave gaps in it, and take more beside."""
+    """Return the kept memory to the system, because tensors of another size would leave gaps in it and need more."""
     malloc_trim = _c_function("malloc_trim")
     if malloc_trim is not None:
         malloc_trim(0)

@@ -1,7 +1,7 @@
-"""Names of classes that moved: a `config.yaml` or a checkpoint that was saved before still loads.
+"""New import paths of moved modules, so that older `config.yaml` files and checkpoints still load.
 
-Both name classes by their import path. The table maps the modules that they can hold; these modules are gone, so
-nothing else may depend on them.
+Both name classes by their import path. The table maps the old modules that they may name. These modules no longer
+exist, so nothing else may use their names.
 """
 
 MOVED = {
@@ -19,7 +19,7 @@ MOVED_CLASSES = {"data.composition1k.MattingFolder": "data.testing.matting_folde
 
 
 def current_name(target: str) -> str:
-    """The present import path of a class or function that a saved file names.
+    """Current import path of a class or function that a saved file names.
 
     Example:
         >>> current_name("data.loader.build_train_loader")

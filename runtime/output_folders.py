@@ -1,4 +1,4 @@
-"""Folders that a program fills: nothing of another set may lie in them."""
+"""Checks of output folders: they may not contain files of another set."""
 
 import os
 from collections.abc import Collection, Mapping
@@ -8,14 +8,14 @@ from runtime.errors import InputError
 
 
 def empty_or_own(folder: str | Path, expected: Mapping[str, Collection[str]]) -> dict[str, Path]:
-    """Return subfolders by name; what lies in them must be files the caller would write itself.
+    """Sub-folders by name. Their existing files must be files that the caller will write.
 
     Args:
-        folder: what they lie in; neither it nor they need exist.
-        expected: the names of the files to be written, for each subfolder.
+        folder: parent of the sub-folders; neither has to exist.
+        expected: names of the files to write, for each sub-folder.
 
     Raises:
-        InputError: a subfolder is a file or holds other files; hidden ones do not count.
+        InputError: a sub-folder is a file or contains other files; hidden files are ignored.
     """
     paths = {name: Path(folder) / name for name in expected}
     for name, path in paths.items():
@@ -32,7 +32,7 @@ def empty_or_own(folder: str | Path, expected: Mapping[str, Collection[str]]) ->
 
 
 def require_outside(output: str | Path, folder: str | Path) -> None:
-    """Refuse results within a folder of inputs, where the next run would read them as inputs.
+    """Refuse an output inside a folder of inputs, where the next run would read it as an input.
 
     Raises:
         InputError: `output` is `folder` or in it.
@@ -40,5 +40,5 @@ def require_outside(output: str | Path, folder: str | Path) -> None:
     inside, outer = Path(os.path.realpath(output)), Path(os.path.realpath(folder))
     if outer == inside or outer in inside.parents:
         raise InputError(
-            f"{output}: lies in {folder}, whose sub-folders are read too; name a folder outside it for the results"
+            f"{output}: is inside {folder}, whose sub-folders are read too; name a folder outside it for the results"
         )

@@ -1,4 +1,4 @@
-"""Work on many images in worker processes that end cleanly: on Ctrl-C, when killed, and when memory runs out."""
+"""Worker processes for many images, which end cleanly on Ctrl-C, when killed, and when memory is exhausted."""
 
 import contextlib
 import multiprocessing
@@ -21,14 +21,14 @@ Result = TypeVar("Result")
 def outcomes(
     tasks: Mapping[str, Task], work: Callable[[Task], Result], num_workers: int, preload: Sequence[str] = ()
 ) -> Iterator[tuple[str, Result | str]]:
-    """Yield (name, result or why there is none) for each task, as they are done.
+    """Yield (name, result or reason of a failure) for each task in the order of completion.
 
     Args:
-        tasks: by name, in the order they are begun.
-        work: a function that can be pickled; a user's mistake (`InputError`) or a lack of memory is the task's
-            own, any other exception ends all.
-        num_workers: processes; 0 and 1 stay in this one.
-        preload: modules that the work needs, imported once for all processes where the system allows it.
+        tasks: tasks by name, in the order in which they are started.
+        work: function that can be pickled. InputError and MemoryError belong to the task; any other exception ends all
+            tasks.
+        num_workers: number of processes; 0 and 1 use this process.
+        preload: modules for the work, imported once for all processes if the system allows it.
     """
     if num_workers <= 1 or not tasks:
         for name, task in tasks.items():
@@ -42,13 +42,13 @@ def outcomes(
             futures = {executor.submit(_attempt, work, name, task): name for name, task in tasks.items()}
         for future in as_completed(futures):
             yield futures[future], _result(future)
-    finally:  # also on Ctrl-C: the workers finish the image at hand and take no other; a second one must not cut this
+    finally:  # on Ctrl-C too, workers finish their image and take no other; a second Ctrl-C must not interrupt this
         with _interrupts_held():
             executor.shutdown(cancel_futures=True)
 
 
 def usable_cpus() -> int:
-    """How many processors this process may run on."""
+    """Number of processors that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -67,21 +67,21 @@ def _result(future: Future) -> Result | str:
     try:
         return future.result()
     except BrokenProcessPool:
-        return "not done: a worker process was killed, perhaps for want of memory; use fewer worker processes"
+        return "not done: a worker process was killed, perhaps for lack of memory; use fewer worker processes"
 
 
 @contextlib.contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Hold Ctrl-C back until the end of the block, and for good from the processes started in it.
+    """Delay Ctrl-C until the end of the block, and block it permanently in the processes started inside.
 
-    A terminal sends it to all of them: one must not stop half-way through its imports, nor this one half-way
-    through starting it.
+    A terminal sends it to all of them. It must not interrupt the imports of a worker, nor this process while it starts
+    workers.
     """
     held = []
-    in_main_thread = threading.current_thread() is threading.main_thread()  # only there Python handles signals
+    in_main_thread = threading.current_thread() is threading.main_thread()  # Python handles signals only there
     if in_main_thread:
         handler = signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # what the started processes inherit
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # started processes inherit the mask
     try:
         yield
     finally:
@@ -94,18 +94,18 @@ def _interrupts_held() -> Iterator[None]:
 
 def _prepare_worker() -> None:
     threading.Thread(target=_follow_parent, daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where the fork server ran already, the mask is not inherited
-    cv2.setNumThreads(1)  # the processes are the parallelism
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the mask is not inherited if the fork server was already running
+    cv2.setNumThreads(1)  # the processes provide the parallelism
 
 
 def _follow_parent() -> None:
-    """End with the process that started this one, however that ended: nobody would take the results."""
+    """End when the parent process ends for any reason, as nobody would use the results."""
     multiprocessing.parent_process().join()
     os._exit(1)
 
 
 def _process_context(preload: Sequence[str]) -> multiprocessing.context.BaseContext:
-    """Return a context whose workers inherit no threads and no CUDA state, and import only once."""
+    """A context whose workers inherit no threads and no CUDA state, and import modules only once."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
     return context

@@ -1,4 +1,4 @@
-"""Mixed precision as the config asks for it."""
+"""Mixed precision as set in the config."""
 
 import contextlib
 
@@ -13,9 +13,9 @@ class Precision:
     """Autocast and loss scaling of a run: off, bf16 (no scaling needed) or fp16 (scaled gradients).
 
     Args:
-        enabled: False for float32 throughout.
+        enabled: whether mixed precision is used; False for float32 throughout.
         dtype: "fp16" or "bf16".
-        device: where the model runs.
+        device: device of the model.
     """
 
     def __init__(self, enabled: bool, dtype: str, device: torch.device) -> None:

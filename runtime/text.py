@@ -1,19 +1,19 @@
-"""Names and errors as people read them: safely, in one line, some of many, in the expected order."""
+"""Text for people: safe names, one-line errors, short lists, natural order."""
 
 import re
 from collections.abc import Iterable
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-NAMED_AT_MOST = 5  # names in a one-line message before it goes on with a count
+NAMED_AT_MOST = 5  # names in a one-line message, after which only their number is given
 
 
 def printable(name: str) -> str:
-    """Spell out what cannot be shown: bytes that are not text, line breaks, marks that turn the writing direction."""
+    """Escape characters that cannot be shown: invalid bytes, line breaks, marks of the writing direction."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name)
 
 
 def name_some(names: Iterable[str]) -> str:
-    """Join names for a one-line message: the first few and how many more."""
+    """Join names for a one-line message: the first few, and the number of the others."""
     names = sorted(names)
     text = ", ".join(map(printable, names[:NAMED_AT_MOST]))
     more = len(names) - NAMED_AT_MOST
@@ -21,16 +21,16 @@ def name_some(names: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """An error's message for a one-line message of ours; its type where it has none."""
+    """The message of an error for a one-line message, or its type if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def natural_order(name: str) -> tuple:
-    """Key that sorts names as people do: frame2 before frame10, case aside."""
+    """Sorting key for the natural order: frame2 before frame10, without regard to case."""
     parts = re.split(r"([0-9]+)", name.casefold())
     return [int(part) if index % 2 else part for index, part in enumerate(parts)], name
 
 
 def superscripts(title: str) -> str:
-    """Write powers as they are printed: "MSE (10^-3)" as "MSE (10⁻³)"."""
+    """Write powers in superscript: "MSE (10^-3)" as "MSE (10⁻³)"."""
     return re.sub(r"\^(-?\d+)", lambda power: power[1].translate(SUPERSCRIPTS), title)

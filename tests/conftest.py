@@ -1,6 +1,7 @@
 """What every test starts from."""
 
 import logging
+import os
 import signal
 
 import pytest
@@ -11,6 +12,12 @@ def ctrl_c_as_in_a_terminal():
     """A shell lets what it starts in the background ignore SIGINT, and so would what the tests start and interrupt."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache_of_decoded_pictures(tmp_path_factory):
+    """Pictures that tests train on do not belong in the user's."""
+    os.environ["DINOMATTE_CACHE"] = str(tmp_path_factory.mktemp("decoded") / "cache")
 
 
 @pytest.fixture(autouse=True)

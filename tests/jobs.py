@@ -11,25 +11,21 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 os.environ["RES_OPTIONS"] = "timeout:1 attempts:1"  # torch's store looks names up, and the name server may be away
 os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # as main.py does
 
-import numpy as np
 import torch
 import torch.distributed as dist
-from torch.utils.data import DataLoader
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import engine.processes.agreement
 import engine.processes.launch
 import engine.processes.watch
-from data.training import decoded_cache
-from data.training.workers import init_worker
 from engine.processes.agreement import from_main_process
 from engine.processes.launch import launch
 from runtime.command_line import run
@@ -123,60 +119,9 @@ def read_colour() -> None:
     raise InputError("train.colour: expected blue")
 
 
-class Pictures:
-    """Eight pictures, kept in a cache at the place where the case's user has shared memory."""
-
-    def __init__(self) -> None:
-        decoded_cache.SHARED_MEMORY = Path(os.environ["SHARED_MEMORY"])
-        decoded_cache.SETTLED_AFTER = 0
-        self.paths = [decoded_cache.SHARED_MEMORY / f"{index}.bin" for index in range(8)]
-        if dist.get_rank() == 0:
-            decoded_cache.SHARED_MEMORY.mkdir()
-            for path in self.paths:
-                path.write_bytes(b"123")
-        dist.barrier()
-        self.cache = decoded_cache.DecodedCache("1MB")
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> torch.Tensor:
-        return torch.tensor(self.cache.read(self.paths[index], decode))
-
-
-def decode(path: Path) -> np.ndarray:
-    return np.frombuffer(path.read_bytes(), np.uint8)[None]
-
-
-def loads_pictures() -> None:
-    _fill_cache()
-
-
-def loads_pictures_and_fails() -> None:
-    """The loading processes of one are held by the traceback, those of the other are orphans."""
-    batches = _fill_cache()
-    if dist.get_rank() == 1:
-        raise InputError("train.colour: expected blue")
-    meet_often(1000)
-    next(batches)
-
-
-def _fill_cache() -> Iterator[torch.Tensor]:
-    loader = DataLoader(Pictures(), num_workers=1, worker_init_fn=init_worker, persistent_workers=True)
-    batches = iter(loader)
-    for _ in range(8):
-        next(batches)
-    dist.barrier()
-    folder = decoded_cache.default_folder()
-    if dist.get_rank() == 0:
-        print(f"{sum(not path.suffix for path in folder.iterdir())} in {folder}", file=sys.stderr)
-    dist.barrier()
-    return batches
-
-
 CASES = [
     ends_well, makes_a_mistake, crashes, has_told_why, is_killed, host_of_the_store_is_killed, stands_still,
-    is_interrupted, waits_for_a_long_search, waits_for_a_search_that_fails, loads_pictures, loads_pictures_and_fails,
+    is_interrupted, waits_for_a_long_search, waits_for_a_search_that_fails,
 ]  # fmt: skip
 JOBS = {case.__name__: case for case in [*CASES, waits_for_a_signal, meets_for_ever]}
 
@@ -208,13 +153,13 @@ def fork(name: str, case, rank: int, world_size: int, port: int, folder: Path) -
     os.dup2(os.open(folder / f"{name}{rank}", os.O_WRONLY | os.O_CREAT), 2)
     os.environ |= {
         "RANK": str(rank), "WORLD_SIZE": str(world_size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(world_size),
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "SHARED_MEMORY": str(folder / f"{name}-shared-memory"),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
     }  # fmt: skip
     engine.processes.watch.LIMIT, engine.processes.launch.CAUSE = LIMIT, LIMIT + 5
     if "search" in name:
         engine.processes.launch.TIMEOUT = timedelta(seconds=SHORT)
         engine.processes.agreement.SLICE = SHORT / 4
-    run(lambda: launch(case, device_type="cpu", join_timeout=4))
+    run(lambda: launch(case, [], device_type="cpu", join_timeout=4))
     os._exit(99)
 
 
@@ -257,14 +202,9 @@ def main() -> None:
     if sys.argv[1] == "fork":
         print(json.dumps(fork_all()))
         return
-    name, processes, folder = sys.argv[2:]
-    launch(JOBS[name], device_type="cpu", num_processes=int(processes), args=(folder,))
+    name, processes, *arguments = sys.argv[2:]
+    launch(partial(JOBS[name], *arguments), [__file__, *sys.argv[1:]], device_type="cpu", num_processes=int(processes))
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "launch":
-        import jobs  # the started processes look the functions up by this name
-
-        run(jobs.main)
-    else:
-        run(main)
+    run(main)

@@ -1,1 +1,1 @@
-"""Benchmarks and the yardsticks they measure against; run as scripts, imported by tests."""
+"""Programs beside the main scripts: the demo, data tools, studies and benchmarks. Tests import some of them."""

@@ -1,9 +1,9 @@
-"""The published recipe with one thing changed at a time, at the size of a CPU, and a table of what each is worth.
+"""Study of the published recipe with one thing changed at a time, at a size for CPUs, with a table of the effects.
 
     python tools/ablation.py --output-dir output/ablation [--only NAME ...] [--seeds 0 1 2] [--jobs 2] [--list]
 
 Every run trains configs/ablation_published.py with the same procedural images, seeds and number of iterations, and is
-scored on the same held-out images. Complete runs with the same settings are kept (tools/study.py).
+scored on the same held-out images. Complete runs with the same settings are not repeated (tools/study.py).
 """
 
 import sys
@@ -30,15 +30,16 @@ COSINE = [
 LATE_CROP = [
     "dataloader.train.late_start=320",
     "dataloader.train.late_crop_size=128",
-    "dataloader.train.late_batch_size=3",  # as many pixels in an iteration
+    "dataloader.train.late_batch_size=3",  # the same number of pixels in an iteration
 ]
 
 
 class PublishedScaleCriterion(MattingCriterion):
-    """Losses whose scale is right for one crop size only, as published: masked sums over a fixed number of pixels.
+    """Losses whose scale is right for one crop size only, as published: masked sums divided by a fixed number of
+    pixels.
 
     Args:
-        crop_size: the crop's side that the constant in the code stands for; 512 in hustvl/ViTMatte.
+        crop_size: side of the crop for which the constant in the code was chosen; 512 in hustvl/ViTMatte.
     """
 
     def __init__(self, losses: list[str], crop_size: int) -> None:
@@ -107,13 +108,13 @@ def _together(title: str, *names: str) -> Change:
     return Change(title, tuple(override for name in names for override in CHANGES[name].overrides))
 
 
-# what helped, on windows as every DINOv3 config of the project has them
+# The changes that helped, with windows as in every DINOv3 config of the project.
 HELPFUL = ("registers", "window_rope", "masked_windows", "multi_layer", "muon", "colour_prior")
 CHANGES |= {
-    "together": _together("what helped, together", *HELPFUL),
+    "together": _together("all changes that helped", *HELPFUL),
     "together_without_prior": _together("the same without colour propagation", *HELPFUL[:-1]),
     "together_cosine_ema": _together(
-        "what helped, with a cosine schedule and averaged weights", *HELPFUL, "cosine", "ema"
+        "all changes that helped, with a cosine schedule and averaged weights", *HELPFUL, "cosine", "ema"
     ),
 }
 
@@ -131,7 +132,7 @@ STUDY = Study(
 
 
 def write_data(folder: Path) -> None:
-    """Draw the training and the held-out images, unless they are there."""
+    """Draw the training and the held-out images, unless they exist."""
     data = folder / "data"
     complete = data / "complete"
     sizes = f"{FOREGROUNDS} {BACKGROUNDS} {TRAIN_SIZE} {TEST_IMAGES} {TEST_SIZE}\n"

@@ -28,9 +28,10 @@ import numpy as np
 from PIL import ImageColor
 from tqdm import tqdm
 
-from data.images.files import images_by_stem, read_rgb, read_trimap
+from data.images.files import images_by_stem, read_rgb
 from data.images.mask_to_trimap import KEEP_ALL, SEGMENTATION, Cleaning
 from data.images.masks import read_mask
+from data.images.mattes import read_trimap
 from data.video.reading import VIDEO_SUFFIXES
 from engine.inference import Predictor, fit_to, is_clip, predict_clip, run_jobs, settings_of
 from engine.inference.auto_matte import KINDS, AutoMatte

@@ -1,13 +1,13 @@
-"""SAD, time and peak memory of closed-form matting against PyMatting's, on the same images in one run, as Markdown.
+"""Benchmark of closed-form matting and PyMatting's: SAD, time and peak memory on the same images, as Markdown.
 
     python tools/benchmark_closed_form.py [--sizes 256 384 800] [--count 20] [--large 2448x3264]
     python tools/benchmark_closed_form.py --photographs FOLDER [--trimaps trimap trimap2]
 
-Procedural images (data/synthetic) as the 8-bit arrays that files hold, whole scenes of `--sizes` pixels; photographs,
-if named, from the folders `image`, `alpha` and those of `--trimaps`. The two methods take turns on each image; the
-time is processor time, which other programs change little, and its ratio that of the sums. Large images are solved
-once in a process of their own, which reports its peak of memory above what it held before the call: libraries, image
-and trimap. Needs requirements/test.txt.
+The images are procedural (data/synthetic), as 8-bit arrays like those of files, whole scenes of `--sizes` pixels; or
+photographs from the folders `image`, `alpha` and those of `--trimaps`. The two methods alternate on each image. Times
+are processor times, which other programs hardly change, and their ratio is that of the sums. Large images are solved
+once in a separate process, which reports its peak memory above that before the call (libraries, image and trimap). The
+tool needs requirements/test.txt.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from modeling.priors.closed_form_prior import ClosedFormPrior
 from runtime.command_line import run
 from runtime.memory import peak_gib, resident_gib
 
-SEED = 5  # of the procedural images
+SEED = 5  # seed of the procedural images
 HEAD = "| images | method | SAD | MSE (10^-3) | Grad | Conn | CPU s an image | SAD ratio | time ratio |"
 LARGE_HEAD = "| large image | unknown | method | SAD | CPU s | GiB above libraries | time ratio | memory ratio |"
 
@@ -72,9 +72,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=20, help="procedural images of each size")
     parser.add_argument("--large", default="2448x3264", help="height x width of large images, or '' for none")
     parser.add_argument("--large-count", type=int, default=1, help="large images")
-    parser.add_argument("--photographs", type=Path, help="folder of image, alpha and trimap folders, in their place")
+    parser.add_argument("--photographs", type=Path, help="folder of image, alpha and trimap folders, used instead")
     parser.add_argument("--trimaps", nargs="+", default=["trimap"], help="trimap folders of the photographs")
-    parser.add_argument("--threads", type=int, default=1, help="of torch; PyMatting's solver has one")
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch; PyMatting's solver has one")
     parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)  # method, sample file, alpha file
     return parser.parse_args()
 
@@ -84,7 +84,7 @@ def pymatting_alpha(image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
     threads = torch.get_num_threads()
     from pymatting import estimate_alpha_cf
 
-    torch.set_num_threads(threads)  # importing PyMatting takes every core
+    torch.set_num_threads(threads)  # importing PyMatting sets it to the number of cores
     return estimate_alpha_cf(image / 255.0, levels_of(trimap))
 
 
@@ -136,7 +136,7 @@ def print_set(title: str, samples: Sequence[dict]) -> None:
 
 
 def warm_up(methods: Iterable[Callable]) -> None:
-    """Solve something small, as the first call imports and compiles."""
+    """Solve a small image, because the first call imports and compiles."""
     trimap = np.repeat(np.repeat(np.array([[0, 128, 255]], np.uint8), 20, axis=1), 60, axis=0)
     for method in methods:
         method(np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8), trimap)
@@ -148,8 +148,8 @@ def score(alpha: np.ndarray, sample: dict) -> dict[str, float]:
 
 
 def print_large(height: int, width: int, index: int) -> None:
-    """Print a row for each method on one image, each in a process of its own."""
-    erosion = (max(1, height // 40), max(2, height // 30))  # as wide as the unknown bands of smaller images
+    """Print a row for each method on one image, each measured in a separate process."""
+    erosion = (max(1, height // 40), max(2, height // 30))  # for bands as wide as those of smaller images
     scene = SyntheticMatting(size=(height, width), samples_per_epoch=index + 1, seed=SEED, trimap_erosion=erosion)
     sample = EightBit(scene)[index]
     share = (sample["trimap"] == 128).mean()

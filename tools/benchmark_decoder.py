@@ -1,13 +1,13 @@
-"""Time and memory of sparse decoding against the dense decoder, by the share of the image that is unknown.
+"""Benchmark of sparse and dense decoding: time and memory by the unknown share of the image.
 
     python tools/benchmark_decoder.py [--sizes 1024 2048] [--threads 1] [--steps 10]
 
-The decoder of ViTMatte-S with random weights, on random features and images. Unknown regions are bands around blobs,
-as a dilated outline is. Every repeat times each case next to the dense decoder; the table gives medians and the
-median of the ratios. Memory is how much the peak resident memory of a process of its own rises while it decodes.
+The decoder is that of ViTMatte-S with random weights, on random features and images. Unknown regions are bands around
+blobs, like dilated outlines. Every repeat times each case and the dense decoder; the table has medians and the medians
+of the ratios. Memory is the increase of the peak resident memory of a separate process while it decodes.
 
-With --steps it is DiffMatte's decoder on ViT-S features, prepared for a picture and called so many times, against as
-many calls of the whole decoder.
+With --steps the decoder is DiffMatte's on ViT-S features. It is prepared for an image and called this many times, and
+compared with as many calls of the whole decoder.
 """
 
 import argparse
@@ -51,14 +51,14 @@ def draw_blobs(size: tuple[int, int], seed: int = 0) -> np.ndarray:
 
 
 def band_around(blobs: np.ndarray, share: float) -> Tensor:
-    """The `share` of pixels nearest to the outlines of blobs (H, W), as (1, 1, H, W) bool."""
+    """The `share` of pixels closest to the outlines of blobs (H, W), as (1, 1, H, W) bool."""
     distances = [cv2.distanceTransform(side, cv2.DIST_L2, 5) for side in (blobs, 1 - blobs)]  # one is 0 everywhere
     distance = np.maximum(*distances)
     return torch.from_numpy(distance <= np.quantile(distance, share))[None, None]
 
 
 def make_case(size: tuple[int, int], share: float | None, steps: int = 0) -> Callable[[], Tensor]:
-    """A decoding of one image with `share` of it unknown, all tiles for 1, the dense decoder for DENSE."""
+    """A function that decodes one image with `share` of it unknown: 1 for all tiles, DENSE for the dense decoder."""
     torch.manual_seed(0)
     features = torch.randn(1, 384, size[0] // 16, size[1] // 16).contiguous(memory_format=torch.channels_last)
     unknown = None
@@ -72,7 +72,7 @@ def make_case(size: tuple[int, int], share: float | None, steps: int = 0) -> Cal
 
 
 def make_steps(features: Tensor, inputs: Tensor, unknown: Tensor | None, steps: int) -> Callable[[], None]:
-    """Steps of DiffMatte's decoder; `inputs` (1, 7, H, W) are the guide and the noisy alpha."""
+    """A function that runs steps of DiffMatte's decoder; `inputs` (1, 7, H, W) are the guide and the noisy alpha."""
     decoder = DiffusionUNet().eval()
     guide, x_t = inputs.split([6, 1], dim=1)
     times = torch.linspace(1, 0, steps + 1)[:-1].tolist()
@@ -93,7 +93,7 @@ def seconds(case: Callable[[], object]) -> float:
 
 
 def compare_times(size: tuple[int, int], repeats: int, steps: int) -> list[tuple[float, float]]:
-    """Median seconds, and median ratio to the dense decoder, of the dense decoder and of each share."""
+    """Median seconds, and median ratio to the dense decoder, for the dense decoder and for each share."""
     cases = [make_case(size, share, steps) for share in (DENSE, *SHARES)]
     for case in cases:
         seconds(case)  # warm-up
@@ -105,7 +105,7 @@ def compare_times(size: tuple[int, int], repeats: int, steps: int) -> list[tuple
 
 
 def peak_memory(size: tuple[int, int], share: float | None, threads: int, steps: int) -> float:
-    """MiB by which decoding raises the peak resident memory of a fresh process."""
+    """Increase in MiB of the peak resident memory of a new process by decoding."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_decode_and_measure, (size, share, threads, steps))
 
@@ -113,7 +113,7 @@ def peak_memory(size: tuple[int, int], share: float | None, threads: int, steps:
 def _decode_and_measure(size: tuple[int, int], share: float | None, threads: int, steps: int) -> float:
     torch.set_num_threads(threads)
     case = make_case(size, share, min(steps, 1))
-    seconds(make_case((64, 64), share, min(steps, 1)))  # what libraries allocate once
+    seconds(make_case((64, 64), share, min(steps, 1)))  # for memory that libraries allocate once
     before = resident_gib()
     seconds(case)
     return (peak_gib() - before) * 2**10
@@ -124,7 +124,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["1024", "2048"], help="side, or WIDTHxHEIGHT, divisible by 16")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=0, help="of DiffMatte's decoder; 0 for ViTMatte's")
+    parser.add_argument("--steps", type=int, default=0, help="steps of DiffMatte's decoder; 0 for ViTMatte's")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     print(

@@ -1,12 +1,12 @@
-"""Time and memory of DiffMatte's sampling against the one-shot ViTMatte-S, and against a plain sampler, in one run.
+"""Benchmark of DiffMatte's sampling, the one-shot ViTMatte-S and a plain sampler: time and memory in one run.
 
     python tools/benchmark_diffmatte.py [--sizes 1024] [--share 20] [--steps 10] [--repeats 3]
 
-"one-shot" is the original ViTMatte-S. "ours" is DiffMatte on the same ViT-S, which takes the trimap's known values in
-every step and runs its decoder where alpha is unknown. "exact" is DiffMatte sampled as the release does, by this
-project's decoder, and "plain" the same by the network's modules, the whole decoder in every step. Weights are random.
-Every measurement is a process of its own, all in turn; times are of one prediction after another as a warm-up, from a
-tensor in memory to alpha, in seconds of a clock and of the processor.
+"one-shot" is the original ViTMatte-S. "ours" is DiffMatte on the same ViT-S, which uses the trimap's known values in
+every step and runs its decoder where alpha is unknown. "exact" is DiffMatte sampled like the release with this
+project's decoder, and "plain" the same with the network's modules, the whole decoder in every step. Weights are random.
+Every measurement is in a separate process, and the variants alternate. Times are for one prediction after a warm-up,
+from a tensor in memory to alpha, in wall clock and processor seconds.
 """
 
 import argparse
@@ -60,20 +60,20 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--share", type=int, default=20, help="unknown pixels, percent")
     parser.add_argument("--steps", type=int, default=10, help="of DDIM")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="the first is what ratios are to")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="models; ratios are to the first")
     parser.add_argument("--measure", choices=MODELS, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
 def run(name: str, side: int, options: argparse.Namespace) -> dict[str, float]:
-    """Measure one model in a process of its own."""
+    """Measure one model in a separate process."""
     command = [sys.executable, __file__, "--measure", name, "--sizes", str(side), "--share", str(options.share),
                "--steps", str(options.steps)]  # fmt: skip
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def measure(name: str, side: int, share: int, steps: int) -> None:
-    """Predict twice, and print seconds and processor seconds of the second, and GiB at the peak."""
+    """Predict twice, and print seconds and processor seconds of the second prediction, and the peak in GiB."""
     torch.manual_seed(0)
     config = "ViTMatte_S_dino" if name == "one-shot" else "DiffMatte_ViTS"
     model = build(load_config(str(Path(__file__).resolve().parents[1] / "configs" / f"{config}.py")).model).eval()
@@ -81,7 +81,7 @@ def measure(name: str, side: int, share: int, steps: int) -> None:
         model.set_sampling(f"ddim{steps}", clamp_known="always" if name == "ours" else "never")
     if name == "plain":
         model.decoder.prepared = lambda *inputs: plain(model.decoder, *inputs)
-    keep_freed_memory()  # as inference.py does
+    keep_freed_memory()  # as in inference.py
     image, trimap = random_image(side), trimap_of(side, share)
     with torch.inference_mode():
         model.predict(image, trimap)
@@ -92,12 +92,12 @@ def measure(name: str, side: int, share: int, steps: int) -> None:
 
 
 def plain(decoder: DiffusionUNet, features: torch.Tensor, guide: torch.Tensor, *_: object):
-    """The decoder's forward in every step."""
+    """The decoder's `forward` in every step."""
     return lambda x_t, time: decoder(features, guide, x_t, x_t.new_full((len(x_t),), time))
 
 
 def processor_seconds() -> float:
-    """Of all threads of this process."""
+    """Processor seconds of all threads of this process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 

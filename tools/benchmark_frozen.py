@@ -1,12 +1,13 @@
-"""Time and peak memory of a training step of the frozen system on a CPU against ViTMatte-S, at one crop and batch.
+"""Benchmark of a training step of the frozen system and of ViTMatte-S on a CPU: time and peak memory.
 
     python tools/benchmark_frozen.py [--size 512] [--batch 2] [--repeats 3] [--steps 3] [--json FILE]
 
-A step is forward, losses, backward and AdamW, in float32, on random tensors; "features kept" are read from a tensor in
-place of the encoder, as `train.cache_features` gives them. Every measurement is a process of its own, the variants in
-turn, with one step as a warm-up. A time is the shortest of all steps of all turns, and shares are of ViTMatte-S of the
-same run. Memory is the process's highest resident memory: libraries, weights, gradients and AdamW's two moments
-included; "above start" leaves out what the process held before its first step: libraries and weights.
+A step is forward, losses, backward and AdamW, in float32, on random tensors. With "features kept", features are read
+from a tensor instead of computed by the encoder, as with `train.cache_features`. Every measurement is in a separate
+process, the variants alternate, and one step is a warm-up. A time is the shortest of all steps of all processes, and
+shares are of ViTMatte-S in the same run. Memory is the peak resident memory of the process, including libraries,
+weights, gradients and AdamW's two moments. "above start" excludes the memory before the first step: libraries and
+weights.
 
 On a machine with other work, set OMP_NUM_THREADS=1 and compare processor time.
 """
@@ -85,7 +86,7 @@ def take_turns(options: argparse.Namespace) -> dict[str, list[Measured]]:
 
 
 def summary(name: str, measured: dict[str, list[Measured]]) -> dict:
-    """The figures of a variant, and their shares of the reference's."""
+    """Figures of a variant, and their ratios to those of the reference."""
 
     def figures(results: list[Measured]) -> dict[str, float]:
         peak = max(each["peak_gib"] for each in results)
@@ -111,7 +112,7 @@ def row(record: dict) -> str:
 
 
 def measure(name: str, size: int, batch: int, steps: int) -> Measured:
-    """Wall and processor seconds of every step and GiB at peak, in this process; GiB before the first step too."""
+    """Wall clock and processor seconds of every step, and GiB at the peak and before the first step."""
     torch.manual_seed(0)
     samples = random_samples(batch, size)
     step = our_step() if name == REFERENCE else frozen_step(name, samples)
@@ -127,7 +128,7 @@ def measure(name: str, size: int, batch: int, steps: int) -> Measured:
 
 
 def frozen_step(name: str, samples: dict[str, torch.Tensor]) -> Step:
-    """A step of a variant; its features are put into `samples` where they are kept."""
+    """A step of a variant. If its features are kept, they are added to `samples`."""
     config, *overrides = VARIANTS[name]
     model = build(load_config(str(ROOT / "configs" / f"{config}.py"), overrides).model)
     freeze(model, ["backbone"])

@@ -1,13 +1,13 @@
-"""Time, peak memory and difference of alpha against transformers' VitMatte-S, with the same weights, in one run.
+"""Benchmark of inference with transformers' VitMatte-S: time, peak memory and difference of alpha on the same weights.
 
     python tools/benchmark_inference.py [--sizes 512 1024 2048] [--shares 10 20 40] [--repeats 3]
 
-Both models get the same random weights: transformers' own are converted as preprocess.py does. Every measurement is a
-process of its own, ours and theirs in turn; the ratio is the median of the pairs' ratios. Time is of one prediction
-after another as a warm-up, of the same size up to 1024 and of 256 x 256 above, from a tensor in memory to alpha;
-memory is the process's highest resident memory, libraries and weights included. A process that leaves the machine
-less than a reserve of memory is ended and reported as not run. Trimaps are bands around a blob's outline, as wide as
-the share of unknown pixels asks. With --precision bf16 ours runs under autocast; theirs stays in float32.
+Both models have the same random weights: those of transformers, converted as in preprocess.py. Every measurement is in
+a separate process, ours and theirs alternate, and the ratio is the median of the pairs' ratios. Time is for one
+prediction after a warm-up, which has the same size up to 1024 and 256 x 256 above, from a tensor in memory to alpha.
+Memory is the peak resident memory of the process, including libraries and weights. A process that leaves less than a
+reserve of the machine's memory is ended and reported as not run. Trimaps are bands around a blob's outline, with a
+width that gives the share of unknown pixels. With --precision bf16 ours runs under autocast; theirs stays in float32.
 """
 
 import argparse
@@ -39,8 +39,8 @@ from modeling.pretrained import MattingArchitecture, convert
 from runtime.memory import available_memory, keep_freed_memory, peak_gib
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-RESERVE = 0.5 * 2**30  # bytes of the machine's memory that a model may not take
-WARM_UP_LIMIT = 1024  # side up to which the warm-up is of the size that is measured
+RESERVE = 0.5 * 2**30  # bytes of the machine's memory that a model must leave
+WARM_UP_LIMIT = 1024  # largest side for which the warm-up has the measured size
 ROW = "{:>6} {:>8}  {:>8} {:>8} {:>6}   {:>6} {:>6} {:>6}   {:>8}"
 
 
@@ -61,14 +61,14 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048, 4096], help="sides of square images")
     parser.add_argument("--shares", type=int, nargs="+", default=[10, 20, 40], help="unknown pixels, percent")
-    parser.add_argument("--repeats", type=int, default=3, help="of images up to 1024; larger ones run once")
+    parser.add_argument("--repeats", type=int, default=3, help="pairs for images up to 1024; larger ones run once")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of ours")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)  # model, side, share, file for alpha
     return parser.parse_args()
 
 
 def compare(side: int, share: int, repeats: int, precision: str) -> str:
-    """Measure both models in turn and return the row of the table."""
+    """Measure both models alternately and return the row of the table."""
     with tempfile.TemporaryDirectory() as folder:
         files = {name: str(Path(folder) / f"{name}.npy") for name in ("theirs", "ours")}
         runs = [{name: run(name, side, share, file, precision) for name, file in files.items()} for _ in range(repeats)]
@@ -92,7 +92,7 @@ def compare(side: int, share: int, repeats: int, precision: str) -> str:
 
 
 def run(name: str, side: int, share: int, file: str, precision: str) -> dict[str, float] | None:
-    """Measure one model in a process of its own; None if it ran out of memory."""
+    """Measure one model in a separate process; None if it ran out of memory."""
     command = [sys.executable, __file__, "--precision", precision, "--measure", name, str(side), str(share), file]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None:
@@ -103,17 +103,17 @@ def run(name: str, side: int, share: int, file: str, precision: str) -> dict[str
         printed, complaint = process.communicate()
     if process.returncode == 0:
         return json.loads(printed)
-    if "can't allocate memory" in complaint:  # one tensor of more than there is
+    if "can't allocate memory" in complaint:  # a single tensor exceeds the memory
         return None
     raise RuntimeError(f"{shlex.join(command)} ended with {process.returncode}: {complaint}")
 
 
 def measure(name: str, side: str, share: str, file: str, precision: str) -> None:
-    """Predict once, save alpha and print seconds and GiB at peak."""
+    """Predict once, save alpha, and print seconds and the peak in GiB."""
     model = transformers_model()
     if name == "ours":
         model = our_model(model)
-        keep_freed_memory()  # as inference.py does
+        keep_freed_memory()  # as in inference.py
     image, trimap = random_image(int(side)), trimap_of(int(side), int(share))
     lower = name == "ours" and precision == "bf16"
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=lower):
@@ -129,7 +129,7 @@ def measure(name: str, side: str, share: str, file: str, precision: str) -> None
 
 
 def predict(model: nn.Module, image: Tensor, trimap: Tensor) -> Tensor:
-    """Alpha (1, 1, H, W); both models are given what they take. The sides of transformers' images are padded to 32."""
+    """Alpha (1, 1, H, W) from the input of the model's kind. For transformers, sides are padded to multiples of 32."""
     if isinstance(model, ViTMatte):
         return model({"image": image, "trimap": trimap})["phas"]
     height, width = image.shape[-2:]
@@ -170,14 +170,14 @@ def transformers_model() -> VitMatteForImageMatting:
 
 
 def randomise(model: nn.Module) -> None:
-    """Random values in every tensor: as initialised a model says 0.5 everywhere, and much would go unchecked."""
+    """Set every tensor to random values, because an initialised model predicts 0.5 everywhere and hides errors."""
     torch.manual_seed(0)
     for tensor in model.parameters():
         nn.init.normal_(tensor, *((0, 1.4 * tensor[0].numel() ** -0.5) if tensor.ndim > 1 else (0.5, 0.2)))
 
 
 def our_model(theirs: VitMatteForImageMatting) -> ViTMatte:
-    """Our model with transformers' weights, by way of the converter."""
+    """This project's model with transformers' weights, converted."""
     conversion = convert(theirs.state_dict(), config=theirs.config.to_dict())
     architecture = MattingArchitecture.from_metadata(conversion.metadata)
     model = ViTMatte(

@@ -1,16 +1,17 @@
-"""Measure what a training sample costs: this project's loader and the public recipe, same files, same run.
+"""Benchmark of the training loader: the cost of a sample in this project and in the public recipe, on the same files.
 
     python tools/benchmark_loader.py [--samples 60] [--files 12] [--root DIM_FOLDER] [--json OUT.json]
 
-Without --root a temporary set is drawn: foregrounds around 1500 x 1100 (textured JPEGs, mattes of soft blobs and
+Without --root a temporary set is drawn: foregrounds of about 1500 x 1100 (textured JPEGs, mattes of soft blobs and
 hairs, JPEG and PNG alternately) and 640 x 480 backgrounds. Time is processor time of one process with one thread.
-"ours" has all foregrounds in its cache when the clock starts, as after the first passes of a training run; "ours,
+"ours" has all foregrounds in its cache when the measurement starts, as after the first passes of a training run. "ours,
 nothing cached" decodes them for every sample.
 """
 
 import argparse
 import json
 import multiprocessing
+import os
 import platform
 import sys
 import tempfile
@@ -31,7 +32,7 @@ import torch
 from references.public_recipe import public_sample
 
 from data.images.files import images_by_stem
-from data.training.decoded_cache import SETTLED_AFTER
+from data.training.decoded_cache import FOLDER_VARIABLE, SETTLED_AFTER
 from data.training.dim_dataset import CompositionDataset
 from data.training.dim_recipe import DimRecipe, draw_sample
 from data.training.workers import init_worker
@@ -39,12 +40,13 @@ from runtime.command_line import run
 from runtime.files import replacing
 
 WARM_UP = 3  # samples
-CACHE_PASSES = 2  # over the foregrounds, of another epoch
+CACHE_PASSES = 2  # passes over the foregrounds, of another epoch
 
 
 def main() -> None:
     arguments = parse_arguments()
     with tempfile.TemporaryDirectory() as folder:
+        os.environ.setdefault(FOLDER_VARIABLE, f"{folder}/cache")
         root = arguments.root or write_procedural_set(Path(folder), arguments.files)
         times = interleaved_times(root, arguments.samples)
     report = summary(times)
@@ -60,12 +62,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=60, help="samples per loader")
     parser.add_argument("--files", type=int, default=12, help="foregrounds and backgrounds to draw")
     parser.add_argument("--root", type=Path, help="folder with fg, alpha and bg to use instead")
-    parser.add_argument("--json", type=Path, help="also write the report here")
+    parser.add_argument("--json", type=Path, help="file for the report as JSON")
     return parser.parse_args()
 
 
 def dataset_loader(root: Path, cache: str | None) -> Callable[[int], object]:
-    """This project's loader, in a process set up as its workers are; a cache is filled first."""
+    """This project's loader, in a process set up like its workers. A cache is filled first."""
     init_worker(0)
     dataset = CompositionDataset(root, cache=cache)
     if cache is not None:
@@ -94,7 +96,7 @@ LOADERS = {
     "ours, nothing cached": partial(dataset_loader, cache=None),
     "public": public_loader,
 }
-_loader: Callable[[int], object]  # of a measuring process
+_loader: Callable[[int], object]  # loader of a measuring process
 
 
 def _start(make: Callable[[Path], Callable[[int], object]], root: Path) -> None:
@@ -109,8 +111,8 @@ def _seconds(index: int) -> float:
 
 
 def interleaved_times(root: Path, samples: int) -> dict[str, list[float]]:
-    """Processor seconds of each sample, each loader in a process of its own; they take turns, so that a busy machine is
-    shared fairly."""
+    """Processor seconds of each sample. Each loader is in a separate process, and they alternate, so that the load of
+    other programs affects both."""
     context = multiprocessing.get_context("spawn")
     times = {name: [] for name in LOADERS}
     with ExitStack() as stack:
@@ -127,7 +129,7 @@ def interleaved_times(root: Path, samples: int) -> dict[str, list[float]]:
 
 
 def summary(times: dict[str, list[float]]) -> dict:
-    """Mean, median and largest milliseconds per loader, their ratio, and what it ran on."""
+    """Mean, median and largest milliseconds of each loader, their ratio, and the machine."""
     report = {
         name: {
             "mean_ms": round(1000 * float(np.mean(t)), 1),
@@ -151,7 +153,7 @@ def summary(times: dict[str, list[float]]) -> dict:
 
 
 def processor_name() -> str:
-    """The processor's name where the system tells it, else its architecture."""
+    """Name of the processor if the system reports it, else its architecture."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -170,7 +172,7 @@ def write_procedural_set(root: Path, count: int) -> Path:
         write(root / "fg" / f"{index:03}.jpg", texture(rng, size))
         write(root / "alpha" / f"{index:03}.{alpha_suffix}", matte(rng, size))
         write(root / "bg" / f"{index:03}.jpg", texture(rng, (480, 640)))
-    time.sleep(SETTLED_AFTER)  # files that have just changed are not cached
+    time.sleep(SETTLED_AFTER)  # recently changed files are not cached
     return root
 
 

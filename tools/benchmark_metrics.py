@@ -1,9 +1,9 @@
-"""Time the metrics on 1920 x 1080 images, 35 % of them unknown: one image on one core, then a folder of files.
+"""Benchmark of the metrics on 1920 x 1080 images, 35 % unknown: one image on one core, and a folder of files.
 
     python tools/benchmark_metrics.py [--repeats 9] [--folder 96]
 
-In the same run, on the same images, the same metrics as MMagic's Python computes them: the algorithm as published,
-written here in our own words from docs/metrics.md, with the reference's thresholds so that the scores can be compared.
+The same run computes the same metrics with MMagic's published algorithm on the same images. It is written from
+docs/metrics.md, with the reference's thresholds so that the scores can be compared.
 """
 
 import argparse
@@ -32,9 +32,9 @@ BACKGROUND, UNKNOWN, FOREGROUND = 0, 128, 255
 
 
 def main() -> None:
-    """Print the times, the scores' agreement, and what they were measured with."""
+    """Print the times, the agreement of the scores, and the machine."""
     parser = argparse.ArgumentParser(description="Time the metrics on full-HD mattes.")
-    parser.add_argument("--repeats", type=int, default=9, help="runs of which the median counts (default: 9)")
+    parser.add_argument("--repeats", type=int, default=9, help="number of runs for the median (default: 9)")
     parser.add_argument("--folder", type=int, default=96, help="images in the folder (default: 96)")
     options = parser.parse_args()
     cv2.setNumThreads(1)
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def time_one_image(repeats: int) -> None:
-    """Print the time of each metric, of the four that papers print, and of MMagic's algorithm for these four."""
+    """Print the time of each metric, of the four of published tables, and of MMagic's algorithm for these four."""
     worst = 0.0
     for name, make in {"hair": hair_matte, "noise": noise_matte}.items():
         images = make(np.random.default_rng(0))
@@ -63,7 +63,7 @@ def time_one_image(repeats: int) -> None:
 
 
 def time_a_folder(count: int) -> None:
-    """Print images per second of whole folders, files read and decoded, by number of processes, and their memory."""
+    """Print images per second for whole folders of files by number of processes, and the memory."""
     with tempfile.TemporaryDirectory() as folder:
         write_folder(Path(folder), count)
         print(f"\na folder of {count} such images (hair), PNG files, page cache warm")
@@ -90,9 +90,9 @@ def write_folder(folder: Path, count: int) -> None:
 
 
 def evaluate_in_a_process(folder: str, workers: int) -> tuple[float, float]:
-    """Return the seconds that scoring the folder takes, imports and start of the workers included, and MiB at peak.
+    """Seconds for scoring the folder, including imports and the start of workers, and MiB at the peak.
 
-    The peak is of the process that is started (on Linux): with one worker, of what every worker takes.
+    The peak is that of the started process (on Linux); with one worker it is that of every worker.
     """
     script = (
         "import sys; from metrics import score_folders; from runtime.memory import peak_gib; f = sys.argv[1]; "
@@ -108,7 +108,7 @@ def evaluate_in_a_process(folder: str, workers: int) -> tuple[float, float]:
 
 
 def median_seconds(function: Callable[[], object], repeats: int) -> tuple[float, object]:
-    """Return the median wall time of a call, after one that is not counted, and its result."""
+    """Median wall clock time of a call after a warm-up, and its result."""
     result = function()
     times = []
     for _ in range(repeats):
@@ -119,12 +119,12 @@ def median_seconds(function: Callable[[], object], repeats: int) -> tuple[float,
 
 
 def relative(one: float, other: float) -> float:
-    """Return |one - other| as a fraction of the other."""
+    """|one - other| as a fraction of the other."""
     return abs(one - other) / max(abs(other), 1e-30)
 
 
 def machine() -> str:
-    """Name the processor as well as the system tells it."""
+    """Name of the processor, if the system reports it."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
@@ -164,7 +164,7 @@ def hair_matte(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, 
 
 
 def noise_matte(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Make a hard case for Conn: smooth noise, thousands of components at each threshold and none that dominates."""
+    """Draw a hard case for Conn: smooth noise with thousands of components at each threshold and no dominant one."""
     noise = generator.normal(size=(HEIGHT, WIDTH)).astype(np.float32)
     alpha = np.clip(cv2.GaussianBlur(noise, (0, 0), 1.5) * 500 + 80, 0, 255).astype(np.uint8)
     pred_alpha = np.clip(alpha + generator.integers(-9, 10, alpha.shape), 0, 255).astype(np.uint8)
@@ -188,7 +188,7 @@ def score_plainly(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray)
 
 
 def plain_edges(image: np.ndarray) -> np.ndarray:
-    """Return the gradient magnitude, (H, W) float64, by 9 x 9 kernels over the min-max normalised image."""
+    """Gradient magnitude, (H, W) float64, by 9 x 9 kernels over the min-max normalised image."""
     image = (image - image.min()) / (image.max() - image.min())
     t = np.arange(-4, 5)
     gaussian = np.exp(-(t**2) / (2 * 1.4**2))
@@ -200,7 +200,7 @@ def plain_edges(image: np.ndarray) -> np.ndarray:
 
 
 def plain_connectivity_errors(p: np.ndarray, a: np.ndarray) -> np.ndarray:
-    """Return |phi(p) - phi(a)|, (H, W) float64, with the largest component labelled at each of ten thresholds."""
+    """|phi(p) - phi(a)|, (H, W) float64, with the largest component labelled at each of ten thresholds."""
     levels = np.full(p.shape, -1.0)
     for i in range(1, 11):
         both = ((p >= i / 10) & (a >= i / 10)).astype(np.uint8)

@@ -1,10 +1,10 @@
-"""What less memory costs in quality and time, what averaging views gains, and what lower precision changes.
+"""Benchmark of inference modes, views and precisions: their effect on scores, time and memory.
 
     python tools/benchmark_modes.py --config-file configs/ViTMatte_demo.py --checkpoint output/demo/run/model_final.pth
 
-Procedural images that no training draws, of 4K size for the modes and smaller for the others, scored in the unknown
-region by the metrics of evaluation.py. Each mode runs in a process of its own, whose highest resident memory is
-reported, libraries and weights included. Time is of prediction alone, summed over the images.
+The images are procedural and not used in any training, of 4K size for the modes and smaller for the others, and are
+scored in the unknown region with the metrics of evaluation.py. Each mode runs in a separate process, whose peak
+resident memory is reported, including libraries and weights. Time is that of prediction alone, summed over the images.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from modeling.weights.checkpoint_file import read_checkpoint
 from modeling.weights.loading import load_model
 from runtime.memory import peak_gib
 
-SEED = 3_000_003  # no training and no demo draws it
+SEED = 3_000_003  # not used by training or demo
 MODES = {
     "whole": Plan("whole"),
     "encoder at 1/2": Plan("reduced", scale=2),
@@ -64,12 +64,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--height", type=int, default=2160)
     parser.add_argument("--views-count", type=int, default=24, help="images for views and precision (default: 24)")
     parser.add_argument("--views-side", type=int, default=512)
-    parser.add_argument("--measure", help=argparse.SUPPRESS)  # what one process measures
+    parser.add_argument("--measure", help=argparse.SUPPRESS)  # the choice that a process measures
     return parser.parse_args()
 
 
 def report(options: argparse.Namespace, what: str, choices: list[str], images: str) -> None:
-    """Print a table with a row for each choice, SAD beside its ratio to the first."""
+    """Print a table with a row for each choice: SAD and its ratio to the first, and the other figures."""
     print(f"\n{images}\n{what:16}      SAD   ratio  MSE (10^-3)   seconds   peak GiB")
     first = None
     for choice in choices:
@@ -81,7 +81,7 @@ def report(options: argparse.Namespace, what: str, choices: list[str], images: s
 
 
 def measure(options: argparse.Namespace, what: str, choice: str) -> dict[str, float]:
-    """Score one choice over its images: mean scores, seconds, and GiB of this process at its peak."""
+    """Score one choice over its images: mean scores, seconds, and the peak of this process in GiB."""
     config = load_config(options.config_file, ["train.device=cpu"])
     model = build(config.model).eval()
     load_model(model, read_checkpoint(options.checkpoint), options.checkpoint)

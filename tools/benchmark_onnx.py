@@ -1,10 +1,10 @@
-"""Size, difference of alpha and speed of ONNX files against PyTorch with the same weights, in one run.
+"""Benchmark of ONNX files and PyTorch with the same weights: size, difference of alpha and speed in one run.
 
     python tools/benchmark_onnx.py [--configs ViTMatte_S_10ep ViTMatte_S_dino] [--size 512] [--repeats 5]
 
-Random weights, scaled so that alpha takes all values. The difference is that of the check before a file is written:
-at three sizes, over the unknown pixels. Time is of one image with 20 % unknown, on as many threads as PyTorch takes,
-the median of the repeats, all files and PyTorch in turn.
+Weights are random, scaled so that alpha takes all values. The difference is that of the check before a file is written:
+at three sizes, over the unknown pixels. Time is for one image with 20 % unknown, with as many threads as PyTorch uses,
+as the median of the repeats; all files and PyTorch alternate.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configs", nargs="+", default=["ViTMatte_S_10ep", "ViTMatte_S_dino"], help="in configs/")
-    parser.add_argument("--size", type=int, default=512, help="sides of the image that is timed")
+    parser.add_argument("--size", type=int, default=512, help="side of the timed image")
     parser.add_argument("--repeats", type=int, default=5)
     return parser.parse_args()
 
@@ -72,7 +72,7 @@ def compare(config: str, side: int, repeats: int) -> list[str]:
 
 
 def time_in_turn(models: dict[str, nn.Module], side: int, repeats: int) -> dict[str, list[float]]:
-    """Seconds of each model, after one call that is not counted."""
+    """Seconds of each model, after a warm-up call."""
     batch = {"image": random_image(side), "trimap": trimap_of(side, 20)}
     seconds = {name: [] for name in models}
     with torch.inference_mode():

@@ -1,9 +1,9 @@
-"""Time and peak memory of ViT-S inference against the public DINOv3-ViTMatte network, in one run.
+"""Benchmark of ViT-S inference with the public DINOv3-ViTMatte network: time and peak memory in one run.
 
     python tools/benchmark_public.py [--size 1024] [--repeats 5] [--memory-size 2048]
 
-Time: both models in turn, A B A B, the median and the median of the pairwise ratios. Memory: each measurement in a
-process of its own, the highest resident memory of the process (model and libraries included).
+For time, both models alternate, A B A B, and the medians and the median of the pairwise ratios count. For memory, each
+measurement is in a separate process and is its peak resident memory, including model and libraries.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def compare_times(pattern: dict[str, list[int]], size: int, repeats: int) -> tup
 
 
 def peak_memory(build, pattern: dict[str, list[int]], size: int) -> float:
-    """Peak resident GiB of a fresh process that builds a model and predicts once."""
+    """Peak resident GiB of a new process that builds a model and predicts once."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_predict_and_measure, (build, pattern, size))
 

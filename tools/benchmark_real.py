@@ -1,13 +1,13 @@
-"""Methods on photographs with true mattes: scores, time, memory and paired differences, as one Markdown table.
+"""Benchmark of methods on photographs with true mattes: scores, time, memory and paired differences, as Markdown.
 
     python tools/benchmark_real.py --data-root DIR [--trimap-dir trimap2] [--methods box,closed-form,knn] [--json FILE]
         [--mattes DIR] [--sheet FILE.jpg]
 
-DIR holds image/, trimap/ and alpha/ with files of the same names. "box" is the model in the box, "closed-form" the
-project's own without a matrix; "pymatting", "knn", "lkm" and "random-walk" are PyMatting's (requirements/test.txt).
+DIR has image/, trimap/ and alpha/ with files of the same names. "box" is the model in the box, "closed-form" is this
+project's closed-form matting; "pymatting", "knn", "lkm" and "random-walk" are PyMatting's (requirements/test.txt).
 
-Scores are those of evaluation.py over the unknown region. Each method runs in a process of its own, after a small
-image that loads and compiles what it needs. Seconds are of the clock and of the processor (all threads), memory is the
+Scores are those of evaluation.py over the unknown region. Each method runs in a separate process, after a small image
+that loads and compiles its parts. Seconds are of the wall clock and of the processor (all threads). Memory is the
 growth of the process over all images. Differences are to the first method, with 95 % bootstrap intervals over images.
 """
 
@@ -76,7 +76,7 @@ def method_of(name: str) -> Method:
 
     def alpha_of(image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
         levels = np.select([trimap == UNKNOWN, trimap > UNKNOWN], [0.5, 1.0], 0.0)
-        with contextlib.redirect_stdout(sys.stderr):  # its warnings would stand in the table
+        with contextlib.redirect_stdout(sys.stderr):  # keeps its warnings out of the table
             alpha = estimate(image / 255, levels)
         return fuse_with_trimap(np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8), trimap)
 
@@ -89,10 +89,10 @@ def _predicting(model: System) -> Method:
 
 
 class Measured(NamedTuple):
-    """A method on all photographs.
+    """Results of a method on all photographs.
 
     Attributes:
-        scores: metric -> value, by the photograph's name.
+        scores: metric -> value, by the name of the photograph.
         seconds, cpu_seconds: means over the photographs.
         gib: growth of the process's resident memory.
     """
@@ -104,11 +104,11 @@ class Measured(NamedTuple):
 
 
 def measure(name: str, photographs: MattingFolder, mattes: Path | None) -> Measured:
-    """Run a method on all photographs, in this process. Mattes are written to `mattes`/`name`/, where given."""
+    """Run a method on all photographs in this process. Mattes are written to `mattes`/`name`/ if it is given."""
     method = method_of(name)
     small = np.zeros((96, 96), np.uint8)
     small[24:72, 24:72], small[40:56, 40:56] = UNKNOWN, 255
-    method(np.repeat(small[..., None], 3, axis=2), small)  # loads and compiles
+    method(np.repeat(small[..., None], 3, axis=2), small)  # warm-up
     before = resident_gib()
     scores, seconds, cpu_seconds = {}, [], []
     for sample in (photographs[index] for index in range(len(photographs))):
@@ -150,16 +150,16 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--data-root", type=Path, required=True, help="folder of image/, trimap/ and alpha/")
-    parser.add_argument("--trimap-dir", default="trimap", help="folder of the trimaps in it (default: trimap)")
+    parser.add_argument("--trimap-dir", default="trimap", help="its folder of trimaps (default: trimap)")
     parser.add_argument("--methods", default="box,closed-form,pymatting", help=f"some of {','.join(METHODS)}")
-    parser.add_argument("--json", type=Path, help="also write the scores of every image here")
-    parser.add_argument("--mattes", type=Path, help="also write the mattes here, a folder for each method")
+    parser.add_argument("--json", type=Path, help="file for the scores of every image")
+    parser.add_argument("--mattes", type=Path, help="folder for the mattes, with a sub-folder for each method")
     parser.add_argument(
-        "--sheet", type=Path, help="also write a picture: image, trimap, each method, truth (needs --mattes)"
+        "--sheet", type=Path, help="picture to write: image, trimap, each method, truth (needs --mattes)"
     )
     options = parser.parse_args()
     if options.sheet and not options.mattes:
-        raise InputError("--sheet: expected --mattes too, the folder that keeps the mattes it shows")
+        raise InputError("--sheet: expected --mattes too, the folder for the mattes that it shows")
     if options.sheet and options.sheet.suffix.lower() not in (".jpg", ".png"):
         raise InputError(f"--sheet: expected a name ending in .jpg or .png, got {options.sheet}")
     return options
@@ -179,7 +179,7 @@ def row(name: str, measured: Measured, baseline: Measured) -> str:
 
 
 def difference(baseline: Mapping[str, dict[str, float]], scores: Mapping[str, dict[str, float]]) -> str:
-    """The paired difference of SAD in words, or a dash for the baseline itself."""
+    """Text of the paired difference of SAD, or a dash for the baseline itself."""
     if scores is baseline:
         return "–"
     sad = next(one for one in compare(baseline, scores, ["sad"]).differences if one.metric == "sad")
@@ -187,7 +187,7 @@ def difference(baseline: Mapping[str, dict[str, float]], scores: Mapping[str, di
 
 
 def write_sheet(path: Path, photographs: MattingFolder, mattes: Path, names: Sequence[str], width: int = 240) -> None:
-    """Write one row a photograph: image, trimap, the matte of each method, the true matte."""
+    """Write one row for each photograph: image, trimap, the matte of each method, the true matte."""
     rows = []
     for sample in (photographs[index] for index in range(len(photographs))):
         grays = [np.asarray(Image.open(mattes / name / f"{sample['name']}.png")) for name in names]

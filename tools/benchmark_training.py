@@ -1,16 +1,16 @@
-"""Time and peak memory of a training step of ViT-S on a CPU, ours against the public DINOv3-ViTMatte, in one run.
+"""Benchmark of a training step of ViT-S on a CPU, ours and the public DINOv3-ViTMatte: time and peak memory in one run.
 
     python tools/benchmark_training.py [--sizes 512] [--batches 1 2] [--repeats 3] [--steps 3] [--json FILE]
 
 A step is forward, the four losses, backward and AdamW, in float32, on random tensors. Ours is the model of
-configs/ViTMatte_S_100ep.py as it is, with activation checkpointing in the backbone, and in the decoder too; the public
-network is written literally, with its losses (tests/references/public_model.py and public_losses.py). Every
-measurement is a process of its own, the variants in turn, with one step as a warm-up. A time is the shortest of all
-steps of all turns, and both ratios are theirs to ours. Memory is the process's highest resident memory: libraries,
-weights, gradients and AdamW's two moments included.
+configs/ViTMatte_S_100ep.py, without activation checkpointing, with it in the backbone, and with it in the decoder too.
+The public network and its losses are restated (tests/references/public_model.py and public_losses.py). Every
+measurement is in a separate process, the variants alternate, and one step is a warm-up. A time is the shortest of all
+steps of all processes, and both ratios are theirs to ours. Memory is the peak resident memory of the process, including
+libraries, weights, gradients and AdamW's two moments.
 
-On a machine with other work, set OMP_NUM_THREADS=1 and compare processor time (user and system): several threads wait
-for each other, which takes time of both kinds.
+On a machine with other work, set OMP_NUM_THREADS=1 and compare processor time (user and system). Several threads wait
+for each other, which costs time of both kinds.
 """
 
 import argparse
@@ -45,8 +45,8 @@ VARIANTS = {
     "ours, all checkpointed": {"backbone": True, "decoder": True},
 }
 Autocast = Callable[[], contextlib.AbstractContextManager]
-Measured = dict[str, float | list[float]]  # figures of one process, those of its steps as lists
-Step = Callable[[dict[str, Tensor]], Tensor]  # one step on a batch; its loss
+Measured = dict[str, float | list[float]]  # figures of one process; those of its steps are lists
+Step = Callable[[dict[str, Tensor]], Tensor]  # function that runs one step on a batch and returns its loss
 ROW = "{:>5} {:>6}  {:<28} {:>7} {:>7} {:>7} {:>7}   {:>6} {:>7}"
 
 
@@ -92,7 +92,7 @@ def take_turns(size: int, batch: int, repeats: int, steps: int) -> dict[str, lis
 
 
 def summary(name: str, measured: dict[str, list[Measured]], size: int, batch: int) -> dict:
-    """The figures of a variant, and against the public network's of the same turns."""
+    """Figures of a variant, and their ratios to those of the public network in the same turns."""
     ours, public = measured[name], measured["public"]
     peak, public_peak = (max(each["peak_gib"] for each in results) for results in (ours, public))
     return {
@@ -122,7 +122,7 @@ def row(record: dict) -> str:
 
 
 def measure(name: str, size: int, batch: int, steps: int) -> Measured:
-    """Wall and processor seconds of every step and GiB at peak, in this process; GiB before the first step too."""
+    """Wall clock and processor seconds of every step, and GiB at the peak and before the first step."""
     torch.manual_seed(0)
     checkpointed = VARIANTS[name]
     step = public_step() if checkpointed is None else our_step(**checkpointed)
@@ -139,7 +139,7 @@ def measure(name: str, size: int, batch: int, steps: int) -> Measured:
 
 
 def random_samples(batch: int, size: int) -> dict[str, Tensor]:
-    """As a loader gives them; a third of the pixels is unknown."""
+    """A batch like that of a loader; a third of the pixels is unknown."""
     trimap = torch.randint(0, 3, (batch, 1, size, size)) / 2
     return {"image": torch.rand(batch, 3, size, size), "trimap": trimap, "alpha": torch.rand(batch, 1, size, size)}
 
@@ -153,12 +153,12 @@ def our_step(backbone: bool = False, decoder: bool = False) -> Step:
 
 
 def step_of(model: nn.Module, autocast: Autocast = contextlib.nullcontext) -> Step:
-    """A step of our model; `autocast` makes the context that the forward pass runs in."""
+    """A step of this project's model; `autocast` makes the context of the forward pass."""
     model.train()
     optimizer = torch.optim.AdamW(param_groups(model, 5e-4, 0.1, layer_decay=0.65, head_lr_mult=3.0))
 
     def step(samples: dict[str, Tensor]) -> Tensor:
-        optimizer.zero_grad(set_to_none=True)  # before forward, as engine/training/trainer.py does
+        optimizer.zero_grad(set_to_none=True)  # before forward, as in engine/training/trainer.py
         with autocast():
             loss = sum(model(samples).values())
         loss.backward()
@@ -178,7 +178,7 @@ def public_step(device: torch.device | str = "cpu", autocast: Autocast = context
         inputs = torch.cat([(samples["image"] - mean) / std, samples["trimap"]], dim=1)
         with autocast():
             losses = public_losses(model(inputs), samples["alpha"], samples["trimap"])
-        optimizer.zero_grad(set_to_none=True)  # after forward, as detectron2's trainers do
+        optimizer.zero_grad(set_to_none=True)  # after forward, as in detectron2's trainers
         loss = sum(losses.values())
         loss.backward()
         optimizer.step()

@@ -30,8 +30,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import cv2
 import numpy as np
 
-from data.images.files import read_gray_exact, write_png
+from data.images.files import write_png
 from data.images.mask_to_trimap import SEGMENTATION, trimap_from_mask
+from data.images.mattes import read_gray_exact
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from data.synthetic.clips import ClipFrame, SyntheticClip
 from data.video.library import import_av

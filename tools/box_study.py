@@ -1,12 +1,11 @@
-"""The model in the box with one thing changed at a time: its data, its priors, its gate, at the size of a CPU.
+"""Study of the model in the box with one thing changed at a time (data, priors, gate), at a size for CPUs.
 
     python tools/collect_backgrounds.py --packages unpacked --textures 24 --output output/box_study/data/bg
     python tools/box_study.py [--output-dir output/box_study] [--only NAME ...] [--seeds 0 1 2] [--jobs 2] [--list]
 
-Every run trains a narrow network of configs/ViTMatte_box.py from random
-weights, with the same number of foregrounds, and is scored on composites of drawn (2D) and of rendered (3D) objects
-with seeds of their own. The first run renders them (requirements/render.txt). Complete runs with the same settings are
-kept (tools/study.py).
+Every run trains a narrow network of configs/ViTMatte_box.py from random weights, with the same number of foregrounds,
+and is scored on composites of drawn (2D) and of rendered (3D) objects with other seeds. The first run renders them
+(requirements/render.txt). Complete runs with the same settings are not repeated (tools/study.py).
 """
 
 import subprocess
@@ -21,7 +20,7 @@ from runtime.errors import InputError
 from tools.study import Change, Study
 
 ROOT = Path(__file__).resolve().parents[1]
-FOREGROUNDS, VALIDATION, SIDE = 240, 24, 384  # a set of each kind; pixels a side
+FOREGROUNDS, VALIDATION, SIDE = 240, 24, 384  # foregrounds and validation objects of each kind; side in pixels
 KINDS = {"2d": (1, 1_000_004), "3d": (0, 1_000_003)}  # seeds of training and of validation objects
 ITERATIONS, CROP, BATCH = 200, 160, 8
 
@@ -110,7 +109,7 @@ STUDY = Study(
 
 
 def prepare(folder: Path) -> None:
-    """Render the foregrounds that are missing, and collect half of each kind in a folder of their own."""
+    """Render the missing foregrounds, and collect half of each kind in a separate folder."""
     data = folder / "data"
     if not (data / "bg").is_dir():
         raise InputError(

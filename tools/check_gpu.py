@@ -1,17 +1,17 @@
-"""Check everything that depends on the device in one run of at most four minutes, and print it as a Markdown table.
+"""Check everything that depends on the device in one run of at most four minutes, and print a Markdown table.
 
     python tools/check_gpu.py [--sections alpha,inference] [--json OUT.json]
     python tools/check_gpu.py --tiny-on-cpu
 
-Sections: alpha against a CPU's (alpha), time and memory against transformers' VitMatte (inference), the choice of
-sparse or dense decoding (decoding), a training step against the public network (training-step), the training loader
-(loading), large images and chunks of attention (attention), runs of the trainer, cut and resumed (training-run), nccl
-with one process (process-group), a compiled backbone (compiled), closed-form matting (closed-form). Each runs in a
-process of its own and within a time of its own; one that fails or takes too long becomes a row of the table, and the
-others still run. What needs Detectron2 is skipped where that is not installed.
+Sections: alpha compared with a CPU's (alpha), time and memory compared with transformers' VitMatte (inference), the
+choice of sparse or dense decoding (decoding), a training step compared with the public network (training-step), the
+training loader (loading), large images and chunks of attention (attention), runs of the trainer, interrupted and
+resumed (training-run), nccl with one process (process-group), a compiled backbone (compiled), closed-form matting
+(closed-form). Each runs in a separate process with a time limit. A section that fails or exceeds its limit becomes a
+row of the table, and the others still run. Without Detectron2, the sections that need it are skipped.
 
-The exit status is 0 if nothing failed, 1 if a check failed, and 2 without a GPU. --tiny-on-cpu rehearses all sections
-on the CPU, at sizes that say nothing about speed.
+The exit status is 0 if nothing failed, 1 if a check failed, and 2 without a GPU. --tiny-on-cpu runs all sections on the
+CPU, at sizes that are not meaningful for speed.
 """
 
 import argparse
@@ -33,7 +33,7 @@ LIMITS = {  # seconds
     "alpha": 45, "training-run": 60, "process-group": 45, "compiled": 90, "inference": 60, "training-step": 40,
     "decoding": 40, "attention": 30, "loading": 35, "closed-form": 30,
 }  # fmt: skip
-TOTAL = 232  # seconds, for all of them; a section starts only before
+TOTAL = 232  # seconds for all sections; no section starts later
 REHEARSAL = 600  # seconds for a section on a CPU, which may be busy
 
 
@@ -43,7 +43,7 @@ def main() -> int:
     settings = Settings("cpu" if options.tiny_on_cpu else "cuda", options.tiny_on_cpu)
     launcher = Launcher.on(settings)
     if launcher is None:
-        raise InputError("no GPU: torch finds no CUDA device; --tiny-on-cpu rehearses the sections on the CPU")
+        raise InputError("no GPU: torch finds no CUDA device; --tiny-on-cpu runs the sections on the CPU")
     rows = [Row(launcher.machine, section="machine")]
     report(rows[0], started)
     for name in options.sections:
@@ -63,8 +63,8 @@ def main() -> int:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sections", type=section_names, default=list(LIMITS), help=f"of {','.join(LIMITS)}")
-    parser.add_argument("--json", type=Path, help="also write all figures here")
-    parser.add_argument("--tiny-on-cpu", action="store_true", help="tiny sizes, on the CPU: a rehearsal")
+    parser.add_argument("--json", type=Path, help="file for all figures")
+    parser.add_argument("--tiny-on-cpu", action="store_true", help="run at tiny sizes on the CPU")
     return parser.parse_args()
 
 
@@ -77,7 +77,7 @@ def section_names(text: str) -> list[str]:
 
 
 def report(row: Row, started: float) -> None:
-    """A line of progress on stderr."""
+    """Print a line of progress on stderr."""
     verdict = {True: "passed", False: "FAILED", None: ""}[row.passed]
     print(f"{time.monotonic() - started:5.0f} s  {row.section}: {row.case}: {row.result} {verdict}", file=sys.stderr)
 

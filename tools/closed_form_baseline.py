@@ -1,9 +1,9 @@
-"""Mattes by PyMatting's closed-form solver, a classical method to compare a trained model with.
+"""Mattes by PyMatting's closed-form solver, a classical method for comparison with a trained model.
 
     python tools/closed_form_baseline.py --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
 
-Levin et al., "A Closed-Form Solution to Natural Image Matting", 2008. Files are read, paired and written as
-inference.py does, so evaluation.py scores both alike. Needs requirements/test.txt.
+Levin et al., "A Closed-Form Solution to Natural Image Matting", 2008. Files are read, paired and written as in
+inference.py, so evaluation.py can score both. The tool needs requirements/test.txt.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Collect backgrounds for training: free photographs out of Debian packages and scikit-image, and textures.
+"""Collect backgrounds for training: free photographs from Debian packages and scikit-image, and textures.
 
     apt-get download lomiri-wallpapers-16.04 gcompris-qt-data
     for package in *.deb; do dpkg -x $package unpacked; done
@@ -21,10 +21,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder that gets the JPEG files")
-    parser.add_argument("--packages", type=Path, help="folder that the Debian packages were unpacked into")
+    parser.add_argument("--output", type=Path, required=True, help="output folder for the JPEG files")
+    parser.add_argument("--packages", type=Path, help="folder with the unpacked Debian packages")
     parser.add_argument("--textures", type=int, default=0, help="procedural backgrounds to add (default: 0)")
-    parser.add_argument("--seed", type=int, default=0, help="of the procedural backgrounds (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the procedural backgrounds (default: 0)")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     written, missing = write_photographs(arguments.packages, arguments.output)

@@ -1,9 +1,9 @@
-"""Compare methods by the reports that evaluation.py wrote: paired differences, and rows of a results table.
+"""Compare methods by reports of evaluation.py: paired differences, and rows of a results table.
 
     python tools/compare.py vitmatte.json ours.json
     python tools/compare.py vitmatte.json ours.json --names "ViTMatte-S" "Ours" --latex table.tex --markdown -
 
-All reports must be of the same data. docs/comparing.md says what is printed and what it means.
+All reports must be of the same data. docs/comparing.md explains the output.
 """
 
 import argparse
@@ -24,12 +24,12 @@ from runtime.errors import InputError
 from runtime.files import replacing
 from runtime.text import name_some, printable
 
-FEW = 20  # below, a percentile interval is visibly too narrow: docs/comparing.md has the figures
-RESAMPLES = (100, 1_000_000)  # fewer tell nothing about the tails; the means of more are kept for no gain
+FEW = 20  # number below which a percentile interval is clearly too narrow (figures in docs/comparing.md)
+RESAMPLES = (100, 1_000_000)  # fewer say nothing about the tails; more need memory without a gain
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status."""
+    """Run the command and return its exit status."""
     options = build_parser().parse_args(arguments)
     check_options(options)
     names = options.names or default_names(options.reports)
@@ -56,38 +56,38 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("reports", nargs="+", type=Path, metavar="REPORT", help="JSON reports of evaluation.py")
-    parser.add_argument("--names", nargs="+", metavar="NAME", help="of the methods (default: the files' names)")
+    parser.add_argument("--names", nargs="+", metavar="NAME", help="names of the methods (default: the file names)")
     parser.add_argument("--baseline", metavar="NAME", help="method or report to compare with (default: the first)")
     parser.add_argument(
         "--resample",
         choices=["images", "truths"],
         default="images",
-        help="truths: images of one matte, as the 20 of each in Composition-1k, are drawn together (default: images)",
+        help="truths: resample all images of a matte together, as the 20 in Composition-1k (default: images)",
     )
-    parser.add_argument("--resamples", type=int, default=10_000, help="how many are drawn (default: 10000)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed draws other resamples (default: 0)")
-    parser.add_argument("--confidence", type=float, default=0.95, help="of the intervals (default: 0.95)")
-    parser.add_argument("--by", choices=METRICS, help="metric that ranks the images (default: sad, if it is there)")
-    parser.add_argument("--top", type=int, default=10, help="images to list, each way (default: 10)")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the results table; - prints it")
-    parser.add_argument("--latex", type=Path, metavar="FILE", help="write the results table; - prints it")
+    parser.add_argument("--resamples", type=int, default=10_000, help="number of resamples (default: 10000)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the resampling (default: 0)")
+    parser.add_argument("--confidence", type=float, default=0.95, help="confidence of the intervals (default: 0.95)")
+    parser.add_argument("--by", choices=METRICS, help="metric that ranks the images (default: sad, if available)")
+    parser.add_argument("--top", type=int, default=10, help="images to list for each direction (default: 10)")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="file for the results table; - prints it")
+    parser.add_argument("--latex", type=Path, metavar="FILE", help="file for the results table; - prints it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON")
     return parser
 
 
 def check_options(options: argparse.Namespace) -> None:
-    """Refuse options that cannot be meant, before any report is read."""
+    """Refuse options that make no sense, before any report is read."""
     if len(options.reports) < 2:
         raise InputError(f"expected two reports or more to compare, got {options.reports[0]} alone")
     files = [report.resolve() for report in options.reports]
     for index, file in enumerate(files):
         if file in files[:index]:
-            raise InputError(f"{options.reports[index]}: given twice; every report needs a method of its own")
+            raise InputError(f"{options.reports[index]}: given twice; every report must be of a different method")
     if options.names is not None:
         check_names(options.names, len(files))
     if not RESAMPLES[0] <= options.resamples <= RESAMPLES[1]:
@@ -102,7 +102,7 @@ def check_options(options: argparse.Namespace) -> None:
 
 
 def check_names(names: Sequence[str], count: int) -> None:
-    """Refuse --names that do not name each of `count` reports by one of its own."""
+    """Refuse --names that do not give each of `count` reports a different name."""
     if len(names) != count:
         raise InputError(f"--names: expected {count}, one for each report in their order, got {len(names)}")
     for index, name in enumerate(names):
@@ -111,7 +111,7 @@ def check_names(names: Sequence[str], count: int) -> None:
 
 
 def default_names(reports: Sequence[Path]) -> list[str]:
-    """Name each report by its file name without extension, and as many parent folders as tell it from the others."""
+    """Names of the reports: file names without extension, with as many parent folders as make them unique."""
     paths = [report.absolute() for report in reports]
     return [_shortest_name(path, [other for other in paths if other != path]) for path in paths]
 
@@ -125,7 +125,7 @@ def _shortest_name(path: Path, others: Sequence[Path]) -> str:
 
 
 def choose_baseline(wanted: str | None, reports: Sequence[Path], names: Sequence[str]) -> str:
-    """Return the name of the method that `wanted` names, by its name or by its report's path."""
+    """Name of the method that `wanted` gives as a name or as the path of a report."""
     if wanted is None:
         return names[0]
     if wanted in names:
@@ -137,11 +137,11 @@ def choose_baseline(wanted: str | None, reports: Sequence[Path], names: Sequence
 
 
 def compare_with(baseline: SavedReport, report: SavedReport, options: argparse.Namespace) -> Comparison:
-    """Compare a report with the baseline's in the metrics that both have."""
+    """Compare a report with the baseline in the metrics that both have."""
     shared = [metric for metric in baseline.metrics if metric in report.metrics]
     if not shared:
         raise InputError(
-            f"{baseline.file} holds {', '.join(baseline.metrics)} and {report.file} {', '.join(report.metrics)}: no "
+            f"{baseline.file} has {', '.join(baseline.metrics)} and {report.file} has {', '.join(report.metrics)}: no "
             "metric in common; score both with the same --metrics"
         )
     if options.by is not None and options.by not in shared:
@@ -160,7 +160,7 @@ def compare_with(baseline: SavedReport, report: SavedReport, options: argparse.N
 
 
 def warn(result: MethodComparison) -> None:
-    """Say on stderr what the numbers are over, where that is other than it seems."""
+    """Print warnings on stderr about incomplete reports and undefined metrics."""
     for report in result.methods.values():
         if report.missing:
             _warn(
@@ -179,7 +179,7 @@ def warn(result: MethodComparison) -> None:
 
 
 def warn_of_spread(result: MethodComparison) -> None:
-    """Say on stderr why the intervals may be narrower than they should."""
+    """Print warnings on stderr about intervals that are probably too narrow."""
     items = result.methods[result.baseline].items
     images, truths = len(items), len({item.truth for item in items.values()})
     if result.resample == "images" and truths < images:
@@ -194,7 +194,7 @@ def _warn(text: str) -> None:
 
 
 def write_table(file: Path | None, table: str) -> None:
-    """Write a table whole or not at all; "-" prints it, None does nothing."""
+    """Write a table completely or not at all; "-" prints it, and None does nothing."""
     if file is None:
         return
     if str(file) == "-":

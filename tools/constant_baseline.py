@@ -1,9 +1,9 @@
-"""Scores of the best constant alpha on a config's validation set: what a system without a trimap must beat.
+"""Scores of the best constant alpha on a config's validation set, a baseline for systems without a trimap.
 
     python tools/constant_baseline.py --config-file configs/FrozenDINOv3_demo.py [--checkpoint RUN/model_final.pth]
 
-The constant is the mean alpha of the whole set, which no other constant beats in MSE. With --checkpoint the model's
-scores stand below it. Both are the scores of the config's own evaluator.
+The constant is the mean alpha of the whole set, which has the lowest MSE of all constants. With --checkpoint, the
+model's scores are printed too. Both are computed by the config's own evaluator.
 """
 
 import argparse
@@ -42,19 +42,19 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True)
-    parser.add_argument("--checkpoint", help="of a run of that config")
+    parser.add_argument("--checkpoint", help="checkpoint of a run of this config")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
     return parser.parse_args()
 
 
 def mean_level(dataset) -> int:
-    """The mean of all alphas of a set, 0 to 255."""
+    """Mean of all alphas of a set, 0 to 255."""
     totals = [(sample["alpha"].sum(dtype=np.int64), sample["alpha"].size) for sample in samples_of(dataset)]
     return round(sum(total for total, _ in totals) / sum(pixels for _, pixels in totals))
 
 
 def constant_scores(dataset, evaluator: Evaluator, level: int) -> Mapping[str, float]:
-    """The evaluator's scores of one level everywhere."""
+    """The evaluator's scores of a constant level."""
     evaluator.reset()
     for sample in samples_of(dataset):
         evaluator.process([sample], [{"alpha": np.full_like(sample["alpha"], level)}])

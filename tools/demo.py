@@ -1,9 +1,9 @@
-"""The whole path on embedded data: convert weights, train, predict, score. What `make demo` runs.
+"""The demo of `make demo`: convert weights, train, predict and score on procedural data.
 
     python tools/demo.py [--output-dir output/demo] [--images 24] [key=value ...]
 
-Nothing is downloaded: the weights are random ones in DINOv3's published layout, the images procedural. Each step is
-the command a user would type and is printed before it runs.
+Nothing is downloaded: the weights are random, in DINOv3's published layout, and the images are procedural. Each step is
+a command that a user would type, and is printed before it runs.
 """
 
 import argparse
@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
-from data.images.files import images_by_stem, read_gray, read_rgb, read_trimap, write_png
+from data.images.files import images_by_stem, read_rgb, write_png
+from data.images.mattes import read_matte, read_trimap
 from data.images.trimap import UNKNOWN, fuse_with_trimap
 from data.synthetic import write_composition1k_layout
 from data.testing.composition1k import Composition1k
@@ -31,16 +32,16 @@ from runtime.command_line import run
 
 CONFIG = "configs/ViTMatte_demo.py"
 TEST_SIZE = 384  # whole scenes, see SyntheticMatting
-TEST_SEED = 2_000_003  # never drawn in training
+TEST_SEED = 2_000_003  # not used in training
 SHEET_ROWS = 6
 SOURCE_WEIGHTS = "dinov3_random.pth"
-LARGEST_SHARE = 0.5  # of the error of alpha = 0.5 in the unknown region
+LARGEST_SHARE = 0.5  # largest ratio to the error of alpha = 0.5 in the unknown region
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output-dir", type=Path, default=Path("output/demo"))
-    parser.add_argument("--images", type=int, default=24, help="how many unseen images to predict and score")
+    parser.add_argument("--images", type=int, default=24, help="number of unseen images to predict and score")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the training config")
     arguments = parser.parse_args()
     started = time.monotonic()
@@ -73,7 +74,7 @@ def main() -> int:
 
 
 def clear_previous(folder: Path) -> None:
-    """Remove what an earlier demo left in `folder`, known by the weights it made; anything else is left alone."""
+    """Remove the results of an earlier demo from `folder`, recognised by its weights. Other files are not touched."""
     if (folder / SOURCE_WEIGHTS).is_file():
         for name in ("test", "mattes", "run"):
             shutil.rmtree(folder / name, ignore_errors=True)
@@ -88,14 +89,14 @@ def write_random_dinov3(path: Path) -> None:
         bias_mask[1] = 0
         state[f"blocks.{block}.attn.qkv.bias_mask"] = bias_mask.flatten()
         for scale in ("ls1", "ls2"):
-            state[f"blocks.{block}.{scale}.gamma"].fill_(0.1)  # DINOv3's scales are trained; its 1e-5 start is not
+            state[f"blocks.{block}.{scale}.gamma"].fill_(0.1)  # like DINOv3's trained scales; they start at 1e-5
     state["mask_token"] = torch.zeros(1, 96)
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(state, path)
 
 
 def step(script: str, *arguments: object) -> None:
-    """Print and run one command; leave with its status if it fails."""
+    """Print and run one command; exit with its status if it fails."""
     words = [script, *map(str, arguments)]
     print(f"\n$ python {shlex.join(words)}", flush=True)
     status = subprocess.run([sys.executable, *words]).returncode
@@ -104,16 +105,17 @@ def step(script: str, *arguments: object) -> None:
 
 
 def compare(test_set: Path, mattes: Path) -> float:
-    """Print mean SADs of the trained model, of alpha = 0.5 and of the model in the box; the first two's ratio.
+    """Print mean SADs of the trained model, of alpha = 0.5 and of the model in the box; return the ratio of the first
+    two.
 
-    The model in the box saw photographic composites for much longer: what the minutes-old one is still short of.
+    The model in the box was trained on photographic composites for much longer, which shows what more training gains.
     """
     sads: dict[str, list[float]] = {"model": [], "half": [], "box": []}
     predictions, box = images_by_stem(mattes), Predictor(read_system())
     for sample in Composition1k(str(test_set)):
         alpha, trimap = sample["alpha"], sample["trimap"]
         half = fuse_with_trimap(np.full_like(alpha, UNKNOWN), trimap)
-        candidates = {"model": read_gray(predictions[sample["name"]]), "half": half, "box": box.one(sample)["alpha"]}
+        candidates = {"model": read_matte(predictions[sample["name"]]), "half": half, "box": box.one(sample)["alpha"]}
         for name, matte in candidates.items():
             sads[name].append(score_image(matte, alpha, trimap)["sad"])
     model, half, shipped = (float(np.mean(sads[name])) for name in ("model", "half", "box"))
@@ -132,7 +134,7 @@ def contact_sheet(test_set: Path, mattes: Path) -> np.ndarray:
     rows = []
     for name in names:
         image, trimap, prediction = (folder[name] for folder in folders)
-        grays = [read_trimap(trimap), read_gray(prediction), read_gray(truths[name])]
+        grays = [read_trimap(trimap), read_matte(prediction), read_matte(truths[name])]
         rows.append(
             np.concatenate([read_rgb(image), *(np.repeat(gray[..., None], 3, axis=2) for gray in grays)], axis=1)
         )

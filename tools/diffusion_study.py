@@ -1,11 +1,11 @@
-"""Does diffusion help? A one-shot decoder against DiffMatte at several steps, on the same encoder and training.
+"""Study of diffusion: a one-shot decoder and DiffMatte at several steps, on the same encoder and training.
 
     python tools/diffusion_study.py --output-dir output/diffusion [--seeds 0 1 2] [--data-root DIR]
 
-Both are trained for the same iterations on the same procedural images: configs/DiffMatte_demo.py, and
-configs/ViTMatte_demo.py without its colour prior. Runs that are complete in the output folder are not repeated. Scores
-are over the unknown region of procedural images that neither saw, and of the photographs in DIR/{image,trimap,alpha}:
-means over the images and seeds. The spread is that of SAD over the seeds.
+Both are trained for the same number of iterations on the same procedural images: configs/DiffMatte_demo.py, and
+configs/ViTMatte_demo.py without its colour prior. Complete runs in the output folder are not repeated. Scores are over
+the unknown region of unseen procedural images, and of the photographs in DIR/{image,trimap,alpha}: means over the
+images and seeds. The spread is that of SAD over the seeds.
 """
 
 import argparse
@@ -35,7 +35,7 @@ TEST_IMAGES, TEST_SIZE, TEST_SEED = 24, 256, 2_000_003
 
 
 class Variant(NamedTuple):
-    """One of the two models, and its way of sampling."""
+    """One of the two models, and its sampling."""
 
     title: str
     model: str
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--iterations", type=int, default=500)
     parser.add_argument("--data-root", type=Path, help="folder of image/, trimap/ and alpha/ of photographs")
-    parser.add_argument("--trimap-dir", default="trimap", help="folder of the trimaps in it (default: trimap)")
+    parser.add_argument("--trimap-dir", default="trimap", help="its folder of trimaps (default: trimap)")
     options = parser.parse_args()
     for seed in options.seeds:
         for name in OVERRIDES:
@@ -81,7 +81,7 @@ def checkpoint_of(folder: Path, name: str, seed: int) -> Path:
 
 
 def train(folder: Path, name: str, seed: int, iterations: int) -> None:
-    """Train one model, unless it is there, or continue its run."""
+    """Train one model, continue its run, or do nothing if it is complete."""
     path = checkpoint_of(folder, name, seed)
     if path.exists():
         return
@@ -121,7 +121,7 @@ def table(title: str, samples: Sequence[Mapping[str, np.ndarray]], options: argp
 def scored(
     variant: Variant, samples: Iterable[Mapping[str, np.ndarray]], folder: Path, seed: int
 ) -> tuple[dict[str, float], float]:
-    """Mean scores, and the median seconds an image."""
+    """Mean scores, and the median seconds per image."""
     model = read_system(checkpoint_of(folder, variant.model, seed))
     if variant.strategy:
         model.set_sampling(variant.strategy, clamp_known=variant.clamp_known)

@@ -1,4 +1,4 @@
-"""Write a trained model as files to be passed on: weights in half precision, and their description with SHA-256.
+"""Write a trained model as files for distribution: weights in half precision, and their description with SHA-256.
 
     python tools/export_box.py --run output/box --output weights/box --name matting
 
@@ -16,7 +16,7 @@ from modeling.weights.shipped import read_shipped
 from modeling.weights.shipping import write_shipped
 from runtime.command_line import run
 
-SIZE_LIMIT = 16 * 10**6  # bytes: what a repository carries without effort
+SIZE_LIMIT = 16 * 10**6  # bytes, a size that a repository can easily hold
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--run", type=Path, required=True, help="run folder")
-    parser.add_argument("--checkpoint", default="model_final.pth", help="file in it (default: model_final.pth)")
+    parser.add_argument("--checkpoint", default="model_final.pth", help="its checkpoint (default: model_final.pth)")
     parser.add_argument("--output", type=Path, required=True, help="folder for NAME.safetensors and NAME.json")
     parser.add_argument("--name", default="matting", help="default: matting")
     arguments = parser.parse_args()

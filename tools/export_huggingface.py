@@ -2,8 +2,8 @@
 
     python tools/export_huggingface.py --config-file configs/ViTMatte_S_dino.py --checkpoint CKPT --output FOLDER
 
-For models with the original ViTMatte's backbone; transformers has no ViTMatte on DINOv3. Nothing of transformers is
-needed to write it.
+The model must have the original ViTMatte's backbone; transformers has no ViTMatte on DINOv3. Writing the folder does
+not need transformers.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from runtime.command_line import run
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", required=True, help="LazyConfig the checkpoint was trained with")
+    parser.add_argument("--config-file", required=True, help="LazyConfig with which the checkpoint was trained")
     parser.add_argument("--checkpoint", required=True, help="checkpoint written by main.py or preprocess.py")
-    parser.add_argument("--output", required=True, help="folder to write into")
+    parser.add_argument("--output", required=True, help="output folder")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
     options = parser.parse_intermixed_args(arguments)
     model = build(load_config(options.config_file, options.overrides).model)

@@ -3,7 +3,7 @@
     python tools/export_onnx.py --config-file configs/NAME.py --checkpoint CKPT --output model.onnx
     python inference.py --onnx model.onnx --image IMAGE --trimap TRIMAP --output MATTE
 
-Needs `pip install -r requirements/onnx.txt`. docs/inference.md says what the file takes and gives.
+This needs `pip install -r requirements/onnx.txt`. docs/inference.md describes the inputs and outputs of the file.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from runtime.errors import InputError
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", required=True, help="LazyConfig the checkpoint was trained with")
+    parser.add_argument("--config-file", required=True, help="LazyConfig with which the checkpoint was trained")
     parser.add_argument("--checkpoint", required=True, help="checkpoint written by main.py or preprocess.py")
     parser.add_argument("--output", required=True, help="the ONNX file to write")
     parser.add_argument("--precision", default="fp32", help=f"{', '.join(PRECISIONS)} (default: fp32)")
-    parser.add_argument("--opset", type=int, default=LOWEST_OPSET, help=f"of ONNX (default: {LOWEST_OPSET})")
+    parser.add_argument("--opset", type=int, default=LOWEST_OPSET, help=f"opset of ONNX (default: {LOWEST_OPSET})")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
     options = parser.parse_intermixed_args(arguments)
     if Path(options.output).suffix != ".onnx":

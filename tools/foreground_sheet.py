@@ -1,9 +1,9 @@
-"""Lay pictures of libraries out on a contact sheet: over backgrounds, and their alphas beneath.
+"""Make a contact sheet of libraries: pictures over backgrounds, with their alphas below.
 
     python tools/foreground_sheet.py --libraries sheets/branch sheets/fern --output foliage.jpg
     python tools/foreground_sheet.py --libraries sheets/fur --real cat.jpg:40,20,256 ... --output fur.jpg
 
-With --real, a row of squares cut from photographs (LEFT,TOP,SIDE in pixels) stands above each library, to compare.
+With --real, a row of squares cut from photographs (LEFT,TOP,SIDE in pixels) is above each library, for comparison.
 """
 
 import argparse
@@ -16,7 +16,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.images.files import images_by_stem, read_gray, read_rgb
+from data.images.files import images_by_stem, read_rgb
+from data.images.mattes import read_matte
 from data.synthetic.photographs import shipped_photographs
 from runtime.command_line import run
 from runtime.errors import InputError
@@ -31,11 +32,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument(
-        "--libraries", nargs="+", type=Path, required=True, metavar="DIR", help="folders of fg and alpha, one band each"
+        "--libraries", nargs="+", type=Path, required=True, metavar="DIR", help="folders with fg and alpha, one per row"
     )
-    parser.add_argument("--output", type=Path, required=True, help=".jpg or .png")
-    parser.add_argument("--columns", type=int, default=6, help="pictures of a library (default: 6)")
-    parser.add_argument("--cell", type=int, default=144, help="pixels a picture (default: 144)")
+    parser.add_argument("--output", type=Path, required=True, help="picture to write, .jpg or .png")
+    parser.add_argument("--columns", type=int, default=6, help="pictures of each library (default: 6)")
+    parser.add_argument("--cell", type=int, default=144, help="side of a picture in pixels (default: 144)")
     parser.add_argument(
         "--real", nargs="+", default=[], type=crop, metavar="FILE:LEFT,TOP,SIDE", help="squares of photographs"
     )
@@ -49,7 +50,7 @@ def main() -> None:
 
 
 def crop(text: str) -> tuple[Path, int, int, int]:
-    """A file and a square of it from FILE:LEFT,TOP,SIDE."""
+    """Parse FILE:LEFT,TOP,SIDE as a file and a square of it."""
     path, _, numbers = text.rpartition(":")
     parts = numbers.split(",")
     if not path or len(parts) != 3 or not all(part.isdecimal() for part in parts):
@@ -62,7 +63,7 @@ def cut(path: Path, left: int, top: int, side: int, cell: int) -> np.ndarray:
     """A square of a photograph as (cell, cell, 3) uint8.
 
     Raises:
-        InputError: it is not all within the photograph.
+        InputError: the square is not inside the photograph.
     """
     photograph = read_rgb(path)
     height, width = photograph.shape[:2]
@@ -77,7 +78,7 @@ def band(library: Path, columns: int, cell: int) -> tuple[np.ndarray, np.ndarray
     """A row of composites and a row of alphas, (cell, columns * cell, 3) uint8 each.
 
     Raises:
-        InputError: the library has fewer pictures.
+        InputError: the library has too few pictures.
     """
     paths = list(images_by_stem(library / "fg").values())[:columns]
     if len(paths) < columns:
@@ -85,7 +86,7 @@ def band(library: Path, columns: int, cell: int) -> tuple[np.ndarray, np.ndarray
     composites, alphas = [], []
     for index, path in enumerate(paths):
         size = (cell, cell)
-        alpha = cv2.resize(read_gray(library / "alpha" / path.name), size, interpolation=cv2.INTER_AREA)
+        alpha = cv2.resize(read_matte(library / "alpha" / path.name), size, interpolation=cv2.INTER_AREA)
         weight = cv2.merge([alpha] * 3) / np.float32(255)
         foreground = cv2.resize(read_rgb(path), size, interpolation=cv2.INTER_AREA)
         composites.append(np.rint(weight * foreground + (1 - weight) * background(index, cell)).astype(np.uint8))
@@ -94,7 +95,7 @@ def band(library: Path, columns: int, cell: int) -> tuple[np.ndarray, np.ndarray
 
 
 def background(index: int, cell: int) -> np.ndarray:
-    """A flat colour or a blurred photograph of scikit-image, by turns."""
+    """A flat colour or a blurred photograph of scikit-image, alternately."""
     if index % 2 == 0:
         return np.full((cell, cell, 3), FLAT[index // 2 % len(FLAT)], np.uint8)
     photographs = shipped_photographs()[:4]
@@ -105,7 +106,7 @@ def background(index: int, cell: int) -> np.ndarray:
 
 
 def write(path: Path, sheet: np.ndarray) -> None:
-    """Write the sheet, whole or not at all."""
+    """Write the sheet completely or not at all."""
     if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise InputError(f"--output: expected a name ending in .jpg or .png, got {path}")
     with replacing(path) as temporary:

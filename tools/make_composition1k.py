@@ -4,7 +4,7 @@
         --backgrounds VOCdevkit/VOC2008/JPEGImages --output Composition-1k
     python tools/make_composition1k.py --verify Composition-1k [--manifest manifest.json]
 
-Run again, it goes on where it was stopped. docs/data.md says how the composites are made.
+A second run continues where the first was stopped. docs/data.md describes the composites.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from runtime.text import printable
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; return its exit status, 2 where a verified folder differs."""
+    """Run the command and return its exit status, 2 if a verified folder differs."""
     options = build_parser().parse_args(arguments)
     if options.workers < 1 or options.per_foreground < 1:
         raise InputError(
@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     if options.verify is not None:
         return print_verification(options.verify, options.manifest or options.verify / MANIFEST, options.workers)
     if options.manifest is not None:
-        raise InputError("--manifest: goes with --verify; a build writes manifest.json into --output")
+        raise InputError("--manifest: needs --verify; a build writes manifest.json into --output")
     if not (options.test_set and options.backgrounds and options.output):
         raise InputError("expected --test-set, --backgrounds and --output, or --verify; see --help")
     composites = plan_composites(options.test_set, options.backgrounds, options.per_foreground)
@@ -46,13 +46,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--test-set", type=Path, metavar="DIR", help="the distribution's Test_set")
+    parser.add_argument("--test-set", type=Path, metavar="DIR", help="folder Test_set of the distribution")
     parser.add_argument("--backgrounds", type=Path, nargs="+", metavar="DIR", help="folders of PASCAL VOC photographs")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="gets merged, trimaps, alpha_copy and manifest.json")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="folder for the test set and manifest.json")
     parser.add_argument(
         "--per-foreground",
         type=int,
@@ -60,8 +60,8 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"backgrounds for each foreground (default: {BACKGROUNDS_PER_FOREGROUND})",
     )
-    parser.add_argument("--verify", type=Path, metavar="DIR", help="compare this folder with a manifest")
-    parser.add_argument("--manifest", type=Path, metavar="FILE", help="for --verify (default: the folder's own)")
+    parser.add_argument("--verify", type=Path, metavar="DIR", help="folder to compare with a manifest")
+    parser.add_argument("--manifest", type=Path, metavar="FILE", help="manifest for --verify (default: in the folder)")
     parser.add_argument(
         "--workers", type=int, default=usable_cpus(), metavar="N", help="processes (default: one per processor)"
     )
@@ -69,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def print_verification(folder: Path, manifest_file: Path, num_workers: int) -> int:
-    """Compare and print a line for each difference; return the exit status."""
+    """Compare, print a line for each difference, and return the exit status."""
     manifest = read_manifest(manifest_file)
     result = verify(folder, manifest, num_workers)
     for problem in result.problems:

@@ -18,14 +18,14 @@ WRITERS = {"dim": write_dim_layout, "composition1k": write_composition1k_layout}
 
 
 def main() -> None:
-    """Parse the command line, write the set and say where it is."""
+    """Parse the command line, write the set and print its location."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--output", required=True, help="folder that gets the set's subfolders")
+    parser.add_argument("--output", required=True, help="output folder")
     parser.add_argument("--count", type=int, default=20, help="number of samples (default: 20)")
     parser.add_argument("--size", default="512", help="pixels: SIDE, or HEIGHTxWIDTH (default: 512)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed is another set (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the set (default: 0)")
     parser.add_argument("--layout", choices=sorted(WRITERS), default="composition1k")
     parser.add_argument("--backgrounds", choices=["mixed", "textures", "photographs"], default="mixed")
     args = parser.parse_args()

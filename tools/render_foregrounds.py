@@ -4,7 +4,7 @@ python tools/render_foregrounds.py --count 400 --seed 0 --output foregrounds
 python tools/render_foregrounds.py --count 20 --seed 1 --output leaves --families branch fern vine
 python tools/render_foregrounds.py --count 800 --seed 0 --output both --families all --processes 16
 
-Run again with the same options, it skips what is finished. See docs/foregrounds.md.
+A second run with the same options skips finished pictures. See docs/foregrounds.md.
 """
 
 import argparse
@@ -29,15 +29,15 @@ from runtime.pool import outcomes, usable_cpus
 
 
 def main() -> None:
-    """Parse the command line and render what is missing."""
+    """Parse the command line and render the missing pictures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder that gets fg and alpha")
-    parser.add_argument("--count", type=int, required=True, help="pictures: numbers 0 to COUNT - 1 of the seed")
-    parser.add_argument("--seed", type=int, default=0, help="another seed is another library (default: 0)")
+    parser.add_argument("--output", type=Path, required=True, help="folder for fg and alpha")
+    parser.add_argument("--count", type=int, required=True, help="number of pictures: 0 to COUNT - 1 of the seed")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the library (default: 0)")
     parser.add_argument("--size", type=int, default=512, help="side of a picture in pixels (default: 512)")
-    parser.add_argument("--processes", type=int, default=usable_cpus(), help="default: all processors")
+    parser.add_argument("--processes", type=int, default=usable_cpus(), help="processes (default: all processors)")
     parser.add_argument(
         "--families", nargs="+", default=["3d"], metavar="NAME", help="3d (default), 2d, all, or families by name"
     )
@@ -48,9 +48,9 @@ def main() -> None:
     missing = [index for index in range(args.count) if not library.has(index)]
     print(f"{args.output}: {args.count - len(missing)} of {args.count} pictures are there", flush=True)
     if missing:
-        picture("net", (0,), SMALLEST)  # compiles once, before there are processes that would each compile
+        picture("net", (0,), SMALLEST)  # compiles once, so that the processes do not compile
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(variable, "1")  # read by the processes that start below, which are the parallelism
+        os.environ.setdefault(variable, "1")  # for the processes started below, which provide the parallelism
     tasks = {library.name(index): index for index in missing}
     for done, (name, problem) in enumerate(outcomes(tasks, library.make, args.processes, ["data.rendering.scene"]), 1):
         if problem is not None:
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def check(args: argparse.Namespace) -> None:
-    """Raise InputError for options out of range, or a missing package."""
+    """Raise InputError for options out of range, or if a package is missing."""
     limits = {"count": (1, 10**7), "seed": (0, 2**63), "size": (SMALLEST, LARGEST), "processes": (1, 1024)}
     for name, (low, high) in limits.items():
         if not low <= getattr(args, name) <= high:

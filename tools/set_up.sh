@@ -2,7 +2,7 @@
 # Make .venv and install into it: `set_up.sh run` for the programs, `set_up.sh test` for tests, linter and benchmarks too.
 #
 # Each step leaves a stamp that names its inputs, so an interrupted set-up resumes where it stopped and a changed
-# requirements file is installed anew. Output goes to .venv/set_up.log; a failed step prints its end.
+# requirements file is installed again. Output goes to .venv/set_up.log; a failed step prints its end.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 python=${PYTHON:-python3}

@@ -1,8 +1,8 @@
-"""Studies: one config trained with one thing changed at a time, over several seeds, and a table of what each is worth.
+"""Studies: a config trained with one thing changed at a time, over several seeds, with a table of the effects.
 
-A study is a module of its own with a command line (tools/ablation.py, tools/box_study.py). Every run has the same data
-and number of iterations and is scored on the same held-out images. A run that is complete with the same settings is
-kept, so a command that was stopped continues where it was. After a change of the code, name another folder.
+A study is a module with a command line (tools/ablation.py, tools/box_study.py). Every run has the same data and number
+of iterations and is scored on the same held-out images. A complete run with the same settings is not repeated, so a
+stopped command can be continued. After a change of the code, use another folder.
 """
 
 import argparse
@@ -14,8 +14,10 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from omegaconf import OmegaConf
 
 from runtime.errors import InputError
 from runtime.files import replacing
@@ -32,7 +34,7 @@ Scores = dict[str, dict[str, float]]  # held-out set -> metric -> value
 
 @dataclass(frozen=True)
 class Change:
-    """A row of the table. `overrides` change the study's config, in the form main.py takes them."""
+    """A row of the table. `overrides` change the study's config, in the form of main.py's arguments."""
 
     title: str
     overrides: tuple[str, ...]
@@ -40,13 +42,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Study:
-    """The runs to compare. `{folder}` in an override stands for the folder of the study.
+    """Runs to compare. `{folder}` in an override is replaced by the folder of the study.
 
     Attributes:
         config: path of the config that all runs change.
-        changes: by name; a row of the table each.
-        baseline: the name that the others are compared with.
-        settings: overrides of all runs, which those of a change follow.
+        changes: changes by name, each a row of the table.
+        baseline: name of the change that the others are compared with.
+        settings: overrides of all runs, before those of a change.
         held_out: title of each held-out set -> overrides that make it `dataloader.test`.
     """
 
@@ -57,7 +59,7 @@ class Study:
     held_out: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"held-out": ()})
 
     def overrides(self, folder: Path, name: str, seed: int, extra: Iterable[str], held_out: str = "") -> list[str]:
-        """The overrides of one run, with one of its held-out sets."""
+        """Overrides of one run with one of its held-out sets."""
         fixed = [
             "train.device=cpu",
             f"train.seed={seed}",
@@ -72,10 +74,11 @@ class Study:
         from engine.config import load_config
 
         configs = [load_config(self.config, self.overrides(folder, name, seed, extra, test)) for test in self.held_out]
-        return hashlib.sha256("".join(map(str, configs)).encode()).hexdigest()
+        plain = [OmegaConf.to_container(config) for config in configs]
+        return hashlib.sha256(json.dumps(plain, sort_keys=True, default=_name_of).encode()).hexdigest()
 
     def is_done(self, folder: Path, name: str, seed: int, extra: Iterable[str]) -> bool:
-        """Whether a run has scores of these settings."""
+        """Whether a run has scores for these settings."""
         path = result_path(folder, name, seed)
         return path.exists() and json.loads(path.read_text())["settings"] == self.fingerprint(folder, name, seed, extra)
 
@@ -89,7 +92,7 @@ class Study:
 
         torch.set_num_threads(1)
         path = result_path(folder, name, seed)
-        shutil.rmtree(path.parent, ignore_errors=True)  # of a run that did not end
+        shutil.rmtree(path.parent, ignore_errors=True)  # of an incomplete run
         model = train(load_config(self.config, self.overrides(folder, name, seed, extra, next(iter(self.held_out)))))
         scores = {}
         for title in self.held_out:
@@ -103,7 +106,7 @@ class Study:
         return scores
 
     def train_all(self, folder: Path, names: Iterable[str], seeds: Iterable[int], jobs: int, extra: list[str]) -> None:
-        """Train and score the runs that are not complete, seed by seed, each in a process of its own."""
+        """Train and score the incomplete runs, seed by seed, each in a separate process."""
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
         runs = [(name, seed) for seed in seeds for name in names]
@@ -115,7 +118,7 @@ class Study:
                 print(*futures[future], f"SAD: {sads}", flush=True)
 
     def tables(self, folder: Path, seeds: list[int]) -> str:
-        """A Markdown table for each held-out set: mean SAD over the seeds, and the change against the baseline."""
+        """A Markdown table for each held-out set: mean SAD over the seeds, and the change from the baseline."""
         results = {
             name: [json.loads(result_path(folder, name, seed).read_text())["scores"] for seed in seeds]
             for name in self.changes
@@ -134,18 +137,18 @@ class Study:
             spread = values.std(ddof=1) if seeds > 1 else float("nan")
             change = ""
             if self.baseline in sads and name != self.baseline:
-                ratios = values / sads[self.baseline] - 1  # seed by seed
+                ratios = values / sads[self.baseline] - 1  # for each seed
                 change = f"{ratios.mean():+.1%} ({', '.join(f'{ratio:+.1%}' for ratio in ratios)})"
             lines.append(f"| {self.changes[name].title} | {values.mean():.4f} | {spread:.4f} | {change} |")
         return "\n".join(lines)
 
     def main(self, description: str | None, default_folder: str, prepare: Callable[[Path], None]) -> None:
-        """The command line of a study.
+        """Command line of a study.
 
         Args:
-            description: of --help.
-            default_folder: of --output-dir.
-            prepare: makes the data in the study's folder, unless it is there.
+            description: text of --help.
+            default_folder: default of --output-dir.
+            prepare: function that makes the data in the study's folder, unless they exist.
         """
         arguments = self._parse(description, default_folder)
         if arguments.list:
@@ -165,14 +168,19 @@ class Study:
             description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )
         parser.add_argument("--output-dir", type=Path, default=Path(default_folder), help=f"default: {default_folder}")
-        parser.add_argument("--only", nargs="+", metavar="NAME", help="these changes, by their names (see --list)")
+        parser.add_argument("--only", nargs="+", metavar="NAME", help="names of the changes to run (see --list)")
         parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="default: 0 1 2")
         parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one thread each (default: 2)")
-        parser.add_argument("--list", action="store_true", help="print the changes and leave")
-        parser.add_argument("--overrides", nargs="+", default=[], metavar="key=value", help="for all runs")
+        parser.add_argument("--list", action="store_true", help="print the changes and exit")
+        parser.add_argument("--overrides", nargs="+", default=[], metavar="key=value", help="overrides for all runs")
         return parser.parse_args()
 
 
+def _name_of(value: Any) -> str:
+    """The name of a class or function in a config, whose text would hold its address in memory."""
+    return f"{value.__module__}.{value.__qualname__}"
+
+
 def result_path(folder: Path, name: str, seed: int) -> Path:
-    """The file of one run's scores."""
+    """File of one run's scores."""
     return folder / "runs" / f"{name}_{seed}" / "scores.json"

@@ -1,6 +1,6 @@
 """Deep Image Matting for training, Composition-1k for validation.
 
-Where they lie is a setting: dataloader.train.dataset.root and dataloader.test.root, or the environment variables
+The folders are set by dataloader.train.dataset.root and dataloader.test.root, or by the environment variables
 DINOMATTE_DIM_ROOT and DINOMATTE_COMPOSITION1K_ROOT.
 """
 
@@ -14,7 +14,7 @@ from data.training.loader import build_train_loader
 dataloader = OmegaConf.create()
 dataloader.train = L(build_train_loader)(
     dataset=L(CompositionDataset)(root=None, samples_per_epoch=43100, crop_size=512, seed="${train.seed}"),
-    batch_size=16,  # per process
+    batch_size=16,  # for each process
     num_workers=4,
     seed="${train.seed}",
     accumulate="${train.accumulate}",

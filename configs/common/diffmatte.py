@@ -1,7 +1,7 @@
 """DiffMatte: the model on the original ViT-S, and its training recipe.
 
 Hu et al., "Diffusion for Natural Image Matting", ECCV 2024 (YihanHu-2022/DiffMatte). The recipe's lengths are in epochs
-of 43,100 samples. The release says how each model was trained, and has no trainer.
+of 43,100 samples. The release describes the training of each model but does not include a trainer.
 """
 
 from detectron2.config import LazyCall as L
@@ -25,7 +25,7 @@ model = L(DiffMatte)(
     decoder=L(DiffusionUNet)(
         model_channels=32,
         emb_channels=32,
-        downsample_in=[7, 32, 64, 128],  # RGB, the trimap's three regions and the noisy alpha come in
+        downsample_in=[7, 32, 64, 128],  # the input is RGB, the trimap's three regions and the noisy alpha
         upsample_in=["${...backbone.embed_dim}", 256, 128, 64, 32],
     ),
     diffusion=L(GaussianDiffusion)(noise_schedule="linear", scale=0.2),
@@ -44,7 +44,7 @@ model = L(DiffMatte)(
 
 
 def use_deep_decoder(features):
-    """Take the decoder for features at 1/32, of so many channels."""
+    """Use the decoder for features at 1/32 with this number of channels."""
     model.decoder.downsample_in = [7, 32, 64, 128, 128]
     model.decoder.upsample_in = [features, 256, 256, 128, 64, 32]
 
@@ -59,9 +59,9 @@ def use_recipe(batch, gpus, lr, epochs, lr_factors, stage2_epoch):
     """Set a published recipe.
 
     Args:
-        batch: images on each of `gpus` GPUs.
-        lr_factors: epoch -> factor of the learning rate from there on.
-        stage2_epoch: from which training is self-aligned in stage 2.
+        batch: number of images on each of `gpus` GPUs.
+        lr_factors: epoch -> factor of the learning rate from this epoch on.
+        stage2_epoch: epoch from which training is self-aligned in stage 2.
     """
 
     def iterations(epoch):

@@ -1,6 +1,6 @@
-"""Deep Image Matting: the model, and the recipe that its three stages share.
+"""Deep Image Matting: the model, and the common recipe of its three stages.
 
-Xu et al., "Deep Image Matting", CVPR 2017, as trained in open-mmlab/mmagic: Adam at a constant 1e-5, one sample an
+Xu et al., "Deep Image Matting", CVPR 2017, as trained in open-mmlab/mmagic: Adam at a constant 1e-5, one sample per
 iteration, 1,000,000 iterations, validation every 40,000. Crops of 320, 480 and 640 pixels are resized to 320.
 """
 
@@ -30,7 +30,7 @@ model = L(DIM)(
 
 
 def use_stage(stage, output_dir):
-    """Set what differs between the stages."""
+    """Apply the settings that differ between the stages."""
     model.stage = stage
     model.refiner = None if stage == 1 else L(RefinementNetwork)(width=64)
     train.output_dir = output_dir

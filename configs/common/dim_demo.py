@@ -1,4 +1,4 @@
-"""A narrow Deep Image Matting on procedural images, whose three stages train within minutes on two CPU cores."""
+"""A narrow Deep Image Matting on procedural images, whose three stages train in minutes on two CPU cores."""
 
 from detectron2.config import LazyCall as L
 from detectron2.solver import WarmupParamScheduler
@@ -11,7 +11,7 @@ from .dim import dataloader, model, optimizer, train, use_stage
 
 model.backbone.widths = [8, 16, 32, 48, 48]
 model.backbone.batch_norm = True
-model.pixel_mean = [0.5, 0.5, 0.5]  # beside colours scaled for ImageNet's weights, random ones hardly see the trimap
+model.pixel_mean = [0.5, 0.5, 0.5]  # on ImageNet's scale, random weights nearly ignore the trimap
 model.pixel_std = [1.0, 1.0, 1.0]
 
 dataloader.train.dataset = L(SyntheticMatting)(size=64, samples_per_epoch=100_000, seed="${train.seed}")
@@ -24,7 +24,7 @@ train.clip_grad_norm = 1.0
 
 
 def use_demo_stage(stage, max_iter):
-    """Set a stage and its length; two evaluations."""
+    """Apply a stage and its length, with two evaluations."""
     use_stage(stage, f"./output/DIM_demo_stage{stage}")
     train.max_iter = max_iter
     train.checkpointer.period = train.eval_period = max_iter // 2

@@ -1,9 +1,9 @@
 """Matting without a trimap on a frozen DINOv3 ViT: model and recipe.
 
-The losses, AdamW, cosine schedule and clipping are those of nikhiliit/Dinov3_matting; its decoder is
-configs/FrozenDINOv3_S_published.py. Here the decoder reads four blocks and the pixels.
+The losses, AdamW, cosine schedule and clipping are those of nikhiliit/Dinov3_matting. Its decoder is in
+configs/FrozenDINOv3_S_published.py. The decoder here reads four blocks and the pixels.
 
-Data lie in DATA/{train,val,test}/{rgb_images,alpha_maps}; DATA is the setting `dataloader.root`, or the environment
+The data are in DATA/{train,val,test}/{rgb_images,alpha_maps}. DATA is the setting `dataloader.root`, or the environment
 variable DINOMATTE_ALPHA_ROOT.
 """
 
@@ -32,7 +32,7 @@ METRICS = ["sad", "mse", "grad", "conn", "mad", "psnr", "ssim"]
 
 
 def dinov3_encoder(name):
-    """A published DINOv3 ViT of RGB, as preprocess.py writes it."""
+    """A published DINOv3 ViT for RGB, as in the files of preprocess.py."""
     variant = DINOV3_VARIANTS[name]
     return L(ViT)(
         in_chans=3,
@@ -64,8 +64,8 @@ model = L(FrozenDINOv3)(
     criterion=L(EdgeCriterion)(
         alpha_loss="charbonnier",
         charbonnier_eps=1e-6,
-        edge_weight="linear",  # "exp", as published, lets a few hard edges outweigh the rest
-        border="replicate",  # "zeros", as published, makes an edge of the border
+        edge_weight="linear",  # with the published "exp", a few hard edges outweigh the rest
+        border="replicate",  # the published "zeros" creates an edge along the border
         alpha_weight=1.0,
         gradient_weight=0.5,
         laplacian_weight=0.1,
@@ -84,8 +84,8 @@ dataloader.train = L(build_train_loader)(
         crop_size=512,
         seed="${train.seed}",
     ),
-    fixed_views=None,  # train on so many samples, the same each epoch; then train.cache_features can keep features
-    batch_size=8,  # per process
+    fixed_views=None,  # number of samples to train on in every epoch; train.cache_features can then store features
+    batch_size=8,  # for each process
     num_workers=4,
     seed="${train.seed}",
     accumulate="${train.accumulate}",
@@ -105,10 +105,10 @@ train.eval_period = 6_250
 optimizer.lr = 1e-4
 optimizer.weight_decay = 0.01
 optimizer.params.layer_decay = 1.0
-optimizer.params.pretrained_lr_mult = 0.1  # of what is not frozen
+optimizer.params.pretrained_lr_mult = 0.1  # for the parts that are not frozen
 
 lr_multiplier = L(WarmupParamScheduler)(
-    scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=1e-3),  # to 1e-7
-    warmup_length=0.004,  # as a share of all iterations
+    scheduler=L(CosineParamScheduler)(start_value=1.0, end_value=1e-3),  # down to 1e-7
+    warmup_length=0.004,  # share of all iterations
     warmup_factor=0.01,
 )

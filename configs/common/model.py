@@ -1,6 +1,6 @@
 """The matting model: a DINOv3 ViT-S/16 as ViTMatte's hybrid backbone, and the detail capture decoder.
 
-Sizes that follow from the backbone are interpolated, so a config that swaps the backbone changes one place.
+Sizes that follow from the backbone are interpolated, so a config that replaces the backbone changes one place.
 """
 
 from functools import partial

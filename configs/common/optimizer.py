@@ -1,4 +1,4 @@
-"""AdamW with layer-wise learning-rate decay, as ViTMatte trains."""
+"""AdamW with layer-wise learning-rate decay, as in ViTMatte."""
 
 import torch
 from detectron2.config import LazyCall as L
@@ -7,7 +7,7 @@ from engine.training.param_groups import param_groups
 
 optimizer = L(torch.optim.AdamW)(
     params=L(param_groups)(
-        # model is set by the training program
+        # the training program sets model
         base_lr="${..lr}",
         weight_decay="${..weight_decay}",
         layer_decay=0.65,

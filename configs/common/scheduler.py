@@ -1,4 +1,4 @@
-"""A linear warm-up into steps. A config sets the factors, their milestones in iterations, and the warm-up's length."""
+"""A linear warm-up followed by steps. A config sets the factors, their iterations, and the length of the warm-up."""
 
 from detectron2.config import LazyCall as L
 from detectron2.solver import WarmupParamScheduler
@@ -10,6 +10,6 @@ lr_multiplier = L(WarmupParamScheduler)(
         milestones=[30, 90],
         num_updates=100,
     ),
-    warmup_length=250 / 100_000,  # as a share of all iterations
+    warmup_length=250 / 100_000,  # share of all iterations
     warmup_factor=0.001,
 )

@@ -1,7 +1,7 @@
 """Segmentation of persons: the model on a ViT, its classes, folders of pictures and masks, and a training recipe.
 
-Where the data lie is a setting: dataloader.train.dataset.root and dataloader.test.root, or the environment variable
-DINOMATTE_SEGMENTATION_ROOT, name a folder with train_images, train_masks, valid_images and valid_masks.
+The data are in a folder with train_images, train_masks, valid_images and valid_masks. It is set by
+dataloader.train.dataset.root and dataloader.test.root, or by the environment variable DINOMATTE_SEGMENTATION_ROOT.
 
 The backbone is frozen. To fine-tune it, at a tenth of the head's learning rate:  train.freeze=[]
 """
@@ -45,7 +45,7 @@ def dinov2_backbone(name, registers=0):
 
 model = L(Segmentation)(
     backbone=dinov2_backbone("dinov2_vits14"),
-    classes=[  # the one place for names, colours and the label values of mask files
+    classes=[  # names, colours and the label values of mask files
         dict(name="background", colour=[0, 0, 0], value=0),
         dict(name="person", colour=[0, 255, 0], value=1),
     ],
@@ -62,7 +62,7 @@ dataloader.train = L(build_train_loader)(
     dataset=L(SegmentationFolders)(
         root=None,
         classes="${model.classes}",
-        mask_mode="binary",  # ids, binary (instance numbers too) or colour
+        mask_mode="binary",  # ids, binary (also for instance numbers) or colour
         samples_per_epoch=168,
         crop_size=644,
         seed="${train.seed}",
@@ -77,7 +77,7 @@ dataloader.test = L(SegmentationFolder)(
 )
 dataloader.evaluator = L(SegmentationEvaluator)(classes="${model.classes}", loss=True)
 
-optimizer.lr = 1e-5  # of the backbone, where it is not frozen
+optimizer.lr = 1e-5  # for the backbone if it is not frozen
 optimizer.params.head_lr_mult = 10.0
 optimizer.params.layer_decay = 1.0
 optimizer.weight_decay = 1e-4
@@ -90,7 +90,7 @@ train.checkpointer.max_to_keep = 2
 train.checkpointer.best_metric = ["loss", "miou"]
 train.freeze = ["backbone"]
 train.panel_files = True
-train.scan_data = "decode"  # masks with unknown values are found before the first iteration
+train.scan_data = "decode"  # finds masks with unknown values before the first iteration
 
 lr_multiplier.scheduler.values = [1.0, 0.1]
 lr_multiplier.scheduler.milestones = [25 * epoch]

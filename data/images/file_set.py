@@ -20,6 +20,14 @@ class FileSet:
         """One line for each file that cannot be used; with `decode=False` from the headers only."""
         return []
 
+    def look_at_mattes(self, decode: bool = True) -> tuple[list[str], list[str]]:
+        """Lines on mattes whose values are refused, and remarks on what is read unusually or passed over.
+
+        Args:
+            decode: look at all mattes, not at some.
+        """
+        return [], []
+
     def paths(self) -> list[Path]:
         """The files that samples are read from; a set that does not list them cannot notice that they changed."""
         return []

@@ -9,20 +9,40 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from data.images.trimap import quantise_trimap
+from data.images import tiff
 from runtime.errors import InputError
 from runtime.files import kind_of, replacing, temporary_beside
+from runtime.text import name_some
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
-_TO_8_BITS = "scale the file to 8 bits and save it as PNG"
+FORMATS = {  # of Pillow, in the order they are tried, with the suffixes by which folders are searched
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "MPO": (".mpo",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "AVIF": (".avif",),
+    "JPEG2000": (".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm", ".pfm"),
+    "QOI": (".qoi",),
+    "SGI": (".sgi",),
+    "PCX": (".pcx",),
+    "TGA": (".tga", ".icb", ".vda", ".vst"),  # last: nothing in such a file says that it is one
+}
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+NO_PICTURES = frozenset({"thumbs.db", "desktop.ini"})  # what systems put beside pictures; nobody means them
+ORIENTATION = 0x0112  # EXIF tag: 1 upright, 2 to 4 mirrored or upside down, 5 to 8 with the axes swapped
+TO_8_BITS = "scale the file to 8 bits and save it as PNG"
 MAX_PIXELS = 400_000_000  # 20000 x 20000: above any photograph, below what exhausts a workstation's memory
 DEEP_RAW_MODE = re.compile(r";16[BLN]$")  # Pillow's 16 bits a channel: "RGB;16B"; "BGR;16" is 16 bits a pixel
-LARGEST_TINT = 32  # levels between the channels of a gray picture that went through JPEG
 DEEP_CHUNK = 2**20  # pixels of more than 8 bits converted at a time: in float64 all would take 16 bytes each
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own guard would refuse from 179 million on; it stays, behind ours
 
@@ -38,83 +58,72 @@ def read_rgb(path: str | os.PathLike) -> np.ndarray:
     """
     with opened_image(path) as image:
         if is_deep(image):
-            return np.repeat(_deep_to_uint8(image, path)[..., None], 3, axis=2)
+            return np.repeat(deep_to_uint8(image, path)[..., None], 3, axis=2)
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def read_gray(path: str | os.PathLike) -> np.ndarray:
-    """Read a matte or trimap as (H, W) uint8.
+    """Read the first colour channel of a file as (H, W) uint8, whatever the others hold.
 
-    A multi-channel file is read by its first colour channel, as the Composition-1k evaluation code does (gray
-    saved as RGB has equal channels). 16-bit values are scaled to 8, float values are taken as [0, 1].
+    16-bit values are scaled to 8, float values are taken as [0, 1]. For mattes and trimaps, whose other channels
+    matter, see `data.images.mattes`.
 
     Raises:
         InputError: as `read_rgb`.
     """
     with opened_image(path) as image:
         if is_deep(image):
-            return _deep_to_uint8(image, path)
+            return deep_to_uint8(image, path)
         if image.mode in ("L", "LA", "1"):
             return np.asarray(image.convert("L") if image.mode == "1" else image.getchannel(0))
         return np.asarray(image.convert("RGB").getchannel(0))
 
 
-def read_matte(path: str | os.PathLike) -> np.ndarray:
-    """Read a matte as `read_gray`, and refuse a colour picture in its place.
-
-    Raises:
-        InputError: as `read_rgb`; or channels that differ by more than compression explains.
-    """
-    with opened_image(path) as image:
-        if image.mode not in ("L", "LA", "1") and not is_deep(image):
-            channels = np.asarray(image.convert("RGB"))
-            if int(np.max(np.ptp(channels, axis=-1))) > LARGEST_TINT:
-                raise InputError(
-                    f"{path}: expected a gray alpha, found a picture in colours; are photographs and alphas exchanged?"
-                )
-    return read_gray(path)
-
-
-def read_gray_exact(path: str | os.PathLike, first_channel: bool = False) -> np.ndarray:
-    """Read (H, W) uint8 whose values are the file's own, for measuring: nothing is scaled or chosen unseen.
-
-    Args:
-        first_channel: of a multi-channel file take the first, as the Composition-1k evaluation code does with
-            truths. By default the colour channels must be equal and an alpha channel opaque.
-
-    Raises:
-        InputError: as `read_rgb`; 16-bit or float values; several channels that are not one matte.
-    """
-    with opened_image(path) as image:
-        if is_deep(image):
-            raise InputError(f"{path}: expected 8-bit values, found mode {image.mode}; {_TO_8_BITS}")
-        if image.mode == "L":
-            return np.asarray(image)
-        if has_deep_channels(path):  # Pillow would drop the lower byte without a word
-            raise InputError(f"{path}: expected 8-bit values, found 16 bits in each of several channels; {_TO_8_BITS}")
-        if first_channel:
-            return np.asarray(image.convert("RGB").getchannel(0))
-        channels = np.asarray(image.convert("RGBA"))
-    if (channels[..., :3] != channels[..., :1]).any() or (channels[..., 3] != 255).any():
-        raise InputError(
-            f"{path}: expected one gray channel, found mode {image.mode} whose channels differ or are transparent; "
-            "save it as an 8-bit gray PNG"
-        )
-    return np.ascontiguousarray(channels[..., 0])
-
-
-def read_trimap(path: str | os.PathLike) -> np.ndarray:
-    """Read a trimap as (H, W) uint8 of exactly 0 (background), 128 (unknown) and 255 (foreground)."""
-    return quantise_trimap(read_gray(path))
-
-
 def read_size(path: str | os.PathLike) -> tuple[int, int]:
     """Return (height, width) from the file's header, EXIF orientation applied, without decoding the pixels."""
-    with opened_image(path, decode=False) as image:
-        width, height = image.size
-        exif = Image.Image.getexif(image)  # Pillow's own for PNG would decode the pixels to look behind them
-        turned = exif.get(0x0112) in (5, 6, 7, 8)  # those orientations swap the axes; a hostile file may hold text
-        return (width, height) if turned else (height, width)
+    return read_header(path).size
+
+
+class Header(NamedTuple):
+    """What the header of an image file says.
+
+    Attributes:
+        size: (height, width), upright.
+        stored_size: (height, width) before the EXIF orientation is applied.
+        orientation: EXIF's, 1 for upright.
+        format, mode: as Pillow calls them; the mode is empty where Pillow does not know the file.
+        deep: more than 8 bits in a channel.
+    """
+
+    size: tuple[int, int]
+    stored_size: tuple[int, int]
+    orientation: int
+    format: str
+    mode: str
+    deep: bool
+
+
+def read_header(path: str | os.PathLike) -> Header:
+    """Read a file's header without decoding the pixels.
+
+    Raises:
+        InputError: as `read_rgb`, but for damage in the pixels.
+    """
+    with _named_errors(path), _identified(path) as image:
+        if image is None:
+            found = tiff.read_header(path)
+            _check_size(path, *found.size[::-1])
+            stored, orientation, kind, mode = found.size, found.orientation, "TIFF", ""
+            deep = found.bits > 8
+        else:
+            stored = tiff.stored_size(image.tag_v2) if image.format == "TIFF" else image.size[::-1]
+            exif = Image.Image.getexif(image)  # Pillow's own for PNG would decode the pixels to look behind them
+            orientation = exif.get(ORIENTATION, 1)
+            kind, mode = image.format or "", image.mode
+            deep = is_deep(image) or _has_deep_channels(image)
+        orientation = orientation if orientation in range(1, 9) else 1  # a hostile file may hold text
+        size = stored[::-1] if orientation >= 5 else stored
+        return Header(size, stored, orientation, kind, mode, deep)
 
 
 def images_by_stem(folder: str | os.PathLike, ignore_case: bool = False, recursive: bool = False) -> dict[str, Path]:
@@ -148,6 +157,38 @@ def images_by_stem(folder: str | os.PathLike, ignore_case: bool = False, recursi
             )
         found[stem] = path
     return found
+
+
+def passed_over(folder: str | os.PathLike, recursive: bool = False) -> str:
+    """Count and name what `images_by_stem` leaves out of a folder, hidden files aside; empty where there is nothing.
+
+    Example:
+        >>> passed_over("photographs")  # doctest: +SKIP
+        'passed over 2 .heic (a.heic, b.heic) and 1 sub-folder (raw), which are not read (docs/data.md)'
+    """
+    folder = Path(folder)
+    left: dict[str, list[str]] = {}
+    for path in sorted(_files_under(folder) if recursive else folder.iterdir()):
+        name = path.relative_to(folder).as_posix()
+        if path.name.startswith(".") or path.name.casefold() in NO_PICTURES:
+            continue
+        if path.is_dir():
+            left.setdefault("sub-folder", []).append(name)
+        elif path.suffix.lower() not in IMAGE_SUFFIXES:
+            left.setdefault(path.suffix.lower() or "without suffix", []).append(name)
+    if not left:
+        return ""
+    parts = [
+        f"{len(names)} {kind}{'s' if kind == 'sub-folder' and len(names) > 1 else ''} ({name_some(names)})"
+        for kind, names in left.items()
+    ]
+    return f"passed over {' and '.join(parts)}, which are not read (docs/data.md)"
+
+
+def found_none(folder: str | os.PathLike, recursive: bool = False) -> InputError:
+    """The error for a folder without an image, naming what is there instead."""
+    left = passed_over(folder, recursive)
+    return InputError(f"{folder}: expected images, found none" + (f"; {left}" if left else ""))
 
 
 def _files_under(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
@@ -201,32 +242,61 @@ def check_outputs(outputs: Iterable[str | os.PathLike], inputs: Iterable[str | o
 def opened_image(path: str | os.PathLike, decode: bool = True) -> Iterator[Image.Image]:
     """Yield one picture of at most MAX_PIXELS: decoded and upright, or with `decode=False` only its header read.
 
+    `info["signed"]` of what is decoded says that its integers may be negative.
+
     Raises:
-        InputError: nothing there, no image, damaged, animated or too large.
+        InputError: nothing there, no image, damaged, animated, too large, or a TIFF of a kind that is not read; with
+            `decode=False` also a TIFF that only tifffile reads.
     """
-    path = Path(path)
+    with _named_errors(path), _identified(path) as image:
+        if image is None:
+            if not decode:
+                raise tiff.TiffError(f"expected a TIFF of a common kind; {tiff.READ_KINDS}")
+            image = tiff.read_tiff(path, MAX_PIXELS)
+        elif not decode:
+            yield image
+            return
+        elif image.format == "TIFF" and not tiff.pillow_reads(image.tag_v2, image.tag_v2.prefix == b"MM"):
+            image = tiff.read_tiff(path, MAX_PIXELS)
+        else:
+            image.load()
+            if image.format == "TIFF" and tiff.is_signed(image.tag_v2):
+                image.info["signed"] = True
+        ImageOps.exif_transpose(image, in_place=True)  # the other form copies upright images too
+        yield image
+
+
+@contextlib.contextmanager
+def _identified(path: str | os.PathLike) -> Iterator[Image.Image | None]:
+    """Yield a file's picture, its header read; None for a TIFF that Pillow does not know."""
+    if not Path(path).is_file():  # a pipe would keep us waiting
+        raise InputError(f"{path}: expected an image file, found {kind_of(Path(path))}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's: of sizes, our own limit follows, and of metadata
+        try:
+            opened = Image.open(path, formats=_formats())
+        except UnidentifiedImageError:
+            if not tiff.is_tiff(path):
+                raise
+            yield None
+            return
+        with opened as image:
+            _check_size(path, *image.size)
+            # An MPO is a camera's JPEG with its preview. Frames are not counted: a GIF may hold a million.
+            if getattr(image, "is_animated", False) and image.format != "MPO":
+                raise InputError(f"{path}: expected a single image, found several frames; save the one you mean")
+            yield image
+
+
+@contextlib.contextmanager
+def _named_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Make what goes wrong with a file an InputError that names it."""
     try:
-        if not path.is_file():  # a pipe would keep us waiting
-            raise InputError(f"{path}: expected an image file, found {kind_of(path)}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's: of sizes, our own limit follows, and of metadata
-            with Image.open(path) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise InputError(
-                        f"{path}: {width} x {height} pixels is over the limit of {MAX_PIXELS:,}; make it smaller"
-                    )
-                # An MPO is a camera's JPEG with its preview. Frames are not counted: a GIF may hold a million.
-                if getattr(image, "is_animated", False) and image.format != "MPO":
-                    raise InputError(f"{path}: expected a single image, found several frames; save the one you mean")
-                if not decode:
-                    yield image
-                    return
-                image.load()
-                ImageOps.exif_transpose(image, in_place=True)  # the other form copies upright images too
-                yield image
+        yield
     except (InputError, MemoryError):
         raise
+    except tiff.TiffError as error:
+        raise InputError(f"{path}: {error}") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: over the limit of {MAX_PIXELS:,} pixels; make it smaller ({error})") from error
     except Exception as error:  # bad bytes lead Pillow's decoders to TypeError, IndexError, struct.error, ...
@@ -235,29 +305,52 @@ def opened_image(path: str | os.PathLike, decode: bool = True) -> Iterator[Image
         raise InputError(f"{path}: not a readable image ({str(error) or type(error).__name__})") from error
 
 
+def _check_size(path: str | os.PathLike, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise InputError(f"{path}: {width} x {height} pixels is over the limit of {MAX_PIXELS:,}; make it smaller")
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """The formats that are read and that this Pillow knows: no others, some of which start programs (EPS)."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 def is_deep(image: Image.Image) -> bool:
     """Whether Pillow holds the one channel in more than 8 bits."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
-def has_deep_channels(path: str | os.PathLike) -> bool:
+def _has_deep_channels(image: Image.Image) -> bool:
     """Whether a file of several channels holds more than 8 bits in each; the mode that Pillow gives it does not say."""
-    with opened_image(path, decode=False) as image:
-        if image.format == "TIFF":
-            bits = image.tag_v2.get(258, 8)  # BitsPerSample
-            return max(bits if isinstance(bits, tuple) else (bits,)) > 8
-        # what the decoder is given: the raw mode, alone or before other settings (for BMP the bytes of a row)
-        arguments = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
-        if image.format == "PPM":  # the second is the largest value
-            return any(level > 255 for given in arguments for level in given[1:2])
-        return any(DEEP_RAW_MODE.search(str(mode)) is not None for given in arguments for mode in given[:1])
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(258, 8)  # BitsPerSample
+        return max(bits if isinstance(bits, tuple) else (bits,)) > 8
+    # what the decoder is given: the raw mode, alone or before other settings (for BMP the bytes of a row)
+    arguments = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
+    if image.format == "PPM":  # the second is the largest value
+        return any(level > 255 for given in arguments for level in given[1:2])
+    return any(DEEP_RAW_MODE.search(str(mode)) is not None for given in arguments for mode in given[:1])
 
 
-def _deep_to_uint8(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
+def deep_to_uint8(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
+    """Scale the one channel of an image that `is_deep` to (H, W) uint8: 16 bits from 0..65535, floats from 0..1.
+
+    Raises:
+        InputError: values outside that scale, or signed ones, whose scale nobody knows.
+    """
     values = np.asarray(image)
     full_scale = 1.0 if image.mode == "F" else 65535.0
+    if image.info.get("signed"):
+        raise InputError(f"{path}: expected values in 0..65535, found signed integers; {TO_8_BITS}")
     if values.size and not (values.min() >= 0 and values.max() <= full_scale):
         raise InputError(f"{path}: expected values in 0..{full_scale:g}, found {values.min():g}..{values.max():g}")
+    return to_uint8(values, full_scale)
+
+
+def to_uint8(values: np.ndarray, full_scale: float) -> np.ndarray:
+    """Scale values from 0 to `full_scale` to 0..255, rounded; in parts, since double precision takes 8 bytes each."""
     levels = np.empty(values.shape, np.uint8)
     for start in range(0, values.size, DEEP_CHUNK):
         part = slice(start, start + DEEP_CHUNK)

@@ -60,6 +60,11 @@ def composite_over(
 
     Returns:
         (H, W, 3) uint8.
+
+    Example:
+        >>> image = np.full((1, 2, 3), 200, np.uint8)
+        >>> composite_over(image, np.array([[0, 255]], np.uint8), np.array([10, 20, 30])).tolist()
+        [[[10, 20, 30], [200, 200, 200]]]
     """
     colours = estimate_foreground(image, alpha) if foreground is None else foreground
     weight = alpha.astype(np.float32)[..., None] / np.float32(255)

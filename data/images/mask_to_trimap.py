@@ -104,6 +104,12 @@ def trimap_from_probability(
 
     Raises:
         InputError: see `trimap_from_mask`; NaN in the probabilities.
+
+    Example:
+        >>> probability = np.repeat([[0.0, 0.5, 1.0]], 40, axis=0).repeat(20, axis=1)  # a soft edge of 20 pixels
+        >>> trimap = trimap_from_probability(probability, width=4)
+        >>> [int((trimap[20] == value).sum()) for value in (0, 128, 255)]
+        [16, 28, 16]
     """
     if not np.isfinite(probability).all():
         raise InputError("probabilities: expected numbers from 0 to 1, got NaN or infinity")

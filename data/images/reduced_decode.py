@@ -3,11 +3,9 @@
 import os
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ImageOps
 
-from data.images.files import opened_image, read_rgb
-
-ORIENTATION = 0x0112  # EXIF tag; 5 to 8 swap the axes
+from data.images.files import opened_image, read_header, read_rgb
 
 
 def read_rgb_reduced(path: str | os.PathLike, needed: tuple[int, int]) -> np.ndarray:
@@ -25,11 +23,11 @@ def read_rgb_reduced(path: str | os.PathLike, needed: tuple[int, int]) -> np.nda
     Raises:
         InputError: as `read_rgb`.
     """
+    header = read_header(path)
+    if (header.format, header.mode) != ("JPEG", "RGB"):
+        return read_rgb(path)
+    height, width = needed[::-1] if header.orientation >= 5 else needed
     with opened_image(path, decode=False) as image:
-        turned = Image.Image.getexif(image).get(ORIENTATION) in (5, 6, 7, 8)
-        height, width = needed[::-1] if turned else needed
-        if image.format == "JPEG" and image.mode == "RGB":
-            image.draft("RGB", (width, height))  # picks the smallest scale that is large enough, 1 included
-            image.load()
-            return np.asarray(ImageOps.exif_transpose(image))
-    return read_rgb(path)
+        image.draft("RGB", (width, height))  # picks the smallest scale that is large enough, 1 included
+        image.load()
+        return np.asarray(ImageOps.exif_transpose(image))

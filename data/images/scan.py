@@ -1,13 +1,17 @@
 """One scan of a training set that names every unusable file before hours are spent on the others."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from data.images.files import images_by_stem, read_rgb, read_size
+from data.images.files import images_by_stem, passed_over, read_rgb, read_size
+from data.images.mattes import Reading, matte_reading, read_matte
+from data.images.pairs import size_hint, turned_apart
+from data.images.remarks import Remark, counted
 from runtime.errors import InputError
 
 SHOWN = 5  # names in a one-line message; the rest is counted
+SAMPLED = 16  # mattes whose values are looked at before training where not all files are decoded
 
 
 def training_set_problems(
@@ -24,7 +28,7 @@ def training_set_problems(
     """
     backgrounds = images_by_stem(bg_dir, ignore_case=True).values()
     return [
-        *pair_problems(fg_dir, alpha_dir, decode, num_threads),
+        *pair_problems(fg_dir, alpha_dir, decode, num_threads, read_matte),
         *unreadable_images(backgrounds, decode, num_threads).values(),
     ]
 
@@ -90,10 +94,57 @@ def size_mismatches(groups: Iterable[tuple[Path, ...]]) -> list[str]:
         height, width = read_size(first)
         lines += [
             f"{other}: {other_size[1]} x {other_size[0]} pixels, but {first} has {width} x {height}"
+            + size_hint(first, other)
             for other in others
             if (other_size := read_size(other)) != (height, width)
         ]
     return lines
+
+
+def look_at_mattes(
+    pairs: Sequence[tuple[Path, Path]],
+    folders: Iterable[Path],
+    decode: bool,
+    read: Callable[[Path], Reading] = matte_reading,
+    what: str = "alpha",
+    num_threads: int = 4,
+) -> tuple[list[str], list[str]]:
+    """Look at the values of mattes, the orientations of all pairs, and what folders hold besides pictures.
+
+    Args:
+        pairs: pictures and their mattes.
+        folders: where they are.
+        decode: look at all mattes, not at `SAMPLED` of them, evenly spread.
+        what: the mattes' name in remarks.
+
+    Returns:
+        One line for each matte that is refused; and one for each kind of remark, see `data.images.remarks`.
+    """
+    mattes = [matte for _, matte in pairs]
+    if not decode and len(mattes) > SAMPLED:
+        mattes = [mattes[index * len(mattes) // SAMPLED] for index in range(SAMPLED)]
+
+    def look(matte: Path) -> tuple[str, str]:
+        try:
+            return "", read(matte).remark
+        except InputError as error:
+            return str(error), ""
+
+    def turned(pair: tuple[Path, Path]) -> str:
+        try:
+            return turned_apart(*pair)
+        except InputError:  # named by the scan for unreadable files
+            return ""
+
+    with ThreadPoolExecutor(num_threads) as pool:
+        looked, apart = list(pool.map(look, mattes)), list(pool.map(turned, pairs))
+    remarks = [Remark(what, text, str(path)) for path, (_, text) in zip(mattes, looked, strict=True) if text]
+    lines = counted(remarks)
+    if len(mattes) < len(pairs):
+        lines = [f"of {len(mattes)} {what}s looked at, {line}" for line in lines]
+    lines += counted(Remark(what, text, str(path)) for (_, path), text in zip(pairs, apart, strict=True) if text)
+    lines += [f"{folder}: {left}" for folder in folders if (left := passed_over(folder))]
+    return [problem for problem, _ in looked if problem], lines
 
 
 def require_none(problems: list[str], advice: str) -> None:

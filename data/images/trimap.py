@@ -12,7 +12,12 @@ UNKNOWN_FROM, FOREGROUND_FROM = 85, 170  # ViTMatte's thresholds: thirds of 255,
 
 
 def quantise_trimap(trimap: np.ndarray) -> np.ndarray:
-    """Snap (..., H, W) uint8 gray values to exactly 0, 128 and 255: below 85, below 170, and the rest."""
+    """Snap (..., H, W) uint8 gray values to exactly 0, 128 and 255: below 85, below 170, and the rest.
+
+    Example:
+        >>> quantise_trimap(np.array([[3, 127, 250]], np.uint8)).tolist()
+        [[0, 128, 255]]
+    """
     table = np.full(256, UNKNOWN, np.uint8)
     table[:UNKNOWN_FROM] = BACKGROUND
     table[FOREGROUND_FROM:] = FOREGROUND
@@ -33,6 +38,11 @@ def trimap_from_alpha(
 
     Returns:
         (H, W) uint8 trimap. The GenMask rule of Li and Lu, "Natural Image Matting via Guided Contextual Attention".
+
+    Example:
+        >>> alpha = np.array([[0, 0, 0, 0.5, 1, 1, 1]])
+        >>> trimap_from_alpha(alpha, foreground_erosion=3, background_erosion=3).tolist()
+        [[0, 0, 128, 128, 128, 255, 255]]
     """
     opaque = (alpha >= 1 - tolerance).astype(np.uint8)
     transparent = (alpha <= tolerance).astype(np.uint8)
@@ -41,7 +51,12 @@ def trimap_from_alpha(
 
 
 def fuse_with_trimap(alpha: np.ndarray, trimap: np.ndarray) -> np.ndarray:
-    """Return (H, W) uint8 `alpha` with 0 and 255 written where `trimap` (0, 128, 255) says it is known."""
+    """Return (H, W) uint8 `alpha` with 0 and 255 in the known region of `trimap` (0, 128, 255).
+
+    Example:
+        >>> fuse_with_trimap(np.array([[9, 90, 240]], np.uint8), np.array([[0, 128, 255]], np.uint8)).tolist()
+        [[0, 90, 255]]
+    """
     return np.where(trimap == UNKNOWN, alpha, trimap)
 
 

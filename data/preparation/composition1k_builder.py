@@ -1,4 +1,4 @@
-"""Building the Composition-1k test set from the Deep Image Matting distribution, resumably and with a manifest."""
+"""Builder of the Composition-1k test set from the Deep Image Matting distribution, resumable and with a manifest."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 @dataclass(frozen=True)
 class Composite:
-    """One test image: `name` is the foreground's with _k, the rest the files it is made from."""
+    """One test image: `name` is that of the foreground with _k; the other fields are its source files."""
 
     name: str
     fg: Path
@@ -44,7 +44,7 @@ class Composite:
 
 @dataclass(frozen=True)
 class Built:
-    """What a build did, in files: `made` ones, and `kept` ones that were there already with the right hash."""
+    """Numbers of files of a build: `made`, and `kept` ones that existed with the right hash."""
 
     made: int
     kept: int
@@ -55,17 +55,17 @@ def plan_composites(
     background_dirs: Sequence[str | os.PathLike],
     per_foreground: int = BACKGROUNDS_PER_FOREGROUND,
 ) -> list[Composite]:
-    """Which files make which test image, by the distribution's lists: foreground i lies over the next 20 backgrounds.
+    """Source files of each test image by the distribution's lists: foreground i is over the next 20 backgrounds.
 
     Args:
         test_set: the distribution's `Test_set`: two lists of names, and fg, alpha and trimaps of the licensed images.
             A trimap is NAME_k, one for each test image, or NAME for all of a foreground's.
-        background_dirs: folders with the PASCAL VOC photographs; the first that holds a name is taken.
-        per_foreground: backgrounds for each foreground.
+        background_dirs: folders of PASCAL VOC photographs; the first that has a name is used.
+        per_foreground: number of backgrounds for each foreground.
 
     Raises:
-        InputError: a list or folder is missing, the lists do not fit each other, or files they name are missing; the
-            first few are named.
+        InputError: a list or folder is missing, the lists do not match, or files on them are missing; the message names
+            the first few.
     """
     test_set = Path(test_set)
     fg_list, bg_list = test_set / "test_fg_names.txt", test_set / "test_bg_names.txt"
@@ -90,12 +90,12 @@ def plan_composites(
 def build_composition1k(
     composites: Sequence[Composite], output: str | os.PathLike, num_workers: int = 1, progress: bool = True
 ) -> Built:
-    """Write merged/, trimaps/ and alpha_copy/ and the manifest; files that are there with the right hash are kept.
+    """Write merged/, trimaps/ and alpha_copy/ and the manifest. Existing files with the right hash are kept.
 
-    The manifest is brought up to date after each foreground, so a build that was stopped goes on where it was.
+    The manifest is updated after each foreground, so a stopped build can be continued.
 
     Raises:
-        InputError: a source cannot be used (all others are done first), or `output` holds another set.
+        InputError: a source cannot be used (all others are processed first), or `output` contains another set.
     """
     output = Path(output)
     names = [f"{composite.name}.png" for composite in composites]
@@ -121,13 +121,13 @@ def build_composition1k(
             kept += result.kept
             write_manifest(output / MANIFEST, Manifest(made_with, known | files))
             bar.update(len(groups[name]))
-    require_none(failed, "mend these sources and run again; what was made is kept")
+    require_none(failed, "repair these sources and run again; finished files are kept")
     write_manifest(output / MANIFEST, Manifest(made_with, files))
     return Built(len(files) - kept, kept)
 
 
 class _Sources:
-    """Finds the files that a test image is made from; what is not there is remembered in `missing`."""
+    """Finder of the source files of a test image; missing ones are collected in `missing`."""
 
     def __init__(self, images: Path, background_dirs: Sequence[Path]):
         self.fg_dir = images / "fg"
@@ -168,7 +168,7 @@ class _GroupResult:
 
 
 class _Group:
-    """The test images of one foreground, whose foreground and alpha are decoded once, and only when needed."""
+    """Test images of one foreground, whose foreground and alpha are decoded once and only if they are needed."""
 
     def __init__(self, composites: Sequence[Composite], output: Path, known: dict[str, FileRecord]):
         self.composites, self.output, self.known = composites, output, known
@@ -198,7 +198,7 @@ class _Group:
         return _GroupResult(records, self.kept)
 
     def _kept(self, key: str, hashes: dict[str, str]) -> FileRecord | None:
-        """The known record of a file that is there as recorded, made from the same sources."""
+        """Known record of an unchanged file that was made from the same sources."""
         record, path = self.known.get(key), self.output / key
         if record is None or record.sources != hashes or not path.is_file() or hash_file(path) != record.sha256:
             return None
@@ -224,7 +224,7 @@ class _Group:
         return trimap
 
     def _gray_of_size(self, path: Path) -> np.ndarray:
-        """Read (H, W) uint8, the first channel as the published scripts take it; the foreground's size is required."""
+        """Read (H, W) uint8, the first channel as in the published scripts, and check its size."""
         gray = np.ascontiguousarray(read_as_stored(path)[..., 0])
         if gray.shape != self.foreground.shape[:2]:
             height, width = self.foreground.shape[:2]
@@ -244,7 +244,7 @@ def _build_group(output: Path, task: tuple[list[Composite], dict[str, FileRecord
 
 
 def _copy_as_png(source: Path, target: Path, gray: np.ndarray) -> None:
-    """Copy a PNG byte for byte; write a file of another format as a gray PNG of its values."""
+    """Copy a PNG byte for byte; write a file of another format as a gray PNG."""
     with open(source, "rb") as opened:
         is_png = opened.read(len(PNG_SIGNATURE)) == PNG_SIGNATURE
     if not is_png:
@@ -255,7 +255,7 @@ def _copy_as_png(source: Path, target: Path, gray: np.ndarray) -> None:
 
 
 def _known_files(path: Path, made_with: dict[str, str]) -> dict[str, FileRecord]:
-    """The records of an earlier build, none where there was none or its composites may differ."""
+    """Records of an earlier build, empty if there was none or its composites may differ."""
     if not path.exists():
         return {}
     manifest = read_manifest(path)
@@ -268,7 +268,7 @@ def _records_of(group: Sequence[Composite], known: dict[str, FileRecord]) -> dic
 
 
 def _require_distinct(fg_names: Sequence[str], fg_list: Path) -> None:
-    """Refuse names that would give test images of one name, also where the file system ignores case."""
+    """Refuse names that would give test images of the same name, also on file systems that ignore case."""
     seen: dict[str, str] = {}
     for name in fg_names:
         stem = Path(name).stem.casefold()

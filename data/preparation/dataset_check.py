@@ -1,4 +1,4 @@
-"""A check of a whole training set: every file decoded, every problem named with its file and its cure."""
+"""Check of a whole training set: every file is decoded, and every problem is named with its file and its remedy."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.images.files import IMAGE_SUFFIXES
+from data.images.files import IMAGE_SUFFIXES, found_none, passed_over
 from data.images.scan import partnerless
 from data.preparation.findings import (
     KINDS,
@@ -31,7 +31,7 @@ from runtime.pool import outcomes
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """What to check: pictures and alphas of equal names, and, for sets that are composed, backgrounds."""
+    """Files to check: pictures and alphas of equal names, and backgrounds for sets that are composed."""
 
     image_dir: Path
     alpha_dir: Path
@@ -40,7 +40,7 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class Lists:
-    """Files of names: of pictures and backgrounds that must be there, and of tests, whose files must not be."""
+    """Files of names: pictures and backgrounds that must exist, and test files that must not be in the set."""
 
     images: Sequence[Path] = ()
     backgrounds: Sequence[Path] = ()
@@ -49,17 +49,17 @@ class Lists:
 
 @dataclass
 class CheckReport:
-    """`checked`: how many images, alphas and backgrounds there are; `findings` in the order of folders and names."""
+    """`checked`: numbers of images, alphas and backgrounds; `findings` in the order of folders and names."""
 
     checked: dict[str, int]
     findings: list[Finding] = field(default_factory=list)
 
     def of(self, severity: str) -> list[Finding]:
-        """The findings of one severity."""
+        """Findings of one severity."""
         return [finding for finding in self.findings if finding.severity == severity]
 
     def counts(self) -> dict[str, int]:
-        """How many findings there are of each kind that occurs, in the order of `KINDS`."""
+        """Number of findings of each kind that occurs, in the order of `KINDS`."""
         counted = Counter(finding.kind for finding in self.findings)
         return {kind: counted[kind] for kind in KINDS if counted[kind]}
 
@@ -74,11 +74,11 @@ def check_dataset(
     """Decode every file of a training set and compare them with each other and with lists.
 
     Args:
-        crop_size: pixels; smaller pictures are noted. Backgrounds are stretched anyway.
-        num_workers: processes.
+        crop_size: size in pixels below which pictures are noted. Backgrounds are stretched in any case.
+        num_workers: number of processes.
 
     Raises:
-        InputError: a folder or list is missing, or a folder holds no image.
+        InputError: a folder or list is missing, or a folder has no image.
     """
     lists = lists or Lists()
     folders = {"image": training_set.image_dir, "alpha": training_set.alpha_dir, "background": training_set.bg_dir}
@@ -100,7 +100,7 @@ def check_dataset(
 
 
 def list_images(folder: str | os.PathLike) -> tuple[dict[str, Path], list[Finding]]:
-    """Map name, lower case and without extension, -> path of every image, and name those that share one.
+    """Map the name (lower case, without extension) of every image to its path, and list images that share a name.
 
     Raises:
         InputError: no such folder, or no image in it.
@@ -116,13 +116,16 @@ def list_images(folder: str | os.PathLike) -> tuple[dict[str, Path], list[Findin
         first = files.setdefault(path.stem.casefold(), path)
         if first != path:
             findings.append(Finding("same-name", str(path), f"{first.name} has the same name"))
+    left = passed_over(folder)
+    if left and files:
+        findings.append(Finding("passed-over", str(folder), left))
     if not files:
-        raise InputError(f"{folder}: expected images, found none")
+        raise found_none(folder)
     return files, findings
 
 
 def write_report(path: str | os.PathLike, report: CheckReport) -> None:
-    """Write a report as JSON, whole or not at all."""
+    """Write a report as JSON, complete or not at all."""
     record = {
         "checked": report.checked,
         "problems": len(report.of(PROBLEM)),
@@ -144,7 +147,7 @@ def write_report(path: str | os.PathLike, report: CheckReport) -> None:
 
 
 def _inspect(files: dict[str, dict[str, Path]], num_workers: int, progress: bool) -> tuple[Facts, list[Finding]]:
-    """The facts of every file, or why it cannot be read; and the files that memory did not suffice for."""
+    """Facts of every file, or the reason why it cannot be read; and findings for files that exceed the memory."""
     tasks = {f"background {stem}": {"background": path} for stem, path in files.get("background", {}).items()}
     for role in ("image", "alpha"):
         for stem, path in files[role].items():
@@ -163,7 +166,7 @@ def _inspect(files: dict[str, dict[str, Path]], num_workers: int, progress: bool
 
 
 def _listed_findings(files: dict[str, dict[str, Path]], lists: Lists) -> list[Finding]:
-    """Names on lists without a file, and files that a list of tests names."""
+    """Names on lists without a file, and files on a list of tests."""
     findings = []
     for role, paths in (("image", lists.images), ("background", lists.backgrounds)):
         for path in paths:

@@ -1,15 +1,17 @@
-"""What is wrong with the files of a training set, told from their facts: kinds, severity, cure."""
+"""Findings about the files of a training set: kinds, severity and remedy, derived from facts."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.preparation.image_facts import AlphaFacts, ImageFacts, PhotographFacts
+from data.images.mattes import IN_ALPHA
+from data.preparation.image_facts import AlphaFacts, ImageFacts, PhotographFacts, Unusable
 
-Facts = dict[Path, ImageFacts | str]  # a string says why a file cannot be read
+Facts = dict[Path, ImageFacts | Unusable]
 
 PROBLEM, NOTE = "problem", "note"
+HALF = 128  # level from which a pixel is more opaque than transparent
 FLAT = 0.95  # share of two colours from which a picture is a mask; a JPEG's noise makes further ones along edges
 
 KINDS = {
@@ -19,28 +21,32 @@ KINDS = {
     "same-name": (PROBLEM, "rename or remove one of them"),
     "size-differs": (PROBLEM, "use picture and alpha of one size"),
     "turned-apart": (PROBLEM, "turn the pixels and remove the orientation from the file"),
-    "alpha-empty": (PROBLEM, "mend the alpha, or remove the pair"),
-    "alpha-full": (PROBLEM, "mend the alpha, or remove the pair"),
+    "alpha-empty": (PROBLEM, "correct the alpha, or remove the pair"),
+    "alpha-full": (PROBLEM, "correct the alpha, or remove the pair"),
     "alpha-colour": (PROBLEM, "save the matte as 8-bit gray"),
     "alpha-transparent": (PROBLEM, "save the matte as 8-bit gray without transparency"),
+    "alpha-coding": (PROBLEM, "save the matte as 8-bit gray of 0 to 255"),
     "two-colours": (PROBLEM, "put the photograph there, not its mask"),
     "listed-only": (PROBLEM, "fetch the file, or take the name off the list"),
     "in-test-list": (PROBLEM, "remove the file from the training set"),
     "bg-is-fg": (PROBLEM, "remove the background"),
     "duplicate": (NOTE, "remove one, or it is seen twice as often"),
-    "bg-named-as-fg": (NOTE, "look whether it shows the same"),
+    "bg-named-as-fg": (NOTE, "check whether it shows the same"),
     "alpha-binary": (NOTE, "a mask teaches hard edges; use a matte"),
+    "alpha-channel": (NOTE, "training reads it so; other programs may read the colours"),
+    "alpha-faint": (NOTE, "look whether its values are on another scale than 0 to 255"),
     "alpha-jpeg": (NOTE, "set alpha_snap=0.008 (docs/data.md), or use a lossless file"),
     "below-crop": (NOTE, "training enlarges it; use a larger file or a smaller crop"),
     "deep": (NOTE, "it is read as 8 bits; save it so, to decode less"),
     "turned": (NOTE, "it is read upright here; other programs may read it lying"),
+    "passed-over": (NOTE, "convert or remove what is there"),
     "cmyk": (NOTE, "it is converted without a colour profile; save it as RGB"),
 }
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about one file; `kind` is one of `KINDS`."""
+    """One finding about one file; `kind` is one of `KINDS`."""
 
     kind: str
     file: str
@@ -48,29 +54,29 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        """PROBLEM: training stops, or learns something wrong. NOTE: training copes."""
+        """PROBLEM if training stops or learns something wrong, NOTE otherwise."""
         return KINDS[self.kind][0]
 
     @property
     def cure(self) -> str:
-        """What to do about it."""
+        """Remedy for the finding."""
         return KINDS[self.kind][1]
 
     def __str__(self) -> str:
         return f"{self.file}: {self.text}; {self.cure}"
 
 
-def file_findings(role: str, path: Path, facts: ImageFacts | str, crop_size: int) -> Iterator[Finding]:
+def file_findings(role: str, path: Path, facts: ImageFacts | Unusable, crop_size: int) -> Iterator[Finding]:
     """What one file shows by itself."""
     name = str(path)
-    if isinstance(facts, str):
-        yield Finding("unreadable", name, facts.removeprefix(f"{name}: "))
+    if isinstance(facts, Unusable):
+        yield Finding(facts.kind, name, facts.text.removeprefix(f"{name}: "))
         return
     if facts.deep:
         yield Finding("deep", name, f"more than 8 bits in a channel (mode {facts.mode})")
     if facts.mode == "CMYK":
         yield Finding("cmyk", name, "CMYK colours")
-    if facts.orientation != 1 and role == "background":  # those of pairs are compared
+    if facts.orientation != 1 and role == "background":  # orientations of pairs are compared elsewhere
         yield Finding("turned", name, f"EXIF orientation {facts.orientation}")
     if isinstance(facts, AlphaFacts):
         yield from _alpha_findings(name, facts)
@@ -82,14 +88,19 @@ def file_findings(role: str, path: Path, facts: ImageFacts | str, crop_size: int
 
 
 def _alpha_findings(name: str, facts: AlphaFacts) -> Iterator[Finding]:
-    if not facts.gray:
+    is_in_alpha = facts.remark == IN_ALPHA
+    if is_in_alpha:
+        yield Finding("alpha-channel", name, facts.remark)
+    if not facts.gray and not is_in_alpha:
         yield Finding("alpha-colour", name, f"expected gray, found colours (mode {facts.mode})")
-    if not facts.opaque:
+    if not facts.opaque and not is_in_alpha:
         yield Finding("alpha-transparent", name, f"the file is transparent itself (mode {facts.mode})")
     if facts.highest == 0:
         yield Finding("alpha-empty", name, "0 everywhere: there is no foreground")
     elif facts.lowest == 255:
         yield Finding("alpha-full", name, "255 everywhere: there is no background")
+    elif facts.highest < HALF:
+        yield Finding("alpha-faint", name, f"the highest value is {facts.highest} of 255: nothing is half opaque")
     elif facts.soft == 0:
         yield Finding("alpha-binary", name, "only 0 and 255: there is no soft edge")
     if facts.format == "JPEG":
@@ -98,10 +109,10 @@ def _alpha_findings(name: str, facts: AlphaFacts) -> Iterator[Finding]:
 
 
 def pair_findings(images: dict[str, Path], alphas: dict[str, Path], facts: Facts) -> Iterator[Finding]:
-    """What a picture and its alpha show together."""
+    """Findings about a picture and its alpha."""
     for stem in sorted(images.keys() & alphas.keys()):
         image, alpha = facts[images[stem]], facts[alphas[stem]]
-        if isinstance(image, str) or isinstance(alpha, str):
+        if isinstance(image, Unusable) or isinstance(alpha, Unusable):
             continue
         name = str(alphas[stem])
         if image.size != alpha.size:
@@ -116,7 +127,7 @@ def pair_findings(images: dict[str, Path], alphas: dict[str, Path], facts: Facts
 
 
 def shared_findings(files: dict[str, dict[str, Path]], facts: Facts) -> Iterator[Finding]:
-    """Pictures that occur more than once, or as foreground and as background."""
+    """Findings about pictures that occur more than once, or as foreground and as background."""
     for paths in files.values():
         for first, *others in _same_pixels(paths.values(), facts):
             for path in others:
@@ -131,10 +142,10 @@ def shared_findings(files: dict[str, dict[str, Path]], facts: Facts) -> Iterator
 
 
 def _same_pixels(paths: Iterable[Path], facts: Facts) -> list[list[Path]]:
-    """Groups of files with the same pixels; mattes of one level, which show nothing, do not count."""
+    """Groups of files with the same pixels, without mattes of one level."""
     groups = defaultdict(list)
     for path in paths:
         known = facts[path]
-        if not isinstance(known, str) and not (isinstance(known, AlphaFacts) and known.lowest == known.highest):
+        if not isinstance(known, Unusable) and not (isinstance(known, AlphaFacts) and known.lowest == known.highest):
             groups[known.size, known.pixels].append(path)
     return [group for group in groups.values() if len(group) > 1]

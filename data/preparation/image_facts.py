@@ -1,32 +1,32 @@
-"""What one file of a training set is like, from its header and from all of its pixels."""
+"""Facts about a file of a training set, from its header and from all of its pixels."""
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from data.images.files import has_deep_channels, is_deep, opened_image, read_gray, read_rgb
+from data.images.files import opened_image, read_header, read_rgb
+from data.images.mattes import CodingError, matte_reading
 from runtime.errors import InputError
 
-ORIENTATION = 0x0112  # EXIF tag; 1 is upright
 GRAY_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's, of one channel
 SAMPLED = 50_000  # pixels in which the most frequent colours are looked for
 
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """Of any image.
+    """Facts about any image.
 
     Args:
         size: (height, width), upright.
-        format: as Pillow calls it, "JPEG".
-        mode: as Pillow calls it, "CMYK".
-        orientation: EXIF, 1 for upright.
-        deep: more than 8 bits in a channel.
-        pixels: SHA-256 of what is read from it.
+        format: Pillow's name of the format, such as "JPEG".
+        mode: Pillow's name of the mode, such as "CMYK".
+        orientation: EXIF orientation, 1 for upright.
+        deep: whether a channel has more than 8 bits.
+        pixels: SHA-256 of the decoded pixels.
     """
 
     size: tuple[int, int]
@@ -39,21 +39,22 @@ class ImageFacts:
 
 @dataclass(frozen=True)
 class PhotographFacts(ImageFacts):
-    """`two_colours`: share of the visible pixels that have one of the two most frequent colours, 0..1."""
+    """`two_colours`: share of the visible pixels with one of the two most frequent colours, 0..1."""
 
     two_colours: float
 
 
 @dataclass(frozen=True)
 class AlphaFacts(ImageFacts):
-    """Of a matte.
+    """Facts about a matte.
 
     Args:
-        lowest, highest: of its levels, 0..255.
+        lowest, highest: extremes of its levels, 0..255.
         soft: share of pixels between 0 and 255.
-        ringing: share of pixels one or two levels from 0 or 255, and not there.
+        ringing: share of pixels one or two levels from 0 or 255.
         gray: whether its colour channels are equal.
         opaque: whether it has no transparency of its own.
+        remark: how it was read where that is not plain, see `data.images.mattes`.
     """
 
     lowest: int
@@ -62,15 +63,23 @@ class AlphaFacts(ImageFacts):
     ringing: float
     gray: bool
     opaque: bool
+    remark: str
 
 
-def inspect_files(files: Mapping[str, Path]) -> dict[str, ImageFacts | str]:
+class Unusable(NamedTuple):
+    """Why a file has no facts: `kind` is one of `data.preparation.findings.KINDS`."""
+
+    kind: str
+    text: str
+
+
+def inspect_files(files: Mapping[str, Path]) -> dict[str, ImageFacts | Unusable]:
     """Decode the files that belong together: "alpha" and "image" (either may be missing), or others.
 
     Returns:
-        For each key the facts, or why the file cannot be read.
+        For each key the facts, or the reason why the file cannot be read.
     """
-    facts: dict[str, ImageFacts | str] = {}
+    facts: dict[str, ImageFacts | Unusable] = {}
     alpha = None
     if "alpha" in files:
         facts["alpha"], alpha = _attempt(_inspect_alpha, files["alpha"])
@@ -80,11 +89,13 @@ def inspect_files(files: Mapping[str, Path]) -> dict[str, ImageFacts | str]:
     return facts
 
 
-def _attempt(inspect, path: Path) -> tuple[ImageFacts | str, np.ndarray | None]:
+def _attempt(inspect, path: Path) -> tuple[ImageFacts | Unusable, np.ndarray | None]:
     try:
         return inspect(path)
+    except CodingError as error:
+        return Unusable(f"alpha-{error.kind}", str(error)), None
     except InputError as error:
-        return str(error), None
+        return Unusable("unreadable", str(error)), None
 
 
 def _inspect_photograph(path: Path, alpha: np.ndarray | None) -> tuple[PhotographFacts, np.ndarray]:
@@ -94,10 +105,11 @@ def _inspect_photograph(path: Path, alpha: np.ndarray | None) -> tuple[Photograp
 
 
 def _inspect_alpha(path: Path) -> tuple[AlphaFacts, np.ndarray]:
-    alpha = read_gray(path)
+    alpha, remark = matte_reading(path)
     counts = np.bincount(alpha.ravel(), minlength=256) / alpha.size
     header = _header(path, alpha)
-    gray, opaque = (True, True) if header["mode"] in GRAY_MODES else _channels_agree(path)
+    is_gray = header["mode"] in GRAY_MODES or (not header["mode"] and header["deep"])
+    gray, opaque = (True, True) if is_gray else _channels_agree(path)
     levels = np.flatnonzero(counts)
     facts = AlphaFacts(
         **header,
@@ -107,21 +119,21 @@ def _inspect_alpha(path: Path) -> tuple[AlphaFacts, np.ndarray]:
         ringing=float(counts[[1, 2, 253, 254]].sum()),
         gray=gray,
         opaque=opaque,
+        remark=remark,
     )
     return facts, alpha
 
 
 def _header(path: Path, pixels: np.ndarray) -> dict:
-    with opened_image(path, decode=False) as image:
-        orientation = Image.Image.getexif(image).get(ORIENTATION, 1)
-        return {
-            "size": pixels.shape[:2],
-            "format": image.format or "",
-            "mode": image.mode,
-            "orientation": orientation if orientation in range(1, 9) else 1,
-            "deep": is_deep(image) or has_deep_channels(path),
-            "pixels": hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest(),
-        }
+    header = read_header(path)
+    return {
+        "size": pixels.shape[:2],
+        "format": header.format,
+        "mode": header.mode,
+        "orientation": header.orientation,
+        "deep": header.deep,
+        "pixels": hashlib.sha256(np.ascontiguousarray(pixels)).hexdigest(),
+    }
 
 
 def _channels_agree(path: Path) -> tuple[bool, bool]:
@@ -132,7 +144,7 @@ def _channels_agree(path: Path) -> tuple[bool, bool]:
 
 
 def _share_of_two_colours(colours: np.ndarray) -> float:
-    """The share of the two most frequent of (N, 3) uint8 colours, 0 for none; they are looked for in a sample."""
+    """Share of the two most frequent of (N, 3) uint8 colours, found in a sample; 0 without colours."""
     if not len(colours):
         return 0.0
     red, green, blue = colours.astype(np.uint32).T

@@ -1,4 +1,4 @@
-"""What a built data set consists of, to the bit: a JSON file of hashes, and the check of a folder against it."""
+"""Manifests: a JSON file of the hashes of a built data set, and the check of a folder against it."""
 
 import contextlib
 import hashlib
@@ -28,10 +28,10 @@ class FileRecord:
     """One file of the set.
 
     Args:
-        sha256, bytes: of the file.
-        width, height, channels: of the picture, pixels; 1 channel for a matte or trimap, else 3.
-        pixels: SHA-256 of its 8-bit values, row by row, colours as R, G, B: the same however the file is encoded.
-        sources: what it was made from: "folder/name" -> SHA-256 of the file.
+        sha256, bytes: hash and size of the file.
+        width, height, channels: size of the picture in pixels; 1 channel for a matte or trimap, else 3.
+        pixels: SHA-256 of its 8-bit values, row by row, colours as R, G, B, which does not depend on the encoding.
+        sources: its sources: "folder/name" -> SHA-256 of the file.
     """
 
     sha256: str
@@ -45,7 +45,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A set: `files` maps "folder/name" to its record; `made_with` names versions that the pixels may depend on."""
+    """A set: `files` maps "folder/name" to its record; `made_with` has versions on which the pixels may depend."""
 
     made_with: dict[str, str]
     files: dict[str, FileRecord]
@@ -53,7 +53,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Verification:
-    """How a folder compares: one line per `problems`; `recoded` files hold the right pixels in other bytes."""
+    """Result of a comparison: one line for each of `problems`; `recoded` files have the right pixels in other bytes."""
 
     problems: list[str]
     identical: int
@@ -61,7 +61,7 @@ class Verification:
 
 
 def describe_file(path: Path, pixels: np.ndarray, sources: Mapping[str, str]) -> FileRecord:
-    """The record of a file that holds `pixels`, (H, W) or (H, W, 3) uint8."""
+    """Record of a file with `pixels`, (H, W) or (H, W, 3) uint8."""
     height, width = pixels.shape[:2]
     channels = 1 if pixels.ndim == 2 else 3
     return FileRecord(
@@ -70,7 +70,7 @@ def describe_file(path: Path, pixels: np.ndarray, sources: Mapping[str, str]) ->
 
 
 def write_manifest(path: str | os.PathLike, manifest: Manifest) -> None:
-    """Write as JSON, whole or not at all, the files in the order of their names."""
+    """Write as JSON, complete or not at all, with the files in the order of their names."""
     record = {
         "format": FORMAT,
         "made_with": manifest.made_with,
@@ -81,7 +81,7 @@ def write_manifest(path: str | os.PathLike, manifest: Manifest) -> None:
 
 
 def read_manifest(path: str | os.PathLike) -> Manifest:
-    """Read what `write_manifest` wrote.
+    """Read a file of `write_manifest`.
 
     Raises:
         InputError: no such file, or not such a file.
@@ -107,9 +107,9 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
 
 
 def verify(folder: str | os.PathLike, manifest: Manifest, num_workers: int = 1, progress: bool = True) -> Verification:
-    """Compare the files of a folder with a manifest: missing, different and additional ones are problems.
+    """Compare the files of a folder with a manifest. Missing, different and additional files are problems.
 
-    A file whose bytes differ is decoded: with the same pixels it counts as right.
+    A file whose bytes differ is decoded. With the same pixels it is accepted.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -124,7 +124,7 @@ def verify(folder: str | os.PathLike, manifest: Manifest, num_workers: int = 1, 
 
 
 def _compare(folder: Path, task: tuple[str, FileRecord]) -> str:
-    """IDENTICAL, RECODED, or a line that says what is wrong with a file."""
+    """IDENTICAL, RECODED, or a line that describes the problem of a file."""
     name, record = task
     path = folder / name
     if not path.is_file():
@@ -143,7 +143,7 @@ def _compare(folder: Path, task: tuple[str, FileRecord]) -> str:
 
 
 def _additional(folder: Path, manifest: Manifest) -> list[str]:
-    """A line for each file beside those of the manifest, in the folders it names; hidden files do not count."""
+    """A line for each additional file in the folders of the manifest; hidden files are ignored."""
     lines = []
     for subfolder in sorted({name.partition("/")[0] for name in manifest.files}):
         here = sorted(path.name for path in (folder / subfolder).glob("*") if not path.name.startswith("."))
@@ -157,14 +157,14 @@ def _pixel_digest(pixels: np.ndarray) -> str:
 
 
 def _plain_name(name: str) -> str:
-    """A "folder/name" that stays below the folder it is joined to."""
+    """A "folder/name" that stays below the folder that it is joined to."""
     if name.count("/") != 1 or "\\" in name or {"", ".", ".."} & set(name.split("/")) or ":" in name:
         raise ValueError(f"{name!r} is no FOLDER/NAME")
     return name
 
 
 def _file_record(entry: dict) -> FileRecord:
-    """A record with the kinds of its fields checked."""
+    """A record, after a check of the kinds of its fields."""
     record = FileRecord(**entry)
     numbers, texts = (record.bytes, record.width, record.height, record.channels), (record.sha256, record.pixels)
     if not all(type(number) is int for number in numbers) or not all(isinstance(text, str) for text in texts):

@@ -1,4 +1,4 @@
-"""Lists of file names, one a line, as data sets ship them beside their images."""
+"""Lists of file names, one per line, as data sets include them with their images."""
 
 import os
 from pathlib import Path
@@ -9,10 +9,10 @@ LARGEST_LIST = 64 * 2**20  # bytes: a million names
 
 
 def read_names(path: str | os.PathLike) -> list[str]:
-    """Read the file names of a list in its order; blank lines and the line ends of Windows do not count.
+    """Read the file names of a list in its order. Blank lines and the line ends of Windows are accepted.
 
     Raises:
-        InputError: no such file, no text, no names, or a line that is a path and not a name.
+        InputError: no such file, not text, no names, or a line that is a path and not a name.
     """
     path = Path(path)
     if not path.is_file():

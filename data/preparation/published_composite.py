@@ -1,7 +1,7 @@
 """The composite of the Deep Image Matting distribution's `Composition_code.py`, to the bit.
 
-That script (Adobe Systems, 2017, Apache License 2.0) walks over the pixels with Pillow; here whole rows are computed,
-by the same operations in the same order and precision.
+That script (Adobe Systems, 2017, Apache License 2.0) loops over the pixels with Pillow. Here whole rows are computed,
+with the same operations in the same order and precision.
 """
 
 import math
@@ -10,29 +10,29 @@ import os
 import numpy as np
 from PIL import Image
 
-from data.images.files import MAX_PIXELS, opened_image
+from data.images.files import MAX_PIXELS, opened_image, read_header
 from runtime.errors import InputError
 
-ROWS = 256  # composed at a time: double precision for a whole photograph would take gigabytes
+ROWS = 256  # rows composed at once, because double precision for a whole photograph would take gigabytes
 
 
 def read_as_stored(path: str | os.PathLike) -> np.ndarray:
-    """Read (H, W, 3) uint8 RGB as the script sees a file: converted by Pillow, an EXIF orientation not applied.
+    """Read (H, W, 3) uint8 RGB as in the script: converted by Pillow, without applying EXIF orientation.
 
     Raises:
-        InputError: unreadable, truncated or too large, or values that Pillow would cut to 8 bits.
+        InputError: unreadable, truncated or too large, or values that Pillow would reduce to 8 bits.
     """
+    if read_header(path).deep:
+        raise InputError(f"{path}: expected 8-bit values, found more bits; save the file with 8 bits")
     with opened_image(path, decode=False) as image:
-        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            raise InputError(f"{path}: expected 8-bit values, found mode {image.mode}; save the file with 8 bits")
         return np.asarray(image.convert("RGB"))
 
 
 def published_composite(foreground: np.ndarray, background: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Lay a foreground over a background as the script does: the upper left of a background that covers it, cut down.
+    """Compose a foreground over the upper left of a background that covers it, as in the script.
 
-    A level is a F + (1 - a) B with a = alpha / 255, in double precision, its fraction dropped. So where foreground
-    and background agree the result may be one level below them: 3 over 3 at alpha 5 is 2.
+    A level is a F + (1 - a) B with a = alpha / 255, in double precision, rounded down. Where foreground and background
+    agree, the result may therefore be one level below them: 3 over 3 at alpha 5 is 2.
 
     Args:
         foreground, background: (H, W, 3) and (h, w, 3) uint8 RGB.
@@ -57,13 +57,13 @@ def published_composite(foreground: np.ndarray, background: np.ndarray, alpha: n
 
 
 def cover(background: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The upper left `size` (height, width) of a background, enlarged first where a side is too short.
+    """Upper left part of `size` (height, width) of a background, which is enlarged first if a side is too short.
 
-    Both sides grow by the larger of the two ratios, to the next whole pixel, by Pillow's bicubic kernel; a background
-    that is large enough is not shrunk.
+    Both sides are multiplied by the larger of the two ratios and rounded up to whole pixels, with Pillow's bicubic
+    kernel. A larger background is not reduced.
 
     Raises:
-        InputError: enlarged it would be over `MAX_PIXELS`.
+        InputError: the enlarged background would exceed `MAX_PIXELS`.
     """
     height, width = size
     own_height, own_width = background.shape[:2]

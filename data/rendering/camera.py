@@ -1,4 +1,4 @@
-"""The camera: where it stands, how the object fills the frame, focus and motion."""
+"""The camera: position, framing, focus and motion."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,11 @@ class Camera:
     """A perspective camera.
 
     Attributes:
-        position: (3,). axes: (3, 3) rows right, down, forward.
-        focal: pixels. centre: (2,) pixel that the forward axis meets.
+        position: (3,). axes: (3, 3), the directions right, down and forward in rows.
+        focal: focal length in pixels. centre: (2,) pixel on the forward axis.
         focus: depth in focus. aperture: radius of the lens in units of length.
-        shift, spin: motion during the exposure, pixels (2,) and radians about `centre`.
-        flutter: None, or a field of points to two more components of motion, pixels.
+        shift, spin: motion during the exposure, in pixels (2,) and in radians about `centre`.
+        flutter: None, or a function of points to two further components of motion, in pixels.
     """
 
     position: np.ndarray
@@ -32,7 +32,7 @@ class Camera:
     flutter: Field | None = None
 
     def project(self, points: np.ndarray, radius: np.ndarray | None = None) -> np.ndarray:
-        """Points (N, 3) as (N, 7) float32 of `raster.accumulate`."""
+        """Project points (N, 3) to the (N, 7) float32 columns of `raster.accumulate`."""
         local = (points - self.position) @ self.axes.T
         depth = np.maximum(local[:, 2], 1e-3 * self.focus)
         pixels = self.focal * local[:, :2] / depth[:, None] + self.centre
@@ -50,7 +50,7 @@ class Camera:
 
 
 def aimed(rng: np.random.Generator, model: Model, points: np.ndarray, size: int) -> Camera:
-    """A random camera that sees the object, whose points are a sample of (N, 3), in a square of `size` pixels."""
+    """A random camera that sees the object, whose points are sampled by (N, 3), in a square of `size` pixels."""
     low, high = np.percentile(points, [0.5, 99.5], axis=0)
     middle = (low + high) / 2
     reach = float(np.linalg.norm(points - middle, axis=1).max())
@@ -81,7 +81,7 @@ def _axes(rng: np.random.Generator, model: Model, forward: np.ndarray) -> np.nda
 
 
 def _framed(rng: np.random.Generator, model: Model, flat: np.ndarray, size: int) -> tuple[float, np.ndarray]:
-    """Focal length and principal point: mostly the whole object, sometimes cut by the frame, sometimes from near."""
+    """Focal length and principal point: usually the whole object, sometimes cut by the frame, sometimes close up."""
     low, high = np.percentile(flat, [1, 99], axis=0)
     extent, middle = (high - low).max(), (low + high) / 2
     if rng.random() < 0.68 or model.closest <= 1.2:
@@ -93,7 +93,7 @@ def _framed(rng: np.random.Generator, model: Model, flat: np.ndarray, size: int)
             target[1] = size - half + beyond if model.rooted == "bottom" else half - beyond
     else:
         fill = rng.uniform(1.05, model.closest)
-        # a point away from the middle is looked at, so that some of the outline is in the picture
+        # The camera looks at a point away from the middle, so that a part of the outline is visible.
         candidates = flat[rng.integers(len(flat), size=24)]
         middle = candidates[np.argsort(((candidates - middle) ** 2).sum(1))[int(rng.integers(8, 24))]]
         target = size * rng.uniform(0.35, 0.65, 2)
@@ -116,7 +116,7 @@ def _lens_and_motion(
             settings["shift"] = (length * np.cos(angle), length * np.sin(angle))
         elif kind < 0.65:
             settings["spin"] = float(rng.choice([-1, 1]) * length / (0.5 * size))
-        else:  # wind: every part moves its own way
+        else:  # wind: every part moves differently
             field = smooth_field(rng, rng.uniform(1, 4) / reach, 2)
             settings["flutter"] = lambda points: 0.6 * length * field(points - middle)
     return settings

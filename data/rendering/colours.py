@@ -27,7 +27,7 @@ def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
 
 
 def any_colour(rng: np.random.Generator) -> np.ndarray:
-    """A colour of things people make: saturated, pale, dark or nearly gray."""
+    """A colour of manufactured things: saturated, pale, dark or nearly gray."""
     kind = rng.random()
     if kind < 0.2:  # nearly gray, from black to white
         return hsv(rng.random(), rng.uniform(0, 0.12), rng.uniform(0.08, 0.97))
@@ -99,9 +99,9 @@ def pattern(rng: np.random.Generator, colours: list[np.ndarray], size: float, pl
     """A function of points (..., 3) to albedo (..., 3): plain, spots, stripes, patches, countershading or speckles.
 
     Args:
-        colours: the first is the ground; others are mixed in.
+        colours: base colour first, then the colours of the pattern.
         size: extent of the object.
-        plain: the share of objects of one (slightly mottled) colour.
+        plain: share of objects with one (slightly mottled) colour.
     """
     ground, mark = colours[0], colours[min(1, len(colours) - 1)]
     last = colours[-1]

@@ -1,4 +1,4 @@
-"""Curves and the surfaces swept along them: growing, resampling, frames, tubes and ribbons.
+"""Curves and surfaces along them: growth, resampling, frames, tubes and ribbons.
 
 Curves are (n, m, 3): n polylines of m points.
 """
@@ -44,13 +44,13 @@ def grown(
     bend: float = 0.0,
     keep_outside: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> np.ndarray:
-    """Curves that start at (n, 3) `roots` along `headings` and turn evenly: (n, points, 3).
+    """Curves that start at (n, 3) `roots` along `headings` and bend evenly: (n, points, 3).
 
     Args:
-        lengths: (n,).
-        pull: (3,) or (n, 3), added to the unit heading over the whole length: gravity, wind.
-        bend: how much each curve turns to a side of its own over its length, standard deviation in radians.
-        keep_outside: moves points (n, 3) out of a body.
+        lengths: (n,) lengths.
+        pull: (3,) or (n, 3), added to the unit heading over the whole length, such as gravity or wind.
+        bend: standard deviation in radians of each curve's turn to a random side over its length.
+        keep_outside: function that moves points (n, 3) out of a body.
     """
     n, steps = len(roots), points - 1
     heading = unit(headings)
@@ -72,7 +72,7 @@ def grown(
 
 
 def frames(curves: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Tangents and two normals (n, m, 3) that turn as little as possible along each curve."""
+    """Tangents and two normals (n, m, 3) with minimal rotation along each curve."""
     tangents = unit(np.gradient(curves, axis=1))
     first = np.empty_like(curves)
     least = np.eye(3)[np.argmin(np.abs(tangents[:, 0]), axis=1)]
@@ -157,7 +157,7 @@ def ribbons(
         width: (n, m) half widths.
         albedo: broadcasts to (n, m, across, 3).
         across: vertices across the band.
-        fold: how far the edges rise over the middle, as a share of the half width.
+        fold: height of the edges above the middle, as a share of the half width.
     """
     n, m = curves.shape[:2]
     tangents = unit(np.gradient(curves, axis=1))
@@ -195,7 +195,7 @@ def placed(prototype: Mesh, matrices: np.ndarray, positions: np.ndarray, albedo:
     """Copies of one mesh: vertices v become matrices (n, 3, 3) v + positions (n, 3).
 
     Args:
-        albedo: (n, V, 3), or (n, 1, 3) factors of the prototype's colours; None keeps them.
+        albedo: (n, V, 3), or (n, 1, 3) factors on the prototype's colours; None for the prototype's colours.
     """
     n, count = len(positions), len(prototype.vertices)
     vertices = np.einsum("nij,vj->nvi", matrices, prototype.vertices) + positions[:, None]

@@ -1,8 +1,8 @@
-"""A library of foregrounds on disk: DIR/fg/NAME.png and DIR/alpha/NAME.png, as `data.training.dim_dataset` reads them.
+"""A library of foregrounds on disk, DIR/fg/NAME.png and DIR/alpha/NAME.png, for `data.training.dim_dataset`.
 
-Picture `index` of a library is a function of (seed, index), the families and the size alone; who renders it, in which
-order and beside what else does not matter. numba's fast arithmetic may differ in the last bit between kinds of
-processors.
+Picture `index` of a library is a function of (seed, index), the families and the size. It does not depend on the
+process that renders it, on the order, or on the other pictures. numba's fast arithmetic may differ in the last bit
+between kinds of processors.
 """
 
 import importlib.util
@@ -24,17 +24,17 @@ FLAT = "2d"  # prefix of families drawn by data.synthetic
 SETTINGS_FILE = "library.json"
 SMALLEST, LARGEST = 32, 4096  # side of a picture
 ATTEMPTS = 6
-FLAT_SHARE = 0.5  # of a library of both kinds
+FLAT_SHARE = 0.5  # share in a library of both kinds
 
 
 @dataclass(frozen=True)
 class Library:
-    """What a library holds.
+    """Settings of a library.
 
     Attributes:
-        folder: gets `fg`, `alpha` and `library.json`.
+        folder: parent of `fg`, `alpha` and `library.json`.
         families: names with their shares, from `chosen_families`.
-        seed: of all pictures. size: side of a picture, pixels.
+        seed: seed of all pictures. size: side of a picture in pixels.
     """
 
     folder: Path
@@ -43,26 +43,26 @@ class Library:
     size: int
 
     def name(self, index: int) -> str:
-        """The picture's name: family, seed and index."""
+        """Name of the picture: family, seed and index."""
         return f"{self.family(index)}_s{self.seed}_{index:05d}"
 
     def family(self, index: int) -> str:
-        """The family of picture `index`, drawn by the shares."""
+        """Family of picture `index`, drawn by the shares."""
         shares = np.array(list(self.families.values()))
         rng = np.random.default_rng((self.seed, index, 0))
         return list(self.families)[int(rng.choice(len(shares), p=shares / shares.sum()))]
 
     def paths(self, index: int) -> tuple[Path, Path]:
-        """Where colours and alpha of picture `index` are stored."""
+        """Paths of the colours and the alpha of picture `index`."""
         file = f"{self.name(index)}.png"
         return self.folder / "fg" / file, self.folder / "alpha" / file
 
     def has(self, index: int) -> bool:
-        """Whether picture `index` is finished; alpha is written last."""
+        """Whether picture `index` is finished. Alpha is written last."""
         return all(path.is_file() for path in self.paths(index))
 
     def make(self, index: int) -> None:
-        """Render picture `index` and write it, each file whole or not at all."""
+        """Render picture `index` and write it, each file completely or not at all."""
         foreground, alpha = picture(self.family(index), (self.seed, index, 1), self.size)
         fg_path, alpha_path = self.paths(index)
         write_png(fg_path, foreground)
@@ -70,17 +70,18 @@ class Library:
 
 
 def family_names() -> list[str]:
-    """All families that a library may hold, rendered ones first."""
+    """All families that a library can have, rendered ones first."""
     from data.rendering.families import FAMILIES
 
     return [*FAMILIES, *(f"{FLAT}-{name}" for name in FLAT_FAMILIES)]
 
 
 def chosen_families(names: list[str]) -> dict[str, float]:
-    """Families with their shares: names, "3d" (all rendered), "2d" (all of data.synthetic) or "all" (both, half each).
+    """Families with their shares: names, "3d" (all rendered), "2d" (all of data.synthetic) or "all" (half of each
+    kind).
 
     Raises:
-        InputError: a name that is no family.
+        InputError: a name is not a family.
     """
     from data.rendering.families import FAMILIES
 
@@ -100,10 +101,10 @@ def chosen_families(names: list[str]) -> dict[str, float]:
 def picture(family: str, seed: tuple[int, ...], size: int) -> tuple[np.ndarray, np.ndarray]:
     """Straight sRGB colours (size, size, 3) and alpha (size, size), uint8, of one object.
 
-    An object that hardly shows, or leaves hardly any edge, is drawn again as long as attempts last.
+    An object that is hardly visible, or has hardly any edge, is redrawn up to `ATTEMPTS` times.
 
     Example:
-        >>> foreground, alpha = picture("fern", (0, 7, 1), 512)
+        foreground, alpha = picture("fern", (0, 7, 1), 512)
     """
     rng = np.random.default_rng(seed)
     for attempt in range(ATTEMPTS):
@@ -122,7 +123,7 @@ def _rendered(rng: np.random.Generator, family: str, size: int) -> tuple[np.ndar
 
 
 def _flat(rng: np.random.Generator, family: str, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """An object of data.synthetic, drawn as a whole scene, its colours continued into transparent pixels."""
+    """An object of data.synthetic, drawn as a whole scene, with colours extended into transparent pixels."""
     from data.rendering.scene import extended
 
     window = (size, size)
@@ -134,7 +135,7 @@ def _flat(rng: np.random.Generator, family: str, size: int) -> tuple[np.ndarray,
 
 
 def prepared(library: Library) -> None:
-    """Make the library's folders, and see that what is there was made with the same settings.
+    """Create the library's folders, and check that existing pictures were made with the same settings.
 
     Raises:
         InputError: the folder holds pictures of this seed made with other settings, or cannot be written.
@@ -169,7 +170,7 @@ def prepared(library: Library) -> None:
 
 
 def checked_packages() -> None:
-    """Raise InputError where a package that the renderer needs is missing."""
+    """Raise InputError if a package of the renderer is missing."""
     for package in ("numba", "scipy", "skimage"):
         if importlib.util.find_spec(package) is None:
             raise InputError(f"rendering needs the package {package}: pip install -r requirements/render.txt")

@@ -1,8 +1,8 @@
 """Light: a voxel density for shadows and ambient occlusion, and reflection from strands and surfaces.
 
-Shadows follow Beer-Lambert through the density; strands reflect two lobes, the second one tinted by a passage
-through the fibre, and transmit a third (Marschner et al., "Light Scattering from Human Hair Fibers", SIGGRAPH 2003, as
-lobes of cosines instead of Gaussians).
+Shadows follow the law of Beer and Lambert through the density. Strands have two reflection lobes, of which the second
+is tinted by the passage through the fibre, and a transmission lobe (Marschner et al., "Light Scattering from Human Hair
+Fibers", SIGGRAPH 2003, with lobes of cosines instead of Gaussians).
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from data.rendering.model import Finish
 
-CELLS = 72  # of the density volume, along its longest side
+CELLS = 72  # cells along the longest side of the density volume
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class Density:
     def optical_depth(self, points: np.ndarray, direction: np.ndarray, bias: np.ndarray | float = 0.0) -> np.ndarray:
         """Density integrated from (N, 3) `points`, each moved by `bias` cells, towards a distant light, (N,)."""
         if self._smooth is None:
-            self._smooth = gaussian_filter(self.grid, 0.7)  # without it cells show on smooth surfaces
+            self._smooth = gaussian_filter(self.grid, 0.7)  # otherwise cells are visible on smooth surfaces
         volume = _swept(self._smooth, np.asarray(direction, np.float64)) * self.cell
         return _sampled(volume, self._coordinates(points + np.asarray(bias) * self.cell))
 
     def occlusion(self, points: np.ndarray, bias: np.ndarray | float = 0.0) -> np.ndarray:
-        """Optical depth of the neighbourhood, (N,): what hides the sky."""
+        """Optical depth of the neighbourhood, (N,), which hides the sky."""
         if self._occlusion is None:
             self._occlusion = gaussian_filter(self.grid, 2.5) * np.float32(5 * self.cell)
         return _sampled(self._occlusion, self._coordinates(points + np.asarray(bias) * self.cell))
@@ -73,7 +73,7 @@ def _swept(grid: np.ndarray, direction: np.ndarray) -> np.ndarray:
     axis = int(np.argmax(np.abs(direction)))
     order = [axis] + [a for a in range(3) if a != axis]
     layers = np.ascontiguousarray(grid.transpose(order))
-    if direction[axis] > 0:  # the light is beyond the last layer: sweep from there
+    if direction[axis] > 0:  # the light is beyond the last layer, so the sum starts there
         layers = layers[::-1]
     main = abs(direction[axis])
     shift = direction[order[1:]] / main
@@ -169,7 +169,7 @@ def _strand_direct(depth, tangents, views, albedo, light, colour, lobes, out):
         diffuse = 0.6 * sl * (0.62 + 0.38 * azimuth)
         for c in range(3):
             base = albedo[i, c]
-            # light through pale fibres is scattered on, not lost
+            # light in pale fibres is scattered further and is not lost
             shade = np.exp(-0.6 * depth[i] * (1 - 0.7 * base))
             out[i, c] += (
                 colour[c] * shade * (base * diffuse + specular + base * tinted + base * np.sqrt(base) * through)

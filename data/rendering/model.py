@@ -1,6 +1,6 @@
-"""Geometry of a rendered object: strands, meshes and how their surfaces reflect light.
+"""Geometry of a rendered object: strands, meshes and the reflection of their surfaces.
 
-Units are the family's own; the scene scales everything to the picture. The z axis points up.
+Each family has its own unit of length; the scene scales the object to the picture. The z axis points up.
 """
 
 from dataclasses import dataclass, field
@@ -10,14 +10,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Finish:
-    """How a surface answers light.
+    """Reflection of a surface.
 
     Attributes:
         specular: strength of the mirror-like lobe (the R lobe of a strand).
         exponent: sharpness of that lobe; 10 is satin, 200 is polished.
-        tinted: strength of the second, coloured lobe (TRT of a strand); a mesh multiplies `specular` by albedo with it.
-        transmitted: share of light from behind that comes through, coloured (TT of a strand, a leaf against the sky).
-        density: how strongly it shadows what lies behind, as a multiple of its projected area.
+        tinted: strength of the second, coloured lobe (TRT of a strand); for a mesh, the share of albedo in `specular`.
+        transmitted: share of transmitted, coloured light from behind (TT of a strand, a leaf against the sky).
+        density: strength of its shadow, as a multiple of its projected area.
     """
 
     specular: float = 0.1
@@ -45,7 +45,7 @@ class Strands:
 
 @dataclass(frozen=True)
 class Mesh:
-    """Triangles with a colour at each vertex; both sides are seen.
+    """Triangles with a colour at each vertex; both sides are visible.
 
     Attributes:
         vertices: (V, 3). faces: (F, 3) indices. albedo: (V, 3) linear RGB in [0, 1].
@@ -64,12 +64,12 @@ class Model:
     """An object of one or more parts.
 
     Attributes:
-        facing: direction from the object towards the camera, (3,), or None for any side.
-        spread: how far, in radians, the camera may leave `facing`.
-        elevation: lowest and highest camera elevation, radians, where `facing` is None.
-        any_roll: whether the picture may be turned freely about the view axis.
-        closest: the largest zoom, as a multiple of the object filling the frame.
-        rooted: "bottom" or "top": the border of the frame that it usually comes out of; None, no border.
+        facing: direction from the object to the camera, (3,), or None for any side.
+        spread: largest angle in radians between the camera and `facing`.
+        elevation: lowest and highest elevation of the camera in radians, if `facing` is None.
+        any_roll: whether the picture may be rotated freely about the view axis.
+        closest: largest zoom, as a multiple of that at which the object fills the frame.
+        rooted: "bottom" or "top" for the border of the frame from which it usually extends; None for no border.
     """
 
     strands: list[Strands] = field(default_factory=list)

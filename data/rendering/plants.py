@@ -14,18 +14,18 @@ STEM = Finish(0.12, 25, 0.3, 0.1, 3.0)
 
 @dataclass(frozen=True)
 class Leaf:
-    """The outline and bearing of one kind of leaf or petal.
+    """Outline and posture of one kind of leaf or petal.
 
     Attributes:
-        aspect: half width over length.
-        profile: (m,) half width along the leaf, at most 1; several values a lobe.
-        fold: rise of the edges over the midrib, as a share of the half width; negative bends them down.
-        droop: bend along the leaf, radians; positive bends the tip away from the upper side.
+        aspect: ratio of half width to length.
+        profile: (m,) half width along the leaf, at most 1, with several values for each lobe.
+        fold: height of the edges above the midrib, as a share of the half width; negative values bend them down.
+        droop: bend along the leaf in radians; positive values bend the tip away from the upper side.
         wave: waviness of the edge, as a share of the half width.
-        across: vertices across the blade.
-        finish: of the surface.
-        vein: how much the midrib and veins differ from the blade in brightness.
-        edge: how far the colour towards edge and tip moves to `edge_colour`.
+        across: number of vertices across the blade.
+        finish: reflection of the surface.
+        vein: difference in brightness between the midrib and veins and the blade.
+        edge: shift of the colour towards `edge_colour` at the edge and the tip.
     """
 
     aspect: float
@@ -41,7 +41,7 @@ class Leaf:
 
 
 def stations(count: int) -> np.ndarray:
-    """Places along a leaf, 0 to 1, closer together at both ends, where outlines are round."""
+    """Positions along a leaf, 0 to 1, closer together at both ends, where outlines are round."""
     t = np.linspace(0, 1, count)
     return 0.35 * t + 0.65 * (0.5 - 0.5 * np.cos(np.pi * t))
 
@@ -70,7 +70,7 @@ def leaves(
     rng: np.random.Generator, leaf: Leaf, bases: np.ndarray, directions: np.ndarray, ups: np.ndarray,
     lengths: np.ndarray, colours: np.ndarray,
 ) -> Mesh:  # fmt: skip
-    """Blades that start at (n, 3) `bases` along `directions` with their upper side near `ups`; colours (n, 3)."""
+    """Blades that start at (n, 3) `bases` along `directions` with their upper sides towards `ups`; colours (n, 3)."""
     n, m, a = len(bases), len(leaf.profile), leaf.across
     s, c = stations(m), np.linspace(-1, 1, a)
     y = unit(directions)
@@ -109,11 +109,12 @@ def branched(
     rng: np.random.Generator, parents: np.ndarray, per_parent: int, angle: float, length: float, points: int,
     pull: np.ndarray, bend: float, start: float = 0.25, whorl: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Branches of (n, m, 3) curves: (n * per_parent, points, 3), and where on its parent each starts, in [0, 1].
+    """Branches of (n, m, 3) curves: (n * per_parent, points, 3), and their starts on their parents, in [0, 1].
 
     Args:
-        angle: between a branch and its parent, radians. length: of the lowest branch; higher ones are shorter.
-        start: the bare share of the parent. whorl: alternate to opposite sides in one plane, as in ferns and twigs.
+        angle: angle in radians between a branch and its parent. length: length of the lowest branch; higher ones are
+            shorter.
+        start: bare share of the parent. whorl: whether branches alternate to opposite sides in one plane, as in ferns.
     """
     tangents, first, second = frames(parents)
     n, m = parents.shape[:2]
@@ -141,7 +142,7 @@ def stalks(
     rng: np.random.Generator, curves: np.ndarray, radius: np.ndarray, colour: np.ndarray, sides: int = 7,
     finish: Finish = STEM, taper: float = 0.6,
 ) -> Mesh:  # fmt: skip
-    """Tubes that taper by the share `taper`; radius (n,) at the root, one colour with mottling."""
+    """Tubes that taper by the share `taper`, with radius (n,) at the root and one mottled colour."""
     n, m = curves.shape[:2]
     s = np.linspace(0, 1, m)
     shade = np.exp(0.2 * smooth_field(rng, 6 / max(np.ptp(curves), 1e-6) * 3)(curves))
@@ -152,7 +153,7 @@ def stalks(
 
 
 def along(curves: np.ndarray, count: int, start: float = 0.05, end: float = 1.0) -> tuple[np.ndarray, ...]:
-    """`count` places evenly on each curve: positions, tangents and normals (n * count, 3)."""
+    """`count` positions spaced evenly on each curve: positions, tangents and normals (n * count, 3)."""
     fine = resampled(curves, max(curves.shape[1], 2 * count))
     tangents, first, _ = frames(fine)
     index = np.round(np.linspace(start, end, count) * (fine.shape[1] - 1)).astype(int)

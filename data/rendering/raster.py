@@ -1,15 +1,15 @@
-"""The rasteriser: an accumulation buffer of strands and triangles (Haeberli and Akeley, SIGGRAPH 1990).
+"""The rasteriser: an accumulation buffer for strands and triangles (Haeberli and Akeley, SIGGRAPH 1990).
 
-Each pass draws everything into a z-buffer with one sample a pixel. The sample's place in the pixel, on the lens and in
-time is the same for all pixels of a pass and differs between passes, so the mean over the passes is premultiplied
-colour and coverage with antialiasing, depth of field and motion blur, and has no noise along an edge.
+Each pass draws everything into a z-buffer with one sample per pixel. The position of the sample in the pixel, on the
+lens and in time is the same for all pixels of a pass and differs between passes. The mean over the passes is
+premultiplied colour and coverage with antialiasing, depth of field and motion blur, without noise along edges.
 """
 
 import numpy as np
 from numba import njit
 
 FAR = np.float32(1e30)
-INSIDE, OUTSIDE = np.float32(-1e-5), np.float32(1 + 1e-5)  # a little beyond 0 and 1: rounding must open no cracks
+INSIDE, OUTSIDE = np.float32(-1e-5), np.float32(1 + 1e-5)  # slightly beyond 0 and 1, so that rounding leaves no cracks
 U, V, DEPTH, RADIUS, DEFOCUS, MOVE_U, MOVE_V = range(7)  # columns of projected points
 
 
@@ -17,7 +17,7 @@ def pass_offsets(rng: np.random.Generator, passes: int, filter_width: float, box
     """Sample positions of `passes` passes: (passes, 5) pixel x and y, lens x and y (unit disc), time in [-0.5, 0.5].
 
     The pixel filter is a tent `filter_width` pixels to either side, or with `box` a square of side `filter_width`.
-    Each pair follows Roberts's R2 sequence from a random start; lens and time come in a shuffled order.
+    Each pair follows Roberts's R2 sequence from a random start. Lens and time are shuffled.
     """
     pixel, lens = _r2(rng, passes), rng.permutation(_r2(rng, passes))
     if not box:  # inverse of the tent's distribution function, shifted to be symmetric
@@ -45,12 +45,12 @@ def accumulate(strands, strand_colours, starts, vertices, faces, vertex_colours,
         strand_colours: (N, 3) float32.
         vertices, vertex_colours: (V, 7) and (V, 3) float32; faces: (F, 3) int32.
         offsets: (passes, 5) float32 of `pass_offsets`.
-        total: (H, W, 4) float32 zeros; premultiplied colour and coverage on return.
+        total: (H, W, 4) float32 zeros, which become premultiplied colour and coverage.
     """
     height, width = total.shape[:2]
     depth = np.empty((height, width), np.float32)
-    item = np.empty((height, width), np.int32)  # what is nearest: point i ends a segment, or -1 - face
-    first, second = np.empty((height, width), np.float32), np.empty((height, width), np.float32)  # and where on it
+    item = np.empty((height, width), np.int32)  # the nearest item: point i that ends a segment, or -1 - face
+    first, second = np.empty((height, width), np.float32), np.empty((height, width), np.float32)  # position on the item
     xy = np.empty((len(vertices), 2), np.float32)
     passes = len(offsets)
     for k in range(passes):
@@ -124,7 +124,7 @@ def _draw_triangles(vertices, faces, offset, xy, depth, item, first, second):
 
 @njit(cache=True, fastmath=True, nogil=True)
 def _draw_strands(points, starts, offset, depth, item, first):
-    """Each segment as a row (or column) of short spans, whose width along the row is its width across / cosine."""
+    """Draw each segment as a row (or column) of short spans, whose width along the row is its width / cosine."""
     height, width = depth.shape
     shift_x, shift_y = offset[0] + np.float32(0.5), offset[1] + np.float32(0.5)
     for s in range(len(starts) - 1):
@@ -148,7 +148,7 @@ def _draw_strands(points, starts, offset, depth, item, first):
 
 @njit(cache=True, fastmath=True, nogil=True)
 def _draw_disc(x, y, radius, z, i, depth, item, first):
-    """Close the notch between a segment cut along rows and one cut along columns: a disc at their joint."""
+    """Fill the notch between a segment cut along rows and one cut along columns with a disc at their joint."""
     height, width = depth.shape
     for v in range(max(0, int(np.ceil(y - radius))), min(height - 1, int(np.floor(y + radius))) + 1):
         half = np.sqrt(max(0, radius * radius - (v - y) * (v - y)))

@@ -1,4 +1,4 @@
-"""From a model to a picture: camera and light are drawn, hidden parts dropped, vertices shaded, passes accumulated."""
+"""Rendering of a model: drawing camera and light, dropping hidden parts, shading vertices, accumulating passes."""
 
 from dataclasses import dataclass, replace
 
@@ -13,13 +13,13 @@ from data.rendering.lighting import Density, Lights, strand_radiance, surface_ra
 from data.rendering.model import Mesh, Model, Strands
 
 PASSES = 64
-LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # of linear RGB (ITU-R BT.709)
+LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # weights of linear RGB (ITU-R BT.709)
 MIDDLE_GRAY = 0.18
 
 
 @dataclass(frozen=True)
 class Projected:
-    """What `raster.accumulate` draws, and the radiance of it."""
+    """Projected strands and triangles for `raster.accumulate`, with their radiance."""
 
     strands: np.ndarray
     strand_colours: np.ndarray
@@ -45,7 +45,7 @@ def render(rng: np.random.Generator, model: Model, size: int, passes: int = PASS
 
 
 def rasterised(projected: Projected, offsets: np.ndarray, size: int) -> np.ndarray:
-    """The mean of all passes: (size, size, 4) float32."""
+    """Mean of all passes, (size, size, 4) float32."""
     total = np.zeros((size, size, 4), np.float32)
     raster.accumulate(
         projected.strands, projected.strand_colours, projected.starts, projected.vertices, projected.faces,
@@ -55,7 +55,7 @@ def rasterised(projected: Projected, offsets: np.ndarray, size: int) -> np.ndarr
 
 
 def shaded(model: Model, camera: Camera, lights: Lights, size: int) -> Projected:
-    """Project and shade what may be visible; colours are radiance, linear and not bounded."""
+    """Project and shade all parts that may be visible. Colours are linear radiance without an upper limit."""
     meshes = [_with_normals(mesh) for mesh in model.meshes]
     density = _density(model.strands, meshes)
     flat_meshes = [camera.project(mesh.vertices) for mesh in meshes]
@@ -76,7 +76,7 @@ def shaded(model: Model, camera: Camera, lights: Lights, size: int) -> Projected
 
 
 def _needed(projected: Projected, passes: int) -> int:
-    """More than `passes` for a small model, most where strong blur would show them one by one."""
+    """Number of passes, more than `passes` for a small model with strong blur, which would show single passes."""
     points = np.concatenate([projected.strands[:, 4:], projected.vertices[:, 4:]])
     if len(points) == 0:
         return passes
@@ -110,7 +110,7 @@ def drawn_lights(rng: np.random.Generator, camera: Camera) -> Lights:
 def foreground_and_alpha(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Straight sRGB colours (H, W, 3) and alpha (H, W), uint8, of a premultiplied linear picture.
 
-    Colours are continued outwards into pixels of alpha 0, so that resampling a composite shows no dark fringe.
+    Colours are extended into pixels of alpha 0, so that a resampled composite has no dark fringe.
     """
     alpha = np.rint(255 * np.clip(picture[..., 3], 0, 1)).astype(np.uint8)
     filled = extended(picture)
@@ -118,9 +118,9 @@ def foreground_and_alpha(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def extended(picture: np.ndarray) -> np.ndarray:
-    """Straight colours (H, W, 3) of a premultiplied picture; where alpha is 0, the weighted colours nearby.
+    """Straight colours (H, W, 3) of a premultiplied picture. Where alpha is 0, they are weighted colours nearby.
 
-    A pyramid of sums: each empty pixel takes the mean of the smallest block around it that is not empty.
+    In a pyramid of sums, each empty pixel gets the mean of the smallest block around it that is not empty.
     """
     levels = [np.ascontiguousarray(picture, np.float32)]
     while max(levels[-1].shape[:2]) > 1:
@@ -140,19 +140,19 @@ def extended(picture: np.ndarray) -> np.ndarray:
 
 
 def _tint(warmth: float) -> np.ndarray:
-    """A white light turned towards orange (positive) or blue (negative), of unit green."""
+    """White light shifted towards orange (positive) or blue (negative), with green equal to 1."""
     return np.exp(warmth * np.array([0.35, 0.0, -0.45]))
 
 
 def metered(projected: Projected) -> float:
-    """Exposure of an automatic camera: dark objects and dim light are made up for in part."""
+    """Exposure of an automatic camera, which partly compensates for dark objects and dim light."""
     radiance = np.concatenate([projected.strand_colours, projected.vertex_colours])
     mean = float(np.mean(radiance @ LUMA)) if len(radiance) else MIDDLE_GRAY
     return float(np.clip((MIDDLE_GRAY / max(mean, 1e-4)) ** 0.45, 0.8, 2.5))
 
 
 def exposed(projected: Projected, exposure: float) -> Projected:
-    """The same with colours in [0, 1): radiance times `exposure`, highlights compressed."""
+    """The same scene with colours in [0, 1): radiance times `exposure`, with compressed highlights."""
     strand_colours, vertex_colours = (
         _compressed(np.float32(exposure) * colours) for colours in (projected.strand_colours, projected.vertex_colours)
     )
@@ -160,7 +160,7 @@ def exposed(projected: Projected, exposure: float) -> Projected:
 
 
 def _compressed(light: np.ndarray) -> np.ndarray:
-    """Linear up to 0.6, then a shoulder, as cameras render highlights."""
+    """Linear up to 0.6, then a shoulder like that of cameras."""
     knee, room = np.float32(0.6), np.float32(0.4)
     over = np.maximum(light - knee, 0)
     return np.where(light > knee, knee + room * (over / (over + room)), light).astype(np.float32)
@@ -223,7 +223,7 @@ def _near_frame(flat: np.ndarray, size: int) -> np.ndarray:
 
 
 def _occluder(vertices: np.ndarray, faces: np.ndarray, camera: Camera, size: int) -> np.ndarray | None:
-    """Depth (size, size) behind which nothing is seen from any point of the lens; None where there is no mesh."""
+    """Depth (size, size) beyond which nothing is visible from any point of the lens; None without a mesh."""
     if len(faces) == 0:
         return None
     depth = raster.depth_map(vertices, faces, size, size)
@@ -234,7 +234,7 @@ def _occluder(vertices: np.ndarray, faces: np.ndarray, camera: Camera, size: int
 def _visible_strands(
     strands: Strands, camera: Camera, hidden: np.ndarray | None, size: int
 ) -> tuple[Strands, np.ndarray]:
-    """Strands of which some point may be seen, and their projected points."""
+    """Strands that may be partly visible, and their projected points."""
     n, m = strands.points.shape[:2]
     flat = camera.project(strands.points.reshape(-1, 3), strands.radius.reshape(-1))
     seen = _near_frame(flat, size)
@@ -244,7 +244,7 @@ def _visible_strands(
         seen &= flat[:, raster.DEPTH] < hidden[row, column] * 1.0001
     kept = np.flatnonzero(seen.reshape(n, m).any(axis=1))
     tile = (flat.reshape(n, m, 7)[kept, m // 2, :2] // 16).astype(np.int64)
-    kept = kept[np.argsort(tile[:, 1] * 4096 + tile[:, 0], kind="stable")]  # neighbours together: fewer cache misses
+    kept = kept[np.argsort(tile[:, 1] * 4096 + tile[:, 0], kind="stable")]  # by position, for fewer cache misses
     part = Strands(
         strands.points[kept],
         strands.radius[kept],

@@ -18,7 +18,7 @@ def ellipsoids(
     Args:
         centres, radii: (k, 3).
         matrices: (k, 3, 3) rotations, or None.
-        blend: width of the rounding where two meet, in units of length.
+        blend: width of the rounding at joints, in units of length.
     """
 
     def value(points: np.ndarray) -> np.ndarray:
@@ -52,13 +52,13 @@ def scattered(
     """`count` points spread evenly over a mesh and their unit normals, (count, 3) each.
 
     Args:
-        weight: (F,) density of each face; None is even.
+        weight: (F,) density on each face; None for an even density.
     """
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
     if weight is not None:
         area = area * weight
-    # stratified along the sum of areas: more even than independent draws
+    # Stratification along the sum of areas is more even than independent draws.
     at = (np.arange(count) + rng.random(count)) / count * area.sum()
     face = np.minimum(np.searchsorted(np.cumsum(area), at), len(faces) - 1)
     face = rng.permutation(face)
@@ -76,7 +76,7 @@ def surface_area(vertices: np.ndarray, faces: np.ndarray) -> float:
 
 
 def outwards(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """`faces` wound so that the normals of a closed mesh point out of it."""
+    """`faces` with the order in which the normals of a closed mesh point outwards."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     volume = (np.cross(a - vertices.mean(0), b - vertices.mean(0)) * (c - vertices.mean(0))).sum()
     return faces if volume > 0 else faces[:, ::-1]

@@ -56,7 +56,7 @@ def sagging(rng: np.random.Generator, depth: float) -> Field:
 
 
 def rolled(rng: np.random.Generator, angle: float) -> Field:
-    """A warp that bends x round an upright axis by `angle` in all."""
+    """A warp that bends x around an upright axis by a total of `angle`."""
     radius = 2 / angle
 
     def warp(points: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Procedural data sets: scenes whose alpha, foreground and background, or whose persons, are known exactly."""
+"""Procedural data sets: scenes with exact alpha, foreground and background, and persons with exact masks."""
 
 import importlib
 
@@ -12,7 +12,7 @@ __all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name on first use, so that families and textures can be drawn without torch."""
+    """Import a public name on first use, so that families and textures work without torch."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)

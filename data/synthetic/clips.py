@@ -11,7 +11,7 @@ from data.synthetic.families import FAMILIES
 from data.synthetic.scene import draw_object
 from runtime.errors import InputError, require_choice
 
-MARGIN = 0.25  # of the shorter side, drawn around the picture so that motion brings nothing undrawn into it
+MARGIN = 0.25  # share of the shorter side that is drawn around the picture, so that motion reveals only drawn parts
 
 
 class ClipFrame(NamedTuple):
@@ -24,18 +24,18 @@ class ClipFrame(NamedTuple):
 class SyntheticClip:
     """Frames of one clip; each is a pure function of the settings and its index.
 
-    The object's layer is moved premultiplied, so image = alpha * fg + (1 - alpha) * bg holds in each frame up to the
-    sensor's noise and 8 bits. Object and background swing about their places, as before a camera in a hand.
+    The object's layer is moved as premultiplied colour, so image = alpha * fg + (1 - alpha) * bg holds in each frame up
+    to sensor noise and 8 bits. Object and background swing about their positions, as in front of a hand-held camera.
 
     Args:
-        size: (height, width), pixels.
-        frames: the length.
+        size: (height, width) in pixels.
+        frames: number of frames.
         family: name in `FAMILIES` of the object.
-        motion: pixels that the object moves from a frame to the next, at most; 0 for a clip that stands still.
-        turn: degrees that it turns, likewise.
-        pan: pixels that the background moves.
-        noise: standard deviation of the sensor's noise, drawn for each frame, as a fraction of white.
-        cut_at: index of a frame that begins another scene, of `seed` + 1.
+        motion: largest motion of the object from a frame to the next, in pixels; 0 for a still clip.
+        turn: largest rotation from a frame to the next, in degrees.
+        pan: motion of the background in pixels.
+        noise: standard deviation of the sensor noise, drawn for each frame, as a fraction of white.
+        cut_at: index of the frame that begins another scene, of `seed` + 1.
         share: of the picture's height and width that the object is drawn in, about its centre.
 
     Raises:
@@ -84,7 +84,7 @@ class SyntheticClip:
         return ClipFrame(np.rint(255 * image).astype(np.uint8), np.rint(255 * alpha).astype(np.uint8))
 
     def _placement(self, index: int) -> tuple[float, float, float]:
-        """Pixels to the right, pixels down, and degrees, from the first frame on."""
+        """Displacement to the right and down in pixels, and rotation in degrees, since the first frame."""
         return (
             self.motion * _swing(index, 40.0),
             0.5 * self.motion * _swing(index, 23.0),
@@ -114,12 +114,12 @@ def _in_the_middle(layer: np.ndarray, window: tuple[int, int]) -> np.ndarray:
 
 
 def _swing(index: int, period: float) -> float:
-    """A swing whose fastest step from frame to frame is 1: 0 at frame 0, growing first."""
+    """A swing whose fastest step between frames is 1. It is 0 at frame 0 and grows first."""
     return period / (2 * np.pi) * np.sin(2 * np.pi * index / period)
 
 
 def _moved(picture: np.ndarray, right: float, down: float, degrees: float, size: tuple[int, int]) -> np.ndarray:
-    """The middle of a picture with a margin, turned about its centre and moved. (H, W, C) float32."""
+    """Middle of a picture with a margin, rotated about its centre and moved. (H, W, C) float32."""
     height, width = picture.shape[:2]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, 1)
     matrix[:, 2] += (right - (width - size[1]) / 2, down - (height - size[0]) / 2)

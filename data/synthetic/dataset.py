@@ -1,4 +1,4 @@
-"""SyntheticMatting: an endless, repeatable matting data set whose alpha, foreground and background are exact."""
+"""SyntheticMatting: an endless, repeatable matting data set with exact alpha, foreground and background."""
 
 import operator
 from collections.abc import Sequence
@@ -21,27 +21,33 @@ ATTEMPTS = 12
 
 
 class SyntheticMatting(Dataset):
-    """Procedural composites: `dataset[index]`, or `dataset[epoch, index]` for a fresh set every epoch.
+    """Procedural composites: `dataset[index]`, or `dataset[epoch, index]` for different samples in every epoch.
 
-    A sample is a pure function of (seed, epoch, index): workers, order and earlier calls do not matter. Nothing
+    A sample is a pure function of (seed, epoch, index). It does not depend on workers, order or earlier calls. Nothing
     is read or drawn before the first sample.
 
     Args:
         size: side, or (height, width), of a sample in pixels.
-        samples_per_epoch: the length.
-        trimap_erosion: lowest and highest side of the structuring elements that make trimaps, pixels; drawn for
-            foreground and background separately, narrow ones more often. Default: 1 to a fifth of the shorter
-            side, at most 41, which spans the two trimap sets of alphamatting.com.
-        scene_size: lowest and highest shorter side, pixels, of the scene a sample is cut from, drawn
-            log-uniformly. Default: 1.2 to 7 sizes (at most 1000) for samples under 384 pixels, as training
-            crops are cut; larger samples show whole scenes.
-        backgrounds: "mixed", "textures" (surfaces too; reads no files) or "photographs".
-        sensor_noise, jpeg_quality: degrade the image, and only the image, after compositing: the standard
-            deviation of Gaussian noise in [0, 1] units, and the JPEG quality 1..100. Off by default, and then
+        samples_per_epoch: number of samples in an epoch.
+        trimap_erosion: smallest and largest side in pixels of the structuring elements that make trimaps, drawn for
+            foreground and background separately, with a preference for narrow ones. Default: 1 to a fifth of the
+            shorter side, at most 41, which covers the two trimap sets of alphamatting.com.
+        scene_size: smallest and largest shorter side in pixels of the scene that a sample is cut from, drawn
+            log-uniformly. Default: 1.2 to 7 sizes (at most 1000) for samples under 384 pixels, like training crops;
+            larger samples show whole scenes.
+        backgrounds: "mixed", "textures" (also for surfaces; reads no files) or "photographs".
+        sensor_noise, jpeg_quality: degradation of the image alone after compositing: the standard deviation of Gaussian
+            noise in [0, 1] units, and the JPEG quality 1..100. By default there is none, and
             image = alpha * fg + (1 - alpha) * bg holds exactly in float32.
 
     Raises:
         InputError: a setting out of its range; on the first sample, scikit-image's photographs are missing.
+
+    Example:
+        >>> dataset = SyntheticMatting(size=64, backgrounds="textures")
+        >>> sample = dataset[2, 7]  # epoch 2, sample 7
+        >>> sample["image"].shape, sample["trimap"].shape, sample["alpha"].shape
+        (torch.Size([3, 64, 64]), torch.Size([1, 64, 64]), torch.Size([1, 64, 64]))
     """
 
     def __init__(
@@ -88,10 +94,10 @@ class SyntheticMatting(Dataset):
         }
 
     def scene(self, key: int | tuple[int, int]) -> tuple[Scene, np.ndarray]:
-        """The arrays behind a sample: the scene and its (H, W) uint8 trimap of 0, 128 and 255.
+        """Arrays of a sample: the scene and its (H, W) uint8 trimap of 0, 128 and 255.
 
-        The trimap always has an unknown region; a scene that leaves less than 1 % of either known region, or
-        hardly any unknown, is drawn anew as long as attempts last.
+        The trimap always has an unknown region. A scene with less than 1 % of either known region, or with hardly any
+        unknown pixels, is redrawn up to `ATTEMPTS` times.
         """
         family, rng = self._family(key), self._generator(key, stream=1)
         photographs = () if self.backgrounds == "textures" else shipped_photographs()
@@ -108,7 +114,7 @@ class SyntheticMatting(Dataset):
         return kept
 
     def name(self, key: int | tuple[int, int]) -> str:
-        """The sample's name, "<family>_<index>", with the epoch in between unless it is 0. Draws nothing."""
+        """Name of the sample, "<family>_<index>", with the epoch in between unless it is 0. Nothing is drawn."""
         epoch, index = self._position(key)
         return f"{self._family(key)}_{index}" if epoch == 0 else f"{self._family(key)}_e{epoch}_{index}"
 
@@ -144,16 +150,16 @@ class SyntheticMatting(Dataset):
             noise = rng.standard_normal(image.shape, np.float32)
             image = np.clip(image + np.float32(self.sensor_noise) * noise, 0, 1)
         if self.jpeg_quality is not None:
-            pixels = np.rint(image[..., ::-1] * 255).astype(np.uint8)  # cv2 writes BGR
+            pixels = np.rint(image[..., ::-1] * 255).astype(np.uint8)  # cv2 expects BGR
             _, coded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, self.jpeg_quality])
             image = cv2.imdecode(coded, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float32) / 255
         return image
 
 
 def random_trimap(rng: np.random.Generator, alpha: np.ndarray, erosion: tuple[int, int]) -> np.ndarray:
-    """Draw a trimap for (H, W) `alpha`: eroded known regions, then unknown painted wider as by hand.
+    """Draw a trimap for (H, W) `alpha`: eroded known regions, and dabs of unknown as painted by hand.
 
-    Both erosions are `low` to `high` pixels wide (sides of the element), squeezed towards narrow ones; if a known
+    Both erosions are `low` to `high` pixels wide (sides of the element), with a preference for narrow ones. If a known
     region vanishes, they are halved until it does not or they are 1.
 
     Returns:
@@ -172,7 +178,7 @@ def random_trimap(rng: np.random.Generator, alpha: np.ndarray, erosion: tuple[in
 
 
 def _painted_wider(rng: np.random.Generator, trimap: np.ndarray, side: int) -> np.ndarray:
-    """Close small known islands and add round dabs along the unknown band, as a person with a brush does."""
+    """Close small known islands and add round dabs along the unknown band, as with a brush."""
     unknown = (trimap == UNKNOWN).astype(np.uint8)
     if rng.random() < 0.4:
         element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side // 2 * 2 + 3,) * 2)
@@ -186,7 +192,7 @@ def _painted_wider(rng: np.random.Generator, trimap: np.ndarray, side: int) -> n
 
 
 def _has_all_regions(trimap: np.ndarray) -> bool:
-    """Whether at least 1 % each is known foreground and background, and at least 1 % is unknown."""
+    """Whether known foreground, known background and unknown pixels are at least 1 % each."""
     least = 0.01 * trimap.size
     return all(np.count_nonzero(trimap == value) >= least for value in (BACKGROUND, UNKNOWN, FOREGROUND))
 

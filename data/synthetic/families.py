@@ -1,7 +1,7 @@
-"""The families of matting objects: what a scene's foreground can be.
+"""Families of matting objects, the foregrounds of scenes.
 
 Each function draws one kind of object, placed by its outlines, into a premultiplied layer (layers.py). `FAMILIES`
-names them with the share of scenes each gets: hair and fur most, because they are what matting is for.
+maps names to functions and shares of scenes. Hair and fur have the largest shares, as they matter most for matting.
 """
 
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from data.synthetic import shapes, strands
 from data.synthetic.layers import blurred, layer_of, lit, over
 from data.synthetic.textures import defocused, fractal_noise, random_colour, random_palette
 
-PIECES_PER_SIDE = 120  # strand pieces a picture may hold per pixel of its side: bounds the time of a sample
+PIECES_PER_SIDE = 120  # largest number of strand pieces per pixel of a picture's side; limits the time
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The window that is drawn, and the scene it is cut from.
+    """The drawn window, and the scene that it is cut from.
 
-    `height`, `width`: pixels drawn. `unit`: the scene's shorter side in pixels, to which sizes of things relate.
-    `outlines`: the body, in window coordinates. `surface`: (height, width, 3) uint8 colours of the body, lit.
+    `height`, `width`: size of the window in pixels. `unit`: the scene's shorter side in pixels, to which sizes relate.
+    `outlines`: the body, in window coordinates. `surface`: (height, width, 3) uint8 colours of the lit body.
     """
 
     height: int
@@ -58,7 +58,7 @@ def furry(rng: np.random.Generator, frame: Frame) -> np.ndarray:
     comb = rng.normal(0, 0.7)
     heading = np.arctan2(normals[chosen, 1], normals[chosen, 0]) + comb + rng.normal(0, rng.uniform(0.1, 0.5), tufts)
     lengths = length * rng.lognormal(0, 0.3, tufts)
-    depth = rng.uniform(0, 0.9, tufts)[:, None] * length  # roots inside, so the rim shows the same fibres
+    depth = rng.uniform(0, 0.9, tufts)[:, None] * length  # roots inside the body, so that the rim has the same fibres
     roots = points[chosen] - normals[chosen] * depth
     x, y = strands.grown(rng, roots, heading, lengths, rng.uniform(0.1, 0.9), rng.uniform(0, 0.5))
     spread, gather = length * rng.uniform(0.1, 0.6), rng.uniform(-0.5, 0.7)
@@ -207,7 +207,7 @@ def _locks(rng: np.random.Generator, frame: Frame, thickness: float) -> strands.
     locks = max(1, int(min(wanted, _budget(frame, length, thickness)) / per_lock))
     chosen = rng.integers(len(points), size=locks)
     tangent = np.stack([-normals[chosen, 1], normals[chosen, 0]], axis=1)
-    tangent *= np.where(tangent[:, 1:] < 0, -1, 1)  # the way along the outline that goes down
+    tangent *= np.where(tangent[:, 1:] < 0, -1, 1)  # the downward direction along the outline
     lying = np.clip(rng.uniform(0.2, 0.95) + rng.normal(0, 0.12, locks), 0, 1)[:, None]
     growth = normals[chosen] * (1 - lying) + tangent * lying
     heading = np.arctan2(growth[:, 1], growth[:, 0]) + rng.normal(0, 0.12, locks)
@@ -246,7 +246,7 @@ def _fibres(
 ) -> strands.Strands:
     """Split (N, M) curves into bundles of fibres and colour them.
 
-    The colour is the surface's at the root, varied by bundle and by fibre, changing evenly from root to tip.
+    The colour is that of the surface at the root, varied by bundle and by fibre, and changes evenly from root to tip.
     """
     x, y = strands.split(rng, x, per_bundle, spread, gather), strands.split(rng, y, per_bundle, spread, gather)
     count, points = x.shape
@@ -293,7 +293,7 @@ def _leaf_colours(rng: np.random.Generator, frame: Frame, count: int) -> np.ndar
 
 
 def _two_sided(rng: np.random.Generator, colours: np.ndarray) -> np.ndarray:
-    """(N, 3) -> (2N, 3) uint8: every colour twice, its two sides lit differently."""
+    """(N, 3) -> (2N, 3) uint8: every colour twice, for two sides with different light."""
     contrast = rng.uniform(0, 0.35)
     sides = colours[:, None] * np.array([1 - contrast, 1 + contrast])[:, None]
     return np.clip(sides.reshape(-1, 3) * rng.lognormal(0, 0.1, (2 * len(colours), 1)), 0, 255).astype(np.uint8)
@@ -319,7 +319,7 @@ def _edge_points(outlines: list[np.ndarray], frame: Frame, reach: float) -> tupl
         area = np.sum(outline[:, 0] * ahead[:, 1] - ahead[:, 0] * outline[:, 1])
         normal = np.stack([along[:, 1], -along[:, 0]], axis=1) * np.sign(area)
         length = np.hypot(normal[:, 0], normal[:, 1])
-        repeats = np.maximum(1, np.rint(length / 2)).astype(int)  # vertices stand for the length around them
+        repeats = np.maximum(1, np.rint(length / 2)).astype(int)  # vertices represent the length around them
         points.append(np.repeat(outline, repeats, axis=0))
         normals.append(np.repeat(normal / np.maximum(length, 1e-6)[:, None], repeats, axis=0))
     points, normals = np.concatenate(points), np.concatenate(normals)
@@ -328,7 +328,7 @@ def _edge_points(outlines: list[np.ndarray], frame: Frame, reach: float) -> tupl
 
 
 def _budget(frame: Frame, length: float, thickness: float) -> float:
-    """How many strands of `length` and `thickness` pixels the time for one picture allows."""
+    """Largest number of strands of `length` and `thickness` pixels for the time of one picture."""
     visible = min(length, max(frame.height, frame.width))
-    tracks = max(1.0, 1.4 * thickness / strands.TRACK_WIDTH)  # widths vary about the thickness
+    tracks = max(1.0, 1.4 * thickness / strands.TRACK_WIDTH)  # as widths vary about the thickness
     return PIECES_PER_SIDE * np.sqrt(frame.height * frame.width) * strands.PIECE_LENGTH / visible / tracks

@@ -1,7 +1,7 @@
-"""Backgrounds whose licence allows a trained model to be passed on: free photographs, and procedural textures.
+"""Backgrounds with licences that allow redistributing a trained model: free photographs and procedural textures.
 
-The photographs come out of Debian packages and scikit-image's wheel. `free_photographs.csv` names each with author
-and licence: CC0, public domain or CC-BY. Share-alike and GPL pictures of the same packages are left out.
+The photographs are from Debian packages and scikit-image's wheel. `free_photographs.csv` lists them with author and
+licence: CC0, public domain or CC-BY. Share-alike and GPL pictures of the same packages are not included.
 """
 
 import csv
@@ -22,7 +22,7 @@ from runtime.errors import InputError
 from runtime.files import replacing
 
 LIST = Path(__file__).with_name("free_photographs.csv")
-LONGEST_SIDE = 1280  # pixels: training crops show a quarter of it and more
+LONGEST_SIDE = 1280  # pixels, as training crops show a quarter and more of a picture
 QUALITY = 92
 TEXTURE_SIDE = 640
 SCIKIT_IMAGE = "scikit-image"
@@ -31,7 +31,7 @@ DEBIAN_FOLDERS = {"lomiri-wallpapers-16.04": "usr/share/backgrounds", "gcompris-
 
 @dataclass(frozen=True)
 class FreePhotograph:
-    """A row of the list: `file` in `package`, or ARCHIVE.rcc/FILE; `name` is that of the JPEG made from it."""
+    """A row of the list: `file` in `package`, or ARCHIVE.rcc/FILE; `name` is the name of the JPEG made from it."""
 
     package: str
     file: str
@@ -42,20 +42,20 @@ class FreePhotograph:
 
 
 def free_photographs() -> list[FreePhotograph]:
-    """The list that is kept with the code."""
+    """The list in this package."""
     with LIST.open(encoding="utf-8", newline="") as stream:
         return [FreePhotograph(**row) for row in csv.DictReader(stream)]
 
 
 def write_photographs(unpacked: Path | None, folder: Path) -> tuple[list[FreePhotograph], list[str]]:
-    """Write every listed photograph that is there as a JPEG of at most 1280 pixels, and `ATTRIBUTION.csv`.
+    """Write every available photograph of the list as a JPEG of at most 1280 pixels, and `ATTRIBUTION.csv`.
 
     Args:
-        unpacked: folder that the Debian packages were unpacked into (`dpkg -x`), or None for scikit-image's alone.
-        folder: gets NAME.jpg for each.
+        unpacked: folder with the unpacked Debian packages (`dpkg -x`), or None for scikit-image's photographs alone.
+        folder: output folder for NAME.jpg.
 
     Returns:
-        The photographs written, and a line for each package of which something is missing, with how to get it.
+        The written photographs, and for each package with missing files a line that says how to get it.
     """
     written, missing = [], {}
     for photograph in free_photographs():
@@ -73,7 +73,7 @@ def write_photographs(unpacked: Path | None, folder: Path) -> tuple[list[FreePho
 
 
 def write_textures(folder: Path, count: int, seed: int = 0) -> None:
-    """Write `count` procedural backgrounds, texture_K.jpg of 640 x 640; number K depends on (seed, K) alone."""
+    """Write `count` procedural backgrounds, texture_K.jpg of 640 x 640. Number K depends on (seed, K) alone."""
     for index in range(count):
         rng = np.random.default_rng([seed, index])
         texture = textures.pick(rng, textures.BACKDROPS if rng.random() < 0.6 else textures.SURFACES)
@@ -81,7 +81,7 @@ def write_textures(folder: Path, count: int, seed: int = 0) -> None:
 
 
 def _read(photograph: FreePhotograph, unpacked: Path | None) -> np.ndarray | None:
-    """(H, W, 3) uint8, None where its file is not there."""
+    """(H, W, 3) uint8, None if its file does not exist."""
     if photograph.package == SCIKIT_IMAGE:
         path = shipped_folder() / photograph.file
         return read_rgb(path) if path.is_file() else None
@@ -127,6 +127,6 @@ def _how_to_get(package: str, files: list[str]) -> str:
 
 
 def require_any(written: list[FreePhotograph], textures_written: int) -> None:
-    """Raise InputError where the folder would hold no background at all."""
+    """Raise InputError if the folder would not contain any background."""
     if not written and not textures_written:
         raise InputError("no background written: give --packages DIR, or --textures N")

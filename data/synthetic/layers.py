@@ -1,14 +1,14 @@
-"""Layers: premultiplied colour and coverage, (H, W, 4) float32 in [0, 1], and what may be done to them.
+"""Layers: premultiplied colour and coverage, (H, W, 4) float32 in [0, 1], and operations on them.
 
-Only premultiplied colour may be blurred, shifted and summed; so defocus and motion blur act on a layer, and the
-foreground colour is divided out once at the end. Then image = alpha * fg + (1 - alpha) * bg holds for a blurred
-object exactly as for a sharp one (Porter and Duff, "Compositing Digital Images", 1984).
+Only premultiplied colour may be blurred, shifted and summed. Defocus and motion blur therefore act on a layer, and the
+foreground colour is divided out once at the end. Then image = alpha * fg + (1 - alpha) * bg holds exactly for a blurred
+object too (Porter and Duff, "Compositing Digital Images", 1984).
 """
 
 import cv2
 import numpy as np
 
-HALF_LEVEL = 0.5 / 255  # coverage closer than this to 0 or 1 is that in an 8-bit matte, and is made so here
+HALF_LEVEL = 0.5 / 255  # coverage closer than this to 0 or 1 is 0 or 1 in an 8-bit matte, and is set to it here
 
 
 def widened(plane: np.ndarray, channels: int = 3) -> np.ndarray:
@@ -37,12 +37,12 @@ def lit(layer: np.ndarray, light: np.ndarray) -> np.ndarray:
 
 
 def blurred(layer: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur of `sigma` pixels: a lens out of focus, or the spread of any lens when below one pixel."""
+    """Gaussian blur of `sigma` pixels: a lens out of focus, or, below one pixel, the spread of any lens."""
     return cv2.GaussianBlur(layer, (0, 0), sigma) if sigma >= 0.2 else layer
 
 
 def motion_kernel(exposures: int, angle: float) -> np.ndarray:
-    """The kernel that averages `exposures` positions one pixel apart along `angle` (radians), centred.
+    """Kernel that averages `exposures` positions one pixel apart along `angle` (radians), centred.
 
     Positions between pixels are shared bilinearly.
 
@@ -62,15 +62,15 @@ def motion_kernel(exposures: int, angle: float) -> np.ndarray:
 
 
 def motion_blurred(layer: np.ndarray, exposures: int, angle: float) -> np.ndarray:
-    """The average of `layer` moved to `exposures` positions along a line; what enters at the border is mirrored."""
+    """Average of `layer` moved to `exposures` positions along a line. The border is mirrored."""
     return cv2.filter2D(layer, -1, motion_kernel(exposures, angle), borderType=cv2.BORDER_REFLECT_101)
 
 
 def separated(layer: np.ndarray, fill: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Divide the colour out: return alpha (H, W) and foreground (H, W, 3), float32 in [0, 1].
 
-    Alpha within half an 8-bit level of 0 or 1 becomes exactly that. Where it is 0 the foreground, which no image
-    shows, is taken from (H, W, 3) uint8 `fill`.
+    Alpha within half an 8-bit level of 0 or 1 becomes exactly 0 or 1. Where it is 0, the foreground is invisible and is
+    set to (H, W, 3) uint8 `fill`.
     """
     alpha = np.clip(layer[..., 3], 0, 1)
     foreground = layer[..., :3] * widened(1 / np.maximum(alpha, HALF_LEVEL))

@@ -1,4 +1,4 @@
-"""Writing synthetic samples as files, in the two layouts that matting programs read."""
+"""Writing synthetic samples as files in the two common layouts of matting data."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,15 +17,15 @@ COMPOSITION1K_FOLDERS = ("merged", "trimaps", "alpha_copy")
 def write_dim_layout(
     folder: str | Path, count: int, size: int | tuple[int, int] = 512, seed: int = 0, backgrounds: str = "mixed"
 ) -> list[str]:
-    """Write `count` foregrounds, alphas and backgrounds as Deep Image Matting's training set lies.
+    """Write `count` foregrounds, alphas and backgrounds in the layout of Deep Image Matting's training set.
 
-    fg/NAME.png and alpha/NAME.png share names; bg/background_K.png has its own. All are 8-bit of `size`.
+    fg/NAME.png and alpha/NAME.png have the same names; backgrounds are bg/background_K.png. All are 8-bit of `size`.
 
     Returns:
         The foregrounds' names, in order.
 
     Raises:
-        InputError: a setting out of range, or a folder already holds images of another set.
+        InputError: a setting is out of range, or a folder already contains images of another set.
     """
     dataset = SyntheticMatting(size, count, seed, backgrounds=backgrounds)
     names = [dataset.name(index) for index in range(count)]
@@ -41,17 +41,17 @@ def write_dim_layout(
 def write_composition1k_layout(
     folder: str | Path, count: int, size: int | tuple[int, int] = 512, seed: int = 0, backgrounds: str = "mixed"
 ) -> list[str]:
-    """Write `count` test images as Composition-1k lies: merged/, trimaps/ and alpha_copy/ of equal names.
+    """Write `count` test images in the layout of Composition-1k: merged/, trimaps/ and alpha_copy/ with equal names.
 
-    Names are NAME_k.png with the family of the object (hair, fur, net, ...) for NAME and the sample's index for k.
-    The files agree among themselves: merged is rint(alpha * fg + (1 - alpha) * bg) of the 8-bit alpha and
-    colours, and known regions of the trimap are exactly 0 or 255 in alpha.
+    Names are NAME_k.png, where NAME is the family of the object (hair, fur, net, ...) and k the index of the sample.
+    The files are consistent: merged is rint(alpha * fg + (1 - alpha) * bg) of the 8-bit alpha and colours, and known
+    regions of the trimap are exactly 0 or 255 in alpha.
 
     Returns:
         The names, in order.
 
     Raises:
-        InputError: as `write_dim_layout`.
+        InputError: see `write_dim_layout`.
     """
     dataset = SyntheticMatting(size, count, seed, backgrounds=backgrounds)
     names = [dataset.name(index) for index in range(count)]

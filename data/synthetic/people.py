@@ -1,7 +1,7 @@
-"""SyntheticPeople: an endless, repeatable segmentation set of person-like figures before procedural backgrounds.
+"""SyntheticPeople: an endless, repeatable segmentation set of person-like figures in front of procedural backgrounds.
 
-A figure has a head with hair, a neck, a torso, two arms and two legs of two pieces each, in clothes. Things that are no
-person stand beside and behind: their surfaces are drawn from the same textures, so shape has to be learned.
+A figure has a head with hair, a neck, a torso, and two arms and two legs of two pieces each, in clothes. Other objects
+are beside and behind the figures. Their surfaces have the same textures, so the network has to learn shapes.
 """
 
 import operator
@@ -16,24 +16,24 @@ from data.synthetic.photographs import shipped_photographs
 from runtime.errors import InputError
 
 SMALLEST_SIZE = 32
-FIGURES = (0.06, 0.56, 0.28, 0.1)  # shares of pictures with 0, 1, 2 and 3 of them
-CLOSE_UP = 0.2  # share of figures that reach beyond the picture
+FIGURES = (0.06, 0.56, 0.28, 0.1)  # shares of pictures with 0, 1, 2 and 3 figures
+CLOSE_UP = 0.2  # share of figures that extend beyond the picture
 SKIN = np.array([[236, 200, 176], [214, 164, 132], [176, 122, 90], [126, 82, 58], [84, 56, 42]], np.float32)
 HAIR = np.array([[28, 22, 20], [72, 48, 32], [126, 84, 48], [196, 160, 100], [150, 146, 142]], np.float32)
-PHOTOGRAPH_SHARE = 0.4  # of backgrounds
+PHOTOGRAPH_SHARE = 0.4  # share of backgrounds that are photographs
 
 
 @dataclass(frozen=True)
 class Figure:
-    """Outlines of the parts, in pixels of the window, from the rearmost to the front: what they show, and where."""
+    """Outlines of the parts in pixels of the window, from the rearmost to the front, with their kinds and positions."""
 
     parts: tuple[tuple[str, list[np.ndarray]], ...]
 
 
 def draw_figure(rng: np.random.Generator, height: int, width: int) -> Figure:
-    """Draw the pose of one figure whose head and torso lie in the window, as a rule.
+    """Draw the pose of one figure, whose head and torso are usually in the window.
 
-    Lengths are in eighths of the figure's height, as drawing schools count heads.
+    Lengths are in eighths of the figure's height, as in drawing by heads.
     """
     close = rng.random() < CLOSE_UP
     unit = height * (rng.uniform(1.2, 2.4) if close else rng.uniform(0.55, 1.05)) / 8
@@ -91,8 +91,8 @@ class SyntheticPeople(Dataset):
 
     Args:
         size: side, or (height, width), of a sample in pixels.
-        samples_per_epoch: the length.
-        photographs: whether some backgrounds are cut from the photographs that ship with scikit-image.
+        samples_per_epoch: number of samples in an epoch.
+        photographs: whether some backgrounds are crops of the photographs in scikit-image.
 
     Raises:
         InputError: a setting out of its range.
@@ -126,7 +126,7 @@ class SyntheticPeople(Dataset):
         }
 
     def _scene(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The picture (H, W, 3) float32 and what share of each pixel is a person (H, W)."""
+        """The picture (H, W, 3) float32, and the share of each pixel that shows a person (H, W)."""
         picture = self._background(rng)
         for _ in range(int(rng.integers(0, 4))):
             picture = layers.over(self._thing(rng), picture)
@@ -150,7 +150,7 @@ class SyntheticPeople(Dataset):
         return layers.layer_of(backdrop, np.ones((self.height, self.width), np.float32))
 
     def _thing(self, rng: np.random.Generator) -> np.ndarray:
-        """A blob, a box or a post, anywhere."""
+        """A blob, a box or a post, at a random position."""
         radius = min(self.height, self.width) * np.exp(rng.uniform(np.log(0.06), np.log(0.3)))
         kind = rng.integers(3)
         if kind == 0:
@@ -186,7 +186,7 @@ class SyntheticPeople(Dataset):
 
 
 def _direction(angle: float) -> np.ndarray:
-    """Downwards, turned by `angle` radians."""
+    """Downward direction, rotated by `angle` radians."""
     return np.array([np.sin(angle), np.cos(angle)])
 
 

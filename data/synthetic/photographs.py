@@ -1,9 +1,8 @@
-"""The photographs that ship inside scikit-image's wheel, read from the installed package without any download.
+"""Photographs in scikit-image's wheel, read from the installed package without any download.
 
-They give procedural scenes real luminance statistics. Only files that every scikit-image since 0.22 carries are
-named, and of those only the ones dedicated to the public domain (CC0, NASA, SpaceX, or "no known restrictions"), so
-pictures made from them may be shown. `skimage` itself is not imported: its fetchers may reach for the network, and
-importing it takes time.
+They give procedural scenes real luminance statistics. The list has only files of every scikit-image since 0.22 that are
+in the public domain (CC0, NASA, SpaceX, or "no known restrictions"), so pictures made from them may be shown. `skimage`
+is not imported, because its fetchers may access the network and importing it takes time.
 """
 
 import functools
@@ -25,14 +24,14 @@ COLOUR_FILES = (
     "hubble_deep_field.jpg",
 )
 GRAY_FILES = ("brick.png", "camera.png", "grass.png", "gravel.png")
-LONGEST_SIDE = 640  # larger files are reduced once: crops are small, and a smaller array stays in the cache
+LONGEST_SIDE = 640  # larger files are reduced once, as crops are small and a smaller array stays in the cache
 
 
 @functools.lru_cache(maxsize=1)
 def shipped_photographs() -> tuple[np.ndarray, ...]:
-    """Return every photograph as (H, W, 3) uint8 RGB, in a fixed order, gray ones with equal channels.
+    """Every photograph as (H, W, 3) uint8 RGB, in a fixed order; gray ones have equal channels.
 
-    Read on the first call in a process and kept (about 9 MB); treat the arrays as read-only.
+    They are read on the first call in a process and kept (about 9 MB). Do not modify the arrays.
 
     Raises:
         InputError: scikit-image is not installed, or lacks one of the files.

@@ -1,4 +1,4 @@
-"""Files inside a Qt resource archive (.rcc), as Qt programs ship their pictures."""
+"""Reading files in a Qt resource archive (.rcc), in which Qt programs store their pictures."""
 
 import struct
 from collections.abc import Iterator
@@ -8,11 +8,11 @@ from runtime.errors import InputError
 
 MAGIC = b"qres"
 COMPRESSED, FOLDER = 1 | 4, 2  # flags of an entry; 1 is zlib, 4 Zstandard
-DEEPEST = 32  # folders within folders
+DEEPEST = 32  # largest depth of folders
 
 
 def resource_files(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield name (without its folders) and content of every file stored without compression.
+    """Yield the name (without folders) and the content of every file that is stored without compression.
 
     Raises:
         InputError: not an archive, or a damaged one.
@@ -30,7 +30,7 @@ class _Archive:
     def __init__(self, content: bytes):
         self.content = content
         version, self.tree, self.data, self.names = struct.unpack_from(">4I", content, 4)
-        self.entry_size = 22 if version >= 2 else 14  # later versions add the time of change
+        self.entry_size = 22 if version >= 2 else 14  # later versions include the modification time
 
     def files(self, entry: int, depth: int) -> Iterator[tuple[str, bytes]]:
         start = self.tree + entry * self.entry_size

@@ -1,6 +1,6 @@
-"""One scene: an object before a background, drawn straight into the window that is asked for.
+"""One scene: an object in front of a background, of which only the requested window is drawn.
 
-Objects are vectors, so a 128-pixel crop out of a 900-pixel scene costs no more than its own pixels.
+Objects are vectors, so a 128-pixel crop of a 900-pixel scene costs no more than its own pixels.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from data.synthetic import layers, shapes, textures
 from data.synthetic.families import FAMILIES, Frame
 
 FIBROUS = ("hair", "fur")
-DARKEST = 0.14  # lowest mean luminance of a body: below, edges drown in the grain
+DARKEST = 0.14  # lowest mean luminance of a body, below which edges disappear in the grain
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ def draw_scene(
     Args:
         family: a key of `FAMILIES`.
         window, scene: (height, width) in pixels; the scene is at least as large as the window.
-        photographs: (H, W, 3) uint8 to cut surfaces and backgrounds from; none leaves all to noise.
-        background_photographs: the share of backgrounds cut from photographs.
+        photographs: (H, W, 3) uint8, the source of surfaces and backgrounds; without any, all are procedural.
+        background_photographs: share of backgrounds cut from photographs.
     """
     height, width = window
     layer, surface = draw_object(rng, family, window, scene, photographs)
@@ -95,7 +95,7 @@ def _placed_outlines(rng: np.random.Generator, window: tuple[int, int], scene: t
 def _surface(
     rng: np.random.Generator, family: str, height: int, width: int, photographs: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """What the body is covered with; fibres where fibres grow out of it, as a rule."""
+    """Surface of the body, usually fibrous if fibres grow out of it."""
     if family in FIBROUS and rng.random() < 0.6:
         return textures.fur(rng, height, width)
     if len(photographs) and rng.random() < 0.45:
@@ -104,7 +104,7 @@ def _surface(
 
 
 def _lit_surface(rng: np.random.Generator, surface: np.ndarray, outlines: list[np.ndarray], unit: float) -> np.ndarray:
-    """Light from one side, folds, and a rim that turns away or catches light, as round things show."""
+    """Light from one side, folds, and a darker or brighter rim, as on round objects."""
     height, width = surface.shape[:2]
     rows, columns = max(2, height // 4), max(2, width // 4)
     inside = shapes.coverage_of([outline / 4 for outline in outlines], rows, columns)
@@ -122,7 +122,7 @@ def _lit_surface(rng: np.random.Generator, surface: np.ndarray, outlines: list[n
 
 
 def _through_lens(rng: np.random.Generator, layer: np.ndarray, unit: float) -> np.ndarray:
-    """The lens's own spread, now and then a missed focus, now and then motion."""
+    """Spread of the lens, sometimes a missed focus, sometimes motion."""
     sigma = rng.uniform(0.2, 0.8) if rng.random() < 0.85 else rng.uniform(0.8, max(1.0, unit / 200))
     layer = layers.blurred(layer, sigma)
     if rng.random() < 0.08:
@@ -134,7 +134,7 @@ def _through_lens(rng: np.random.Generator, layer: np.ndarray, unit: float) -> n
 def _background(
     rng: np.random.Generator, height: int, width: int, photographs: Sequence[np.ndarray], photograph_share: float
 ) -> np.ndarray:
-    """A backdrop, more often out of focus than sharp: the camera looks at the object."""
+    """A background, more often out of focus than sharp, as the camera looks at the object."""
     if len(photographs) and rng.random() < photograph_share:
         backdrop = textures.photograph(rng, height, width, photographs)
     else:
@@ -145,7 +145,7 @@ def _background(
 
 
 def _related(rng: np.random.Generator, background: np.ndarray, layer: np.ndarray) -> np.ndarray:
-    """Bend the background's mean colour: one in eight close to the object's, the others apart from it."""
+    """Move the background's mean colour: in one of eight scenes close to the object's, otherwise away from it."""
     *colour, area = np.asarray(cv2.mean(layer))
     own = np.asarray(colour) / max(area, 1e-3)
     mean = np.asarray(cv2.mean(background)[:3]) / 255
@@ -162,8 +162,8 @@ def _with_grain(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Foreground and background, (H, W, 3) float32, with the same sensor grain added to both.
 
-    Equal grain in both is that grain in the composite, whatever alpha is: the picture is noisy and the
-    compositing equation still exact.
+    With equal grain in both, the composite has the same grain for every alpha: the picture is noisy and the compositing
+    equation is still exact.
     """
     strength = 0.04 * rng.random() ** 3
     grain = rng.integers(-128, 128, foreground.shape, dtype=np.int8) * np.float32(strength / 74)

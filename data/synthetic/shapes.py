@@ -1,7 +1,7 @@
-"""Coverage of bodies, leaves and patterns: the shapes that alpha is made of, strands apart (strands.py).
+"""Coverage of bodies, leaves and patterns: the shapes of alpha, except strands (strands.py).
 
-Coordinates are (x, y) pixels of the output window, pixel (row, column) covering [column, column + 1) x
-[row, row + 1); shapes may reach outside the window. Outlines are closed (N, 2) polygons.
+Coordinates are (x, y) pixels of the output window, where pixel (row, column) covers [column, column + 1) x
+[row, row + 1). Shapes may extend beyond the window. Outlines are closed (N, 2) polygons.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def blob_outline(rng: np.random.Generator, radius: float, roughness: float) -> n
 
 
 def polygon_outline(rng: np.random.Generator, radius: float) -> np.ndarray:
-    """A straight-sided outline of 3 to 8 corners about the origin, as boxes, cards and paper have."""
+    """Outline of 3 to 8 corners with straight sides about the origin, such as a box, card or paper."""
     corners = int(rng.integers(3, 9))
     angle = (np.arange(corners) + rng.uniform(-0.3, 0.3, corners)) * (2 * np.pi / corners)
     distance = radius * rng.uniform(0.6, 1.3, corners)
@@ -65,7 +65,7 @@ def body_outlines(rng: np.random.Generator, scale: float) -> list[np.ndarray]:
         part = blob_outline(rng, scale * rng.uniform(0.15, 0.55), roughness)
         part[:, 0] *= rng.uniform(0.4, 1)
         outlines.append(rotated(part, rng.uniform(0, np.pi)) + main[rng.integers(len(main))] * 1.05)
-    if rng.random() < 0.4:  # shoulders or a pot, leaving the picture at the bottom
+    if rng.random() < 0.4:  # shoulders or a pot, which extend beyond the bottom
         half = scale * rng.uniform(0.3, 1.2)
         trapezoid = np.array([[-half * 0.6, 0], [half * 0.6, 0], [half, 4 * scale], [-half, 4 * scale]])
         outlines.append(resampled(trapezoid, int(np.clip(8 * scale, 64, 2048))))
@@ -73,13 +73,13 @@ def body_outlines(rng: np.random.Generator, scale: float) -> list[np.ndarray]:
 
 
 def rotated(points: np.ndarray, angle: float) -> np.ndarray:
-    """Turn (..., 2) points about the origin."""
+    """Rotate (..., 2) points about the origin."""
     cos, sin = np.cos(angle), np.sin(angle)
     return points @ np.array([[cos, sin], [-sin, cos]])
 
 
 def supersampling(height: int, width: int) -> int:
-    """Sub-pixels per pixel side when drawing polygons: coarser for large pictures, whose edges are blurred anyway."""
+    """Sub-pixels per pixel side for drawing polygons, fewer for large pictures, whose edges are blurred anyway."""
     return 4 if height * width <= 320 * 320 else 2
 
 
@@ -110,10 +110,10 @@ def ribbons(
     Args:
         roots: (N, 2). directions: (N,) radians. lengths, widths: (N,) pixels.
         bends: (N,) turning of the midrib over its length, radians.
-        shape: where the widest place lies: 0 at the root (blade), 0.5 in the middle (leaf), 1 at the tip (petal).
+        shape: position of the widest place: 0 at the root (blade), 0.5 in the middle (leaf), 1 at the tip (petal).
 
     Returns:
-        Left and right halves, (N, M, 2) each; halves differ in light on a real leaf.
+        Left and right halves, (N, M, 2) each, since the halves of a real leaf differ in light.
     """
     t = np.linspace(0, 1, 14)
     turn = directions[:, None] + bends[:, None] * (t - 0.5)
@@ -127,7 +127,7 @@ def ribbons(
 
 
 def lattice(rng: np.random.Generator, height: int, width: int, period: float) -> np.ndarray:
-    """Coverage of a bent net: threads both ways, or a sheet with round holes. (height, width) float32."""
+    """Coverage of a bent net: threads in both directions, or a sheet with round holes. (height, width) float32."""
     u, v = _bent_cells(rng, height, width, period)
     if rng.random() < 0.6:
         thread = period * rng.uniform(0.12, 0.4)
@@ -139,10 +139,10 @@ def lattice(rng: np.random.Generator, height: int, width: int, period: float) ->
 
 
 def irregular_holes(rng: np.random.Generator, height: int, width: int, period: float) -> np.ndarray:
-    """Coverage of a sheet torn or grown open where noise is low: (height, width) float32, edges about a pixel."""
+    """Coverage of a sheet with holes where noise is low: (height, width) float32, with edges of about a pixel."""
     noise = fractal_noise(rng, height, width, rng.uniform(0.3, 0.55), period / max(height, width))
     slope = cv2.meanStdDev(np.diff(noise, axis=1))[1].item() + 1e-4
-    threads = rng.random() < 0.5  # keep only a level line: lace and cobweb
+    threads = rng.random() < 0.5  # only a level line remains: lace and cobweb
     signed = 0.1 - np.abs(noise - 0.5) if threads else noise - rng.uniform(0.3, 0.55)
     return np.clip(signed / (1.5 * slope) + 0.5, 0, 1)
 
@@ -161,7 +161,7 @@ def inner_distance(coverage: np.ndarray, reach: float) -> np.ndarray:
 
 
 def _bent_cells(rng: np.random.Generator, height: int, width: int, period: float) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates in units of `period`, turned, sheared and smoothly bent."""
+    """Coordinates in units of `period`, rotated, sheared and smoothly bent."""
     bend = rng.uniform(0, 1.5) * rng.standard_normal((4, 4, 2), np.float32)
     bend = cv2.resize(bend, (width, height), interpolation=cv2.INTER_CUBIC)
     x = np.arange(width, dtype=np.float32)[None] / period + bend[..., 0]

@@ -1,9 +1,9 @@
 """Hair, fur and threads: hundreds of tapered curves, drawn together with sub-pixel coverage.
 
-A strand thinner than a pixel has no inside to fill, so it is drawn as area: short pieces of its centre line carry
-length times width square pixels each, shared bilinearly among the four nearest pixels. The sum is the strand's
-area whatever its width, position or direction; the bilinear share stands for the lens. A strand wider than a
-pixel is drawn as several thin tracks side by side.
+A strand thinner than a pixel has no inside to fill, so it is drawn by area: short pieces of its centre line have an
+area of length times width, distributed bilinearly over the four nearest pixels. The sum is the strand's area for every
+width, position and direction; the bilinear distribution acts like a lens. A strand wider than a pixel is drawn as
+several thin tracks side by side.
 """
 
 from dataclasses import dataclass
@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 TRACK_WIDTH = 0.7  # pixels; tracks closer than a pixel leave no gaps
-PIECE_LENGTH = 1.0  # pixels: bilinear shares of neighbours a pixel apart join without a gap
-MARGIN = 4  # pixels around the picture in which pieces still count
+PIECE_LENGTH = 1.0  # pixels; the bilinear distributions of pieces a pixel apart leave no gaps
+MARGIN = 4  # pixels around the picture in which pieces are drawn
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ def grown(
 
     Args:
         lengths: (N,) pixels.
-        curl: how far a strand turns at random along its length, radians; waves are included.
-        droop: pull of gravity, 0 for stiff fur, 1 for hair that ends hanging down.
+        curl: standard deviation of a strand's random turn along its length in radians, including waves.
+        droop: pull of gravity, from 0 for stiff fur to 1 for hair that hangs down at its end.
 
     Returns:
         x and y, (N, M) float32, points at most about `PIECE_LENGTH` pixels apart.
@@ -64,9 +64,9 @@ def grown(
 
 
 def split(rng: np.random.Generator, curve: np.ndarray, copies: int, spread: float, gather: float) -> np.ndarray:
-    """Replace each row of (N, M) x or y coordinates by `copies`, `spread` pixels apart at the root.
+    """Replace each row of (N, M) x or y coordinates by `copies` rows, `spread` pixels apart at the root.
 
-    `gather` 1 lets them meet at the tip, 0 keeps them parallel, below 0 they fan out.
+    With `gather` 1 they meet at the tip, with 0 they are parallel, and below 0 they fan out.
     """
     count, points = curve.shape
     t = np.linspace(0, 1, points, dtype=np.float32)
@@ -84,7 +84,7 @@ def taper(points: int, tip: float = 0.15) -> np.ndarray:
 def drawn(strands: Strands, height: int, width: int) -> np.ndarray:
     """Draw strands into an (height, width, 4) layer.
 
-    Where strands overlap their coverages add up to at most 1, as fibres side by side do, and their colours are
+    Where strands overlap, their coverages are added up to at most 1, as for fibres side by side, and their colours are
     averaged by coverage.
     """
     x, y, area, colours = _pieces(strands, height, width)
@@ -96,7 +96,7 @@ def drawn(strands: Strands, height: int, width: int) -> np.ndarray:
 
 
 def _summed(start: np.ndarray, steps: np.ndarray) -> np.ndarray:
-    """Positions from (N,) starts by (N, M) steps, the first position being the start."""
+    """Positions from (N,) starts and (N, M) steps; the first position is the start."""
     positions = np.cumsum(steps, axis=1)
     return positions + (start[:, None] - steps[:, :1]).astype(np.float32)
 
@@ -125,12 +125,12 @@ def _pieces(strands: Strands, height: int, width: int) -> tuple[np.ndarray, np.n
 
 
 def _on_grid(position: np.ndarray, size: int) -> np.ndarray:
-    """Position in pixels -> index into a padded row or column, pixel centres being integers."""
+    """Position in pixels -> index into a padded row or column, where pixel centres are integers."""
     return np.clip(position + np.float32(MARGIN - 0.5), 0, size + 2 * MARGIN - 1.01)
 
 
 def _shared_by_four(x: np.ndarray, y: np.ndarray, values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Sum (P,) values at points x, y, each shared bilinearly by four pixels: float32, `MARGIN` wider all round."""
+    """Sum of (P,) values at points x, y, distributed bilinearly over four pixels: float32, with a `MARGIN`."""
     columns = width + 2 * MARGIN
     left, top = x.astype(np.int32), y.astype(np.int32)
     right_share, bottom_share = x - left, y - top
@@ -141,7 +141,7 @@ def _shared_by_four(x: np.ndarray, y: np.ndarray, values: np.ndarray, height: in
 
 
 def _of_nearest(x: np.ndarray, y: np.ndarray, values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """As `_shared_by_four`, each value going to the nearest pixel whole: enough for colour, and four times faster."""
+    """Like `_shared_by_four`, with each value added to the nearest pixel: sufficient for colour, four times as fast."""
     index = (y + 0.5).astype(np.int32) * (width + 2 * MARGIN) + (x + 0.5).astype(np.int32)
     return _summed_at(index, values, height, width)
 

@@ -1,7 +1,7 @@
 """Surfaces and backgrounds: fractal noise, dead leaves, fur, stripes, bokeh, landscapes, crops of photographs.
 
-Every function draws from a generator and returns (height, width, 3) uint8 RGB. Colour changes are look-up tables
-on 8-bit values, which keeps a whole scene at a few milliseconds.
+Every function draws from a generator and returns (height, width, 3) uint8 RGB. Colours are changed by look-up tables on
+8-bit values, which keeps the time for a whole scene at a few milliseconds.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ def fractal_noise(
     """Noise with a falling power spectrum, about 0.5 +- 0.2.
 
     Args:
-        persistence: amplitude of one octave over that of the next coarser; 1 is the 1/f of natural images.
+        persistence: ratio of the amplitudes of an octave and the next coarser; 1 is the 1/f of natural images.
         coarsest: wavelength of the first octave as a fraction of the longer side.
 
     Returns:
@@ -29,7 +29,7 @@ def fractal_noise(
     longest = max(height, width)
     cell = max(2.0, coarsest * longest)
     rows, columns = int(np.ceil(height / cell)) + 1, int(np.ceil(width / cell)) + 1
-    noise = rng.random((rows, columns), np.float32)  # uniform: their sum is near normal, and quick to draw
+    noise = rng.random((rows, columns), np.float32)  # uniform, as their sum is nearly normal and they are fast to draw
     amplitude = 1.0
     while cell > 2:
         cell /= 2
@@ -45,7 +45,7 @@ def fractal_noise(
 
 
 def random_hue(rng: np.random.Generator) -> float:
-    """A hue in [0, 1): half of them skin, fur, wood and earth, then foliage and sky, and a quarter anything."""
+    """A hue in [0, 1): for a half skin, fur, wood and earth, for a quarter foliage and sky, for a quarter any hue."""
     kind = rng.random()
     if kind < 0.5:
         return rng.normal(0.08, 0.04) % 1
@@ -64,7 +64,7 @@ def random_colour(rng: np.random.Generator) -> np.ndarray:
 def random_palette(rng: np.random.Generator, colours: int = 4, spread: float = 0.08) -> np.ndarray:
     """A (256, 3) uint8 colour ramp through `colours` colours of one or two hues, dark to bright.
 
-    Ordering by brightness makes a noise index read as light and shade, not as a rainbow.
+    Colours are sorted by brightness, so that noise looks like light and shade and not like a rainbow.
     """
     hues = random_hue(rng) + rng.normal(0, spread, colours)
     if rng.random() < 0.35:  # a second hue, for instance brown and green
@@ -116,7 +116,7 @@ def fibres(rng: np.random.Generator, height: int, width: int, angle: float) -> n
 def dead_leaves(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """Opaque discs and boxes of power-law sizes thrown over each other (Matheron's dead leaves model).
 
-    Its occlusions give the edge and size statistics of natural images (Lee, Mumford and Huang, 2001).
+    Its occlusions have the edge and size statistics of natural images (Lee, Mumford and Huang, 2001).
     """
     shorter = min(height, width)
     palettes = np.concatenate([random_palette(rng) for _ in range(3)])
@@ -186,7 +186,7 @@ def landscape(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def photograph(rng: np.random.Generator, height: int, width: int, photographs: Sequence[np.ndarray]) -> np.ndarray:
-    """A random crop of one of `photographs`, flipped, turned, scaled and re-coloured."""
+    """A random crop of one of `photographs`, flipped, rotated, scaled and recoloured."""
     source = photographs[rng.integers(len(photographs))]
     if rng.random() < 0.15:
         source = source.transpose(1, 0, 2)
@@ -203,26 +203,26 @@ def photograph(rng: np.random.Generator, height: int, width: int, photographs: S
 
 
 def recoloured(rng: np.random.Generator, texture: np.ndarray) -> np.ndarray:
-    """Random saturation, hue turn, gamma and channel gains; a gray texture is tinted."""
+    """Random saturation, hue shift, gamma and channel gains; a gray texture is tinted."""
     saturation = rng.uniform(0.2, 1.35)
     gray_mix = (1 - saturation) * np.tile(LUMA, (3, 1))
     hue_turn = _hue_rotation(rng.normal(0, 0.2) if rng.random() < 0.85 else rng.uniform(-np.pi, np.pi))
     texture = cv2.transform(texture, saturation * hue_turn + gray_mix)
     gamma = np.exp(rng.normal(0.1, 0.35))
     gains = np.exp(rng.normal(0, 0.12, 3) + rng.normal(0, 0.15))
-    if rng.random() < 0.25:  # a strong tint: the only colour that a gray photograph gets
+    if rng.random() < 0.25:  # a strong tint, the only source of colour for a gray photograph
         gains *= (0.25 + 0.75 * random_colour(rng) / 255.0) / 0.7
     return with_curves(texture, (np.arange(256)[:, None] / 255.0) ** gamma * gains)
 
 
 def with_curves(texture: np.ndarray, curves: np.ndarray) -> np.ndarray:
-    """Map each channel of (H, W, 3) uint8 `texture` through its column of (256, 3) `curves`, values in [0, 1]."""
+    """Map each channel of (H, W, 3) uint8 `texture` by its column of (256, 3) `curves`, with values in [0, 1]."""
     table = np.rint(np.clip(curves, 0, 1) * 255).astype(np.uint8)
     return cv2.LUT(texture, table[None])
 
 
 def moved_to_mean(texture: np.ndarray, target: np.ndarray, strength: float) -> np.ndarray:
-    """Bend the channel curves so that the mean colour goes `strength` of the way to `target`, both in [0, 1]."""
+    """Bend the channel curves so that the mean colour moves by the share `strength` to `target`, both in [0, 1]."""
     mean = np.clip(np.asarray(cv2.mean(texture)[:3]) / 255, 0.02, 0.98)
     target = np.clip(mean + strength * (target - mean), 0.02, 0.98)
     gamma = np.clip(np.log(target) / np.log(mean), 0.2, 5)
@@ -236,7 +236,7 @@ def shaded(texture: np.ndarray, noise: np.ndarray, strength: float) -> np.ndarra
 
 
 def defocused(texture: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur of `sigma` pixels; a strong one is made on a reduced image, which costs far less."""
+    """Gaussian blur of `sigma` pixels; a strong blur is computed on a reduced image, which is much faster."""
     if sigma < 0.3:
         return texture
     factor = max(1, int(sigma / 2))

@@ -1,27 +1,28 @@
-"""The Composition-1k test set, and sets laid out like it."""
+"""The Composition-1k test set, and sets with its layout."""
 
 import os
+from functools import partial
 from pathlib import Path
 
-from data.images.files import read_gray
+from data.images.mattes import matte_reading
 from data.testing.matting_folder import MattingFolder
 from runtime.errors import InputError
 
-ROOT_VARIABLE = "DINOMATTE_COMPOSITION1K_ROOT"  # environment variable that gives the root where the config does not
+ROOT_VARIABLE = "DINOMATTE_COMPOSITION1K_ROOT"  # environment variable for the root if the config does not set it
 
 
 class Composition1k(MattingFolder):
-    """The Composition-1k test set, `merged/`, `trimaps/` and `alpha_copy/` under one root, or a set laid out like it.
+    """The Composition-1k test set, `merged/`, `trimaps/` and `alpha_copy/` under one root, or a set with its layout.
 
     Args:
-        root: the folder; None takes the environment variable DINOMATTE_COMPOSITION1K_ROOT.
-        require_alpha: False leaves `alpha_copy` unopened, for inference without the truth; `alpha` is then None.
+        root: folder of the set; None for the environment variable DINOMATTE_COMPOSITION1K_ROOT.
+        require_alpha: whether `alpha_copy` is needed. False, for inference without the truth, gives an `alpha` of None.
 
     Raises (at first use):
         InputError: no root, or one of the three folders or some of their files are missing.
     """
 
-    read_alpha = staticmethod(read_gray)  # the first channel, as its evaluation code does
+    alpha_reading = staticmethod(partial(matte_reading, first_channel=True))  # as its evaluation code reads truths
 
     def __init__(self, root: str | os.PathLike | None = None, require_alpha: bool = True):
         self.root, self.require_alpha = root, require_alpha
@@ -33,7 +34,7 @@ class Composition1k(MattingFolder):
         if not (self.root or os.environ.get(ROOT_VARIABLE)):
             raise InputError(
                 "no test data: set dataloader.test.root, or the environment variable "
-                f"{ROOT_VARIABLE}, to a folder holding merged, trimaps and alpha_copy (docs/data.md)"
+                f"{ROOT_VARIABLE}, to a folder with merged, trimaps and alpha_copy (docs/data.md)"
             )
         missing = [
             folder.name

@@ -10,7 +10,7 @@ from data.images.trimap_tensors import tensor_to_trimap
 
 
 class EightBit:
-    """A procedural data set as validation sees it: float tensors rounded to the 8-bit arrays a file would hold.
+    """A procedural data set for validation: float tensors rounded to the 8-bit arrays of files.
 
     Args:
         dataset: items with "name" and "image" (3, H, W); with "trimap" and "alpha" (1, H, W) float tensors, or "mask"

@@ -14,12 +14,12 @@ from runtime.errors import InputError, require_choice
 
 
 class SegmentationFolder(FileSet):
-    """Pictures and their masks at their own size, matched by name without extension and sorted by it.
+    """Pictures and their masks at their own size, matched and sorted by name without extension.
 
-    Constructing it touches no disk.
+    The constructor does not access the disk.
 
     Args:
-        root: folder with `valid_images` and `valid_masks`; None takes the environment variable
+        root: folder with `valid_images` and `valid_masks`; None for the environment variable
             DINOMATTE_SEGMENTATION_ROOT, unless `image_dir` and `mask_dir` are given.
         image_dir, mask_dir: the two folders, instead of a root.
         classes, mask_mode: see `data.images.classes`.
@@ -43,7 +43,7 @@ class SegmentationFolder(FileSet):
         return len(self.files())
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return item `index`: name, image (H, W, 3) uint8 RGB, mask (H, W) uint8 class indexes, 255 where none.
+        """Return item `index`: name, image (H, W, 3) uint8 RGB, mask (H, W) uint8 class indexes, 255 for no class.
 
         Raises:
             InputError: an unreadable file, unknown values, or a mask of another size than its picture.
@@ -55,21 +55,21 @@ class SegmentationFolder(FileSet):
         return {"name": pair[0].stem, "image": image, "mask": mask}
 
     def files(self) -> list[tuple[Path, Path]]:
-        """The paths of every picture and its mask.
+        """Paths of every picture and its mask.
 
         Raises:
-            InputError: a folder is missing or empty, or partners are missing; the first few are named.
+            InputError: a folder is missing or empty, or partners are missing; the message names the first few.
         """
         if self.listed is None:
             self.listed = self._list_files()
         return self.listed
 
     def problems(self, decode: bool = False) -> list[str]:
-        """One line for each file that cannot be used; with `decode`, for masks with unknown values too."""
+        """One line for each unusable file; with `decode`, also for masks with unknown values."""
         return set_problems(self.folders(), [m for _, m in self.files()], self.classes, self.mask_mode, decode)
 
     def folders(self) -> tuple[Path, Path]:
-        """The folders of pictures and of masks."""
+        """Folders of pictures and of masks."""
         return find_split("valid", self.root, self.image_dir, self.mask_dir)
 
     def _list_files(self) -> list[tuple[Path, Path]]:

@@ -1,4 +1,4 @@
-"""Training samples from photographs that lie beside their alphas: P3M-10k, AM-2k, AIM-500 and folders like them."""
+"""Training samples of photographs with their alphas: P3M-10k, AM-2k, AIM-500 and folders like them."""
 
 import os
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.images.files import read_matte
-from data.images.scan import pair_problems
+from data.images.mattes import read_matte
+from data.images.scan import look_at_mattes, pair_problems
 from data.images.trimap_tensors import trimap_to_tensor
 from data.training.alpha_layouts import LAYOUTS, find_folders
 from data.training.dim_dataset import read_layer, snapped_levels
@@ -21,25 +21,25 @@ from data.transforms import AffineRange, jitter_colour, read_through
 from data.transforms.geometry import Size
 from runtime.errors import InputError
 
-MIRRORED = cv2.BORDER_REFLECT_101  # image and alpha alike, so that what comes in from outside is a composite too
+MIRRORED = cv2.BORDER_REFLECT_101  # for image and alpha alike, so that pixels from outside are composites too
 
 
 class AlphaFolderDataset(RepeatableDataset):
-    """Crops of photographs with the alpha of what they show, their trimaps made on the fly.
+    """Crops of photographs with their alpha and with trimaps made from it.
 
-    A photograph is its own composite: nothing is laid behind it. The other steps are those of
-    `CompositionDataset`: squeeze, affine, trimap, crop centred on an unknown pixel, colour (here of the whole picture).
-    What the affine brings in from outside is the mirrored photograph, with its mirrored alpha.
-    Position epoch * samples_per_epoch + index walks through the photographs in order.
+    A photograph is its own composite; no other background is used. The other steps are those of `CompositionDataset`:
+    resize, affine transform, trimap, crop centred on an unknown pixel, and colour jitter (here of the whole picture).
+    Pixels from outside the photograph are mirrored, with mirrored alpha. Position epoch * samples_per_epoch + index
+    runs through the photographs in order.
 
     Args:
-        root: folder holding the folders that `layout` names.
-        layout: one of `data.training.alpha_layouts.LAYOUTS`; None where `image_dir` and `alpha_dir` are given.
-        image_dir, alpha_dir: the folders, of equal names without extension, instead of root and layout.
-        samples_per_epoch: nominal length.
-        alpha_snap: alpha this close to 0 or 1 becomes 0 or 1 on reading, e.g. 2 / 255 against JPEG noise.
-        seed: of all samples, 0 or more.
-        on_bad: "error" raises for a file that cannot be used; "skip" warns and draws other files instead.
+        root: parent of the folders of `layout`.
+        layout: one of `data.training.alpha_layouts.LAYOUTS`; None if `image_dir` and `alpha_dir` are given.
+        image_dir, alpha_dir: folders with equal names without extension, instead of root and layout.
+        samples_per_epoch: nominal length of an epoch.
+        alpha_snap: distance from 0 or 1 within which alpha becomes 0 or 1 on reading, such as 2 / 255 for JPEG noise.
+        seed: seed of all samples, 0 or more.
+        on_bad: "error" to raise for an unusable file, or "skip" to warn and draw other files instead.
         return_layers: whether samples have `fg` and `bg`.
         crop_size, trimap_erosion, trimap_size, resize640_prob, affine, interpolation, colour_jitter: see
             `data.training.dim_recipe.DimRecipe`.
@@ -87,11 +87,11 @@ class AlphaFolderDataset(RepeatableDataset):
         self.return_layers = return_layers
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str]:
-        """Return sample `index` (epoch 0) or (epoch, index), with the keys of `CompositionDataset`'s.
+        """Return sample `index` (epoch 0) or (epoch, index), with the keys of `CompositionDataset`.
 
         Returns:
             image: (3, S, S) float32 RGB in [0, 1], not normalised.
-            fg, bg: with `return_layers`, the image again: the true ones are not known, and image = alpha fg +
+            fg, bg: with `return_layers`, the image again, because the true ones are not known; image = alpha fg +
                 (1 - alpha) bg still holds.
             alpha: (1, S, S) float32 in [0, 1].
             trimap: (1, S, S) float32 of 0, 0.5 and 1.
@@ -104,18 +104,22 @@ class AlphaFolderDataset(RepeatableDataset):
         return super().__getitem__(key)
 
     def problems(self, decode: bool = True) -> list[str]:
-        """Scan both folders once and return one line per unusable file, as `data.images.scan.pair_problems`."""
+        """Check both folders and return one line for each unusable file, as in `data.images.scan.pair_problems`."""
         return pair_problems(*self.folders(), decode=decode, read_alpha=read_matte)
+
+    def look_at_mattes(self, decode: bool = True) -> tuple[list[str], list[str]]:
+        self.list_files()
+        return look_at_mattes(self.files.pairs, self.folders(), decode)
 
     def paths(self) -> list[Path]:
         self.list_files()
         return [path for pair in self.files.pairs for path in pair]
 
     def folders(self) -> tuple[Path, Path]:
-        """The folders of images and of alphas.
+        """Folders of images and of alphas.
 
         Raises:
-            InputError: too little was given to tell them, or there are none.
+            InputError: the settings do not determine the folders, or the folders do not exist.
         """
         return find_folders(self.root, self.layout, self.image_dir, self.alpha_dir)
 
@@ -129,7 +133,7 @@ class AlphaFolderDataset(RepeatableDataset):
     def _sample(self, files: "_Pairs", epoch: int, index: int, attempt: int) -> dict[str, Tensor | str]:
         rng = self.generator(epoch, index, attempt)
         drawn = draw_sample(self.recipe, rng)
-        random_pair = rng.integers(len(files.pairs))  # drawn whether needed or not
+        random_pair = rng.integers(len(files.pairs))  # always drawn, so that settings do not shift later draws
         pair = files.pairs[random_pair if attempt else (epoch * len(self) + index) % len(files.pairs)]
         image, alpha, trimap = self._crop(read_layer(*pair, self.alpha_levels, read_alpha=read_matte), drawn, rng)
         colours = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
@@ -144,26 +148,26 @@ class AlphaFolderDataset(RepeatableDataset):
     def _crop(
         self, photograph: Layer, drawn: DimDraw, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Image, alpha and trimap of a sample, see `crop_photograph`."""
+        """Image, alpha and trimap of a sample; see `crop_photograph`."""
         return crop_photograph(photograph, drawn, self.recipe)
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """(image, alpha) paths, and where they lie."""
+    """(image, alpha) paths, and their folders."""
 
     pairs: Sequence[tuple[Path, Path]]
     folders: str
 
 
 def crop_photograph(photograph: Layer, drawn: DimDraw, recipe: DimRecipe) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Make the crop that `drawn` describes of a photograph and its alpha.
+    """Make the crop of a photograph and its alpha that `drawn` describes.
 
     Args:
-        photograph: `fg` is the whole photograph.
+        photograph: layer whose `fg` is the whole photograph.
 
     Returns:
-        image (S, S, 3) float32 RGB and alpha (S, S) float32 in [0, 1]; trimap (S, S) uint8 of 0, 128 and 255.
+        Image (S, S, 3) float32 RGB and alpha (S, S) float32 in [0, 1]; trimap (S, S) uint8 of 0, 128 and 255.
     """
     whole_alpha = photograph.alpha.astype(np.float32)
 

@@ -1,4 +1,4 @@
-"""Where public data sets keep photographs and their alphas."""
+"""Folder layouts of public data sets of photographs and their alphas."""
 
 import os
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from runtime.errors import InputError
 
 @dataclass(frozen=True)
 class FolderLayout:
-    """Names of a data set's folders: `images` are alternatives, of which the first that exists is read."""
+    """Names of a data set's folders. The first existing folder of `images` is read."""
 
     images: tuple[str, ...]
     alphas: str
@@ -30,10 +30,10 @@ def find_folders(
     image_dir: str | os.PathLike | None,
     alpha_dir: str | os.PathLike | None,
 ) -> tuple[Path, Path]:
-    """Return the folders of images and alphas: those given, or those that `layout`, one of `LAYOUTS`, has under `root`.
+    """Folders of images and alphas: those given, or those of `layout`, one of `LAYOUTS`, under `root`.
 
     Raises:
-        InputError: neither both folders nor root and layout were given, or there are none.
+        InputError: neither both folders nor root and layout were given, or a folder does not exist.
     """
     if image_dir is not None and alpha_dir is not None:
         folders = Path(image_dir), Path(alpha_dir)

@@ -1,4 +1,4 @@
-"""The contract of training sets whose samples can be cut in another size."""
+"""CropSized: the base class of training sets with variable crop sizes."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from runtime.errors import InputError
 
 
 class CropSized:
-    """A data set that knows itself with crops of another size."""
+    """A data set that can make crops of another size."""
 
     def with_crop_size(self, crop_size: int | Sequence[int]) -> "CropSized":
-        """The same samples, drawn with the same random numbers, in crops of another size; this set stays as it is."""
+        """The same samples, with the same random numbers, in crops of another size. This set is not changed."""
         raise NotImplementedError
 
 
@@ -19,7 +19,7 @@ def with_crop_size(dataset: Dataset, crop_size: int | Sequence[int]) -> Dataset:
     """The data set with crops of another size.
 
     Raises:
-        InputError: it has crops of one size only.
+        InputError: the data set has crops of one size only.
     """
     if not isinstance(dataset, CropSized):
         raise InputError(

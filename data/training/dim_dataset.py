@@ -1,4 +1,4 @@
-"""Training samples composed from foregrounds, alphas and backgrounds on disk (Deep Image Matting and its like)."""
+"""Training samples composed from foregrounds, alphas and backgrounds on disk, as in Deep Image Matting."""
 
 import dataclasses
 import logging
@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.images.files import images_by_stem, read_gray, read_rgb
+from data.images.files import images_by_stem, read_rgb
+from data.images.mattes import read_matte
+from data.images.pairs import size_hint
 from data.images.reduced_decode import read_rgb_reduced
-from data.images.scan import training_set_problems
+from data.images.scan import look_at_mattes, training_set_problems
 from data.images.trimap import FOREGROUND, UNKNOWN
 from data.training.decoded_cache import DecodedCache
 from data.training.dim_recipe import DIM_AFFINE, Crop, DimDraw, DimRecipe, Layer, canvas_size, draw_sample, make_crop
@@ -24,29 +26,29 @@ from runtime.errors import InputError
 
 logger = logging.getLogger(__name__)
 
-TRIMAP_LEVELS = np.float32([0] * UNKNOWN + [0.5] * (FOREGROUND - UNKNOWN) + [1])  # of 0, 128, 255
-LOOK_STREAM = 1  # of a sample's random numbers; the recipe's have none
-ROOT_VARIABLE = "DINOMATTE_DIM_ROOT"  # environment variable that gives the root where the config does not
+TRIMAP_LEVELS = np.float32([0] * UNKNOWN + [0.5] * (FOREGROUND - UNKNOWN) + [1])  # values of 0, 128 and 255
+LOOK_STREAM = 1  # number of a separate stream of a sample's random numbers
+ROOT_VARIABLE = "DINOMATTE_DIM_ROOT"  # environment variable for the root if the config does not set it
 
 
 class CompositionDataset(RepeatableDataset):
-    """Endlessly varied composites: sample (epoch, index) is a pure function of the files, `seed`, epoch and index.
+    """Endless composites. Sample (epoch, index) is a pure function of the files, `seed`, epoch and index.
 
-    Constructing it touches no disk; the folders are listed at the first sample, sorted by name. Foreground and
-    alpha are paired by name without extension. Position epoch * samples_per_epoch + index walks through the
-    backgrounds in order, so that over the epochs each is used equally often; under "modulo" pairing a background
-    always meets the same first foreground, as in the public recipe.
+    The constructor does not access the disk. The folders are listed at the first sample, sorted by name. Foreground and
+    alpha are paired by name without extension. Position epoch * samples_per_epoch + index runs through the backgrounds
+    in order, so that over the epochs each is used equally often. With "modulo" pairing a background always has the same
+    first foreground, as in the public recipe.
 
     Args:
-        root: folder holding `fg`, `alpha` and `bg`; None takes the environment variable DINOMATTE_DIM_ROOT.
+        root: parent of `fg`, `alpha` and `bg`; None for the environment variable DINOMATTE_DIM_ROOT.
         fg_dir, alpha_dir, bg_dir: folders to use instead of those under `root`.
-        samples_per_epoch: nominal length; 43100 is DIM's 431 foregrounds x 100.
+        samples_per_epoch: nominal length of an epoch; 43100 is 431 foregrounds of DIM x 100.
         pairing: "modulo" or "random" choice of the first foreground.
-        alpha_snap: alpha this close to 0 or 1 becomes 0 or 1 on reading, e.g. 2 / 255 against JPEG noise.
-        seed: of all samples, 0 or more.
-        on_bad: "error" raises for a file that cannot be used; "skip" warns and draws other files instead.
+        alpha_snap: distance from 0 or 1 within which alpha becomes 0 or 1 on reading, such as 2 / 255 for JPEG noise.
+        seed: seed of all samples, 0 or more.
+        on_bad: "error" to raise for an unusable file, or "skip" to warn and draw other files instead.
         return_layers: whether samples have `fg` and `bg`.
-        cache: how much of decoded foregrounds and alphas is kept in shared memory, see
+        cache: how much of decoded foregrounds and alphas is kept on disk and shared by all processes, see
             `data.training.decoded_cache.DecodedCache`; samples do not depend on it.
         reduced_decode: decode large JPEG backgrounds at 1/2, 1/4 or 1/8 where that is no smaller than the canvas.
         cache_backgrounds: keep decoded backgrounds in `cache` too, for a set with few of them; they are then decoded
@@ -114,11 +116,11 @@ class CompositionDataset(RepeatableDataset):
 
         Returns:
             image: (3, S, S) float32 RGB in [0, 1], not normalised.
-            fg, bg: with `return_layers`, (3, S, S) too; image = alpha fg + (1 - alpha) bg, with one crop size.
+            fg, bg: (3, S, S) with `return_layers`. With one crop size, image = alpha fg + (1 - alpha) bg.
             alpha: (1, S, S) float32 in [0, 1].
             trimap: (1, S, S) float32 of 0, 0.5 and 1.
             name: the foreground's name without extension.
-            redrawn: with `on_bad="skip"`, how many draws met unusable files before this one.
+            redrawn: with `on_bad="skip"`, the number of earlier draws with unusable files.
 
         Raises:
             IndexError: index outside 0 .. len - 1.
@@ -127,15 +129,19 @@ class CompositionDataset(RepeatableDataset):
         return super().__getitem__(key)
 
     def problems(self, decode: bool = True) -> list[str]:
-        """Scan the whole set once and return one line per unusable file, as `training_set_problems`."""
+        """Check the whole set and return one line for each unusable file, as in `training_set_problems`."""
         return training_set_problems(*self._folders(), decode=decode)
+
+    def look_at_mattes(self, decode: bool = True) -> tuple[list[str], list[str]]:
+        self.list_files()
+        return look_at_mattes(self.files.pairs, self._folders(), decode)
 
     def _sample(self, files: "_Files", epoch: int, index: int, attempt: int) -> dict[str, Tensor | str]:
         rng = self.generator(epoch, index, attempt)
         drawn, look = draw_sample(self.recipe, rng), self._look(epoch, index, attempt)
         if look is not None:
             drawn = dataclasses.replace(drawn, zoom=look.zoom, foreground_erosion=1, background_erosion=1)
-        # drawn whether needed or not, so that a setting changes only what it names
+        # Always drawn, so that a setting changes only what it names.
         random_fg, random_second = rng.integers(len(files.pairs), size=2)
         random_bg = rng.integers(len(files.backgrounds))
         bg_index = random_bg if attempt else (epoch * len(self) + index) % len(files.backgrounds)
@@ -150,13 +156,13 @@ class CompositionDataset(RepeatableDataset):
         return {**_to_tensors(crop), "name": files.pairs[fg_index][0].stem}
 
     def warn_empty(self, path: Path) -> None:
-        """Log, the first time, that an alpha has a crop without a pixel to estimate, which teaches nothing."""
+        """Log once for each alpha that it has a crop without an unknown pixel, which trains nothing."""
         if str(path) not in self.warned:
             self.warned.add(str(path))
             logger.warning("%s: a crop has no unknown pixel, its loss is 0", path)
 
     def _look(self, epoch: int, index: int, attempt: int) -> Look | None:
-        """The sample's look, from a random stream of its own."""
+        """The sample's look, from a separate random stream."""
         if self.realism is None:
             return None
         key = [self.seed, epoch, index, attempt, LOOK_STREAM]
@@ -203,7 +209,7 @@ class CompositionDataset(RepeatableDataset):
 
 
 class _Files:
-    """The listed folders: (foreground, alpha) paths and background paths, neither empty."""
+    """The listed folders: (foreground, alpha) paths and background paths, neither of them empty."""
 
     def __init__(self, pairs: list[tuple[Path, Path]], backgrounds: list[Path], folders: tuple[Path, Path, Path]):
         fg_dir, alpha_dir, bg_dir = folders
@@ -220,14 +226,14 @@ def read_layer(
     alpha_path: Path,
     alpha_levels: np.ndarray | None = None,
     cache: DecodedCache | None = None,
-    read_alpha: Callable[[Path], np.ndarray] = read_gray,
+    read_alpha: Callable[[Path], np.ndarray] = read_matte,
 ) -> Layer:
-    """Read colours and alpha of one size; `alpha_levels` (256,) uint8 replaces the levels of alpha.
+    """Read colours and alpha of one size. `alpha_levels` (256,) uint8 replaces the levels of alpha.
 
-    Both are read through `cache` where one is given, and may then be read-only.
+    With a `cache`, both are read through it and may be read-only.
 
     Raises:
-        InputError: an unreadable file, or sizes that differ.
+        InputError: an unreadable file, or different sizes.
     """
     if cache is None:
         fg, alpha = read_rgb(fg_path), read_alpha(alpha_path)
@@ -236,13 +242,13 @@ def read_layer(
     if fg.shape[:2] != alpha.shape:
         raise InputError(
             f"{alpha_path}: {alpha.shape[1]} x {alpha.shape[0]} pixels, but its picture {fg_path} has "
-            f"{fg.shape[1]} x {fg.shape[0]}"
+            f"{fg.shape[1]} x {fg.shape[0]}{size_hint(fg_path, alpha_path)}"
         )
     return Layer(fg, alpha if alpha_levels is None else alpha_levels[alpha])
 
 
 def snapped_levels(alpha_snap: float) -> np.ndarray | None:
-    """Lookup table of the 256 levels, those within `alpha_snap` of 0 and 1 moved there; None when none moves.
+    """Lookup table of the 256 levels in which those within `alpha_snap` of 0 and 1 become 0 and 1; None if none does.
 
     Raises:
         InputError: not 0 <= alpha_snap < 0.5.

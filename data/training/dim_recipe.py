@@ -1,8 +1,8 @@
 """The Deep Image Matting training recipe: from decoded layers to one crop.
 
-The steps and their order are those of the public loader (Yaoyi-Li/GCA-Matting, then hustvl/ViTMatte), but every
-random number is drawn first and the resizes, the affine transform, the enlargement and the crop are composed into
-one pixel map per layer, so that only pixels of the crop are ever resampled. docs/data.md lists what that changes.
+The steps and their order are those of the public loader (Yaoyi-Li/GCA-Matting, then hustvl/ViTMatte), but every random
+number is drawn first, and the resizes, the affine transform, the enlargement and the crop are combined into one pixel
+map for each layer, so that only pixels of the crop are resampled. docs/data.md lists the effects of this.
 """
 
 from collections.abc import Callable, Sequence
@@ -46,7 +46,7 @@ from data.transforms.geometry import Size
 from data.transforms.interpolation import MODES
 from runtime.errors import InputError, require_choice
 
-SQUARE: Size = (640, 640)  # what a quarter of the foregrounds are squeezed to, their proportions lost
+SQUARE: Size = (640, 640)  # size to which a quarter of the foregrounds are resized without regard to proportions
 DIM_AFFINE = AffineRange()
 
 
@@ -55,20 +55,20 @@ class DimRecipe:
     """The recipe's settings; the defaults are the public recipe.
 
     Args:
-        crop_size: side of the training crop, pixels; or a list of sides, one of which is drawn for each sample. Crops
-            of a list are resized to its smallest side, and their trimaps are made from the resized alpha: Deep Image
+        crop_size: side of the training crop in pixels, or a list of sides, of which one is drawn for each sample. Crops
+            of a list are resized to the smallest side, and their trimaps are made from the resized alpha. Deep Image
             Matting trains on crops of 320, 480 and 640 pixels at 320 x 320 (Xu et al., 2017).
-        trimap_erosion: smallest and largest side of the ellipses that erode the known regions, pixels.
+        trimap_erosion: smallest and largest side in pixels of the ellipses that erode the known regions.
         trimap_size: side of the square on which the trimap is made, or None for the foreground's own size.
-        double_foreground_prob: how often a second foreground is laid behind the first.
+        double_foreground_prob: probability of a second foreground behind the first.
         double_foreground: "legacy" or "exact" colour of the two (data/transforms/composite.py).
-        resize640_prob: how often the foreground is first squeezed to 640 x 640.
-        affine: ranges of the affine transform, or None to leave it out.
-        interpolation: "random" kernel per layer, or "linear".
+        resize640_prob: probability of resizing the foreground to 640 x 640 first.
+        affine: ranges of the affine transform, or None for no transform.
+        interpolation: "random" kernel for each layer, or "linear".
         colour_jitter: whether hue, saturation and value of the foreground are jittered.
-        crop_centre: "trimap" lays the crop on an unknown pixel of the trimap of the whole canvas, as in the public
-            recipe. "fractional" lays it on a pixel of alpha between 0 and 1, and makes the trimap of the crop's own
-            alpha: Deep Image Matting's way.
+        crop_centre: "trimap" centres the crop on an unknown pixel of the trimap of the whole canvas, as in the public
+            recipe. "fractional" centres it on a pixel with an alpha between 0 and 1, and makes the trimap from the
+            alpha of the crop, as in Deep Image Matting.
 
     Raises:
         InputError: a setting is out of its range.
@@ -104,32 +104,32 @@ class DimRecipe:
 
     @property
     def crop_sides(self) -> tuple[int, ...]:
-        """The sides that a crop is drawn from."""
+        """Sides from which that of a crop is drawn."""
         return tuple(self.crop_size) if isinstance(self.crop_size, Sequence) else (self.crop_size,)
 
     @property
     def border(self) -> int:
-        """Of layers, beyond their frame: transparent, as published, where they are turned or squeezed.
+        """Border of layers beyond their frame: transparent, as published, if they are rotated or resized.
 
-        A crop of Deep Image Matting's own recipe lies within the frame. There the border's pixels go on, so that
-        enlarging and mirroring bring no transparent rim into a foreground that the frame cuts.
+        A crop of Deep Image Matting's own recipe is within the frame. In that case the border replicates pixels, so
+        that enlarging and mirroring create no transparent rim in a foreground that the frame cuts.
         """
         within = self.crop_centre == "fractional" and self.affine.keeps_frame
         return cv2.BORDER_REPLICATE if within else cv2.BORDER_CONSTANT
 
     def side_of(self, drawn: "DimDraw") -> int:
-        """The side of a sample's crop."""
+        """Side of the crop of a sample."""
         return self.crop_sides[int(drawn.crop_choice * len(self.crop_sides))]
 
     def at_one_size(self, values: np.ndarray) -> np.ndarray:
-        """A crop's (S, S) or (S, S, 3) float32 values at the smallest side, the size of every sample."""
+        """Values of a crop, (S, S) or (S, S, 3) float32, resized to the smallest side, the size of every sample."""
         side = min(self.crop_sides)
         return cv2.resize(values, (side, side), interpolation=cv2.INTER_LINEAR)
 
 
 @dataclass(frozen=True)
 class DimDraw:
-    """Every random number of one sample but the choice of files; interpolations are OpenCV flags."""
+    """All random numbers of one sample except the choice of files; interpolations are OpenCV flags."""
 
     double_foreground: bool
     squeeze: bool
@@ -144,16 +144,16 @@ class DimDraw:
     interpolation_alpha2: int
     interpolation_bg: int
     crop_choice: float
-    zoom: float | None = None  # of the foreground, in place of `squeeze`; None for none
+    zoom: float | None = None  # zoom of the foreground, instead of `squeeze`; None for none
 
     def trimap_of(self, alpha: np.ndarray, step: int = 1) -> np.ndarray:
-        """The trimap of an alpha, see `trimap_from_alpha`."""
+        """Trimap of an alpha, see `trimap_from_alpha`."""
         return trimap_from_alpha(alpha, self.foreground_erosion, self.background_erosion, step=step)
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A foreground as it lies on disk: `fg` (H, W, 3) uint8 RGB and `alpha` (H, W) uint8."""
+    """A foreground as stored on disk: `fg` (H, W, 3) uint8 RGB and `alpha` (H, W) uint8."""
 
     fg: np.ndarray
     alpha: np.ndarray
@@ -166,9 +166,9 @@ class Layer:
 @dataclass(frozen=True)
 class Crop:
     """One training crop: `image`, `fg`, `bg` (S, S, 3) float32 RGB and `alpha` (S, S) float32 in [0, 1]; `trimap`
-    (S, S) uint8 of 0, 128 and 255. `fg` and `bg` are None where they were not asked for.
+    (S, S) uint8 of 0, 128 and 255. `fg` and `bg` are None unless they were requested.
 
-    The colours are views of (3, S, S) memory, so that turning them into tensors copies nothing."""
+    The colours are views of (3, S, S) memory, so that converting them to tensors copies nothing."""
 
     image: np.ndarray
     fg: np.ndarray | None
@@ -178,7 +178,7 @@ class Crop:
 
 
 def draw_sample(recipe: DimRecipe, rng: np.random.Generator) -> DimDraw:
-    """Draw all random numbers of one sample. How many are drawn does not depend on the settings."""
+    """Draw all random numbers of one sample. The number of draws does not depend on the settings."""
     smallest, largest = recipe.trimap_erosion
     return DimDraw(
         double_foreground=bool(rng.random() < recipe.double_foreground_prob),
@@ -193,7 +193,7 @@ def draw_sample(recipe: DimRecipe, rng: np.random.Generator) -> DimDraw:
         interpolation_fg2=draw_interpolation(rng, recipe.interpolation),
         interpolation_alpha2=draw_interpolation(rng, recipe.interpolation),
         interpolation_bg=draw_interpolation(rng, recipe.interpolation),
-        crop_choice=rng.spawn(1)[0].random(),  # from a stream of its own: it came later
+        crop_choice=rng.spawn(1)[0].random(),  # from a separate stream, so that older draws are unchanged
     )
 
 
@@ -210,12 +210,12 @@ def make_crop(
 
     Args:
         layer: the foreground.
-        second: a foreground to lay behind it, or None. It is left out where the two would cover everything.
-        background: (H, W, 3) uint8 RGB of any size; it is stretched to the foreground's canvas.
-        return_layers: whether the crop has `fg` and `bg`; without them, costly kernels are computed only at the pixels
-            that show. The rest of the crop is the same to the bit.
-        look: background, trimap and camera in place of the recipe's plain ones; None for the public recipe. The image
-            is then no longer the exact composite of `fg` and `bg`, nor is it where crops of several sizes are resized.
+        second: a foreground to place behind it, or None. It is omitted if the two would cover everything.
+        background: (H, W, 3) uint8 RGB of any size; it is stretched to the canvas of the foreground.
+        return_layers: whether the crop has `fg` and `bg`. Without them, expensive kernels are computed only at visible
+            pixels. The rest of the crop is bit for bit the same.
+        look: background, trimap and camera instead of the recipe's plain ones; None for the public recipe. The image is
+            then no exact composite of `fg` and `bg`. The same holds if crops of several sizes are resized.
     """
     if second is not None and not leaves_background(layer.alpha, second.alpha):
         second = None
@@ -254,12 +254,12 @@ def _resized(crop: Crop, drawn: DimDraw, recipe: DimRecipe, look: Look | None) -
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a crop lies: the window at `corner` (top, left) of `canvas`.
+    """Position of a crop: the window at `corner` (top, left) of `canvas`.
 
     Args:
-        to_layer: pixel map from the crop into the layer as it lies on disk.
-        canvas: the layer's size after squeeze and enlargement.
-        trimap: (S, S) uint8 of 0, 128 and 255, of the crop.
+        to_layer: pixel map from the crop into the layer as stored on disk.
+        canvas: size of the layer after resizing and enlargement.
+        trimap: (S, S) uint8 trimap of the crop, of 0, 128 and 255.
     """
 
     to_layer: np.ndarray
@@ -271,10 +271,10 @@ class Placement:
 def place_crop(
     read_alpha: Callable[[np.ndarray, Size], np.ndarray], layer_size: Size, drawn: DimDraw, recipe: DimRecipe
 ) -> Placement:
-    """Squeeze, transform, make the trimap, and lay the crop on a pixel to estimate: the steps that need only alpha.
+    """Resize, transform, make the trimap, and place the crop on an unknown pixel: the steps that need only alpha.
 
     Args:
-        read_alpha: reads alpha, (H, W) float in [0, 1], of a size at a map into the layer.
+        read_alpha: function that reads alpha, (H, W) float in [0, 1], of a size at a map into the layer.
     """
     canvas = _squeezed_size(layer_size, drawn)
     to_layer = _canvas_to_layer(layer_size, canvas, drawn.affine, recipe.affine)
@@ -289,7 +289,7 @@ def place_crop(
     cells = canvas if recipe.trimap_size is None else (recipe.trimap_size, recipe.trimap_size)
     grid = _TrimapGrid(read_alpha, to_layer @ resize_map(canvas, cells), cells, drawn)
 
-    thinned = recipe.trimap_size is None and large == canvas  # else crop centres and cells do not coincide
+    thinned = recipe.trimap_size is None and large == canvas  # otherwise crop centres and cells do not coincide
     centres = grid.trimap(centre_range(large, side, cells), step=CANDIDATE_STEP if thinned else 1)
     corner = choose_corner(centres, large, side, drawn.crop)
     shown = grid.trimap(cell_range(corner, (side, side), large, cells))
@@ -299,10 +299,10 @@ def place_crop(
 
 
 class _TrimapGrid:
-    """The trimap on a grid of cells over the canvas, made only where it is read.
+    """Trimap on a grid of cells over the canvas, computed only where it is read.
 
     Args:
-        read_alpha: as for `place_crop`.
+        read_alpha: as in `place_crop`.
         to_layer: map from the grid into the layer.
         cells: (height, width) of the grid.
     """
@@ -313,9 +313,9 @@ class _TrimapGrid:
         self.read_alpha, self.to_layer, self.cells, self.drawn = read_alpha, to_layer, cells, drawn
 
     def trimap(self, part: tuple[slice, slice], step: int = 1) -> np.ndarray:
-        """The trimap in a part of the grid, as if the whole were made; (h, w) uint8 of the grid's size, 0 elsewhere.
+        """Trimap in a part of the grid, with the values of the whole; (h, w) uint8 of the grid's size, 0 elsewhere.
 
-        With `step`, only every step-th row and column of the part are made, see `data.images.trimap.trimap_from_alpha`.
+        With `step`, only every step-th row and column of the part is made, see `data.images.trimap.trimap_from_alpha`.
         """
         reach = max(self.drawn.foreground_erosion, self.drawn.background_erosion) // 2
         reach += -reach % step
@@ -337,7 +337,7 @@ class _TrimapGrid:
 
 
 def canvas_size(layer_size: Size, drawn: DimDraw, recipe: DimRecipe) -> Size:
-    """The size over which the background is stretched: the layer's after squeeze and enlargement."""
+    """Size to which the background is stretched: that of the layer after resizing and enlargement."""
     return enlarged_size(_squeezed_size(layer_size, drawn), recipe.side_of(drawn))
 
 
@@ -348,22 +348,22 @@ def _squeezed_size(layer_size: Size, drawn: DimDraw) -> Size:
 
 
 class _Alphas:
-    """The alphas of one or two layers, each to be read at several maps."""
+    """Alphas of one or two layers, each of which can be read at several maps."""
 
     def __init__(self, layer: Layer, second: Layer | None, drawn: DimDraw, border: int):
         self.layers = [(_alpha_reader(layer.alpha, drawn.interpolation_alpha, border), np.eye(3))]
         if second is not None:
-            to_second = resize_map(second.size, layer.size)  # the second is stretched over the first
+            to_second = resize_map(second.size, layer.size)  # the second is stretched to the size of the first
             self.layers.append((_alpha_reader(second.alpha, drawn.interpolation_alpha2, border), to_second))
 
     def read(self, to_layer: np.ndarray, size: Size) -> tuple[np.ndarray, list[np.ndarray]]:
-        """Return the joint alpha and each layer's own, (H, W) float32 in [0, 1], at a map into the first layer."""
+        """Joint alpha and the alpha of each layer, (H, W) float32 in [0, 1], at a map into the first layer."""
         read = [unit_alpha(reader(own_map @ to_layer, size)) for reader, own_map in self.layers]
         return (read[0] if len(read) == 1 else join_alphas(*read)), read
 
 
 def _alpha_reader(alpha: np.ndarray, interpolation: int, border: int) -> Callable[[np.ndarray, Size], np.ndarray]:
-    """Reads levels of alpha at a map: in float, that nothing is rounded to levels, but where levels are only moved."""
+    """Reader of levels of alpha at a map, as floats, so that nothing is rounded unless levels are only moved."""
     if interpolation == cv2.INTER_LANCZOS4:
         return LanczosAlpha(alpha).read
     source = alpha if interpolation == cv2.INTER_NEAREST else alpha.astype(np.float32)
@@ -371,20 +371,20 @@ def _alpha_reader(alpha: np.ndarray, interpolation: int, border: int) -> Callabl
 
 
 def unit_alpha(levels: np.ndarray) -> np.ndarray:
-    """Turn levels 0..255 into float32 [0, 1]; what a kernel brought outside is cut off."""
+    """Convert levels 0..255 to float32 in [0, 1]; values outside, created by a kernel, are clipped."""
     alpha = levels / np.float32(255)
     return np.clip(alpha, 0, 1, out=alpha)
 
 
 class _Colours:
-    """The colours of one or two layers, read where they show or everywhere."""
+    """Colours of one or two layers, read where they are visible or everywhere."""
 
     def __init__(self, layer: Layer, second: Layer | None, drawn: DimDraw, border: int, everywhere: bool):
         self.layer, self.second, self.drawn = layer, second, drawn
         self.border, self.everywhere = border, everywhere
 
     def read(self, to_layer: np.ndarray, alphas: list[np.ndarray], double_foreground: str) -> np.ndarray:
-        """The colour of the layer or of the two joined, (H, W, 3) float32 in [0, 1], on the grid of `alphas`."""
+        """Colour of the layer or of the two joined, (H, W, 3) float32 in [0, 1], on the grid of `alphas`."""
         alpha = alphas[0]
         fg = self._read(self.layer.fg, to_layer, alpha > 0, self.drawn.interpolation_fg)
         if self.second is None:
@@ -398,15 +398,15 @@ class _Colours:
         return np.divide(joined, np.float32(255), out=joined)
 
     def _read(self, fg: np.ndarray, pixel_map: np.ndarray, shows: np.ndarray, interpolation: int) -> np.ndarray:
-        if interpolation != cv2.INTER_LANCZOS4:  # cheaper everywhere than at chosen pixels
+        if interpolation != cv2.INTER_LANCZOS4:  # cheaper everywhere than at selected pixels
             return read_through(fg, pixel_map, shows.shape, interpolation, self.border)
         wanted = np.ones_like(shows) if self.everywhere else shows
         return read_where(wanted, fg, pixel_map, interpolation, self.border)
 
     @staticmethod
     def _shows_behind(alphas: list[np.ndarray]) -> np.ndarray:
-        """Where a second foreground's colour enters, in either way of joining: the legacy one mixes it into all soft
-        pixels of the first."""
+        """Mask where a second foreground's colour has an effect, in both kinds of joining. The legacy kind mixes it
+        into all soft pixels of the first."""
         alpha, alpha_behind = alphas
         return (alpha < 1) & ((alpha > 0) | (alpha_behind > 0))
 

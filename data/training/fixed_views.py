@@ -1,4 +1,4 @@
-"""A fixed number of samples, seen again each epoch: what features of a frozen encoder can be kept for."""
+"""A fixed number of samples that are the same in every epoch, so that features of a frozen encoder can be stored."""
 
 import os
 from pathlib import Path
@@ -16,16 +16,18 @@ from runtime.errors import InputError
 class FixedViews(Dataset, FileSet):
     """The first `num_views` samples of another data set, the same in every epoch.
 
-    A sample's random numbers are drawn from its place among the views, so the views of a set that walks through its
-    photographs in order are `num_views` / photographs crops of each, mirrored, coloured and cut differently.
+    The random numbers of a sample are drawn from its position among the views. The views of a set that runs through its
+    photographs in order are therefore `num_views` / photographs different crops of each photograph.
 
     Args:
-        dataset: indexed by (epoch, index); samples are pure functions of them.
-        num_views: the length, 1 or more; the setting `dataloader.train.fixed_views`.
+        dataset: data set indexed by (epoch, index), whose samples are pure functions of them.
+        num_views: number of views, 1 or more; the setting `dataloader.train.fixed_views`.
 
     Example:
-        >>> FixedViews(WholePhotographs(root="DATA/train"), num_views=4000)[0, 7]["image"].shape
-        torch.Size([3, 512, 512])
+        >>> from data.synthetic import SyntheticMatting
+        >>> views = FixedViews(SyntheticMatting(size=32, samples_per_epoch=10), num_views=4)
+        >>> torch.equal(views[0, 3]["image"], views[5, 3]["image"])  # the same in every epoch
+        True
     """
 
     def __init__(self, dataset: Any, num_views: int) -> None:
@@ -39,7 +41,7 @@ class FixedViews(Dataset, FileSet):
         return self.num_views
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str]:
-        """View `index` of every epoch, as the data set gives it; with `use_features`, its "features" (C, h, w) float16.
+        """View `index` of every epoch, with "features" (C, h, w) float16 after `use_features`.
 
         Raises:
             IndexError: index outside 0 .. len - 1.
@@ -55,29 +57,32 @@ class FixedViews(Dataset, FileSet):
         return sample
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_features": None}  # another process maps the file itself
+        return {**self.__dict__, "_features": None}  # another process opens its own memory map
 
     def use_features(self, path: str | os.PathLike) -> None:
-        """Add to each sample its row of an .npy file (num_views, C, h, w), read as a memory map."""
+        """Add to each sample its row of an .npy file (num_views, C, h, w), which is memory-mapped."""
         self.features_path, self._features = Path(path), None
 
     @property
     def on_bad(self) -> str:
-        """As the data set's."""
+        """Setting of the data set."""
         return getattr(self.dataset, "on_bad", "error")
 
     @property
     def on_bad_setting(self) -> str:
-        """As the data set's."""
+        """Setting of the data set."""
         return getattr(self.dataset, "on_bad_setting", "")
 
     @property
     def knows_layers(self) -> bool:
-        """As the data set's."""
+        """Property of the data set."""
         return getattr(self.dataset, "knows_layers", True)
 
     def problems(self, decode: bool = True) -> list[str]:
         return self.dataset.problems(decode=decode) if isinstance(self.dataset, FileSet) else []
+
+    def look_at_mattes(self, decode: bool = True) -> tuple[list[str], list[str]]:
+        return self.dataset.look_at_mattes(decode) if isinstance(self.dataset, FileSet) else ([], [])
 
     def list_files(self) -> None:
         if isinstance(self.dataset, FileSet):

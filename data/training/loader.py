@@ -1,4 +1,4 @@
-"""The endless stream of training batches: the same samples for any number of workers, processes and restarts."""
+"""Training loader: an endless stream of batches, the same for any number of workers, processes and restarts."""
 
 import itertools
 import os
@@ -16,16 +16,16 @@ from runtime.errors import InputError
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yield (epoch, index) for ever, every epoch in an order of its own drawn from (seed, epoch).
+    """Yield (epoch, index) endlessly, with an order for every epoch drawn from (seed, epoch).
 
-    The processes of a job deal one common order among them, so what a job as a whole sees does not depend on their
-    number; a stream that starts at sample `start` is the stream from 0 with its head cut off.
+    The processes of a job share one order, so that the samples of the whole job do not depend on their number. A stream
+    that starts at sample `start` is the stream from 0 without its first `start` samples.
 
     Args:
-        size: samples in an epoch.
-        seed: of the shuffling.
-        start: how many samples the whole job has consumed already.
-        rank, world_size: which share of the job this process takes.
+        size: number of samples in an epoch.
+        seed: seed of the shuffling.
+        start: number of samples that the whole job has consumed before.
+        rank, world_size: number of this process, and number of processes of the job.
     """
 
     def __init__(self, size: int, seed: int, start: int = 0, rank: int = 0, world_size: int = 1) -> None:
@@ -46,13 +46,13 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 class StagedLoader:
-    """Batches of one loader up to an iteration, then of another: the same samples in order, cut otherwise.
+    """Batches of one loader up to an iteration, then of another: the same order of samples, cut differently.
 
     Args:
         early: endless loader over an EpochSampler.
-        late: the same, to go on where `early` ends.
-        num_early: how many batches come from `early`.
-        world_size: processes of the job.
+        late: loader that continues where `early` ends.
+        num_early: number of batches from `early`.
+        world_size: number of processes of the job.
     """
 
     def __init__(self, early: DataLoader, late: DataLoader, num_early: int, world_size: int) -> None:
@@ -66,7 +66,7 @@ class StagedLoader:
         samplers = [loader.batch_sampler.sampler for loader in (self.early, self.late)]
         samplers[1].start = samplers[0].start + self.num_early * self.early.batch_sampler.batch_size * self.world_size
         if self.num_early:
-            yield from itertools.islice(self.early, self.num_early)  # whose processes end with it
+            yield from itertools.islice(self.early, self.num_early)  # its processes end here
         yield from self.late
 
 
@@ -87,23 +87,23 @@ def build_train_loader(
     """Build the endless training loader of this process.
 
     Args:
-        dataset: indexed by (epoch, index), each sample a pure function of them.
-        batch_size: samples per process and batch.
-        num_workers: loading processes, at most one for each processor; 0 loads in the training process.
-        seed: of the sample order.
-        start_iteration: iterations already done, when resuming.
-        start_sample: samples that all processes together have seen in them; None for what these settings give.
-        accumulate: batches to an iteration.
+        dataset: data set indexed by (epoch, index), whose samples are pure functions of them.
+        batch_size: number of samples per process and batch.
+        num_workers: number of loading processes, at most one per processor; 0 loads in the training process.
+        seed: seed of the sample order.
+        start_iteration: number of completed iterations, when resuming.
+        start_sample: number of samples of all processes in them; None to compute it from these settings.
+        accumulate: number of batches per iteration.
         late_start: iteration from which crops and batches have another size; None for never.
-        late_crop_size, late_batch_size: their sizes from then on; None leaves them as they were. A data set whose
-            crops change is a `CropSized`.
-        pin_memory: for faster copies to a GPU; by default where there is one.
-        fixed_views: train on so many samples of the data set, the same in every epoch (`FixedViews`); None draws new
-            ones each epoch.
+        late_crop_size, late_batch_size: their later sizes; None for no change. A data set whose crops change is a
+            `CropSized`.
+        pin_memory: whether memory is pinned for faster copies to a GPU; by default if there is a GPU.
+        fixed_views: number of samples of the data set to train on in every epoch (`FixedViews`); None for different
+            samples in each epoch.
 
     Raises:
-        InputError: a size below 1, a late size without `late_start`, `late_start` without any, or a data set whose
-            crops have one size only.
+        InputError: a size below 1, a late size without `late_start`, `late_start` without a late size, or a data set
+            whose crops have one size only.
     """
     _check_sizes(batch_size, num_workers, late_start, late_crop_size, late_batch_size)
     if fixed_views is not None:

@@ -1,4 +1,4 @@
-"""Several data sets trained on at once, each with its share of every epoch."""
+"""Mixture: training on several data sets, each with its share of every epoch."""
 
 import copy
 import math
@@ -15,25 +15,33 @@ from data.training.crop_sized import CropSized, with_crop_size
 from data.training.repeatable import LAYERS
 from runtime.errors import InputError
 
-EPOCHS_KEPT = 2  # orders remembered: a loader asks for samples of at most two epochs at a time
+EPOCHS_KEPT = 2  # number of stored orders, as a loader reads samples of at most two epochs at a time
 
 
 class Mixture(Dataset, FileSet, CropSized):
-    """Samples of several data sets in fixed shares: sample (epoch, index) is a pure function of seed, epoch and index.
+    """Samples of several data sets in fixed shares. Sample (epoch, index) is a pure function of seed, epoch and index.
 
-    Every epoch holds the same number of samples of each data set, in an order drawn from (seed, epoch). Each data set
-    is gone through in its own order, on through its own epochs, so none of its samples is left out and none comes
-    twice before all have come once, whatever its length.
+    Every epoch has the same number of samples of each data set, in an order drawn from (seed, epoch). Each data set is
+    used in its own order through its own epochs, so that every sample is used, and none twice before all have been used
+    once.
 
     Args:
-        parts: (data set, weight); a data set has a length and is indexed by (epoch, index). A weight is 0 or more;
-            shares are in proportion to them, to whole samples.
-        samples_per_epoch: the length.
-        seed: of the order, 0 or more.
-        return_layers: whether samples have `fg` and `bg`, which all data sets must then give; else they are left out.
+        parts: (data set, weight) pairs. A data set has a length and is indexed by (epoch, index). A weight is 0 or
+            more; shares are proportional to the weights, in whole samples.
+        samples_per_epoch: number of samples in an epoch.
+        seed: seed of the order, 0 or more.
+        return_layers: whether samples have `fg` and `bg`, which all data sets must then provide.
 
     Raises:
-        InputError: a setting is out of its range, or a weight is too small for a single sample in an epoch.
+        InputError: a setting is out of its range, or a weight is too small for one sample in an epoch.
+
+    Example:
+        >>> from data.synthetic.dataset import SyntheticMatting
+        >>> textures = SyntheticMatting(size=64, backgrounds="textures")
+        >>> photographs = SyntheticMatting(size=64, backgrounds="photographs")
+        >>> mixture = Mixture([(textures, 3), (photographs, 1)], samples_per_epoch=100)
+        >>> mixture.counts
+        [75, 25]
     """
 
     on_bad_setting = "on_bad=skip for each part"
@@ -56,13 +64,13 @@ class Mixture(Dataset, FileSet, CropSized):
         return self.samples_per_epoch
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str]:
-        """Return sample `index` (epoch 0) or (epoch, index), as the data set it falls to gives it.
+        """Return sample `index` (epoch 0) or (epoch, index) from its data set.
 
-        Where a data set skips bad files, every sample carries `redrawn` as `RepeatableDataset` does.
+        If a data set skips bad files, every sample has `redrawn`, as in `RepeatableDataset`.
 
         Raises:
             IndexError: index outside 0 .. len - 1.
-            InputError: the data sets give samples of different keys or sizes, or what a data set raises.
+            InputError: the data sets have samples of different keys or sizes; and errors of the data sets.
         """
         member, position = self.source(*(key if isinstance(key, tuple) else (0, key)))
         dataset = self.datasets[member]
@@ -71,7 +79,7 @@ class Mixture(Dataset, FileSet, CropSized):
         return sample
 
     def list_files(self) -> None:
-        """Let every data set that reads files look which there are; see RepeatableDataset."""
+        """List the files of every data set that reads files; see RepeatableDataset."""
         for dataset, count in zip(self.datasets, self.counts, strict=True):
             if count and isinstance(dataset, FileSet):
                 dataset.list_files()
@@ -83,7 +91,7 @@ class Mixture(Dataset, FileSet, CropSized):
         return other
 
     def source(self, epoch: int, index: int) -> tuple[int, int]:
-        """Which data set a sample comes from, and its position there: own epoch times own length plus own index."""
+        """Data set of a sample, and the position in it: its own epoch times its own length plus its own index."""
         if not 0 <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         members, ranks = self._order(epoch)
@@ -92,23 +100,31 @@ class Mixture(Dataset, FileSet, CropSized):
 
     @property
     def on_bad(self) -> str:
-        """What bad files found before training mean: "error" where any of the data sets says so, else "skip"."""
+        """Treatment of bad files found before training: "error" if it is that of any data set, else "skip"."""
         return "error" if "error" in self._policies() else "skip"
 
     @property
     def knows_layers(self) -> bool:
-        """Whether any of the data sets does."""
+        """Whether any of the data sets provides foreground and background."""
         used = (dataset for dataset, count in zip(self.datasets, self.counts, strict=True) if count)
         return any(getattr(dataset, "knows_layers", True) for dataset in used)
 
     def problems(self, decode: bool = True) -> list[str]:
-        """The lines of all data sets that read files; of one whose weight is 0, none."""
+        """Lines of all data sets that read files and whose weight is not 0."""
         return [
             line
             for dataset, count in zip(self.datasets, self.counts, strict=True)
             if count and isinstance(dataset, FileSet)
             for line in dataset.problems(decode=decode)
         ]
+
+    def look_at_mattes(self, decode: bool = True) -> tuple[list[str], list[str]]:
+        looked = [
+            dataset.look_at_mattes(decode)
+            for dataset, count in zip(self.datasets, self.counts, strict=True)
+            if count and isinstance(dataset, FileSet)
+        ]
+        return [line for problems, _ in looked for line in problems], [line for _, lines in looked for line in lines]
 
     def paths(self) -> list[Path]:
         return [path for dataset in self.datasets if isinstance(dataset, FileSet) for path in dataset.paths()]
@@ -117,7 +133,7 @@ class Mixture(Dataset, FileSet, CropSized):
         return [dataset.on_bad for dataset in self.datasets if isinstance(dataset, FileSet)]
 
     def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """For every index of an epoch, the data set and how many of its samples came before in the epoch."""
+        """For every index of an epoch, the data set and the number of its earlier samples in the epoch."""
         if epoch not in self.orders:
             members = np.repeat(np.arange(len(self.counts)), self.counts)
             members = np.random.default_rng([self.seed, epoch]).permutation(members)
@@ -130,13 +146,13 @@ class Mixture(Dataset, FileSet, CropSized):
         return self.orders[epoch]
 
     def _common(self, sample: dict[str, Any]) -> dict[str, Any]:
-        """The sample with the keys that those of all data sets have: batches are made of equal keys."""
+        """The sample with the keys that all data sets have, because a batch needs equal keys."""
         if not self.return_layers:
             sample = {key: value for key, value in sample.items() if key not in LAYERS}
         return {"redrawn": 0, **sample} if self.redraws else sample
 
     def _require_same_form(self, sample: dict[str, Any], member: int) -> None:
-        """Refuse, in words, what could not be stacked into a batch."""
+        """Refuse samples that cannot be stacked into a batch, with a message."""
         form = {key: tuple(value.shape) for key, value in sample.items() if isinstance(value, Tensor)}
         if self.form is None:
             self.form = form
@@ -148,7 +164,7 @@ class Mixture(Dataset, FileSet, CropSized):
 
 
 def shares(weights: Sequence[float], total: int) -> list[int]:
-    """Split `total` samples in proportion to `weights`: rounded down, what is left to the largest remainders.
+    """Split `total` samples in proportion to `weights`, rounded down; the rest goes to the largest remainders.
 
     Raises:
         InputError: no positive weight, one that is negative or not finite, or one too small for a sample.

@@ -1,6 +1,6 @@
-"""Making composites look like photographs, and their trimaps like people's, for training on rendered foregrounds.
+"""Realism: photographic composites and hand-drawn trimaps for training on rendered foregrounds.
 
-All random numbers come from a generator of their own, so a recipe without `Realism` draws what it always drew.
+All random numbers come from a separate generator, so a recipe without `Realism` is unchanged.
 """
 
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ from runtime.errors import InputError
 
 @dataclass(frozen=True)
 class Realism:
-    """How often, and how far, samples are changed.
+    """Probabilities and ranges of the changes to samples.
 
     Args:
-        zoom: smallest and largest factor by which a foreground is resized, log-uniform; replaces squeezing to 640.
-        trimap_width: smallest and largest number of pixels taken from the known regions, log-uniform.
-        blur_prob, largest_blur: defocus of the background, its standard deviation in pixels.
-        hue_prob: a turned hue of the background.
+        zoom: smallest and largest factor on the size of a foreground, log-uniform; replaces resizing to 640.
+        trimap_width: smallest and largest number of pixels removed from the known regions, log-uniform.
+        blur_prob, largest_blur: defocus of the background, with its standard deviation in pixels.
+        hue_prob: shifted hue of the background.
         resemblance_prob: background colours moved towards the foreground's.
-        spill_prob: the background's light in thin parts of the foreground.
+        spill_prob: light of the background in thin parts of the foreground.
         tone_prob: a gamma for each channel.
-        noise_prob, largest_noise: sensor noise, its standard deviation on the scale 0..1.
+        noise_prob, largest_noise: sensor noise, with its standard deviation on the scale 0..1.
         sharpening_prob: an unsharp mask.
-        jpeg_prob, lowest_quality: JPEG coding.
+        jpeg_prob, lowest_quality: JPEG compression.
 
     Raises:
         InputError: a setting is out of its range.

@@ -1,4 +1,4 @@
-"""What training sets of files share: samples that are functions of (seed, epoch, index), and files that are bad."""
+"""Base class of training sets of files: samples are functions of (seed, epoch, index); bad files are reported."""
 
 import copy
 import dataclasses
@@ -17,23 +17,23 @@ from data.images.scan import require_none, unpaired
 from data.training.crop_sized import CropSized
 from runtime.errors import InputError
 
-LAYERS = ("fg", "bg")  # keys of a sample that are there only where asked for
-MAX_ATTEMPTS = 20  # unusable samples in a row before `on_bad="skip"` gives up
+LAYERS = ("fg", "bg")  # optional keys of a sample
+MAX_ATTEMPTS = 20  # consecutive unusable samples after which `on_bad="skip"` gives up
 
 logger = logging.getLogger(__name__)
 
 
 class RepeatableDataset(Dataset, FileSet, CropSized):
-    """Sample (epoch, index) is a pure function of the files, `seed`, epoch and index.
+    """Training set whose sample (epoch, index) is a pure function of the files, `seed`, epoch and index.
 
-    Constructing it touches no disk. A subclass lists its files in `_list_files`, whose result says in `folders` where
-    they lie, and makes a sample in `_sample`.
+    The constructor does not access the disk. A subclass lists its files in `_list_files`, whose result describes the
+    `folders`, and makes a sample in `_sample`.
 
     Args:
-        recipe: how a sample's crop is made, a dataclass with `crop_size`.
-        samples_per_epoch: nominal length.
-        seed: of all samples, 0 or more.
-        on_bad: "error" raises for a file that cannot be used; "skip" warns and draws other files instead.
+        recipe: settings of the crop, a dataclass with `crop_size`.
+        samples_per_epoch: nominal length of an epoch.
+        seed: seed of all samples, 0 or more.
+        on_bad: "error" to raise for an unusable file, or "skip" to warn and draw other files instead.
 
     Raises:
         InputError: a setting is out of its range.
@@ -57,8 +57,8 @@ class RepeatableDataset(Dataset, FileSet, CropSized):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor | str | int]:
         """Return sample `index` (epoch 0) or (epoch, index).
 
-        With `on_bad="skip"` it carries `redrawn`, the number of draws before it that met unusable files, 0 for sound
-        ones; a batch collates them into an integer tensor.
+        With `on_bad="skip"` it has `redrawn`, the number of earlier draws with unusable files, usually 0. A batch
+        collates these into an integer tensor.
 
         Raises:
             IndexError: index outside 0 .. len - 1.
@@ -75,14 +75,14 @@ class RepeatableDataset(Dataset, FileSet, CropSized):
             if sample is not None:
                 return {**sample, "redrawn": attempt}
         raise InputError(
-            f"{self.files.folders}: {MAX_ATTEMPTS} draws in a row met unusable files; scan the folders and mend them"
+            f"{self.files.folders}: {MAX_ATTEMPTS} draws in a row met unusable files; check the folders and repair them"
         )
 
     def list_files(self) -> None:
-        """Look which files there are, unless that is known; otherwise the first sample does it, in each process.
+        """List the files, unless this was done. Otherwise the first sample does it in each process.
 
         Raises:
-            InputError: no usable folders, or nothing in them.
+            InputError: no usable folders, or empty ones.
         """
         if self.files is None:
             self.files = self._list_files()
@@ -93,12 +93,12 @@ class RepeatableDataset(Dataset, FileSet, CropSized):
         return other
 
     def generator(self, epoch: int, index: int, attempt: int) -> np.random.Generator:
-        """The randomness of one sample; each further attempt, where files were bad, has its own."""
+        """Generator of one sample. Each further attempt, after bad files, has its own generator."""
         key = [self.seed, epoch, index, attempt] if attempt else [self.seed, epoch, index]
         return np.random.default_rng(np.random.SeedSequence(key))
 
     def warn_once(self, problem: str) -> None:
-        """Log that a file is left out, the first time it is met."""
+        """Log once for each file that it is skipped."""
         if problem not in self.warned:
             self.warned.add(problem)
             logger.warning("skipped: %s", problem)
@@ -106,7 +106,7 @@ class RepeatableDataset(Dataset, FileSet, CropSized):
     def pairs_by_name(
         self, image_dir: Path, alpha_dir: Path, what: str, partner: str = "alpha"
     ) -> list[tuple[Path, Path]]:
-        """The images of a folder with the alphas, or masks, of another, by their names, for a message about `what`.
+        """Images of a folder and the alphas or masks of another, paired by name; `what` is for messages.
 
         Raises:
             InputError: an image or its partner is alone, unless `on_bad` is "skip", which warns.

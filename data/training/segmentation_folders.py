@@ -19,20 +19,20 @@ from data.training.repeatable import RepeatableDataset
 from data.transforms.geometry import Size, crop_map, read_through, resize_map
 from runtime.errors import InputError, require_choice
 
-OUTSIDE = (124, 116, 104)  # RGB beyond the picture: ImageNet's mean, near 0 once normalised
+OUTSIDE = (124, 116, 104)  # RGB beyond the picture: ImageNet's mean, close to 0 after normalisation
 
 
 @dataclass(frozen=True)
 class SegmentationRecipe:
-    """Settings of the random draws of a sample. The picture is scaled evenly, never squashed.
+    """Settings of the random draws of a sample. The picture keeps its proportions.
 
     Args:
-        crop_size: side of the square sample, or (height, width), pixels.
-        scale: smallest and largest size over that at which the picture just fits into the crop; drawn log-uniformly.
+        crop_size: side of the square sample, or (height, width), in pixels.
+        scale: smallest and largest ratio to the size at which the picture just fits into the crop; drawn log-uniformly.
         flip_prob: probability of mirroring left and right.
-        rotation: largest angle to either side, degrees.
-        brightness: largest change to either side, as a share of the full range.
-        contrast: largest change of the distances from middle gray to either side, as a share.
+        rotation: largest angle to either side in degrees.
+        brightness: largest change in either direction, as a share of the full range.
+        contrast: largest change of the differences from middle gray in either direction, as a share.
 
     Raises:
         InputError: a setting is out of its range.
@@ -70,11 +70,11 @@ class Draw:
     """One draw.
 
     Attributes:
-        scale: over the size at which the picture fits.
-        angle: degrees, counter-clockwise.
-        place: of the picture in the crop, or of the crop in a larger picture, as shares down and across.
-        gain: of the levels about middle gray.
-        lift: added to the levels, which are in [0, 1].
+        scale: ratio to the size at which the picture fits.
+        angle: rotation in degrees, counter-clockwise.
+        place: position of the picture in the crop, or of the crop in a larger picture, as shares down and across.
+        gain: factor on the levels about middle gray.
+        lift: addition to the levels, which are in [0, 1].
     """
 
     scale: float = 1.0
@@ -86,7 +86,7 @@ class Draw:
 
 
 def draw_sample(recipe: SegmentationRecipe, rng: np.random.Generator) -> Draw:
-    """Draw all random numbers of a sample, always as many."""
+    """Draw all random numbers of a sample; their number is always the same."""
     low, high = np.log(recipe.scale)
     return Draw(
         scale=float(np.exp(rng.uniform(low, high))),
@@ -99,7 +99,7 @@ def draw_sample(recipe: SegmentationRecipe, rng: np.random.Generator) -> Draw:
 
 
 def make_sample(image: np.ndarray, mask: np.ndarray, drawn: Draw, size: Size) -> tuple[np.ndarray, np.ndarray]:
-    """The crop that `drawn` describes.
+    """Make the crop that `drawn` describes.
 
     Args:
         image: (h, w, 3) uint8.
@@ -107,14 +107,14 @@ def make_sample(image: np.ndarray, mask: np.ndarray, drawn: Draw, size: Size) ->
         size: (H, W) of the crop.
 
     Returns:
-        image (H, W, 3) float32 in [0, 1] and mask (H, W) uint8, IGNORED beyond the picture.
+        Image (H, W, 3) float32 in [0, 1] and mask (H, W) uint8, with IGNORED beyond the picture.
     """
     original = mask.shape
     factor = drawn.scale * min(side / length for side, length in zip(size, original, strict=True))
     scaled = tuple(max(1, round(length * factor)) for length in original)
     to_scaled = _to_scaled(drawn, scaled, size)
     to_original = resize_map(original, scaled) @ to_scaled
-    if factor < 1:  # by area first: sampling alone would alias
+    if factor < 1:  # reduced by area first, because sampling alone would alias
         image = cv2.resize(image, scaled[::-1], interpolation=cv2.INTER_AREA)
     image_map = to_scaled if factor < 1 else to_original
     picture = read_through(image, image_map, size, cv2.INTER_LINEAR, cv2.BORDER_REPLICATE)
@@ -126,7 +126,7 @@ def make_sample(image: np.ndarray, mask: np.ndarray, drawn: Draw, size: Size) ->
 
 
 def _to_scaled(drawn: Draw, scaled: Size, size: Size) -> np.ndarray:
-    """The map from a pixel of the crop to one of the scaled picture: place it, then mirror and turn it there."""
+    """Map from a pixel of the crop to one of the scaled picture: it is placed, then mirrored and rotated there."""
     top, left = (share * (length - side) for share, length, side in zip(drawn.place, scaled, size, strict=True))
     centre_y, centre_x = ((length - 1) / 2 for length in scaled)
     cos, sin = np.cos(np.radians(drawn.angle)), np.sin(np.radians(drawn.angle))
@@ -139,17 +139,17 @@ def _to_scaled(drawn: Draw, scaled: Size, size: Size) -> np.ndarray:
 class SegmentationFolders(RepeatableDataset):
     """Pictures and masks, matched by their names without extension, in samples of one size.
 
-    Position epoch * samples_per_epoch + index walks through the pictures in order, whatever the epoch's length.
+    Position epoch * samples_per_epoch + index runs through the pictures in order, for every length of an epoch.
 
     Args:
-        root: folder with `train_images` and `train_masks`; None takes the environment variable
+        root: folder with `train_images` and `train_masks`; None for the environment variable
             DINOMATTE_SEGMENTATION_ROOT, unless `image_dir` and `mask_dir` are given.
         image_dir, mask_dir: the two folders, instead of a root.
         classes: see `data.images.classes.Classes`.
         mask_mode: "ids", "binary" or "colour", see `data.images.classes.read_mask`.
-        samples_per_epoch: nominal length.
-        seed: of all samples, 0 or more.
-        on_bad: "error" raises for a file that cannot be used; "skip" warns and draws other files instead.
+        samples_per_epoch: nominal length of an epoch.
+        seed: seed of all samples, 0 or more.
+        on_bad: "error" to raise for an unusable file, or "skip" to warn and draw other files instead.
         crop_size, scale, flip_prob, rotation, brightness, contrast: see SegmentationRecipe.
 
     Raises:
@@ -185,7 +185,7 @@ class SegmentationFolders(RepeatableDataset):
 
         Returns:
             image: (3, H, W) float32 RGB in [0, 1], not normalised.
-            mask: (H, W) int64 class indexes; 255 where a pixel has none, or lies beyond the picture.
+            mask: (H, W) int64 class indexes; 255 for pixels without a class or beyond the picture.
             name: the picture's name without extension.
 
         Raises:
@@ -195,11 +195,11 @@ class SegmentationFolders(RepeatableDataset):
         return super().__getitem__(key)
 
     def folders(self) -> tuple[Path, Path]:
-        """The folders of pictures and of masks."""
+        """Folders of pictures and of masks."""
         return find_split("train", self.root, self.image_dir, self.mask_dir)
 
     def problems(self, decode: bool = True) -> list[str]:
-        """One line for each file that cannot be used; with `decode`, for masks with unknown values too."""
+        """One line for each unusable file; with `decode`, also for masks with unknown values."""
         folders = self.folders()
         return set_problems(folders, images_by_stem(folders[1]).values(), self.classes, self.mask_mode, decode)
 
@@ -213,7 +213,7 @@ class SegmentationFolders(RepeatableDataset):
     def _sample(self, files: "_Pairs", epoch: int, index: int, attempt: int) -> dict[str, Tensor | str]:
         rng = self.generator(epoch, index, attempt)
         drawn = draw_sample(self.recipe, rng)
-        random_pair = rng.integers(len(files.pairs))  # drawn whether needed or not
+        random_pair = rng.integers(len(files.pairs))  # always drawn, so that settings do not shift later draws
         pair = files.pairs[random_pair if attempt else (epoch * len(self) + index) % len(files.pairs)]
         image, mask = read_rgb(pair[0]), read_mask(pair[1], self.classes, self.mask_mode)
         if mask.shape != image.shape[:2]:
@@ -228,7 +228,7 @@ class SegmentationFolders(RepeatableDataset):
 
 @dataclass(frozen=True)
 class _Pairs:
-    """(picture, mask) paths, and where they lie."""
+    """(picture, mask) paths, and their folders."""
 
     pairs: list[tuple[Path, Path]]
     folders: str

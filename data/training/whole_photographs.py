@@ -1,4 +1,4 @@
-"""Training samples of whole photographs, or most of each: for systems that must find the foreground themselves."""
+"""Training samples of whole photographs, or most of each, for systems that must find the foreground themselves."""
 
 import math
 import os
@@ -16,18 +16,18 @@ FITS = ("crop", "pad")
 
 
 class WholePhotographs(AlphaFolderDataset):
-    """Photographs with their alphas, resized in their own proportions to squares of one size.
+    """Photographs with their alphas, resized in proportion to squares of one size.
 
-    A photograph is mirrored left to right every other time, and its colours are jittered as in `CompositionDataset`.
+    Half of the photographs are mirrored left to right, and colours are jittered as in `CompositionDataset`.
 
     Args:
         root, layout, image_dir, alpha_dir, samples_per_epoch, trimap_erosion, colour_jitter, alpha_snap, seed, on_bad,
         return_layers: see AlphaFolderDataset. The layout of `{train,val,test}/{rgb_images,alpha_maps}` is "rgb-alpha".
-        crop_size: side of a sample, pixels.
-        fit: "crop" makes the shorter side `crop_size` to `largest_zoom` times as long and cuts a square at random;
-            "pad" makes the longer side `crop_size` and fills up at the bottom or right with the mirrored photograph and
-            its mirrored alpha.
-        largest_zoom: 1 or more; 1 shows the whole shorter side.
+        crop_size: side of a sample in pixels.
+        fit: "crop" scales the shorter side to `crop_size` times 1 to `largest_zoom` and cuts a random square. "pad"
+            scales the longer side to `crop_size` and pads at the bottom or right with the mirrored photograph and its
+            mirrored alpha.
+        largest_zoom: largest zoom, 1 or more; 1 shows the whole shorter side.
 
     Raises:
         InputError: a setting is out of its range.

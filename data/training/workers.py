@@ -1,4 +1,4 @@
-"""What a data-loading process sets before its first sample."""
+"""Set-up of a data-loading process before its first sample."""
 
 import multiprocessing
 import os
@@ -13,13 +13,13 @@ from runtime.memory import keep_freed_memory
 
 DECODER_BLOCK = 512 * 1024  # bytes
 KEPT_DECODER_BLOCKS = 128  # 64 MB per process
-LARGEST_KEPT, KEPT_FREE = 32 * 2**20, 256 * 2**20  # bytes, per process: arrays of a sample, and all of them
+LARGEST_KEPT, KEPT_FREE = 32 * 2**20, 256 * 2**20  # bytes per process: the arrays of a sample, and all of them
 
 
 def init_worker(worker_id: int) -> None:
-    """For `DataLoader(worker_init_fn=...)`: one thread per worker, so that workers do not fight for cores.
+    """Worker initialisation for `DataLoader(worker_init_fn=...)`: one thread per worker, to avoid contention for cores.
 
-    Nothing is seeded: a sample draws from its own generator, made from (seed, epoch, index).
+    Nothing is seeded, because a sample draws from its own generator, made from (seed, epoch, index).
     """
     leave_stopping_to_parent()
     cv2.setNumThreads(0)
@@ -29,24 +29,24 @@ def init_worker(worker_id: int) -> None:
 
 
 def keep_decoder_memory() -> None:
-    """Let Pillow reuse its image memory between files instead of returning it to the system after each.
+    """Let Pillow reuse its image memory between files instead of returning it to the system after each file.
 
-    Fresh pages for a photograph can cost more than decoding it (measured on a virtual machine: 25 ms with, 9 ms
-    without). Small blocks of one size fit every picture; large ones would be resized from file to file.
+    New pages for a photograph can cost more than decoding it (measured on a virtual machine: 25 ms with them, 9 ms
+    without). Small blocks of one size fit every picture; large blocks would be resized from file to file.
     """
     Image.core.set_block_size(DECODER_BLOCK)
     Image.core.set_blocks_max(KEPT_DECODER_BLOCKS)
 
 
 def leave_stopping_to_parent() -> None:
-    """Outlast the signal that asks a run to stop, which a terminal or a batch system sends to all its processes.
+    """Ignore the signal to stop a run, which a terminal or a batch system sends to all processes.
 
-    The training process finishes its iteration, for which it needs its loaders, and ends them then, by a SIGTERM of its
-    own. Where that cannot be told from another's, SIGTERM ends the process at once: on systems that do not say who sent
-    a signal (macOS), and where other threads run already, one of which would get it (a process that is not forked has
-    those of numerical libraries).
+    The training process needs its loaders to finish its iteration, and then ends them with its own SIGTERM. If this
+    SIGTERM cannot be distinguished from others, it ends the process at once. This is the case on systems that do not
+    report the sender of a signal (macOS), and if other threads are running already, which could receive the signal (in
+    a process that is not forked, numerical libraries have such threads).
     """
-    training = multiprocessing.parent_process()  # under forkserver another process than the system's parent
+    training = multiprocessing.parent_process()  # under forkserver, this is not the system's parent process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo") and _is_only_thread():
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # threads started later inherit it
@@ -55,7 +55,7 @@ def leave_stopping_to_parent() -> None:
 
 
 def _is_only_thread() -> bool:
-    """Whether this is the process's one thread, native ones counted; False where the system does not tell."""
+    """Whether this process has one thread, counting native ones; False if the system does not report it."""
     try:
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:

@@ -1,4 +1,4 @@
-"""Pure, generator-driven steps of a training sample: draws take a numpy Generator, steps take what was drawn."""
+"""Pure steps of a training sample: draws take a numpy Generator, and steps take the result of a draw."""
 
 from data.transforms.affine import Affine, AffineRange, affine_for, affine_map, draw_affine
 from data.transforms.colour import ColourJitter, draw_colour_jitter, jitter_colour

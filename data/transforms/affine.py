@@ -12,15 +12,15 @@ from runtime.errors import InputError
 
 @dataclass(frozen=True)
 class AffineRange:
-    """What `draw_affine` draws from. The defaults are the DIM recipe of Yaoyi-Li/GCA-Matting and hustvl/ViTMatte.
+    """Ranges for `draw_affine`. The defaults are the DIM recipe of Yaoyi-Li/GCA-Matting and hustvl/ViTMatte.
 
     Args:
-        rotation: largest angle to either side, degrees.
-        rotation_min_side: pictures whose longer side is below this are not rotated.
+        rotation: largest angle to either side in degrees.
+        rotation_min_side: smallest longer side of pictures that are rotated.
         scale: smallest and largest scale, drawn for x and y independently; 2 is twice as large.
-        shear: largest shear to either side, degrees.
-        flip_prob: probability of mirroring, each axis independently; or two, of mirroring left to right and top to
-            bottom.
+        shear: largest shear to either side in degrees.
+        flip_prob: probability of mirroring for each axis independently, or two probabilities, for left to right and for
+            top to bottom.
 
     Raises:
         InputError: a setting is out of its range.
@@ -42,12 +42,12 @@ class AffineRange:
 
     @property
     def keeps_frame(self) -> bool:
-        """Whether a picture keeps its frame, but for being mirrored."""
+        """Whether a picture keeps its frame, except for mirroring."""
         return self.rotation == 0 and self.shear == 0 and tuple(self.scale) == (1, 1)
 
     @property
     def flip_probs(self) -> tuple[float, ...]:
-        """Of mirroring left to right and top to bottom."""
+        """Probabilities of mirroring left to right and top to bottom."""
         return tuple(self.flip_prob) if isinstance(self.flip_prob, Sequence) else (self.flip_prob, self.flip_prob)
 
 
@@ -62,7 +62,7 @@ class Affine:
 
 
 def draw_affine(rng: np.random.Generator, ranges: AffineRange) -> Affine:
-    """Draw one transform. Whether the picture is large enough for the rotation is for `affine_for` to say."""
+    """Draw one transform. `affine_for` decides whether the picture is large enough for the rotation."""
     return Affine(
         angle=rng.uniform(-ranges.rotation, ranges.rotation),
         scale=(rng.uniform(*ranges.scale), rng.uniform(*ranges.scale)),
@@ -72,18 +72,18 @@ def draw_affine(rng: np.random.Generator, ranges: AffineRange) -> Affine:
 
 
 def affine_for(drawn: Affine, ranges: AffineRange, size: Size) -> Affine:
-    """The drawn transform for a picture of `size`: without its rotation where the recipe leaves that out."""
+    """The drawn transform for a picture of `size`, without rotation if the picture is too small."""
     if max(size) >= ranges.rotation_min_side:
         return drawn
     return Affine(0.0, drawn.scale, drawn.shear, drawn.flip)
 
 
 def affine_map(affine: Affine, size: Size) -> np.ndarray:
-    """The pixel map of `affine` on a canvas of unchanged `size`: output pixel to input pixel, (3, 3) float64.
+    """Pixel map of `affine` on a canvas of unchanged `size`: output pixel to input pixel, (3, 3) float64.
 
-    The recipe's composition: the inverse of rotation and shear, then the inverse scale and the flip divide the rows.
-    The centre is (w + 1) / 2, (h + 1) / 2 as published, one pixel past the middle of the pixel grid; kept, so that
-    the geometry is the published one.
+    The composition is that of the recipe: the inverse of rotation and shear, whose rows are then divided by scale and
+    flip. The centre is (w + 1) / 2, (h + 1) / 2 as published, one pixel beyond the middle of the pixel grid. It is kept
+    so that the geometry is the published one.
     """
     angle, shear = radians(affine.angle), radians(affine.shear)
     row_x, row_y = ((-1 if flip else 1) / scale for flip, scale in zip(affine.flip, affine.scale, strict=True))

@@ -1,5 +1,5 @@
-"""Backgrounds in more variety than files: a window of the picture, mirrored, re-coloured, defocused, and coloured
-like the foreground, which is what makes mattes hard."""
+"""Variation of backgrounds: a window of the picture, mirrored, recoloured, defocused, and with colours like the
+foreground's, which makes matting harder."""
 
 from dataclasses import dataclass
 
@@ -8,9 +8,9 @@ import numpy as np
 
 from data.transforms.geometry import Size
 
-SMALLEST_WINDOW = 96  # pixels of the file: fewer, enlarged to a crop, are a blur
-SHARP_UP_TO = 2.0  # pixels of blur; above, the picture is reduced first, which is as good and cheaper
-STEEPEST = 2.0  # largest factor by which contrast is changed
+SMALLEST_WINDOW = 96  # pixels of the file; fewer pixels, enlarged to a crop, would be blurred
+SHARP_UP_TO = 2.0  # pixels of blur above which the picture is reduced first, which is cheaper and equally good
+STEEPEST = 2.0  # largest factor on the contrast
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,12 @@ class Backdrop:
     """One draw.
 
     Args:
-        window: size of the window, 0 the smallest and 1 the largest that the file has, on a logarithmic scale.
+        window: size of the window on a logarithmic scale, from 0 for the smallest to 1 for the largest in the file.
         place: (vertical, horizontal) position of the window, in [0, 1).
         flip: whether it is mirrored.
         hue: shift in whole degrees.
         blur: standard deviation of the defocus in pixels of the crop, 0 for none.
-        resemblance: share of the way from the background's mean and contrast to the foreground's, in [0, 1].
+        resemblance: shift from the background's mean and contrast towards the foreground's, in [0, 1].
     """
 
     window: float = 1.0
@@ -37,9 +37,9 @@ class Backdrop:
 def draw_backdrop(
     rng: np.random.Generator, blur_prob: float, largest_blur: float, hue_prob: float, resemblance_prob: float
 ) -> Backdrop:
-    """Draw a window, a mirroring, and with their probabilities a hue, a blur up to `largest_blur`, a resemblance.
+    """Draw a window and a mirroring, and with their probabilities a hue, a blur up to `largest_blur`, a resemblance.
 
-    How many numbers are drawn does not depend on the settings."""
+    The number of draws does not depend on the settings."""
     window, row, column, flip, hue, has_hue, blur, has_blur, resemblance, has_resemblance = rng.random(10)
     return Backdrop(
         window=window,
@@ -52,12 +52,12 @@ def draw_backdrop(
 
 
 def read_backdrop(picture: np.ndarray, size: Size, drawn: Backdrop) -> np.ndarray:
-    """The drawn window of an (H, W, 3) uint8 `picture` at `size`, uint8, keeping its proportions.
+    """Read the drawn window of an (H, W, 3) uint8 `picture` at `size`, uint8, with its proportions.
 
-    The window is at least 96 pixels high and wide where the picture is, and at most all of it.
+    The window is at least 96 pixels high and wide if the picture is, and at most the whole picture.
     """
     height, width = picture.shape[:2]
-    largest = min(height / size[0], width / size[1])  # pixels of the picture for one of the crop
+    largest = min(height / size[0], width / size[1])  # pixels of the picture per pixel of the crop
     smallest = min(largest, SMALLEST_WINDOW / min(size))
     ratio = smallest * (largest / smallest) ** drawn.window
     rows, columns = (max(1, round(length * ratio)) for length in size)
@@ -72,14 +72,14 @@ def read_backdrop(picture: np.ndarray, size: Size, drawn: Backdrop) -> np.ndarra
 
 
 def shift_hue(picture: np.ndarray, degrees: int) -> np.ndarray:
-    """Turn the hue of an (H, W, 3) uint8 picture; grays stay."""
+    """Shift the hue of an (H, W, 3) uint8 picture. Grays do not change."""
     hsv = cv2.cvtColor(picture, cv2.COLOR_RGB2HSV_FULL)
     hsv[..., 0] += np.uint8(round(degrees % 360 * 256 / 360) % 256)  # a byte is a full turn
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL, dst=hsv)
 
 
 def defocus(picture: np.ndarray, sigma: float) -> np.ndarray:
-    """Gaussian blur of an (H, W, 3) uint8 picture; a wide one on a reduced copy."""
+    """Gaussian blur of an (H, W, 3) uint8 picture; a wide blur is computed on a reduced copy."""
     factor = max(1, int(sigma / SHARP_UP_TO))
     if factor == 1:
         return cv2.GaussianBlur(picture, (0, 0), sigma)
@@ -93,8 +93,8 @@ def resembling(background: np.ndarray, foreground: np.ndarray, alpha: np.ndarray
 
     Args:
         background, foreground: (H, W, 3) float32 in [0, 1].
-        alpha: (H, W); where it is above 0 the foreground is visible. Nowhere: the background comes back as it is.
-        share: of the way, in [0, 1]. Contrast changes by a factor of 2 at most.
+        alpha: (H, W); the foreground is visible where it is above 0. If that is nowhere, the background is unchanged.
+        share: size of the move, in [0, 1]. Contrast changes by a factor of at most 2.
 
     Returns:
         (H, W, 3) float32 in [0, 1], clipped.

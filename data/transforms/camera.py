@@ -1,14 +1,14 @@
-"""What cameras and files do to a composite, and not to its alpha: spilled light, tone, noise, sharpening, JPEG."""
+"""Effects of cameras and files on a composite but not on its alpha: spilled light, tone, noise, sharpening, JPEG."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-SPILL_REACH = 12.0  # pixels over which light from behind is gathered
-SHARPENED_OVER = 1.0  # standard deviation of the unsharp mask, pixels
-LARGEST_TONE = 0.3  # of the logarithm of gamma
-LARGEST_TINT = 0.06  # of the logarithm of gamma, of one channel against the others
+SPILL_REACH = 12.0  # pixels over which light from the background is averaged
+SHARPENED_OVER = 1.0  # standard deviation of the unsharp mask in pixels
+LARGEST_TONE = 0.3  # largest logarithm of gamma
+LARGEST_TINT = 0.06  # largest difference of the logarithm of gamma between channels
 
 
 @dataclass(frozen=True)
@@ -16,13 +16,13 @@ class Exposure:
     """One draw; the defaults change nothing.
 
     Args:
-        spill: share of the background's light in the foreground's colour where alpha is near 0.
+        spill: share of the background's light in the foreground's colour where alpha is close to 0.
         gammas: exponent of each channel.
-        noise: standard deviation of the sensor's noise on the scale 0..1.
-        grain: standard deviation in pixels over which the noise is smoothed, 0 for none.
+        noise: standard deviation of the sensor noise on the scale 0..1.
+        grain: standard deviation in pixels of the smoothing of the noise, 0 for none.
         sharpening: amount of the unsharp mask.
         jpeg_quality: 1..100, None for none.
-        noise_seed: of the noise.
+        noise_seed: seed of the noise.
     """
 
     spill: float = 0.0
@@ -44,7 +44,7 @@ def draw_exposure(
     jpeg_prob: float,
     lowest_quality: int,
 ) -> Exposure:
-    """Draw each effect with its probability. How many numbers are drawn does not depend on the settings."""
+    """Draw each effect with its probability. The number of draws does not depend on the settings."""
     has_spill, has_tone, has_noise, has_sharpening, has_jpeg, is_grain = rng.random(6)
     spill, tone, noise, grain, sharpening, quality = rng.random(6)
     tints = rng.uniform(-LARGEST_TINT, LARGEST_TINT, 3)
@@ -62,12 +62,12 @@ def draw_exposure(
 
 
 def spilled(foreground: np.ndarray, background: np.ndarray, alpha: np.ndarray, share: float) -> np.ndarray:
-    """Let light of the background around into the foreground's colour, the more the thinner it is.
+    """Mix light of the surrounding background into the foreground's colour, more where alpha is lower.
 
     Args:
         foreground, background: (H, W, 3) float32.
         alpha: (H, W) float32 in [0, 1].
-        share: of the background in the colour where alpha is 0; 1 - alpha times as much elsewhere.
+        share: share of the background in the colour where alpha is 0; elsewhere 1 - alpha times this share.
     """
     height, width = alpha.shape
     reach = max(1, int(SPILL_REACH))
@@ -78,7 +78,7 @@ def spilled(foreground: np.ndarray, background: np.ndarray, alpha: np.ndarray, s
 
 
 def expose(image: np.ndarray, drawn: Exposure) -> np.ndarray:
-    """Tone, noise, sharpening and JPEG of an (H, W, 3) float32 image in [0, 1]; back as uint8 levels."""
+    """Apply tone, noise, sharpening and JPEG to an (H, W, 3) float32 image in [0, 1]; returns uint8 levels."""
     levels = cv2.convertScaleAbs(image, alpha=255)
     if drawn.gammas != (1.0, 1.0, 1.0):
         levels = cv2.LUT(levels, tone_table(drawn.gammas))
@@ -109,6 +109,6 @@ def noisy(levels: np.ndarray, drawn: Exposure) -> np.ndarray:
 
 
 def through_jpeg(levels: np.ndarray, quality: int) -> np.ndarray:
-    """Code and decode (H, W, 3) uint8 RGB."""
+    """Encode and decode (H, W, 3) uint8 RGB as JPEG."""
     _, coded = cv2.imencode(".jpg", cv2.cvtColor(levels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     return cv2.cvtColor(cv2.imdecode(coded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)

@@ -25,9 +25,9 @@ def draw_colour_jitter(rng: np.random.Generator) -> ColourJitter:
 def jitter_colour(foreground: np.ndarray, alpha: np.ndarray, jitter: ColourJitter) -> np.ndarray:
     """Return a jittered copy of an (H, W, 3) float32 RGB foreground in [0, 1].
 
-    Saturation and value move by the draw times (1.1 - mean) / 10, their mean taken where `alpha` (H, W) > 0: a dull
-    foreground moves further than a vivid one. What leaves [0, 1] is reflected back. A foreground that is nowhere
-    visible comes back as it is.
+    Saturation and value change by the draw times (1.1 - mean) / 10, with the mean over pixels where `alpha` (H, W) > 0,
+    so that a dull foreground changes more than a vivid one. Values outside [0, 1] are reflected. A foreground that is
+    nowhere visible is unchanged.
     """
     visible = (alpha > 0).view(np.uint8)
     if not visible.any():
@@ -37,7 +37,7 @@ def jitter_colour(foreground: np.ndarray, alpha: np.ndarray, jitter: ColourJitte
     saturation, value = (
         draw * (1.1 - mean) / 10 for draw, mean in ((jitter.saturation, means[1]), (jitter.value, means[2]))
     )
-    cv2.add(hsv, (jitter.hue % 360, saturation, value, 0), dst=hsv)  # a hue above 360 is read as what it is beyond
+    cv2.add(hsv, (jitter.hue % 360, saturation, value, 0), dst=hsv)  # hues above 360 are interpreted modulo 360
     np.abs(hsv, out=hsv)
-    cv2.min(hsv, cv2.subtract((np.inf, 2, 2, 0), hsv), dst=hsv)  # the reflection at 1, for hue none
+    cv2.min(hsv, cv2.subtract((np.inf, 2, 2, 0), hsv), dst=hsv)  # reflection at 1, not for the hue
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB, dst=hsv)

@@ -1,4 +1,4 @@
-"""Layers over each other: the compositing equation, and two foregrounds joined into one."""
+"""Composition of layers: the compositing equation, and joining two foregrounds into one."""
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ def composite(foreground: np.ndarray, background: np.ndarray, alpha: np.ndarray)
 def composite_planes(
     foreground: np.ndarray, background: np.ndarray, alpha: np.ndarray, out: np.ndarray | None = None
 ) -> np.ndarray:
-    """As `composite`, of (3, H, W) planes; `out` may be `foreground` itself, which is then overwritten."""
+    """`composite` for (3, H, W) planes; `out` may be `foreground`, which is then overwritten."""
     image = np.subtract(foreground, background, out=out)
     image *= alpha
     image += background
@@ -37,10 +37,10 @@ def join_alphas(alpha: np.ndarray, alpha_behind: np.ndarray) -> np.ndarray:
 
 
 def leaves_background(alpha: np.ndarray, alpha_behind: np.ndarray) -> bool:
-    """Whether two layers joined still let the background through somewhere.
+    """Whether two joined layers leave the background visible somewhere.
 
     Args:
-        alpha, alpha_behind: (H, W) and (h, w) uint8; the second is compared stretched to the first's size.
+        alpha, alpha_behind: (H, W) and (h, w) uint8; the second is stretched to the size of the first.
     """
     height, width = alpha.shape
     rows, columns = (
@@ -55,10 +55,10 @@ def leaves_background(alpha: np.ndarray, alpha_behind: np.ndarray) -> bool:
 
 
 def join_foregrounds_legacy(foreground: np.ndarray, alpha: np.ndarray, behind: np.ndarray) -> np.ndarray:
-    """The public recipe's colour of two joined foregrounds: F1 a + F2 (1 - a), cut to whole levels.
+    """Colour of two joined foregrounds in the public recipe: F1 a + F2 (1 - a), rounded down to whole levels.
 
-    Exact only where a is 0 or 1: in soft pixels of the first foreground the second's colour enters even where the
-    second is transparent.
+    It is exact only where a is 0 or 1. In soft pixels of the first foreground, the second's colour is mixed in even
+    where the second is transparent.
 
     Args:
         foreground, behind: (H, W, 3) uint8.
@@ -73,10 +73,10 @@ def join_foregrounds_legacy(foreground: np.ndarray, alpha: np.ndarray, behind: n
 def join_foregrounds_exact(
     foreground: np.ndarray, alpha: np.ndarray, behind: np.ndarray, alpha_behind: np.ndarray
 ) -> np.ndarray:
-    """The colour (a F1 + (1 - a) b F2) / a' of two joined foregrounds, a' their joint alpha.
+    """Exact colour (a F1 + (1 - a) b F2) / a' of two joined foregrounds, where a' is their joint alpha.
 
     With it the joint layer over any background equals F1 over F2 over that background. Where a' is 0 the colour is
-    free and F1's is kept.
+    arbitrary and F1's is kept.
 
     Args:
         foreground, behind: (H, W, 3) uint8.
@@ -86,5 +86,5 @@ def join_foregrounds_exact(
         (H, W, 3) float32, 0..255.
     """
     joint = join_alphas(alpha, alpha_behind)
-    share = np.where(joint > 0, alpha / np.where(joint > 0, joint, 1), 1)  # of F1 in the visible colour
+    share = np.where(joint > 0, alpha / np.where(joint > 0, joint, 1), 1)  # share of F1 in the visible colour
     return composite(foreground.astype(np.float32), behind.astype(np.float32), share.astype(np.float32))

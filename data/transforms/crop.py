@@ -1,18 +1,18 @@
-"""Where the training crop lies: centred on an unknown pixel, on a canvas large enough to hold it."""
+"""Position of the training crop: centred on an unknown pixel, on a canvas that is large enough."""
 
 import numpy as np
 
 from data.images.trimap import UNKNOWN
 from data.transforms.geometry import Size, nearest_indices
 
-CANDIDATE_STEP = 4  # crop centres are looked for on every 4th row and column
-MIN_CANDIDATES = 10  # with fewer the crop is anywhere
+CANDIDATE_STEP = 4  # crop centres are searched on every 4th row and column
+MIN_CANDIDATES = 10  # with fewer candidates the crop is placed anywhere
 
 
 def enlarged_size(size: Size, crop_size: int) -> Size:
-    """Return `size`, or the size to enlarge to where a side is shorter than `crop_size` + 1: shorter side 1.1 crops.
+    """`size`, or the size for enlargement if a side is shorter than `crop_size` + 1: shorter side 1.1 crops.
 
-    Both sides grow by the same factor (to whole pixels, as the recipe rounds down).
+    Both sides are multiplied by the same factor and rounded down to whole pixels, as in the recipe.
     """
     if min(size) > crop_size:
         return size
@@ -25,26 +25,26 @@ def unknown_corners(trimap: np.ndarray, canvas: Size, crop_size: int) -> np.ndar
     """Top-left corners (N, 2), (row, column), of the crops inside `canvas` whose centre pixel is unknown.
 
     Args:
-        trimap: (h, w) uint8 0 / 128 / 255 of any size; it covers the canvas, read by nearest pixel.
+        trimap: (h, w) uint8 0 / 128 / 255 of any size, stretched over the canvas and read by nearest pixel.
     """
     margin = crop_size // 2
     rows, columns = (
         nearest_indices(margin, length - margin, length, cells, CANDIDATE_STEP)
         for length, cells in zip(canvas, trimap.shape, strict=True)
     )
-    # the margin cancels: candidate k is centred at margin + k * step, so its corner is k * step
+    # The margin cancels: candidate k is centred at margin + k * step, so its corner is k * step.
     return np.argwhere(trimap[rows[:, None], columns] == UNKNOWN) * CANDIDATE_STEP
 
 
 def centre_range(canvas: Size, crop_size: int, cells: Size) -> tuple[slice, slice]:
-    """The rows and columns of a (h, w) grid over `canvas` that `choose_corner` looks at."""
+    """Rows and columns of a (h, w) grid over `canvas` that `choose_corner` reads."""
     return cell_range(
         (crop_size // 2, crop_size // 2), [length - crop_size // 2 * 2 for length in canvas], canvas, cells
     )
 
 
 def cell_range(corner: tuple[int, int], size: Size, canvas: Size, cells: Size) -> tuple[slice, slice]:
-    """The rows and columns of a (h, w) grid over `canvas` in which the nearest cells to a window's pixels lie."""
+    """Rows and columns of a (h, w) grid over `canvas` with the nearest cells to the pixels of a window."""
     return tuple(
         slice(*(nearest_indices(start, start + length, out, count)[[0, -1]] + (0, 1)).tolist())
         for start, length, out, count in zip(corner, size, canvas, cells, strict=True)
@@ -52,9 +52,9 @@ def cell_range(corner: tuple[int, int], size: Size, canvas: Size, cells: Size) -
 
 
 def choose_corner(trimap: np.ndarray, canvas: Size, crop_size: int, draw: tuple[float, float]) -> tuple[int, int]:
-    """Choose the crop's (top, left) by two numbers `draw` in [0, 1): centred on an unknown pixel where it can be.
+    """Choose the (top, left) corner of the crop by two numbers `draw` in [0, 1), centred on an unknown pixel.
 
-    With fewer than `MIN_CANDIDATES` such places (or no unknown pixel at all) it is any crop, uniformly.
+    With fewer than `MIN_CANDIDATES` unknown places, it is any corner, uniformly.
     """
     corners = unknown_corners(trimap, canvas, crop_size)
     if len(corners) >= MIN_CANDIDATES:
@@ -65,10 +65,10 @@ def choose_corner(trimap: np.ndarray, canvas: Size, crop_size: int, draw: tuple[
 
 
 def choose_fractional_corner(alpha: np.ndarray, crop_size: int, draw: float) -> tuple[int, int]:
-    """Choose the crop's (top, left) by a number `draw` in [0, 1): centred on a pixel that is neither 0 nor 1.
+    """Choose the (top, left) corner of the crop by a number `draw` in [0, 1), centred on a fractional pixel.
 
-    Pixels whose crop fits inside are preferred; the crop of another is moved inside, and holds it all the same. Without
-    such pixels it is the crop in the top-left corner.
+    Fractional pixels are neither 0 nor 1. Those whose crop is inside the canvas are preferred. Otherwise the crop is
+    moved inside and still contains the pixel. Without such pixels it is the crop in the top-left corner.
 
     Args:
         alpha: (H, W) in [0, 1], each side at least `crop_size`.

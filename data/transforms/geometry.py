@@ -1,7 +1,7 @@
-"""Pixel maps: 3x3 matrices that say where an output pixel is read from, composed before any pixel is touched.
+"""Pixel maps: 3x3 matrices from output pixels to input pixels, which are combined before any pixel is read.
 
-A map takes output pixel coordinates (x, y, 1) to input pixel coordinates; pixel centres are whole numbers. The
-product `first @ second` reads: go through `second`, then through `first`, so maps compose from the file outwards.
+A map takes output pixel coordinates (x, y, 1) to input pixel coordinates; pixel centres are whole numbers. In the
+product `first @ second`, `second` is applied before `first`, so maps compose from the file outwards.
 """
 
 import cv2
@@ -9,26 +9,26 @@ import numpy as np
 
 Size = tuple[int, int]  # height, width
 LANCZOS_REACH = 5  # pixels: half of the kernel's 8, and one for rounding to the nearest pixel
-ROW_LENGTH = 1024  # of a list of pixels, as OpenCV bounds the sides of an array
+ROW_LENGTH = 1024  # length of rows of a list of pixels, as OpenCV limits the sides of an array
 
 
 def resize_map(in_size: Size, out_size: Size) -> np.ndarray:
-    """The map of a resize from `in_size` to `out_size` that keeps the outer borders (cv2.resize's convention)."""
+    """Map of a resize from `in_size` to `out_size` that keeps the outer borders (cv2.resize's convention)."""
     scale_y, scale_x = in_size[0] / out_size[0], in_size[1] / out_size[1]
     return np.array([[scale_x, 0, (scale_x - 1) / 2], [0, scale_y, (scale_y - 1) / 2], [0, 0, 1]])
 
 
 def crop_map(top: int, left: int) -> np.ndarray:
-    """The map of a crop whose first pixel is (`left`, `top`)."""
+    """Map of a crop whose first pixel is (`left`, `top`)."""
     return np.array([[1.0, 0, left], [0, 1, top], [0, 0, 1]])
 
 
 def read_through(
     image: np.ndarray, pixel_map: np.ndarray, size: Size, interpolation: int, border: int = cv2.BORDER_CONSTANT
 ) -> np.ndarray:
-    """Sample (H, W) or (H, W, 3) `image` at `pixel_map` of every pixel of a `size` output, same dtype.
+    """Sample (H, W) or (H, W, 3) `image` at `pixel_map` of every pixel of an output of `size`, with the same dtype.
 
-    Outside it is 0, or what the OpenCV `border` says.
+    Pixels outside the image are 0, or follow the OpenCV `border`.
     """
     flags = interpolation | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(image, pixel_map[:2], (size[1], size[0]), flags=flags, borderMode=border)
@@ -37,12 +37,12 @@ def read_through(
 def read_where(
     wanted: np.ndarray, image: np.ndarray, pixel_map: np.ndarray, interpolation: int, border: int = cv2.BORDER_CONSTANT
 ) -> np.ndarray:
-    """As `read_through`, of the pixels of a mask alone, at their share of the cost; the others are 0.
+    """`read_through` for the pixels of a mask only, at proportional cost; the other pixels are 0.
 
     Positions are rounded to 1/32 pixel, as `read_through` does for cubic and Lanczos kernels.
 
     Args:
-        wanted: (h, w) bool, of the output's size.
+        wanted: (h, w) bool, of the size of the output.
     """
     columns, rows = np.arange(wanted.shape[1]), np.arange(wanted.shape[0])[:, None]
     whole = [
@@ -56,16 +56,16 @@ def read_where(
     for some, coordinates in zip(listed, whole, strict=True):
         some.reshape(-1)[: len(places)] = coordinates.reshape(-1).take(places)
     values = cv2.remap(image, *listed, interpolation, borderMode=border)
-    pixel = np.dtype((np.void, values.itemsize * image[0, 0].size))  # copied as one: several times faster
+    pixel = np.dtype((np.void, values.itemsize * image[0, 0].size))  # copied as one item, which is several times faster
     read = np.zeros(wanted.size, pixel)
     read[places] = values.reshape(-1).view(pixel)[: len(places)]
     return read.view(image.dtype).reshape(*wanted.shape, *image.shape[2:])
 
 
 class LanczosAlpha:
-    """An (H, W) uint8 alpha to be read by Lanczos kernels, which are computed only where they meet different levels.
+    """An (H, W) uint8 alpha for reading by Lanczos kernels, which are computed only where levels differ.
 
-    Elsewhere, in mattes most of the picture, what a kernel gives is the level itself.
+    Elsewhere, in most of the picture of a typical matte, the result of a kernel is the level itself.
     """
 
     def __init__(self, alpha: np.ndarray):
@@ -75,7 +75,7 @@ class LanczosAlpha:
         self.alpha, self.exact = alpha, alpha.astype(np.float32)
 
     def read(self, pixel_map: np.ndarray, size: Size) -> np.ndarray:
-        """As `read_through` with zeros outside, (h, w) float32 on the scale of the levels."""
+        """`read_through` with zeros outside, (h, w) float32 on the scale of the levels."""
         to_padded = crop_map(LANCZOS_REACH, LANCZOS_REACH) @ pixel_map
         varied = read_through(self.varied, to_padded, size, cv2.INTER_NEAREST)
         levels = read_where(varied > 0, self.exact, pixel_map, cv2.INTER_LANCZOS4)
@@ -84,11 +84,11 @@ class LanczosAlpha:
 
 
 def read_stretched(image: np.ndarray, canvas: Size, corner: Size, size: Size, interpolation: int) -> np.ndarray:
-    """Read the `size` window at `corner` of `image` as it would be resized to `canvas`, same dtype.
+    """Read the window of `size` at `corner` of `image` resized to `canvas`, with the same dtype.
 
-    Only the part of the image under the window is resized, cut at whole pixels of the image: the result is within
-    one of the image's pixels of the true place, which for a background nothing depends on, and several times faster
-    than an exact map.
+    Only the part of the image under the window is resized, cut at whole pixels of the image. The result is within one
+    of the image's pixels of the exact position. This is sufficient for a background, and several times faster than an
+    exact map.
     """
     (top, bottom), (left, right) = (
         (
@@ -102,6 +102,6 @@ def read_stretched(image: np.ndarray, canvas: Size, corner: Size, size: Size, in
 
 
 def nearest_indices(start: int, stop: int, out_length: int, in_length: int, step: int = 1) -> np.ndarray:
-    """Input index nearest to each output index start, start + step, ... < stop, of an axis resized to `out_length`."""
+    """Nearest input index of each output index start, start + step, ... < stop, of an axis resized to `out_length`."""
     positions = (np.arange(start, stop, step) + 0.5) * (in_length / out_length)
     return np.minimum(positions.astype(np.intp), in_length - 1)

@@ -1,6 +1,7 @@
-"""Trimaps as people draw them: of any width, uneven, with filled holes and dabs of the brush.
+"""Trimaps like those drawn by hand: of any width, uneven, with filled holes and dabs of the brush.
 
-The distance of every pixel to the region that is not known decides, so a wide band costs no more than a narrow one.
+They are computed from the distance of every pixel to the unknown region, so a wide band costs no more than a narrow
+one.
 """
 
 from dataclasses import dataclass
@@ -10,9 +11,9 @@ import numpy as np
 
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 
-TOLERANCE = 1e-5  # of alpha, as trimap_from_alpha has it
+TOLERANCE = 1e-5  # tolerance of alpha, as in trimap_from_alpha
 FIELD_CELLS = 5  # cells of the coarse grid over which unevenness varies
-LEAST_KNOWN = 0.01  # share of the crop; a band that leaves less of a region is drawn at half the width
+LEAST_KNOWN = 0.01  # share of the crop; if a band leaves less of a region, its width is halved
 HALVINGS = 4
 HALF_WIDTHS = (0.5, 40.0)  # pixels by which the known regions are eroded
 
@@ -22,12 +23,12 @@ class HandDrawn:
     """One draw.
 
     Args:
-        foreground_width, background_width: pixels taken from the known foreground and background.
-        unevenness: 0 for a band of one width, up to 1 for a width between nothing and twice as much.
-        filling: pixels; known islands and tongues narrower than twice this become unknown. 0 leaves them.
-        dabs: strokes of a round brush of unknown along the band.
-        unknown_inside: leave no foreground known.
-        seed: of the unevenness and the places of the dabs.
+        foreground_width, background_width: pixels removed from the known foreground and background.
+        unevenness: 0 for a band of constant width, up to 1 for a width between zero and twice the mean.
+        filling: half width in pixels below which known islands and tongues become unknown; 0 for none.
+        dabs: number of strokes with a round brush of unknown along the band.
+        unknown_inside: whether no foreground is known.
+        seed: seed of the unevenness and of the positions of the dabs.
     """
 
     foreground_width: float = 0.5
@@ -42,7 +43,7 @@ class HandDrawn:
 def draw_hand_drawn(
     rng: np.random.Generator, narrowest: float = HALF_WIDTHS[0], widest: float = HALF_WIDTHS[1]
 ) -> HandDrawn:
-    """Draw a trimap's style: half widths log-uniform from `narrowest` to `widest`, so narrow bands are frequent."""
+    """Draw the style of a trimap. Half widths are log-uniform, so narrow bands are common."""
     width, balance, uneven, is_uneven, fills, filling, dabs, has_dabs, inside = rng.random(9)
     middle = narrowest * (widest / narrowest) ** width
     tilt = np.exp(0.7 * (2 * balance - 1))
@@ -58,9 +59,9 @@ def draw_hand_drawn(
 
 
 def hand_drawn_trimap(alpha: np.ndarray, drawn: HandDrawn) -> np.ndarray:
-    """(H, W) uint8 trimap of 0, 128 and 255 for (H, W) float alpha; what is known agrees with alpha.
+    """(H, W) uint8 trimap of 0, 128 and 255 for (H, W) float alpha. Known regions agree with alpha.
 
-    Where a width would leave less than one per cent of the crop known of a region that has more, it is halved.
+    If a width would leave less than one per cent of the crop known of a region that has more, it is halved.
     """
     rng = np.random.default_rng(drawn.seed)
     field = _uneven(rng, alpha.shape, drawn.unevenness)
@@ -77,7 +78,7 @@ def hand_drawn_trimap(alpha: np.ndarray, drawn: HandDrawn) -> np.ndarray:
 
 
 def _eroded(region: np.ndarray, width: float, field: np.ndarray | float) -> np.ndarray:
-    """(H, W) uint8 of 0 and 1: the pixels of `region` further than `width * field` from all that is outside it."""
+    """(H, W) uint8 of 0 and 1: pixels of `region` whose distance to its outside exceeds `width * field`."""
     region = region.view(np.uint8)
     least = LEAST_KNOWN * region.size
     if cv2.countNonZero(region) < least:
@@ -97,7 +98,7 @@ def _beyond(region: np.ndarray, width: float, field: np.ndarray | float) -> np.n
 
 
 def _opened(known: np.ndarray, radius: float) -> np.ndarray:
-    """Morphological opening by a disc; the region itself where nothing would be left of it."""
+    """Morphological opening by a disc, or the region itself if nothing would remain of it."""
     core = _beyond(known, radius, 1.0)
     if not core.any():
         return known

@@ -1,4 +1,4 @@
-"""Which resampling kernel a layer is read with."""
+"""Choice of the resampling kernel of a layer."""
 
 import cv2
 import numpy as np
@@ -8,10 +8,10 @@ MODES = ("random", "linear")
 
 
 def draw_interpolation(rng: np.random.Generator, mode: str) -> int:
-    """Return an OpenCV interpolation flag: one of the four `KERNELS` for "random", bilinear for "linear".
+    """OpenCV interpolation flag: one of the four `KERNELS` for "random", bilinear for "linear".
 
     Random kernels are an augmentation of ViTMatte's recipe (hustvl/ViTMatte): the network sees sharp, soft and
     ringing edges.
     """
-    drawn = KERNELS[int(rng.integers(len(KERNELS)))]  # drawn in every mode, so the other draws do not move
+    drawn = KERNELS[int(rng.integers(len(KERNELS)))]  # drawn in every mode, so that the other draws do not change
     return drawn if mode == "random" else cv2.INTER_LINEAR

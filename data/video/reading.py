@@ -63,8 +63,8 @@ class Clip:
             where there are not.
 
     Example:
-        >>> with open_clip("clip.mp4") as clip:
-        ...     seconds = [float(frame.pts * clip.time_base) for frame in clip]
+        with open_clip("clip.mp4") as clip:
+            seconds = [float(frame.pts * clip.time_base) for frame in clip]
     """
 
     def __init__(self, path: Path, container: Any) -> None:

@@ -1,6 +1,6 @@
-"""Evaluators: they see the predictions of a set one by one and give its scores, as Detectron2's DatasetEvaluator does.
+"""Evaluators: classes that process the predictions of a set one by one and score them, like DatasetEvaluator.
 
-A config names one as `dataloader.evaluator`. Saving, curves and logs ask it for names, units and directions of metrics.
+A config sets one as `dataloader.evaluator`. Saving, curves and logs ask it for names, units and directions of metrics.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,12 +25,12 @@ Sample = Mapping[str, Any]
 
 
 class Evaluator:
-    """Scores a set of predictions. Each process of a job sees its own; `evaluate` puts them together.
+    """Scorer of a set of predictions. Each process of a job has its own part; `evaluate` combines the parts.
 
     Attributes:
-        metrics: what `evaluate` returns, by name; the first is what tables and logs show first.
-        reads: the targets and predictions that it compares; "trimap" where it scores the unknown region.
-        uses_probabilities: whether it reads "probabilities" of a predicted mask, see `Predictor`.
+        metrics: result of `evaluate` by name; tables and logs show the first metric first.
+        reads: targets and predictions that it compares, with "trimap" if it scores the unknown region.
+        uses_probabilities: whether it needs "probabilities" of a predicted mask, see `Predictor`.
     """
 
     metrics: Mapping[str, Description]
@@ -41,24 +41,24 @@ class Evaluator:
         """Refuse a system whose predictions cannot be scored.
 
         Raises:
-            InputError: says why.
+            InputError: the predictions cannot be scored; the message gives the reason.
         """
 
     def reset(self) -> None:
-        """Forget what was seen."""
+        """Discard all earlier predictions."""
         raise NotImplementedError
 
     def process(self, inputs: Sequence[Sample], outputs: Sequence[Mapping[str, np.ndarray]]) -> None:
-        """Take in predictions.
+        """Process predictions.
 
         Args:
             inputs: samples of the set, 8-bit arrays with the truth.
-            outputs: of the predictor for each, by name.
+            outputs: predictions of each sample, by name.
         """
         raise NotImplementedError
 
     def evaluate(self) -> dict[str, float]:
-        """The scores over everything that all processes have seen; the same in each."""
+        """Scores over the predictions of all processes, the same in each process."""
         raise NotImplementedError
 
 
@@ -66,11 +66,11 @@ class MattingEvaluator(Evaluator):
     """The metrics of matting papers, averaged over images.
 
     Args:
-        region: "unknown" scores the unknown region of each sample's trimap, "whole" every pixel.
-        names: of the metrics, in `metrics.METRICS`.
+        region: "unknown" for the unknown region of each sample's trimap, or "whole" for every pixel.
+        names: names of the metrics in `metrics.METRICS`.
 
     Example:
-        >>> dataloader.evaluator = L(MattingEvaluator)(region="whole", names=["mse", "psnr"])
+        In a config: `dataloader.evaluator = L(MattingEvaluator)(region="whole", names=["mse", "psnr"])`.
     """
 
     def __init__(self, region: str = "unknown", names: Sequence[str] = PAPER_METRICS) -> None:
@@ -99,8 +99,8 @@ class SegmentationEvaluator(Evaluator):
     """Mean intersection over union and pixel accuracy from one confusion matrix over the set.
 
     Args:
-        classes: the classes, or how many there are, of masks of class indexes; pixels of class 255 are not scored.
-        loss: whether the mean cross entropy of all scored pixels is a score too.
+        classes: the classes, or their number; pixels of class 255 are not scored.
+        loss: whether the mean cross entropy of all scored pixels is also computed.
     """
 
     def __init__(self, classes: int | Sequence[Any] = 2, loss: bool = False) -> None:
@@ -139,5 +139,5 @@ class SegmentationEvaluator(Evaluator):
 
 
 def format_scores(scores: Mapping[str, float], metrics: Mapping[str, Description]) -> str:
-    """One line of all metrics, in the units that papers print (MSE in thousandths)."""
+    """One line with all metrics, in the units of published tables (MSE in thousandths)."""
     return "  ".join(f"{metrics[name].title} {scores[name] * metrics[name].scale:.3f}" for name in metrics)

@@ -1,4 +1,4 @@
-"""Validation during training: predictions of a set as they would be written to files, and their scores."""
+"""Validation during training: predictions of a set as they would be in files, and their scores."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,8 +16,8 @@ from runtime.errors import InputError
 Picture = tuple[str, np.ndarray]
 
 
-class ValidationStopped(Exception):  # noqa: N818  (no error: what was asked for)
-    """A signal, whose number is the argument, came before all images were scored."""
+class ValidationStopped(Exception):  # noqa: N818  (not an error: it was requested)
+    """A signal, whose number is the argument, arrived before all images were scored."""
 
 
 def validate(
@@ -27,21 +27,21 @@ def validate(
     num_panels: int = 0,
     interruption: Interruption | None = None,
 ) -> tuple[dict[str, float], list[Picture]]:
-    """Score `model` over `dataset`, the images dealt among the processes of the job.
+    """Score `model` over `dataset`, whose images are distributed over the processes of the job.
 
     Args:
-        model: unwrapped; put into eval mode for the time being.
-        dataset: items with "name", what the model reads and what the evaluator compares, as 8-bit arrays.
-        num_panels: of how many of the first images to return pictures.
-        interruption: looked at between images; what was scored by then is lost.
+        model: model without wrappers; temporarily in eval mode.
+        dataset: items with "name", the model's inputs and the evaluator's targets, as 8-bit arrays.
+        num_panels: number of images of which pictures are returned, from the first on.
+        interruption: signals, checked between images; earlier scores are then lost.
 
     Returns:
-        The evaluator's scores, and the pictures: name, and (3, H, n W) uint8 of inputs, prediction and truth. The same
-        in every process.
+        The evaluator's scores, and the pictures: name, and (3, H, n W) uint8 of inputs, prediction and truth. They are
+        the same in every process.
 
     Raises:
         ValidationStopped: in every process, with the same number.
-        InputError: an item lacks what the model or the evaluator reads, or the model refuses it; it is named.
+        InputError: an item lacks an input or a target, or the model refuses it; the message names it.
     """
     evaluator.check(model)
     was_training = model.training
@@ -72,7 +72,7 @@ def validate(
 
 
 def panel_title(model: System) -> str:
-    """What the columns of a panel are: "image | trimap | prediction | truth"."""
+    """Titles of the columns of a panel: "image | trimap | prediction | truth"."""
     return " | ".join((*model.inputs, "prediction", "truth"))
 
 
@@ -86,7 +86,7 @@ def _require(sample: Mapping[str, Any], names: Sequence[str], model_name: str) -
 
 
 def _share_buffers(model: System) -> None:
-    """Give every process the buffers of the main one, whose model is saved: each has its own batch statistics."""
+    """Copy the buffers of the main process, whose model is saved, to all; their batch statistics differ."""
     if comm.get_world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)

@@ -36,8 +36,14 @@ class AutoMatte:
         watch: seconds of the parts of each picture.
 
     Example:
-        >>> chain = AutoMatte(PointedSubjects(box=(10, 10, 90, 90)), Predictor(read_system()))
+        >>> from engine.inference.subjects import PointedSubjects
+        >>> from modeling.weights.system_file import read_system
+        >>> image = np.zeros((64, 96, 3), np.uint8)
+        >>> image[16:48, 24:72] = (230, 120, 40)  # an orange rectangle on black
+        >>> chain = AutoMatte(PointedSubjects(box=(20, 12, 76, 52)), Predictor(read_system()))
         >>> alpha = chain.one({"image": image})["alpha"]
+        >>> alpha.shape, int(alpha[32, 48]), int(alpha[2, 2])
+        ((64, 96), 255, 0)
     """
 
     batch_size = 1

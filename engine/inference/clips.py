@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from data.images.remarks import Remark
 from data.video import Clip, Frame, FrameWriter, frame_writer, open_clip
 from data.video.writing import is_pattern, part_of
 from engine.inference.jobs import Job, Outcome
@@ -58,7 +59,7 @@ class FrameJob(Job):
     def size(self) -> tuple[int, int]:
         return self.frame.image.shape[:2]
 
-    def read(self) -> Mapping[str, Any]:
+    def read(self, remarks: list[Remark] | None = None) -> Mapping[str, Any]:
         return self.sample
 
     def write(self, predicted: Mapping[str, np.ndarray], model: System) -> None:
@@ -273,9 +274,9 @@ def clip_jobs(
         InputError: see `open_clip` and `frame_writer`.
 
     Example:
-        >>> with clip_jobs(job) as frames, closing(run_jobs(predictor, frames)) as outcomes:    # written, then closed
-        ...     for outcome in outcomes:
-        ...         frames.count(outcome)
+        with clip_jobs(job) as frames, closing(run_jobs(predictor, frames)) as outcomes:    # written, then closed
+            for outcome in outcomes:
+                frames.count(outcome)
     """
     with open_clip(job.inputs["image"]) as clip, contextlib.ExitStack() as files:
         writers = {

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data.images.files import IMAGE_SUFFIXES, images_by_stem, read_rgb, read_size, read_trimap
+from data.images.files import IMAGE_SUFFIXES, found_none, images_by_stem, read_rgb, read_size
 from data.images.masks import read_mask
+from data.images.mattes import trimap_reading
+from data.images.pairs import size_hint, turned_apart
+from data.images.remarks import Remark
 from data.testing.composition1k import Composition1k
 from data.testing.matting_folder import MattingFolder
 from data.video.reading import VIDEO_SUFFIXES
@@ -45,9 +48,9 @@ class Job:
         """(height, width) of the picture, without decoding it."""
         return read_size(self.inputs["image"])
 
-    def read(self) -> dict[str, np.ndarray]:
+    def read(self, remarks: list[Remark] | None = None) -> dict[str, np.ndarray]:
         """The arrays that a predictor takes; see `read_inputs`."""
-        return read_inputs(self)
+        return read_inputs(self, remarks)
 
     def write(self, predicted: Mapping[str, np.ndarray], model: System) -> None:
         """Write the outputs, from what was predicted and, for outputs that show it, the picture."""
@@ -63,7 +66,8 @@ class Outcome:
     """The end of a job: `status` is "written", "skipped" or "failed"; `remark` says why or warns.
 
     `seconds` is its share of the time of its batch in the predictor, the device's work included, and `batch` the number
-    of jobs that went through the predictor together; their outcomes follow one another.
+    of jobs that went through the predictor together; their outcomes follow one another. `read_as` says how files were
+    read where that is not plain.
     """
 
     job: Job
@@ -71,29 +75,39 @@ class Outcome:
     remark: str = ""
     seconds: float = 0
     batch: int = 1
+    read_as: tuple[Remark, ...] = ()
 
 
-def _read_mask(path: Path) -> np.ndarray:
-    return read_mask(path).values
+READERS = {  # the array, and how it was read where that is not plain
+    "image": lambda path: (read_rgb(path), ""),
+    "trimap": trimap_reading,
+    "mask": lambda path: (read_mask(path).values, ""),
+}
 
 
-READERS = {"image": read_rgb, "trimap": read_trimap, "mask": _read_mask}
-
-
-def read_inputs(job: Job) -> dict[str, np.ndarray]:
+def read_inputs(job: Job, remarks: list[Remark] | None = None) -> dict[str, np.ndarray]:
     """Read a job's "image" (H, W, 3) uint8 RGB and where it has them, "trimap" (H, W) uint8 of
     0, 128 and 255 and "mask" (H, W) float32 in [0, 1].
+
+    Args:
+        remarks: a list to which is added how files were read where that is not plain.
 
     Raises:
         InputError: a file cannot be read, or the sizes differ.
     """
-    arrays = {name: READERS[name](path) for name, path in job.inputs.items()}
-    for name, array in arrays.items():
+    read = {name: READERS[name](path) for name, path in job.inputs.items()}
+    arrays = {name: array for name, (array, _) in read.items()}
+    image = job.inputs["image"]
+    for name, (array, remark) in read.items():
+        path = job.inputs[name]
         if array.shape[:2] != arrays["image"].shape[:2]:
             raise InputError(
-                f"{job.inputs[name]}: the {name} is {_size(array)}, its image {job.inputs['image']} is "
-                f"{_size(arrays['image'])}; make the {name} at the image's size"
+                f"{path}: the {name} is {_size(array)}, its image {image} is {_size(arrays['image'])}"
+                + (size_hint(image, path) or f"; make the {name} at the image's size")
             )
+        found = [remark, turned_apart(image, path) if name != "image" else ""]
+        if remarks is not None:
+            remarks += [Remark(name, text, str(path)) for text in found if text]
     return arrays
 
 
@@ -236,7 +250,7 @@ def _files_of_folders(folders: Mapping[str, Path]) -> dict[str, dict[str, Path]]
         return _by_stem(MattingFolder(folders["image"], folders["trimap"], allow_extra=False).files())
     images = images_by_stem(folders["image"], recursive=True)
     if not images:
-        raise InputError(f"{folders['image']}: expected images, found none")
+        raise found_none(folders["image"], recursive=True)
     return {name: {"image": path} for name, path in images.items()}
 
 

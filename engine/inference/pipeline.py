@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from data.images.remarks import Remark
 from data.images.trimap import UNKNOWN
 from engine.inference.jobs import Job, Outcome
 from engine.inference.predict import Plan, Predictor
@@ -34,6 +35,7 @@ class _Loaded:
     inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
     predicted: Mapping[str, np.ndarray] = field(default_factory=dict)
     remark: str = ""
+    read_as: tuple[Remark, ...] = ()
     outcome: Outcome | None = None
     seconds: float = 0
     batch: int = 1
@@ -131,8 +133,9 @@ def _read(item: _Loaded) -> _Loaded:
     if item.outcome is not None:
         return item
     try:
-        inputs = item.job.read()
-        return replace(item, inputs=inputs, remark=_remark(item.job, inputs))
+        read_as: list[Remark] = []
+        inputs = item.job.read(read_as)
+        return replace(item, inputs=inputs, remark=_remark(item.job, inputs), read_as=tuple(read_as))
     except InputError as error:
         return _failed(item, error)
     except MemoryError:
@@ -191,7 +194,7 @@ def _write(item: _Loaded, model: System) -> Outcome:
         item.job.pass_over()
         return item.outcome
     item.job.write(item.predicted, model)
-    return Outcome(item.job, "written", item.remark, item.seconds, item.batch)
+    return Outcome(item.job, "written", item.remark, item.seconds, item.batch, item.read_as)
 
 
 def _remark(job: Job, inputs: Mapping[str, np.ndarray]) -> str:

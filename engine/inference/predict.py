@@ -77,8 +77,15 @@ class Predictor:
         remark: about the last call, for the user; none here, see `AutoMatte`.
 
     Example:
-        >>> predictor = Predictor(model, max_memory=6 * 10**9)
+        >>> from modeling.weights.system_file import read_system
+        >>> image = np.zeros((48, 64, 3), np.uint8)
+        >>> image[:, 32:] = 255  # white at the right
+        >>> trimap = np.full((48, 64), 128, np.uint8)
+        >>> trimap[:, :24], trimap[:, 40:] = 0, 255
+        >>> predictor = Predictor(read_system(), max_memory=6 * 10**9)  # the model in the box
         >>> alpha = predictor.one({"image": image, "trimap": trimap})["alpha"]
+        >>> alpha.shape, alpha.dtype, int(alpha[0, 0]), int(alpha[0, 63])
+        ((48, 64), dtype('uint8'), 0, 255)
     """
 
     look_back = look_ahead = 0  # frames of a clip beside its own that a prediction depends on
@@ -132,7 +139,7 @@ class Predictor:
         return height + -height % multiple, width + -width % multiple
 
     def batch_size_for(self, shape: tuple[int, int]) -> int:
-        """How many images of a padded shape fit at once."""
+        """Number of images of a padded shape that fit into memory at once."""
         if self.batch_size == 1:
             return 1
         try:

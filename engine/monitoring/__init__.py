@@ -1,4 +1,4 @@
-"""Seeing a run: scalars, pictures and histograms, where they are written, and what the run folder tells of a run."""
+"""Monitoring of a run: scalars, pictures and histograms, their writers, and the records in the run folder."""
 
 from engine.monitoring.batches import ObservedBatches
 from engine.monitoring.curves import DrawCurves

@@ -1,4 +1,4 @@
-"""What a run draws from its loader: how much, how long it waited, and the first batch."""
+"""Observation of the loader of a run: the number of samples, the waiting time, and the first batch."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -6,15 +6,15 @@ from typing import Any
 
 
 class ObservedBatches:
-    """Another's batches, unchanged.
+    """The batches of another iterable, unchanged.
 
     Args:
         batches: dicts of tensors whose first axis is the sample.
 
     Attributes:
-        num_samples: how many samples were drawn so far.
+        num_samples: number of samples drawn so far.
         waited: seconds spent waiting for them.
-        first: the first batch, until somebody sets it to None.
+        first: the first batch, until it is set to None.
     """
 
     def __init__(self, batches: Iterable[dict[str, Any]]) -> None:

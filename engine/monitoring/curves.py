@@ -1,4 +1,4 @@
-"""curves.png: a run at a glance, drawn from its metrics.json."""
+"""curves.png: an overview of a run, drawn from its metrics.json."""
 
 import logging
 import math
@@ -32,21 +32,21 @@ SECONDS_BETWEEN = 60.0
 LARGEST_SHARE_OF_TIME = 0.02
 COLUMNS = 4
 LEGEND_ENTRIES = 6
-RECENT = 10  # lines of metrics.json that the errors by unknown share are averaged over
-SMOOTHED = 40  # from so many points on, a curve is drawn as a faint line under its running mean
+RECENT = 10  # lines of metrics.json over which the errors by unknown share are averaged
+SMOOTHED = 40  # number of points from which a curve is drawn as a faint line with its running mean
 
 Series = tuple[np.ndarray, np.ndarray]  # iterations, values
 
 
 class DrawCurves(HookBase):
-    """Draw curves.png again and again as the run goes on, at most once a minute, and at its end. For the main process.
+    """Draw curves.png repeatedly during the run, at most once a minute, and at its end, in the main process.
 
-    Comes after the hook that writes metrics.json. A failure to draw is a warning.
+    This hook comes after the one that writes metrics.json. A failure to draw is a warning.
 
     Args:
-        output_dir: the run folder.
+        output_dir: run folder.
         period: iterations between writes of metrics.json.
-        metrics: those that validation gives.
+        metrics: metrics of the validation.
     """
 
     def __init__(self, output_dir: str | Path, period: int, metrics: Mapping[str, Description] = METRICS) -> None:
@@ -68,14 +68,14 @@ class DrawCurves(HookBase):
     def _draw(self) -> None:
         try:
             draw_curves(self.output_dir, self.metrics)
-        except Exception as error:  # a picture is not worth a run
+        except Exception as error:  # a picture must not end a run
             logger.warning("%s is not drawn: %s", self.output_dir / FILE_NAME, one_line(error))
 
 
 def draw_curves(output_dir: str | Path, metrics: Mapping[str, Description] = METRICS) -> None:
     """Draw the metrics.json of a run folder into its curves.png; without a file or lines in it, do nothing.
 
-    Losses, validation metrics, learning rates, gradient norm, error by unknown share, speed: what the file holds.
+    It draws losses, validation metrics, learning rates, gradient norm, error by unknown share, and speed.
 
     Args:
         metrics: titles and scales of the validation metrics; others are shown by their name.
@@ -98,11 +98,11 @@ class Panel:
 
     Attributes:
         curves: name in metrics.json -> label.
-        log: a logarithmic axis.
-        smooth: the values are noisy.
-        from_zero: the axis begins at 0.
-        scale: factor from the value to what is shown.
-        legend: where the names stand; of many curves some are named.
+        log: whether the axis is logarithmic.
+        smooth: whether the values are noisy.
+        from_zero: whether the axis begins at 0.
+        scale: factor from the value to the shown number.
+        legend: position of the legend, which names some of many curves.
     """
 
     heading: str
@@ -136,7 +136,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class SharePanel:
-    """The latest errors by unknown share, as bars."""
+    """Latest errors by unknown share, as bars."""
 
     heading: str
     curves: dict[str, str]
@@ -161,7 +161,7 @@ def _series(entries: dict[int, dict[str, float]]) -> dict[str, Series]:
 
 
 def _figure(series: dict[str, Series], metrics: Mapping[str, Description], title: str) -> "Figure":
-    from matplotlib.figure import Figure  # half a second, which only those who draw should wait
+    from matplotlib.figure import Figure  # imported here because it takes half a second
 
     panels = [panel for panel in _panels(series, metrics) if panel.curves]
     columns = max(1, min(COLUMNS, len(panels)))
@@ -216,7 +216,7 @@ def _panels(series: dict[str, Series], metrics: Mapping[str, Description]) -> li
 
 
 def _colours(number: int) -> list:
-    """Distinct colours; from one end of a scale to the other where they are many, as learning rates of blocks are."""
+    """Distinct colours; if there are many, as for learning rates of blocks, from one end of a scale to the other."""
     from matplotlib import colormaps
 
     if number <= 10:
@@ -234,6 +234,6 @@ def _running_mean(values: np.ndarray) -> np.ndarray:
 
 
 def _middle(length: int) -> slice:
-    """Which values the running mean is centred on."""
+    """Values on which the running mean is centred."""
     half = _window(length) // 2
     return slice(half, length - half)

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, machine, command line, git revision."""
+"""environment.json: versions, machine, command line and git revision of a run."""
 
 import importlib.metadata
 import json
@@ -29,7 +29,7 @@ GIT_SECONDS = 10
 
 
 def record_environment(output_dir: str | Path, start_iteration: int) -> None:
-    """Append a line of JSON on this start of a run to the folder's environment.json; nothing there is lost."""
+    """Append a line of JSON about this start of a run to the folder's environment.json."""
     path = Path(output_dir) / FILE_NAME
     try:
         append_lines(path, [json.dumps(environment(start_iteration))])
@@ -38,7 +38,7 @@ def record_environment(output_dir: str | Path, start_iteration: int) -> None:
 
 
 def environment(start_iteration: int = 0) -> dict[str, Any]:
-    """Versions, machine and command line of this process; None for what cannot be found out."""
+    """Versions, machine and command line of this process; None for unknown values."""
     return {
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "start_iteration": start_iteration,
@@ -67,7 +67,7 @@ def environment(start_iteration: int = 0) -> dict[str, Any]:
 def git_state(folder: Path) -> dict[str, Any]:
     """`git_revision` and `git_dirty` (tracked files differ from it) of the checkout that tracks `folder`'s files.
 
-    None for both where git is missing or fails, or these files are merely inside somebody's repository.
+    None for both if git is missing or fails, or if the files are merely inside another repository.
     """
     tracked = _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
     revision = _git(folder, "rev-parse", "HEAD") if tracked else None

@@ -1,4 +1,4 @@
-"""How far off alpha is in the unknown region, by how much of the sample is unknown."""
+"""Error of alpha in the unknown region by the unknown share of a sample."""
 
 from typing import Any
 
@@ -10,21 +10,21 @@ from torch import Tensor
 
 from engine.monitoring.periods import is_due
 
-BINS = 10  # of equal width over the share of unknown pixels
+BINS = 10  # number of bins of equal width over the share of unknown pixels
 
 
 class ErrorByUnknownShare(HookBase):
-    """Log the mean absolute error of alpha in the unknown region, for samples of like unknown share together.
+    """Log the mean absolute error of alpha in the unknown region for samples of similar unknown share.
 
-    Of the samples since the last time, in all processes: a scalar `unknown_error/share_10-20` for those of which 10
-    to 20 percent are unknown, each sample weighing the same, and a histogram of their errors under that name.
-    Samples without unknown pixels are left out; of several micro-batches the last is looked at. Nothing is read
+    The samples are those since the last time, in all processes. There is a scalar `unknown_error/share_10-20` for
+    samples of which 10 to 20 percent are unknown, with equal weights, and a histogram of their errors under the same
+    name. Samples without unknown pixels are excluded. Of several micro-batches only the last is used. Nothing is read
     back from a GPU in between.
 
-    Runs in every process. What it logs is the system's `sample_errors`; of a system that has none, nothing.
+    The hook runs in every process. It logs the system's `sample_errors`, and nothing if the system has none.
 
     Args:
-        period: iterations from one time to the next.
+        period: iterations between logs.
     """
 
     def __init__(self, period: int) -> None:
@@ -44,7 +44,7 @@ class ErrorByUnknownShare(HookBase):
             self._log(*np.concatenate(everyone, axis=1))
 
     def state_dict(self) -> dict[str, Any]:
-        """What the main process has seen since the last time; the others' samples are lost in a resume."""
+        """Samples of the main process since the last time; those of other processes are lost in a resume."""
         return {"seen": torch.cat(self._seen, dim=1).cpu()} if self._seen else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -63,7 +63,7 @@ def errors_by_share(shares: np.ndarray, errors: np.ndarray) -> dict[str, np.ndar
     """Sort the errors (N,) of samples into `BINS` by their unknown shares (N,) in [0, 1].
 
     Returns:
-        "share_00-10" and so on, in percent -> the errors; bins without a sample and samples of share 0 are left out.
+        "share_00-10" and so on, in percent -> the errors. Bins without a sample and samples of share 0 are excluded.
     """
     numbers = np.minimum((shares * BINS).astype(int), BINS - 1)
     width = 100 // BINS

@@ -1,4 +1,4 @@
-"""metrics.json: a line of JSON for each iteration that was logged, appended as it comes."""
+"""metrics.json: a line of JSON for each logged iteration, appended during the run."""
 
 import json
 import math
@@ -10,14 +10,14 @@ from pathlib import Path
 from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
 
 FILE_NAME = "metrics.json"
-VALIDATION = "validation/"  # what the names of validation's scores begin with
+VALIDATION = "validation/"  # prefix of the names of validation scores
 
 
 class MetricsFile(EventWriter):
-    """Append what was logged since the last time, the latest value of each name; one that is not finite as null.
+    """Append the values logged since the last time, the latest of each name; values that are not finite are null.
 
-    The file is opened for each write, so it may be replaced in between, and a line torn by a full disk or a power
-    loss spoils no other.
+    The file is opened for each write, so it may be replaced in between. A line truncated by a full disk or a power
+    failure does not affect other lines.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -32,7 +32,7 @@ class MetricsFile(EventWriter):
 
 
 def new_scalars(storage: EventStorage, last_iteration: int) -> dict[int, dict[str, float]]:
-    """The latest value of everything logged after `last_iteration`: iteration, ascending -> name -> value."""
+    """Latest value of everything logged after `last_iteration`: iteration, ascending -> name -> value."""
     by_iteration: dict[int, dict[str, float]] = defaultdict(dict)
     for name, (value, iteration) in storage.latest().items():
         if iteration > last_iteration:
@@ -41,7 +41,7 @@ def new_scalars(storage: EventStorage, last_iteration: int) -> dict[int, dict[st
 
 
 def append_lines(path: Path, lines: Iterable[str]) -> None:
-    """Append lines to a file, on a line of their own even if the last is torn, and wait until they are on disk."""
+    """Append lines to a file, starting on a new line even if the last is truncated, and flush them to the disk."""
     with open(path, "a+b") as file:
         torn = file.seek(0, os.SEEK_END) > 0 and _last_byte(file) != b"\n"
         file.write((b"\n" if torn else b"") + "".join(f"{line}\n" for line in lines).encode())
@@ -50,13 +50,14 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def read_metrics(path: str | Path, max_lines: int = 5000) -> dict[int, dict[str, float]]:
-    """What a metrics.json holds: iteration, ascending -> name -> value, for plotting.
+    """Contents of a metrics.json for plotting: iteration, ascending -> name -> value.
 
-    Lines that are no JSON object with an iteration are passed over, values that are no finite number left out. Where
-    iterations were done again after a resume, the later lines count.
+    Lines that are not a JSON object with an iteration are ignored, and values that are not finite numbers are excluded.
+    If iterations were repeated after a resume, the later lines count.
 
     Args:
-        max_lines: of a longer file lines at even distances are read, and all those with a validation.
+        max_lines: largest number of lines to read. Of a longer file, evenly spaced lines are read, and all lines with a
+            validation.
     """
     lines = Path(path).read_bytes().splitlines()
     stride = -(-len(lines) // max_lines)

@@ -1,4 +1,4 @@
-"""Panels: what the network is fed in training, what it makes of it, and validation's pictures as files."""
+"""Panels: pictures of the network's inputs and outputs in training, and of validation as files."""
 
 import logging
 import re
@@ -19,16 +19,16 @@ from runtime.text import one_line
 logger = logging.getLogger("dinomatte.monitoring")
 
 PANEL_FOLDER = "validation"
-LARGEST_TILE = 512  # pixels a side; larger crops are shown smaller
+LARGEST_TILE = 512  # pixels per side; larger crops are reduced
 
 
 class FirstBatchPanel(HookBase):
     """Log samples of the first batch after a start or resume: inputs and targets side by side.
 
-    For the main process. `trainer.batches` is an ObservedBatches.
+    The hook is for the main process. `trainer.batches` is an ObservedBatches.
 
     Args:
-        num_samples: at most so many, one below the other; 0 for none.
+        num_samples: largest number of samples, one below the other; 0 for none.
     """
 
     def __init__(self, num_samples: int) -> None:
@@ -44,13 +44,13 @@ class FirstBatchPanel(HookBase):
 
 
 class TrainingPictures(HookBase):
-    """Log what the system shows of its last training batch, see `System.training_pictures`.
+    """Log the system's pictures of its last training batch, see `System.training_pictures`.
 
-    For the main process.
+    The hook is for the main process.
 
     Args:
         period: iterations between pictures, from the first on; 0 for none.
-        num_samples: at most so many, one below the other.
+        num_samples: largest number of samples, one below the other.
     """
 
     def __init__(self, period: int, num_samples: int) -> None:
@@ -76,15 +76,16 @@ def write_panels(output_dir: str | Path, iteration: int, panels: Sequence[tuple[
         path = Path(output_dir) / PANEL_FOLDER / f"{iteration:07d}_{re.sub(r'[^A-Za-z0-9._-]', '_', name)}.png"
         try:
             write_png(path, np.ascontiguousarray(picture.transpose(1, 2, 0)))
-        except (InputError, OSError) as error:  # a picture is not worth a run
+        except (InputError, OSError) as error:  # a picture must not end a run
             logger.warning("%s is not written: %s", path, one_line(error))
 
 
 def batch_panel(batch: dict[str, Tensor], names: Sequence[str], num_samples: int, num_classes: int = 2) -> Tensor:
-    """A picture (3, rows * H, n * W) uint8 of the first samples of a batch, a row for each and a column for each name.
+    """A picture (3, rows * H, n * W) uint8 of the first samples of a batch, with a row per sample and a column per
+    name.
 
     Args:
-        batch: what a system reads: (B, 3, H, W) or (B, 1, H, W) in [0, 1], and "mask" (B, H, W) of class indexes.
+        batch: batch of a system: (B, 3, H, W) or (B, 1, H, W) in [0, 1], and "mask" (B, H, W) of class indexes.
     """
     columns = [_gray_or_colour(name, batch[name][:num_samples].cpu(), num_classes) for name in names]
     rows = torch.cat(columns, dim=3)  # (rows, 3, H, n W)
@@ -95,7 +96,7 @@ def batch_panel(batch: dict[str, Tensor], names: Sequence[str], num_samples: int
 
 
 def _gray_or_colour(name: str, x: Tensor, num_classes: int) -> Tensor:
-    """(rows, 3, H, W) in [0, 1] of a picture as the batch holds it."""
+    """(rows, 3, H, W) in [0, 1] of an entry of the batch."""
     if name == "mask":
         x = x[:, None].float() / (num_classes - 1)
     elif name == "trimap":

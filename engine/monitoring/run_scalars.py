@@ -14,20 +14,20 @@ from runtime.memory import gpu_gib, peak_gib, peak_gpu_gib, resident_gib
 
 
 class RunScalars(HookBase):
-    """Log, over the iterations since the last time, those of all processes together.
+    """Log figures of all processes together over the iterations since the last time.
 
-    - `samples_per_second` of the whole job, evaluations and the writing of checkpoints left out;
-    - `data_wait_share`, of this time what the process that waited longest spent waiting for its batches;
-    - `memory/process_gib`, `memory/gpu_gib`: the peak of the process that held most, since the start;
-      `memory/process_now_gib`, `memory/gpu_now_gib`: what it holds now;
-    - `utilisation/cpu`: cores that the busiest training process kept busy, loading processes left out;
-      `utilisation/gpu`: share of the time that the least used GPU was busy, 0 to 1, where pynvml is installed;
-    - `lr/...`: one for each distinct learning rate, named by the parts of the model that have it.
+    - `samples_per_second`: speed of the whole job, without evaluations and the writing of checkpoints;
+    - `data_wait_share`: share of this time that the slowest process waited for its batches;
+    - `memory/process_gib`, `memory/gpu_gib`: peak since the start, of the process with the most memory;
+      `memory/process_now_gib`, `memory/gpu_now_gib`: its current memory;
+    - `utilisation/cpu`: cores used by the busiest training process, without its loading processes;
+      `utilisation/gpu`: busy share of the least used GPU, 0 to 1, if pynvml is installed;
+    - `lr/...`: each distinct learning rate, named by the parts of the model that have it.
 
     Runs in every process, before the hook that changes the learning rates. `trainer.batches` is an ObservedBatches.
 
     Args:
-        period: iterations from one time to the next.
+        period: iterations between logs.
     """
 
     def __init__(self, period: int) -> None:
@@ -74,10 +74,10 @@ class RunScalars(HookBase):
 
 
 def learning_rates(optimizer: Optimizer, model: nn.Module) -> list[tuple[str, float]]:
-    """The distinct learning rates now, each with a name that says which parts of `model` (unwrapped) have it.
+    """Distinct current learning rates, each with the names of the parts of `model` (without wrappers) that have it.
 
-    "backbone.block_03", "decoder", or several joined by "+"; "backbone" where it is most of a backbone. Parameters
-    that differ in weight decay alone share a rate.
+    Names are "backbone.block_03", "decoder", or several joined by "+", and "backbone" for most of a backbone.
+    Parameters that differ only in weight decay share a rate.
     """
     parts_of = {parameter: _part(name) for name, parameter in model.named_parameters()}
     rates: dict[float, tuple[float, set[str]]] = {}
@@ -95,7 +95,7 @@ def learning_rates(optimizer: Optimizer, model: nn.Module) -> list[tuple[str, fl
 
 
 def _part(name: str) -> str:
-    """Which part of the model a parameter belongs to, by its name."""
+    """Part of the model of a parameter, from its name."""
     pieces = name.split(".")
     if pieces[0] != "backbone":
         return pieces[0]

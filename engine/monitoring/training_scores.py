@@ -1,4 +1,4 @@
-"""Scores of what a segmenting system was trained on, from one confusion matrix over the iterations of an epoch."""
+"""Scores of a segmentation system on its training samples, from one confusion matrix for each period."""
 
 from typing import Any
 
@@ -8,18 +8,18 @@ from detectron2.utils import comm
 
 from metrics.segmentation import segmentation_scores
 
-TRAINING = "training/"  # the names of these scores begin with it
+TRAINING = "training/"  # prefix of the names of these scores
 
 
 class TrainingScores(HookBase):
     """Log mIoU, accuracy and mean loss over the last `period` iterations, see `System.training_confusion`.
 
-    They are those of the augmented samples, by the weights that each batch met. For all processes, to be registered
-    before what saves checkpoints. When a run continues in the middle of a period, what other processes than the main
-    one have counted in it before is missing.
+    They are for the augmented samples, with the weights at the time of each batch. The hook is for all processes and is
+    registered before the hook that saves checkpoints. If a run continues in the middle of a period, the earlier counts
+    of all processes except the main one are missing.
 
     Args:
-        period: iterations from one time to the next.
+        period: iterations between logs.
     """
 
     def __init__(self, period: int) -> None:

@@ -1,4 +1,4 @@
-"""Where logged values go: the terminal, metrics.json, TensorBoard, Weights & Biases."""
+"""Writers of logged values: the terminal, metrics.json, TensorBoard, Weights & Biases."""
 
 import atexit
 import contextlib
@@ -18,22 +18,22 @@ from engine.monitoring.weights_and_biases import WandbWriter
 
 logger = logging.getLogger("dinomatte.monitoring")
 
-FLUSH_SECONDS = 5  # after which TensorBoard's events are in the file, should the run be killed
+FLUSH_SECONDS = 5  # after this time TensorBoard's events are in the file even if the run is killed
 
 
 class RunWriters(hooks.PeriodicWriter):
-    """Detectron2's PeriodicWriter, whose writers learn where the run starts. For the main process."""
+    """Detectron2's PeriodicWriter, whose writers learn where the run starts, the last first. For the main process."""
 
     def before_train(self) -> None:
         start = self.trainer.start_iter
         first_logged = max(start - 1, 0) // self._period * self._period  # what came after the last entry comes again
-        for writer in self._writers:
+        for writer in reversed(self._writers):
             if hasattr(writer, "start"):
                 writer.start(start, first_logged)
 
 
 def build_writers(config: DictConfig) -> list[EventWriter]:
-    """The writers that a config asks for; a disk that is full or read-only ends none of them, nor the run.
+    """Writers that a config asks for. A full or read-only disk ends neither the writers nor the run.
 
     Raises:
         InputError: train.wandb is enabled and its package is missing.
@@ -43,18 +43,18 @@ def build_writers(config: DictConfig) -> list[EventWriter]:
         CommonMetricPrinter(config.train.max_iter),
         Tolerant(MetricsFile(output_dir / metrics_file.FILE_NAME), metrics_file.FILE_NAME),
     ]
+    writers.append(Tolerant(TensorBoardWriter(output_dir), "TensorBoard's events"))
     wandb = config.train.get("wandb")
     if wandb is not None and wandb.enabled:
-        writers.append(WandbWriter(config, wandb.project, wandb.name))
-    # the last: it clears the pictures and histograms that the others read
-    return [*writers, Tolerant(TensorBoardWriter(output_dir), "TensorBoard's events")]
+        writers.append(WandbWriter(config, wandb.project, wandb.name))  # starts before TensorBoard's, ends after it
+    return writers
 
 
 class Tolerant(EventWriter):
-    """Another writer whose troubles with the disk are a warning, once until it works again.
+    """Another writer whose disk errors are a warning, once until it works again.
 
     Args:
-        title: what it writes, for the warning.
+        title: description of its output for the warning.
     """
 
     def __init__(self, writer: EventWriter, title: str) -> None:
@@ -85,9 +85,9 @@ class Tolerant(EventWriter):
 
 
 class TensorBoardWriter(EventWriter):
-    """TensorBoard's events of a run that may be resumed: what will be logged again is hidden from the curves.
+    """TensorBoard's events of a run that may be resumed. Values that will be logged again are hidden from the curves.
 
-    After a failure a new file of events is begun; what could not be written is lost.
+    After a failure a new file of events is started; values that could not be written are lost.
     """
 
     def __init__(self, output_dir: str | Path) -> None:
@@ -106,7 +106,7 @@ class TensorBoardWriter(EventWriter):
             self._writer.write()
         except OSError:
             self._writer = None
-            storage = get_event_storage()  # or pictures would gather in memory
+            storage = get_event_storage()  # otherwise pictures would accumulate in memory
             storage.clear_images()
             storage.clear_histograms()
             raise
@@ -122,14 +122,14 @@ class TensorBoardWriter(EventWriter):
         self._writer = TensorboardXWriter(self.output_dir, flush_secs=FLUSH_SECONDS, **settings)
 
     def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
-        """TensorBoard's thread hands its error to the next call of the writer; a traceback would tell it twice."""
+        """Hide the traceback, because TensorBoard's thread passes its error to the next call of the writer."""
         is_theirs = type(failure.thread).__module__.startswith("tensorboard.")
         if not (is_theirs and isinstance(failure.exc_value, OSError)):
             self._usual_hook(failure)
 
 
 def close_quietly_at_exit(loggers: Sequence[str], output_dir: str | Path) -> None:
-    """Let the log files that these loggers write in `output_dir` be closed without a traceback on a full disk."""
+    """Let the log files of these loggers in `output_dir` be closed without a traceback on a full disk."""
     handlers = [handler for name in loggers for handler in logging.getLogger(name).handlers]
     streams = {handler.stream for handler in handlers if isinstance(handler, logging.StreamHandler)}
     for stream in streams:

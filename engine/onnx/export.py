@@ -1,7 +1,7 @@
-"""A ViTMatte as an ONNX file: traced, reduced in precision where asked for, and checked against PyTorch.
+"""Export of a ViTMatte to an ONNX file: traced, optionally reduced in precision, and compared with PyTorch.
 
-The file takes `image` (B, 3, H, W) float RGB in [0, 1] and `trimap` (B, 1, H, W) float of 0, 0.5 and 1, and gives
-`phas` (B, 1, H, W) float in [0, 1], any B, H, W >= 1. engine/onnx/model.py reads it.
+The inputs are `image` (B, 3, H, W) float RGB in [0, 1] and `trimap` (B, 1, H, W) float of 0, 0.5 and 1. The output is
+`phas` (B, 1, H, W) float in [0, 1], for any B, H, W >= 1. engine/onnx/model.py reads the file.
 """
 
 import logging
@@ -25,18 +25,18 @@ from runtime.errors import InputError, require_choice
 from runtime.files import replacing
 
 PRECISIONS = ("fp32", "fp16", "int8")
-LOWEST_OPSET = 18  # what PyTorch's exporter writes by itself; higher ones are converted from it
-TOLERANCE = 1e-4  # of a float32 file against PyTorch
+LOWEST_OPSET = 18  # opset of PyTorch's exporter, from which higher ones are converted
+TOLERANCE = 1e-4  # largest difference of a float32 file from PyTorch
 SINGLE = ("colour_prior", "rope_embed")  # parts that stay float32 in fp16: small differences of large numbers
-ATTENTION_COPIES = 3  # of the N x N weights of one head: logits, with a bias, and after the softmax
-LAYERS = ("MatMul", "Gemm")  # what linear layers are in ONNX
+ATTENTION_COPIES = 3  # copies of the N x N weights of one head: logits, with a bias, and after the softmax
+LAYERS = ("MatMul", "Gemm")  # operators of linear layers
 FLOAT = 1  # ONNX's number for float32
 AXES = ("batch", "height", "width")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a file is from PyTorch at one size, over the unknown pixels, on the scale of alpha."""
+    """Difference between a file and PyTorch at one size, over the unknown pixels, on the scale of alpha."""
 
     shape: tuple[int, int, int]  # batch, height, width
     largest: float
@@ -53,22 +53,22 @@ def export_onnx(
     opset: int = LOWEST_OPSET,
     check_shapes: Sequence[tuple[int, int, int]] | None = None,
 ) -> list[Difference]:
-    """Write the file, and only if it agrees with the model; on failure what was there stays.
+    """Write the file if it agrees with the model. If this fails, an existing file is unchanged.
 
     Args:
-        model: on the CPU in eval mode, with its weights.
-        config, checkpoint: names that go into the file's metadata.
-        precision: "fp32"; "fp16", weights and most of the arithmetic in half precision; or "int8", matrix products
-            with 8-bit weights and activations scaled as they come. Inputs and outputs are float32 in all.
-        opset: of the standard ONNX operators.
-        check_shapes: (B, H, W) to compare at; by default three, one larger than the training crop.
+        model: model on the CPU in eval mode, with its weights.
+        config, checkpoint: names for the file's metadata.
+        precision: "fp32"; "fp16" for weights and most arithmetic in half precision; or "int8" for matrix products with
+            8-bit weights and dynamically scaled activations. Inputs and outputs are always float32.
+        opset: version of the standard ONNX operators.
+        check_shapes: (B, H, W) for the comparison; by default three, one of them larger than the training crop.
 
     Returns:
-        the differences at these sizes.
+        The differences at these sizes.
 
     Raises:
         InputError: a package is missing, the model has a part that cannot be exported, the file cannot be written or
-            would be over 2 GiB, or a float32 file is further than 1e-4 from PyTorch.
+            would exceed 2 GiB, or a float32 file differs from PyTorch by more than 1e-4.
     """
     if not isinstance(model, ViTMatte):
         raise InputError(
@@ -99,17 +99,17 @@ def _check_options(precision: str, opset: int) -> None:
 
 
 def _generic_shape(model: ViTMatte) -> tuple[int, int, int]:
-    """Batch, height and width to trace with: a size that is 1 by chance, such as one window, would become constant."""
+    """Batch, height and width for tracing, at which no axis is 1, because such an axis would become constant."""
     window = model.backbone.window_size * model.backbone.patch_size
     return 2, 3 * window // 2 + 3, 5 * window // 2 + 5
 
 
 def _traced(model: nn.Module, shape: tuple[int, int, int], opset: int) -> Any:
-    """The ModelProto of the model in float32; nodes keep which module they come from, for `_halved`."""
+    """ModelProto of the model in float32. Nodes keep the names of their modules for `_halved`."""
     free = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     level = logging.getLogger("torch.onnx").level
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of the exporter, about its own parts
+        warnings.simplefilter("ignore")  # the exporter's warnings about its own parts
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         try:
             program = torch.onnx.export(
@@ -130,7 +130,7 @@ def _traced(model: nn.Module, shape: tuple[int, int, int], opset: int) -> Any:
 
 
 def _name_axes(model: Any) -> None:
-    """Call the free axes of inputs and outputs by their names; sizes in between are inferred anew from them."""
+    """Name the free axes of inputs and outputs. Sizes in between are inferred again from them."""
     del model.graph.value_info[:]
     for value in (*model.graph.input, *model.graph.output):
         for axis, name in zip((0, 2, 3), AXES, strict=True):
@@ -138,7 +138,7 @@ def _name_axes(model: Any) -> None:
 
 
 def _halved(model: Any) -> Any:
-    """Float16 inside, float32 at the ends and in the parts of `SINGLE`."""
+    """Convert to float16, with float32 inputs and outputs and float32 parts in `SINGLE`."""
     float16 = onnx_package("onnxruntime.transformers.float16")
     kept = [node.name for node in model.graph.node if any(part in _scopes(node) for part in SINGLE)]
     traced = {node.name for node in model.graph.node}
@@ -148,10 +148,10 @@ def _halved(model: Any) -> Any:
 
 
 def _join_kept_parts(graph: Any, traced: set[str]) -> None:
-    """Let nodes that stay float32 pass their values on unrounded, and drop the converter's repeated casts.
+    """Let nodes that stay float32 pass their values on without rounding, and drop the converter's repeated casts.
 
-    The converter surrounds every node that is kept with casts of its own: what passes between two of them would be
-    rounded to float16, and a tensor read by two of them is cast twice under one name, which is not valid.
+    The converter adds casts around every float32 node. Values between two of them would be rounded to float16, and a
+    tensor read by two of them is cast twice under one name, which is not valid.
 
     Args:
         traced: names of the nodes before the conversion, whose casts are not the converter's.
@@ -173,25 +173,25 @@ def _join_kept_parts(graph: Any, traced: set[str]) -> None:
 
 
 def _sorted(nodes: Sequence[Any]) -> list[Any]:
-    """In an order in which every tensor is written before it is read, as ONNX asks: the converter appends its casts."""
+    """Sort nodes so that every tensor is written before it is read; the converter appends its casts."""
     writer = {name: index for index, node in enumerate(nodes) for name in node.output}
     reads = {index: [writer[name] for name in node.input if name in writer] for index, node in enumerate(nodes)}
     return [nodes[index] for index in TopologicalSorter(reads).static_order()]
 
 
 def _scopes(node: Any) -> str:
-    """The modules that a node was traced in, as the exporter notes them."""
+    """Modules in which a node was traced, as recorded by the exporter."""
     return " ".join(entry.value for entry in node.metadata_props if entry.key == "pkg.torch.onnx.name_scopes")
 
 
 def _quantised(model: Any) -> Any:
-    """Linear layers in 8 bits. Convolutions, which lose more than they gain, and relative positions stay."""
+    """Convert linear layers to 8 bits. Convolutions, which lose more than they gain, and relative positions stay."""
     quantization = onnx_package("onnxruntime.quantization")
     weights = {tensor.name for tensor in model.graph.initializer if len(tensor.dims) == 2}
     layers = [node.name for node in model.graph.node if node.op_type in LAYERS and node.input[1] in weights]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
-        logging.disable(logging.WARNING)  # advice to optimise first; PyTorch's exporter has
+        logging.disable(logging.WARNING)  # it advises optimising first, which PyTorch's exporter has done
         try:
             quantization.quantize_dynamic(
                 model,
@@ -207,7 +207,7 @@ def _quantised(model: Any) -> Any:
 
 
 def _describe(graph: Any, model: ViTMatte, **names: str) -> None:
-    """Leave in the file what a reader needs, and nothing of the machine it was traced on (paths in stack traces)."""
+    """Store what a reader needs, and nothing about the machine (such as paths in stack traces)."""
     for part in (graph.graph, *graph.graph.node, *graph.graph.initializer, *graph.graph.value_info):
         del part.metadata_props[:]
         part.doc_string = ""
@@ -228,7 +228,7 @@ def _describe(graph: Any, model: ViTMatte, **names: str) -> None:
 
 
 def _check_shapes(model: ViTMatte) -> list[tuple[int, int, int]]:
-    """Three sizes: an oblong of whole windows, odd sides in a batch of three, and more than the training crop."""
+    """Three sizes: a rectangle of whole windows, odd sides in a batch of three, and more than the training crop."""
     window = model.backbone.window_size * model.backbone.patch_size
     crop = model.backbone.img_size
     return [(1, window, 2 * window), (3, window + 27, window // 2 + 5), (1, crop + 64, crop + 128)]
@@ -246,11 +246,11 @@ def _compare(model: ViTMatte, exported: OnnxModel, shapes: Sequence[tuple[int, i
 
 
 def _example(shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """A random image and a trimap of random blocks of 8 x 8 pixels, the same for a shape every time."""
+    """A random image and a trimap of random blocks of 8 x 8 pixels, always the same for a shape."""
     batch, height, width = shape
     rng = np.random.default_rng(shape)
     image = rng.random((batch, 3, height, width), np.float32)
     blocks = rng.integers(0, 3, (batch, 1, -(-height // 8), -(-width // 8))).astype(np.float32) / 2
     trimap = blocks.repeat(8, axis=2).repeat(8, axis=3)[:, :, :height, :width]
-    trimap[:, :, 0, 0] = 0.5  # so that there is something to compare
+    trimap[:, :, 0, 0] = 0.5  # at least one pixel to compare
     return torch.from_numpy(image), torch.from_numpy(np.ascontiguousarray(trimap))

@@ -1,7 +1,7 @@
-"""A model file that tools/export_onnx.py wrote, run by onnxruntime: nothing of PyTorch's model code is needed.
+"""Models in ONNX files of tools/export_onnx.py, run by onnxruntime without PyTorch's model code.
 
-The file is untrusted. It is parsed before onnxruntime sees it, and it must hold everything itself: a file that would
-have tensors read from other files is refused.
+The file is untrusted. It is parsed before onnxruntime reads it, and it must contain all of its tensors. A file that
+refers to other files is refused.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,8 +20,8 @@ from modeling.meta_arch.footprint import Footprint
 from runtime.errors import InputError
 from runtime.text import one_line
 
-FORMAT = "1"  # of inputs, outputs and metadata; a file of another one is refused
-PREFIX = "dinomatte."  # of our keys in the file's metadata
+FORMAT = "1"  # format of inputs, outputs and metadata; files of other formats are refused
+PREFIX = "dinomatte."  # prefix of the keys in the file's metadata
 MAX_BYTES = 2**31 - 1  # protobuf's own limit
 INPUTS = {"image": 3, "trimap": 1}  # channels of (B, channels, H, W) float32
 OUTPUTS = {"phas": 1}
@@ -31,10 +31,10 @@ EXECUTION = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}
 
 @dataclass(frozen=True)
 class OnnxFootprint(Footprint):
-    """Peak memory of a file's graph: its decoder is dense, and its attention holds the weights of all pairs of patches.
+    """Peak memory of a file's graph, whose decoder is dense and whose attention stores the weights of all pairs.
 
     Attributes:
-        attention: bytes a squared pixel.
+        attention: bytes per squared pixel.
     """
 
     attention: float = 0
@@ -46,28 +46,28 @@ class OnnxFootprint(Footprint):
 class OnnxModel(System):
     """Maps {"image": (B, 3, H, W) float RGB in [0, 1], "trimap": (B, 1, H, W) of 0, 0.5, 1} to {"phas"} on the CPU.
 
-    Any H, W >= 1; padding, normalising and the fusion with the trimap are in the file.
+    It takes any H, W >= 1. The file includes padding, normalisation and the fusion with the trimap.
 
     Args:
-        path: written by tools/export_onnx.py.
-        threads: of onnxruntime; None for as many as PyTorch takes.
-        device: "cpu", "cuda", or None for the best that the installed onnxruntime has.
+        path: file of tools/export_onnx.py.
+        threads: number of threads of onnxruntime; None for the number of PyTorch's.
+        device: "cpu", "cuda", or None for the best that the installed onnxruntime supports.
 
     Raises:
-        InputError: onnxruntime is not installed or lacks the device, or the file is not what that tool writes.
+        InputError: onnxruntime is not installed or lacks the device, or the file is not one of this tool.
     """
 
     def __init__(self, path: str | Path, threads: int | None = None, device: str | None = None) -> None:
         super().__init__()
         self.path = path
         runtime = onnx_package("onnxruntime")
-        self.runs_on = _execution_device(runtime, device)  # tensors go in and come out on the CPU
+        self.runs_on = _execution_device(runtime, device)  # inputs and outputs are on the CPU
         content = _read(path)
         metadata = _checked_metadata(path, content)
         self.file_metadata = metadata
         self.precision = metadata["precision"]
         self.size_divisibility = _number(path, metadata, "size_divisibility")
-        self.depends_on_padding = metadata["colour_prior"] == "yes"  # it looks at the whole image
+        self.depends_on_padding = metadata["colour_prior"] == "yes"  # the prior reads the whole image
         self.pixel_mean = torch.tensor(_numbers(path, metadata, "pixel_mean", 3))
         self.bytes_per_pixel, self.attention_bytes = _numbers(path, metadata, "footprint", 2)
         self.session = _session(runtime, path, content, threads or torch.get_num_threads(), self.runs_on)
@@ -82,14 +82,14 @@ class OnnxModel(System):
         return OnnxFootprint(self.bytes_per_pixel, attention=self.attention_bytes)
 
     def encode(self, inputs: Mapping[str, Tensor], scale: int = 1) -> Mapping[str, Tensor]:
-        """The inputs: the file's graph is run as a whole, by `decode`."""
+        """Return the inputs, because `decode` runs the whole graph."""
         return inputs
 
     def decode(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run the graph.
 
         Raises:
-            MemoryError: onnxruntime could not allocate what it needs.
+            MemoryError: onnxruntime could not allocate its memory.
             InputError: the graph fails on this input.
         """
         feeds = {name: np.ascontiguousarray(state[name].float().cpu().numpy()) for name in INPUTS}
@@ -128,7 +128,7 @@ def _read(path: str | Path) -> bytes:
 
 
 def _checked_metadata(path: str | Path, content: bytes) -> dict[str, str]:
-    """The file's metadata under our prefix, once the file is known to be whole, ours, and to refer to no other."""
+    """Metadata of the file under `PREFIX`, after a check that it is complete and self-contained."""
     onnx = onnx_package("onnx")
     try:
         model = onnx.load_model_from_string(content)
@@ -150,7 +150,7 @@ def _checked_metadata(path: str | Path, content: bytes) -> dict[str, str]:
 
 
 def _tensors(message: Any) -> Iterator[Any]:
-    """Yield every tensor in a protobuf message, however deep: initializers, attributes, sub-graphs, functions."""
+    """Yield every tensor in a protobuf message at any depth: initializers, attributes, sub-graphs, functions."""
     if type(message).__name__ == "TensorProto":
         yield message
         return
@@ -181,7 +181,7 @@ def _numbers(path: str | Path, metadata: dict[str, str], key: str, count: int) -
 def _session(runtime: ModuleType, path: str | Path, content: bytes, threads: int, device: str) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # what fails is raised, and told in one line
+    options.log_severity_level = 4  # errors are raised and reported in one line
     providers = [EXECUTION[name] for name in dict.fromkeys((device, "cpu"))]
     try:
         return runtime.InferenceSession(content, options, providers=providers)
@@ -201,7 +201,7 @@ def _check_signature(path: str | Path, session: Any) -> None:
 
 
 def _channels(value: Any) -> int | None:
-    """Channels of a float tensor whose batch, height and width are free; None for anything else."""
+    """Channels of a float tensor whose batch, height and width are free; None for any other tensor."""
     shape = value.shape
     is_free = len(shape) == 4 and not any(isinstance(shape[axis], int) for axis in (0, 2, 3))
     return shape[1] if is_free and value.type == "tensor(float)" and isinstance(shape[1], int) else None

@@ -1,4 +1,4 @@
-"""The packages that ONNX needs and nothing else does: imported where they are used, or asked for in one line."""
+"""Packages that only ONNX needs: imported where they are used, with a one-line message if they are missing."""
 
 import importlib
 from types import ModuleType

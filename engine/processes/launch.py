@@ -1,14 +1,12 @@
-"""Starting one or several training processes, on GPUs (nccl) or CPUs (gloo), by ourselves or under torchrun.
+"""The processes of a job: started by torch's elastic launcher, or by torchrun, and what each of them does.
 
-The process that a user starts is no part of the job: on machine 0 it opens the job's store (rendezvous.py); it starts
-this machine's processes, passes signals on to them, and leaves with their status.
+`python main.py --num-gpus N` runs torch's agent in this process, which starts the same script N times; torchrun does
+the same from outside. What torch leaves out is here: one line for a mistake, its exit status, and `watch.py`.
 """
 
 import contextlib
-import ctypes
 import gc
 import logging
-import multiprocessing
 import os
 import signal
 import socket
@@ -16,50 +14,35 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from multiprocessing import connection
-from multiprocessing.context import SpawnProcess
-from multiprocessing.synchronize import Event
 from types import FrameType
 from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from detectron2.utils import comm
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from data.training.decoded_cache import close_caches
-from engine.processes.rendezvous import JOB, Address, choose_gloo_interface, connect, meet, parse_address, serve
-from engine.processes.watch import LIMIT, Failure, Watch, lost_the_others, mark_done, report_failure, wait_until_done
-from runtime.command_line import MACHINE_ERRORS, one_line, tell
+from engine.processes.rendezvous import JOB, LOOPBACK, Address, choose_gloo_interface, connect, meet, open_store
+from engine.processes.watch import INTERVAL, LIMIT, Failure, Watch, lost_the_others, report_failure
+from runtime.command_line import PAST_TENSE, explain, tell
 from runtime.errors import InputError
+from runtime.text import one_line
 
 TIMEOUT = timedelta(minutes=30)  # of one collective operation: a process may evaluate or save that long
 JOIN_TIMEOUT = 600.0  # seconds
-CAUSE = LIMIT + 5  # seconds in which the watch learns who broke a connection
-GRACE = 15.0  # seconds the processes of a machine get to end by themselves after one has failed
-FAREWELL = 10.0  # seconds the store is kept for those still reading it
-LOADERS_END = 5.0  # seconds that data-loading processes get to end when told to
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Where in the job a process is, and how it meets the others."""
-
-    rank: int
-    world_size: int
-    local_rank: int
-    local_size: int
-    address: Address
-    join_timeout: float
-    serves: bool = False  # this process holds the job's store
-    restarts: bool = False  # the store may hold what earlier processes left
+SAVING = 600  # seconds that processes get to save after SIGTERM or Ctrl-C, until SIGKILL
+CAUSE = LIMIT + 5  # seconds in which the watch learns which machine broke a connection
+FAREWELL = 3 * INTERVAL  # seconds in which the other machines read from the store why this one fails
+READY = "ready"  # in the job's store once the first process has joined
 
 
 def launch(
-    main: Callable[..., None],
+    main: Callable[[], None],
+    command: Sequence[str],
     *,
     device_type: str,
     num_processes: int = 1,
@@ -67,56 +50,60 @@ def launch(
     machine_rank: int = 0,
     dist_url: str = "auto",
     join_timeout: float = JOIN_TIMEOUT,
-    args: tuple[Any, ...] = (),
 ) -> None:
-    """Call `main(*args)` in every process of the job, with the process group set up.
+    """Call `main` in every process of the job, with the process group set up.
 
-    Under torchrun (its environment variables are set) this process is one of the job already, the counts are
-    torchrun's, and the process ends here. Otherwise `num_processes` are started on this machine, one of `num_machines`.
-    SIGTERM and Ctrl-C are passed on to them.
+    Where there is one process, it is this one. Where there are several, they run `command`, which calls this function
+    again; as torchrun does, torch's agent has set RANK, WORLD_SIZE and the like for them. A process that finds these
+    set takes part in the job and ends here.
 
     Args:
-        main: importable; it runs in processes of its own where there are several.
+        command: a Python script and its arguments.
         device_type: cuda, mps or cpu.
         num_processes: on this machine.
         num_machines: that take part, each started by hand with a `machine_rank` of its own.
         machine_rank: of this machine, from 0.
         dist_url: tcp://HOST:PORT of machine 0; "auto" where there is one machine.
         join_timeout: seconds until processes that have not all met give up.
-        args: for `main`.
 
     Raises:
         InputError: more processes than GPUs, several machines without an address to meet at, and the like.
-        SystemExit: a process failed, and a line has told why; the status is its own.
+        SystemExit: a process failed, and a line says why; the status is its own.
     """
     if not 0 < join_timeout <= 10**6:
         raise InputError(f"--join-timeout: expected seconds, above 0 and at most a million, got {join_timeout:g}")
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        _run_and_leave(main, args, _place_in_environment(join_timeout), device_type)
+        _take_part(main, device_type, join_timeout)
     _check_counts(num_processes, num_machines, machine_rank, device_type)
-    world_size = num_processes * num_machines
-    if world_size == 1:
-        main(*args)
+    if num_processes * num_machines == 1:
+        main()
         return
-    address = Address("127.0.0.1", 0)
-    if dist_url != "auto":
-        address = parse_address(dist_url)
-    elif num_machines > 1:
+    if num_machines > 1 and dist_url == "auto":
         raise InputError("--num-machines > 1 needs --dist-url tcp://HOST:PORT of machine 0, the same on every machine")
+    address = Address("", 0) if dist_url == "auto" else Address.parse(dist_url)
     if num_machines == 1:
-        address = Address("127.0.0.1", address.port)
-    store = None
-    if machine_rank == 0:
-        store = serve(address)
-        address = Address(address.host, store.port)
-    first = machine_rank * num_processes
-    places = [
-        _Place(first + local_rank, world_size, local_rank, num_processes, address, join_timeout)
-        for local_rank in range(num_processes)
-    ]
-    status = _Launcher(places, store).run(main, args, device_type)
-    if status:
-        sys.exit(status)
+        address = Address(LOOPBACK, address.port)
+    store = open_store(address) if machine_rank == 0 else connect(address, join_timeout)
+    address = Address(address.host, store.port)
+    shape = f"{num_machines} machines with {num_processes} processes each"
+    machines = dist.PrefixStore("machines", store)
+    meet(machines, machine_rank, num_machines, "machine", shape, address, join_timeout)
+    config = LaunchConfig(
+        min_nodes=num_machines,
+        max_nodes=num_machines,
+        nproc_per_node=num_processes,
+        run_id=JOB,
+        rdzv_backend="static",
+        rdzv_endpoint=str(address),
+        rdzv_configs={"rank": machine_rank, "timeout": int(join_timeout) + 1},
+        max_restarts=0,
+        monitor_interval=2 * INTERVAL,  # the watch comes first: it knows the cause
+        logs_specs=DefaultLogsSpecs(os.devnull),
+    )
+    # attributes since torch 2.9 and 2.12: earlier ones handle all signals, and SIGKILL comes 30 seconds after SIGTERM
+    config.signals_to_handle = "" if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN else "SIGTERM"
+    config.shutdown_timeout = SAVING
+    sys.exit(_run_agent(config, command, store))
 
 
 def _check_counts(num_processes: int, num_machines: int, machine_rank: int, device_type: str) -> None:
@@ -132,188 +119,88 @@ def _check_counts(num_processes: int, num_machines: int, machine_rank: int, devi
         raise InputError("--num-gpus: one process only on mps")
 
 
-def _place_in_environment(join_timeout: float) -> _Place:
-    """The place torchrun, or whoever set the same variables, has given this process."""
+def _run_agent(config: LaunchConfig, command: Sequence[str], store: dist.Store) -> int:
+    """Start this machine's processes and wait for them; the exit status of the first that failed, else 0."""
+    logging.getLogger("torch.distributed.elastic").propagate = False  # a process says itself why it fails
+    logging.getLogger("torch.distributed.elastic").addHandler(logging.NullHandler())
+    interrupted = False
+
+    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
+        nonlocal interrupted
+        interrupted = True
+        # SIGINT would end a process that still imports with a traceback
+        early = _ask(lambda: store.check([READY])) is False
+        raise SignalException("Ctrl-C", signal.SIGTERM if early else signal.SIGINT)
+
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
     try:
-        rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-        local_rank, local_size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-        address = Address(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
-    except (KeyError, ValueError) as error:
-        raise InputError(
-            "RANK and WORLD_SIZE are set, so this is one process of a job: MASTER_ADDR and MASTER_PORT must be set "
-            f"too, and all but the address be whole numbers ({one_line(error)}); start it with torchrun, or unset them"
-        ) from error
-    by_agent = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    return _Place(
-        rank,
-        world_size,
-        local_rank,
-        local_size,
-        address,
-        join_timeout,
-        serves=rank == 0 and not by_agent,
-        restarts=by_agent,
-    )
-
-
-class _Launcher:
-    """Starts the processes of this machine and waits for them.
-
-    Args:
-        places: of this machine's processes.
-        store: of the job where this is machine 0, else None.
-    """
-
-    def __init__(self, places: list[_Place], store: dist.TCPStore | None) -> None:
-        self.places, self.store = places, store
-        self.workers: list[tuple[SpawnProcess, Event]] = []
-        self.signal = 0
-
-    def run(self, main: Callable[..., None], args: tuple[Any, ...], device_type: str) -> int:
-        """Start the processes and wait; the exit status of the first that failed, else 0."""
-        with self._passing_signals_on():
-            self._start(main, args, device_type)
-            status = self._wait()
-            if self.store is not None:
-                job = dist.PrefixStore(JOB, self.store)
-                mark_done(job, [place.rank for place in self.places])
-                wait_until_done(job, self.places[0].world_size, FAREWELL)
+        elastic_launch(config, sys.executable)("-u", *command)
+    except SignalException as stop:
+        number = signal.SIGINT if interrupted else stop.sigval
+        if _ask(lambda: store.check([READY])) is False:  # else the processes say so
+            tell(PAST_TENSE[number])
+        return 128 + number
+    except ChildFailedError as error:
+        rank, failure = next(iter(error.failures.items()))  # the first that ended, to the poll of the agent
+        status = failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+        message = f"exit status {status}" if failure.exitcode > 0 else f"killed by {failure.signal_name()}"
+        if failure.exitcode < 0:
+            tell(f"error: process {rank} on {socket.gethostname()} ended: {message}")
+        if config.max_nodes > 1:
+            told = Failure(rank, socket.gethostname(), status, message)
+            _ask(lambda: report_failure(dist.PrefixStore(JOB, store), told))
+            time.sleep(FAREWELL)
         return status
-
-    def _start(self, main: Callable[..., None], args: tuple[Any, ...], device_type: str) -> None:
-        context = mp.get_context("spawn")
-        ignores_interrupt = self._usual_interrupt is signal.SIG_IGN
-        # the new processes inherit it, so that Ctrl-C while they import is for this process alone
-        handler = self._set_handler(signal.SIGINT, signal.SIG_IGN)
-        for place in self.places:
-            ready = context.Event()
-            worker = context.Process(
-                target=_worker, args=(ready, ignores_interrupt, os.getpid(), main, args, place, device_type)
-            )
-            worker.start()
-            self.workers.append((worker, ready))
-        self._set_handler(signal.SIGINT, handler)
-
-    def _wait(self) -> int:
-        status, deadline = 0, float("inf")
-        running = {worker.sentinel: i for i, (worker, _) in enumerate(self.workers)}
-        while running:
-            if time.monotonic() > deadline:
-                self._end_the_rest()
-            for sentinel in connection.wait(list(running), timeout=0.5):
-                index = running.pop(sentinel)
-                worker = self.workers[index][0]
-                worker.join()
-                if worker.exitcode and not status:
-                    status, deadline = self._failed(index, worker.exitcode), time.monotonic() + GRACE
-        return status
-
-    def _failed(self, index: int, exit_code: int) -> int:
-        """Tell the job of the first process of this machine that failed; the job's status."""
-        if self.signal and exit_code in (-signal.SIGTERM, 128 + signal.SIGTERM, 128 + signal.SIGINT):
-            if exit_code < 0:  # it had not come so far that it tells by itself
-                tell("interrupted" if self.signal == signal.SIGINT else "terminated")
-            message, status = "the run was interrupted", 128 + self.signal
-        elif exit_code < 0:
-            name = signal.Signals(-exit_code).name
-            message, status = f"killed by {name}", 128 - exit_code
-            tell(f"error: process {self.places[index].rank} on {socket.gethostname()} ended: {message}")
-        else:
-            message, status = f"exit status {exit_code}", exit_code
-        with contextlib.suppress(InputError, RuntimeError):
-            store = self.store or connect(self.places[index].address, seconds=5)
-            failure = Failure(self.places[index].rank, socket.gethostname(), status, message)
-            report_failure(dist.PrefixStore(JOB, store), failure)
-        return status
-
-    def _end_the_rest(self) -> None:
-        for worker, _ in self.workers:
-            worker.kill()
-
-    @contextlib.contextmanager
-    def _passing_signals_on(self) -> Iterator[None]:
-        """Within, SIGTERM and SIGINT go on to the processes; a signal that was ignored, as under nohup, stays so."""
-        self._usual_interrupt = signal.getsignal(signal.SIGINT)
-        numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
-        previous = {number: self._set_handler(number, self._pass_on) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                self._set_handler(number, handler)
-
-    def _pass_on(self, number: int, frame: FrameType | None) -> None:
-        self.signal = self.signal or number
-        for worker, ready in self.workers:
-            if worker.exitcode is None:
-                # one that still imports ignores SIGINT, and has nothing to save
-                os.kill(worker.pid, number if ready.is_set() else signal.SIGTERM)
-
-    @staticmethod
-    def _set_handler(number: int, handler: Any) -> Any:
-        """Install a signal handler where that is possible: in the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            return signal.getsignal(number)
-        return signal.signal(number, handler)
+    return 0
 
 
-def _worker(
-    ready: Event,
-    ignores_interrupt: bool,
-    launcher: int,
-    main: Callable[..., None],
-    args: tuple[Any, ...],
-    place: _Place,
-    device_type: str,
-) -> NoReturn:
-    """A process of the job, started by `_Launcher`."""
-    os.setpgid(0, 0)  # Ctrl-C reaches the launcher alone, which passes it on once
-    _end_with_parent(launcher)
-    if not ignores_interrupt:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    ready.set()
-    _run_and_leave(main, args, place, device_type)
+def _ask(operation: Callable[[], Any]) -> Any:
+    """The result of an operation on the store; None where it has none in time, as over a cut wire, or is gone."""
+    results = []
+
+    def run() -> None:
+        with contextlib.suppress(RuntimeError):
+            results.append(operation())
+
+    asking = threading.Thread(target=run, daemon=True)
+    asking.start()
+    asking.join(FAREWELL)
+    return results[0] if results else None
 
 
-def _end_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent is gone: a run that goes on unseen would meet its successor."""
-    if sys.platform.startswith("linux"):
-        pr_set_pdeathsig = 1  # from linux/prctl.h
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
-
-
-def _run_and_leave(main: Callable[..., None], args: tuple[Any, ...], place: _Place, device_type: str) -> NoReturn:
-    """Join the job, run `main`, and end the process: with status 0, or its failure's after telling the others.
+def _take_part(main: Callable[[], None], device_type: str, join_timeout: float) -> NoReturn:
+    """Join the job, run `main`, and end the process: with status 0, or its failure's after it told the others.
 
     The group is left only after success: after a failure the others must not wait for a goodbye.
     """
-    watch, store = None, None
+    watch = None
     try:
-        watch, store = _join(place, device_type)
-        status = _run(main, args)
+        watch = _join(device_type, join_timeout)
+        status = _run(main)
         dist.barrier()  # nobody hangs up on a process that still reads its last message
     except BaseException as error:
         if watch is not None and lost_the_others(error):
             with contextlib.suppress(ValueError):  # not in the main thread
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing can be saved any more
-            watch.wait_for_cause(5 if place.restarts else CAUSE)
+            time.sleep(CAUSE if watch.spans_machines else FAREWELL + 2 * INTERVAL)  # the watch, or the agent, knows
+        if isinstance(error, Exception):
+            get_error_handler().record_exception(error)  # for torchrun's report
         status, message = _tell(error)
         if watch is not None:
             watch.report(status, message)
-        _linger(place, store)
+            if os.environ["RANK"] == "0" and "TORCHELASTIC_RUN_ID" not in os.environ:
+                time.sleep(FAREWELL)  # the store is in this process
         _end_process(status)
     watch.leave()
-    _linger(place, store)
     dist.destroy_process_group()
     _end_process(status)
 
 
-def _run(main: Callable[..., None], args: tuple[Any, ...]) -> int:
+def _run(main: Callable[[], None]) -> int:
     """The exit status all processes agree on: 0, or that of a run which a signal has stopped."""
     try:
-        main(*args)
+        main()
     except SystemExit as error:
         if error.code in (None, 0, 128 + signal.SIGINT, 128 + signal.SIGTERM):
             return error.code or 0
@@ -327,25 +214,17 @@ def _tell(error: BaseException) -> tuple[int, str]:
         status = error.code if isinstance(error.code, int) else 1
         return status, one_line(error.__context__) if error.__context__ else f"exit status {status}"
     if isinstance(error, KeyboardInterrupt):
-        return 128 + signal.SIGINT, "interrupted"
-    if isinstance(error, InputError):
-        tell(f"error: {one_line(error)}")
-        return 2, one_line(error)
-    if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
-        message = f"{error.filename or 'output'}: {error.strerror}"
-        tell(f"error: {message}")
-        return 2, message
-    if lost_the_others(error):
-        message = f"the connection to the other processes broke: {str(error).splitlines()[0][:200]}"
-        tell(f"error: {message}")
-        return 1, message
-    traceback.print_exception(error)
-    return 1, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
-
-
-def _linger(place: _Place, store: dist.Store | None) -> None:
-    if place.serves and store is not None:
-        wait_until_done(store, place.world_size, FAREWELL)
+        if os.environ.get("RANK") == "0":
+            tell(PAST_TENSE[signal.SIGINT])
+        return 128 + signal.SIGINT, PAST_TENSE[signal.SIGINT]
+    status, message = 2, explain(error)
+    if message is None and lost_the_others(error):
+        status, message = 1, f"the connection to the other processes broke: {str(error).splitlines()[0][:200]}"
+    if message is None:
+        traceback.print_exception(error)
+        return 1, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+    tell(f"error: {message}")
+    return status, message
 
 
 def _end_process(status: int) -> NoReturn:
@@ -356,77 +235,61 @@ def _end_process(status: int) -> NoReturn:
     (the cause is described in pytorch/pytorch pull request 179291).
     """
     gc.collect()  # ends the loaders' processes
-    _end_loaders()
-    close_caches()
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
 
 
-def _end_loaders() -> None:
-    """End the data-loading processes that a failure's traceback still holds: they use the cache of decoded pictures."""
-    deadline = time.monotonic() + LOADERS_END
-    with contextlib.suppress(RuntimeError):  # torch's, when one ends by the signal: it had only just started
-        loaders = multiprocessing.active_children()
-        for loader in loaders:
-            loader.terminate()
-        for loader in loaders:
-            loader.join(max(0.0, deadline - time.monotonic()))
-
-
-def _join(place: _Place, device_type: str) -> tuple[Watch, dist.Store]:
-    """Meet the other processes, watch them, and set the process group up; the watch and the job's part of the store."""
+def _join(device_type: str, join_timeout: float) -> Watch:
+    """Meet the other processes, watch them, and set the process group up."""
+    rank, world_size, local_rank, local_size, address = _place()
     if device_type == "cuda":
-        torch.cuda.set_device(place.local_rank)
+        torch.cuda.set_device(local_rank)
     else:
-        torch.set_num_threads(max(1, torch.get_num_threads() // place.local_size))  # share the cores
-    store = serve(place.address) if place.serves else connect(place.address, place.join_timeout)
-    session, hosts = _meet(store, place)
-    own_connection = connect(place.address, place.join_timeout)
-    watch = Watch(dist.PrefixStore(session, own_connection), place.rank, hosts, str(place.address))
-    choose_gloo_interface(place.address if place.local_size < place.world_size else Address("127.0.0.1", 9))
+        torch.set_num_threads(max(1, torch.get_num_threads() // local_size))  # share the cores
+    run = os.environ.get("TORCHELASTIC_RUN_ID")
+    store = open_store(address) if run is None and rank == 0 else connect(address, join_timeout)
+    restarts = run not in (None, JOB)  # torchrun keeps the store for the processes it starts after a failure
+    shape = f"{world_size} processes"
+    session, hosts = meet(store, rank, world_size, "process", shape, address, join_timeout, restarts)
+    own_connection = connect(address, join_timeout)  # an operation on it may hang with the network
+    watch = Watch(dist.PrefixStore(session, own_connection), rank, hosts, address, local_size < world_size)
+    choose_gloo_interface(address if watch.spans_machines else Address(LOOPBACK, 9))
     interface = os.environ.get("GLOO_SOCKET_IFNAME", "gloo's choice")
     failing = (
-        f"the processes met at {place.address} but could not connect with each other (over {interface}): do "
+        f"the processes met at {address} but could not connect with each other (over {interface}): do "
         "firewalls let them use every port between them, and is GLOO_SOCKET_IFNAME the interface to the others?"
     )
-    with watch.joining(place.join_timeout, failing):
-        watch.start()
+    with watch.joining(join_timeout, failing):
         dist.init_process_group(
             "nccl" if device_type == "cuda" else "gloo",
             store=dist.PrefixStore(f"{session}/group", store),
-            world_size=place.world_size,
-            rank=place.rank,
+            world_size=world_size,
+            rank=rank,
             timeout=TIMEOUT,
         )
-        _register_local_group(place.rank, place.world_size, place.local_size)
-    return watch, dist.PrefixStore(session, store)
+        _register_local_group(rank, world_size, local_size)
+    store.set(READY, "")
+    return watch
 
 
-def _meet(store: dist.Store, place: _Place) -> tuple[str, list[str]]:
+def _place() -> tuple[int, int, int, int, Address]:
+    """Rank, world size, both on this machine, and the store's address: as the agent, or a user, has set them."""
     try:
-        return meet(
-            store,
-            place.rank,
-            place.world_size,
-            address=place.address,
-            seconds=place.join_timeout,
-            restarts=place.restarts,
-        )
-    except InputError as error:
-        if not place.restarts:
-            failure = Failure(place.rank, socket.gethostname(), 2, one_line(error))
-            report_failure(dist.PrefixStore(JOB, store), failure)
-        raise
-    except dist.DistError as error:
+        rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        local_rank, local_size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        address = Address(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))
+    except (KeyError, ValueError) as error:
         raise InputError(
-            f"machine 0 ended while the processes were meeting at {place.address}; it has told why"
+            "RANK and WORLD_SIZE are set, so this is one process of a job: MASTER_ADDR and MASTER_PORT must be set "
+            f"too, and all but the address be whole numbers ({one_line(error)}); start it with torchrun, or unset them"
         ) from error
+    return rank, world_size, local_rank, local_size, address
 
 
 def _register_local_group(rank: int, world_size: int, local_size: int) -> None:
-    """Tell detectron2 which processes share this machine; v0.6 has no function for it."""
+    """Let detectron2 know which processes share this machine; v0.6 has no function for it."""
     if hasattr(comm, "create_local_process_group"):
         comm.create_local_process_group(local_size)
         return

@@ -1,1 +1,1 @@
-"""A training run: put together, stepped, scored, saved, and continued where it was cut."""
+"""Training runs: set-up, steps, evaluation, checkpoints and resuming."""

@@ -1,4 +1,4 @@
-"""A running average of the weights, which scores better than the last weights of a noisy run."""
+"""Running average of the weights, which scores better than the last weights of a noisy run."""
 
 import copy
 
@@ -7,20 +7,20 @@ from torch import nn
 
 from runtime.errors import InputError
 
-WARM_UP = 10  # updates that the average lags behind at first: the first weights must not linger
+WARM_UP = 10  # updates for which the average lags behind, so that the first weights are forgotten
 
 
 class WeightAverage:
     """Exponential moving average of a model's parameters and buffers (Polyak and Juditsky, 1992).
 
-    After update n the average moves by 1 - min(decay, n / (n + 10)) towards the weights, TensorFlow's warm-up of
-    `ExponentialMovingAverage`. BatchNorm's statistics are averaged like weights, so they fit them; whole numbers, such
-    as its count of batches, are copied.
+    In update n the average moves by 1 - min(decay, n / (n + 10)) towards the weights, the warm-up of TensorFlow's
+    `ExponentialMovingAverage`. BatchNorm's statistics are averaged like weights, so that they match them. Integers,
+    such as its count of batches, are copied.
 
     Args:
-        model: unwrapped; its copy is `self.model`, in eval mode and without gradients, to be scored and saved. Frozen
-            parameters are shared with it.
-        decay: share of the old average that stays at each update, in [0, 1).
+        model: model without wrappers. Its copy, `self.model`, in eval mode and without gradients, is scored and saved.
+            Frozen parameters are shared with it.
+        decay: share of the old average that remains in each update, in [0, 1).
 
     Raises:
         InputError: not 0 <= decay < 1.
@@ -38,7 +38,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Move the average towards the weights of `model`, which is unwrapped and on the same device."""
+        """Move the average towards the weights of `model`, which has no wrappers and is on the same device."""
         self.updates += 1
         share = 1 - min(self.decay, self.updates / (self.updates + WARM_UP))
         averages, values = [], []

@@ -1,4 +1,4 @@
-"""Checkpoints of training runs: which there are, saving, resuming from the newest one that can be read."""
+"""Checkpoints of training runs: listing, saving, and resuming from the newest readable one."""
 
 import contextlib
 import logging
@@ -34,13 +34,13 @@ CHECKPOINT_NAME = re.compile(r"model_(?:(\d{7,})|final|best(?:_\w+)?)\.pth")
 
 
 def run_checkpoints(folder: str | Path) -> list[Path]:
-    """The checkpoints that training wrote into a run folder, the newest iteration first."""
+    """Checkpoints of training in a run folder, the newest iteration first."""
     paths = [path for path in Path(folder).glob("model_*.pth") if CHECKPOINT_NAME.fullmatch(path.name)]
     return sorted(paths, key=lambda path: (_iteration(path, unknown=-1), path.name), reverse=True)
 
 
 def numbered_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
-    """Those named after their iteration, with it, the newest first."""
+    """Checkpoints named after their iteration, with the iteration, the newest first."""
     matches = ((CHECKPOINT_NAME.fullmatch(path.name), path) for path in Path(folder).glob("model_*.pth"))
     return sorted(((int(match[1]), path) for match, path in matches if match and match[1]), reverse=True)
 
@@ -48,16 +48,16 @@ def numbered_checkpoints(folder: str | Path) -> list[tuple[int, Path]]:
 class RunCheckpointer(DetectionCheckpointer):
     """Detectron2's checkpointer, with safe reading, strict key accounting and atomic writing.
 
-    The file `last_checkpoint` names the one that a run continues from.
+    The file `last_checkpoint` names the checkpoint from which a run continues.
 
     Args:
-        model: what is saved, unwrapped.
-        save_dir: the run folder.
-        description: entries that every checkpoint carries beside its state, such as the config of the model.
-        checkpointables: what else is saved and resumed, by name.
+        model: model to save, without wrappers.
+        save_dir: run folder.
+        description: entries of every checkpoint beside its state, such as the config of the model.
+        checkpointables: other objects to save and resume, by name.
 
     Attributes:
-        frozen: entry of the checkpoints for the frozen weights that came from a file, see `modeling.weights.frozen`.
+        frozen: entry of the checkpoints for frozen weights that came from a file, see `modeling.weights.frozen`.
     """
 
     def __init__(
@@ -68,10 +68,10 @@ class RunCheckpointer(DetectionCheckpointer):
         self.frozen: dict[str, Any] | None = None
 
     def save(self, name: str, *, mark_last: bool = True, **kwargs: Any) -> Path:
-        """Write `name`.pth to the run folder, then mark it as the last one; on failure both stay as they were.
+        """Write `name`.pth to the run folder and mark it as the last one. If this fails, both are unchanged.
 
         Returns:
-            its path, also where another process writes it.
+            Its path, also if another process writes it.
         """
         path = self.path_of(name)
         if not self.save_dir or not self.save_to_disk:
@@ -88,7 +88,7 @@ class RunCheckpointer(DetectionCheckpointer):
         return path
 
     def path_of(self, name: str) -> Path:
-        """Where `save` writes."""
+        """Path to which `save` writes."""
         return Path(self.save_dir) / f"{name}.pth"
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
@@ -98,13 +98,13 @@ class RunCheckpointer(DetectionCheckpointer):
     def resume(self) -> int:
         """Load model and checkpointables from the run folder's last checkpoint, or a usable earlier one.
 
-        To be called by all processes; they load what the main one finds usable.
+        All processes call this and load the checkpoint that the main one finds usable.
 
         Returns:
-            how many iterations are done, 0 where the folder holds no checkpoint.
+            The number of completed iterations, 0 if the folder has no checkpoint.
 
         Raises:
-            InputError: checkpoints are there but none is readable, or it is of another model or other settings.
+            InputError: there are checkpoints but none is readable, or it is of another model or other settings.
         """
         path = from_main_process(self._newest_readable)
         if path is None:
@@ -114,7 +114,7 @@ class RunCheckpointer(DetectionCheckpointer):
         return checkpoint.get("iteration", checkpoint["trainer"]["iteration"]) + 1
 
     def complete_final(self, iteration: int) -> None:
-        """Where `model_final.pth` is missing or damaged, make it from the file just loaded, of the last iteration."""
+        """Make `model_final.pth`, if it is missing or damaged, from the loaded file of the last iteration."""
         final = Path(self.save_dir) / "model_final.pth"
         with contextlib.suppress(DamagedCheckpointError):
             if read_checkpoint(final).get("iteration", -1) >= iteration:
@@ -124,7 +124,7 @@ class RunCheckpointer(DetectionCheckpointer):
         self.tag_last_checkpoint(final.name)
 
     def _newest_readable(self) -> Path | None:
-        """The checkpoint that `last_checkpoint` names if it can be read, else the newest before it that can."""
+        """The checkpoint in `last_checkpoint` if it can be read, else the newest earlier one that can."""
         candidates, doubts = self._candidates()
         for path in candidates:
             try:
@@ -142,7 +142,7 @@ class RunCheckpointer(DetectionCheckpointer):
         return None
 
     def _candidates(self) -> tuple[list[Path], list[str]]:
-        """What may be continued from, in this order, and what is wrong with `last_checkpoint`."""
+        """Checkpoints to continue from, in order of preference, and problems of `last_checkpoint`."""
         checkpoints = run_checkpoints(self.save_dir)
         mark = Path(self.save_dir) / LAST_CHECKPOINT
         try:
@@ -157,14 +157,14 @@ class RunCheckpointer(DetectionCheckpointer):
             return checkpoints, [f"{mark}: not readable: {error}"]
 
     def load_initial(self, path: str, frozen: Sequence[str] = ()) -> None:
-        """Load what training starts from: a pretrained encoder, a trained checkpoint, or nothing for an empty path.
+        """Load the initial weights: a pretrained encoder, a trained checkpoint, or nothing for an empty path.
 
         Args:
-            frozen: names of the parameters that stay as they are; those that come from the file are left to it in the
-                checkpoints of the run.
+            frozen: names of the frozen parameters. Those that come from the file are not stored in the run's
+                checkpoints.
 
         Raises:
-            InputError: the path is empty and the system does not start from random weights, or the file does not fit.
+            InputError: the path is empty and the system does not start from random weights, or the file does not match.
         """
         if not path and self.model.needs_weights:
             raise InputError(f"train.init_checkpoint is empty; {self.model.needs_weights}")
@@ -181,14 +181,14 @@ class RunCheckpointer(DetectionCheckpointer):
             raise InputError(f"{path}: {error}") from error
         earlier = found_entry(loaded, path)
         if earlier is not None and set(earlier["keys"]) <= set(frozen):
-            self.frozen = earlier  # what the earlier run left to a file is left to it still
+            self.frozen = earlier  # weights that the earlier run left in a file stay there
             return
         from_file = [name for name in frozen if name in loaded.get("model", ())]
         if from_file:
             self.frozen = frozen_entry(path, from_file)
 
     def load(self, path: str, checkpointables: list[str] | None = None) -> dict[str, Any]:
-        """Load model and checkpointables; with `checkpointables=[]`, a pretrained encoder is enough."""
+        """Load model and checkpointables. With `checkpointables=[]`, a pretrained encoder is sufficient."""
         if not path:
             logger.info("no checkpoint given: the model starts from random weights")
             return {}
@@ -211,7 +211,7 @@ class RunCheckpointer(DetectionCheckpointer):
 
 
 def _iteration(path: Path, unknown: int) -> int:
-    """The last iteration that a checkpoint has seen, `unknown` where neither its name nor its content tells."""
+    """Last iteration of a checkpoint, `unknown` if neither its name nor its content states it."""
     match = CHECKPOINT_NAME.fullmatch(path.name)
     iteration = int(match[1]) if match and match[1] else read_extra(path, "iteration")
     return iteration if isinstance(iteration, int) else unknown

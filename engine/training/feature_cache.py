@@ -1,8 +1,8 @@
-"""Features of a frozen encoder, computed once for a fixed set of views and read from the disk from then on.
+"""Features of a frozen encoder, computed once for a fixed set of views and then read from the disk.
 
-A file holds the features (views, C, h, w) in float16 and is read as a memory map; beside it lies a text that says what
-they were made of: the frozen weights, the settings of the encoder and of the views, and the files that these are read
-from. Where any of it has changed, another file is made, and the old one is named.
+A file has the features (views, C, h, w) in float16 and is memory-mapped. A text file beside it records their origin:
+the frozen weights, the settings of the encoder and of the views, and the source files. If any of these has changed,
+another file is made, and the old one is named in a warning.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ FORMAT = 1
 DTYPE = np.float16
 VIEWS = ("dataloader.train.dataset.", "dataloader.train.fixed_views")
 MODEL = "model."
-ENCODER = "backbone"  # the part of a system that makes the features; the others, even frozen ones, have no say
+ENCODER = "backbone"  # the part of a system that computes the features; other parts do not matter
 
 logger = logging.getLogger("dinomatte.features")
 
@@ -42,13 +42,13 @@ logger = logging.getLogger("dinomatte.features")
 def cached_features(
     model: System, dataset: Any, config: DictConfig, precision: Precision, batch_size: int, num_workers: int
 ) -> Path:
-    """The file with the features of all views, made where it is not there.
+    """The file with the features of all views, which is made if it does not exist.
 
     Args:
-        model: with its weights, unwrapped.
-        dataset: of the loader, a FixedViews.
-        config: of the run; `train.cache_features` is the folder.
-        batch_size, num_workers: to make it with.
+        model: model with its weights, without wrappers.
+        dataset: data set of the loader, a FixedViews.
+        config: config of the run; `train.cache_features` is the folder.
+        batch_size, num_workers: settings for computing the features.
 
     Raises:
         InputError: the samples are not fixed, the encoder is not frozen, or the disk is too small.
@@ -112,7 +112,7 @@ def _make(
 
 @torch.no_grad()
 def _features(model: System, samples: list[Mapping[str, Any]], precision: Precision) -> np.ndarray:
-    """(B, C, h, w) float16 of some samples."""
+    """Features (B, C, h, w) float16 of some samples."""
     was_training = model.training
     model.eval()
     try:
@@ -124,7 +124,7 @@ def _features(model: System, samples: list[Mapping[str, Any]], precision: Precis
 
 
 def _origin(model: System, dataset: FixedViews, config: DictConfig, precision: Precision) -> dict[str, Any]:
-    """Plain values that decide the features."""
+    """Plain values on which the features depend."""
     settings = RunSettings(config).values
     others = [name for name, _ in model.named_children() if name != ENCODER]
 
@@ -149,13 +149,13 @@ def _origin(model: System, dataset: FixedViews, config: DictConfig, precision: P
 
 
 def _stamp(paths: Iterable[Path]) -> str:
-    """A hash of names, sizes and times of change."""
+    """Hash of names, sizes and modification times."""
     facts = [[str(path), status.st_size, status.st_mtime_ns] for path in paths if (status := os.stat(path))]
     return _digest(json.dumps(facts).encode())
 
 
 def _holds(path: Path, shape: tuple[int, ...]) -> bool:
-    """Whether a whole file of that shape is there."""
+    """Whether a complete file of this shape exists."""
     if not path.is_file():
         return False
     try:
@@ -170,7 +170,7 @@ def _holds(path: Path, shape: tuple[int, ...]) -> bool:
 
 
 def _name_stale(folder: Path, origin: Mapping[str, Any]) -> None:
-    """Warn of features of another origin, which nothing reads now, and say what has changed."""
+    """Warn about unused features of another origin, and state the differences."""
     for description in sorted(folder.glob("features_*.json")):
         with contextlib.suppress(ValueError, OSError, AttributeError):
             other = json.loads(description.read_text())

@@ -25,13 +25,17 @@ def freeze(model: System, names: str | Sequence[str]) -> list[str]:
             ("backbone.*.weight").
 
     Returns:
-        the names of the frozen parameters.
+        The names of the frozen parameters.
 
     Raises:
         InputError: a name fits no parameter, or nothing is left to train.
 
     Example:
-        >>> freeze(model, ["pretrained"])
+        >>> from modeling.weights.system_file import read_system
+        >>> model = read_system()
+        >>> frozen = freeze(model, ["backbone"])
+        >>> any(parameter.requires_grad for parameter in model.backbone.parameters())
+        False
     """
     names = [names] if isinstance(names, str) else names
     parameters = dict(model.named_parameters())

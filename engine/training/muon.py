@@ -1,4 +1,4 @@
-"""Muon for the matrices of new layers, AdamW for everything else, as one optimizer with one state."""
+"""Muon for the matrices of new layers and AdamW for all other parameters, as one optimizer with one state."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -7,16 +7,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-# Jordan's quintic iteration: steep at 0, so that small singular values rise fast, and near 1 within a factor of 0.7 to
-# 1.2 afterwards (https://kellerjordan.github.io/posts/muon/)
+# Jordan's quintic iteration is steep at 0, so that small singular values rise fast, and between 0.7 and 1.2 afterwards
+# (https://kellerjordan.github.io/posts/muon/).
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 NEWTON_SCHULZ_EPS = 1e-7
-ADAMW_RMS = 0.2  # of AdamW's updates over their learning rate, as Liu et al. measured it
+ADAMW_RMS = 0.2  # RMS of AdamW's updates divided by their learning rate, as measured by Liu et al.
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Parameter groups with `muon=True` are updated by Muon, the others by AdamW as torch.optim.AdamW does it.
+    """Parameter groups with `muon=True` are updated by Muon, the others as by torch.optim.AdamW.
 
     Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/) replaces the momentum of a matrix by the
     nearest orthogonal one, so that all directions of a layer learn at one rate. The update's size is that of AdamW's
@@ -24,13 +24,13 @@ class MuonAdamW(torch.optim.Optimizer):
     decay, which is decoupled. A convolution's kernel (out, in, k, k) is the matrix (out, in * k * k).
 
     Args:
-        params: groups as from `engine.training.param_groups.param_groups`, or parameters, which are AdamW's.
-        lr, weight_decay: of groups that name none.
-        betas, eps: AdamW's.
-        momentum: Muon's, of Nesterov's kind.
+        params: groups of `engine.training.param_groups.param_groups`, or parameters, which are updated by AdamW.
+        lr, weight_decay: defaults for groups.
+        betas, eps: settings of AdamW.
+        momentum: Nesterov momentum of Muon.
 
     Raises:
-        ValueError: a setting is out of range, or a group with `muon=True` holds something that is no matrix.
+        ValueError: a setting is out of range, or a group with `muon=True` has a parameter that is not a matrix.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class MuonAdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
-        """Update every parameter that has a gradient; return what `closure` returns."""
+        """Update every parameter that has a gradient, and return the result of `closure`."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -75,7 +75,7 @@ class MuonAdamW(torch.optim.Optimizer):
         return loss
 
     def _muon(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
-        """Update parameters whose matrices have one shape: together, as most of the time goes into starting kernels."""
+        """Update parameters whose matrices have one shape together, because starting kernels takes most of the time."""
         updates = []
         for parameter in parameters:
             state = self.state[parameter]
@@ -94,7 +94,7 @@ class MuonAdamW(torch.optim.Optimizer):
         for parameter in parameters:
             state = self.state[parameter]
             if not state:
-                state["step"] = torch.tensor(0.0)  # on the CPU, as torch.optim.AdamW keeps it
+                state["step"] = torch.tensor(0.0)  # on the CPU, as in torch.optim.AdamW
                 state["exp_avg"] = torch.zeros_like(parameter)
                 state["exp_avg_sq"] = torch.zeros_like(parameter)
         states = [self.state[parameter] for parameter in parameters]
@@ -116,16 +116,16 @@ class MuonAdamW(torch.optim.Optimizer):
 
 
 def orthogonalise(matrix: Tensor) -> Tensor:
-    """Bring all singular values of (rows, columns) near 1 and keep the singular vectors; a zero matrix stays zero.
+    """Move all singular values of (rows, columns) close to 1 and keep the singular vectors; a zero matrix stays zero.
 
-    Newton-Schulz iteration in bfloat16, which is what its coefficients were chosen for: singular values end between
-    0.7 and 1.2, but for those below about 1e-3 of the Frobenius norm, which end smaller.
+    The Newton-Schulz iteration is in bfloat16, for which its coefficients were chosen. Singular values end between 0.7
+    and 1.2; those below about 1e-3 of the Frobenius norm end smaller.
 
     Args:
-        matrix: (rows, columns), or a stack of matrices (N, rows, columns), each brought there by itself.
+        matrix: (rows, columns), or a stack of matrices (N, rows, columns), which are processed separately.
 
     Returns:
-        The argument's shape and dtype.
+        A tensor of the same shape and dtype.
     """
     a, b, c = NEWTON_SCHULZ
     add_product = torch.addmm if matrix.ndim == 2 else torch.baddbmm

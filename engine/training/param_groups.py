@@ -17,24 +17,23 @@ def param_groups(
 ) -> list[dict]:
     """Group parameters for the optimizer: layer-wise learning-rate decay, a head multiplier, selective decay.
 
-    With L backbone blocks, the patch embedding and tokens learn at `base_lr * layer_decay ** (L + 1)`, block i
-    (from 0) at `base_lr * layer_decay ** (L - i)`, both times `pretrained_lr_mult`; residual convolutions, the final
-    norm and all else at `base_lr`, the decoder at `base_lr * head_lr_mult`. The scheme of BEiT and ViTDet, with
-    ViTMatte's treatment of what is new.
-    The roles of parameters are those that the system states (`System.parameter_roles`), so wrappers like DDP change
-    nothing. Frozen parameters are left out.
+    With L backbone blocks, the patch embedding and tokens have the rate `base_lr * layer_decay ** (L + 1)` and block i
+    (from 0) has `base_lr * layer_decay ** (L - i)`, both times `pretrained_lr_mult`. Residual convolutions, the final
+    norm and other parameters have `base_lr`, the decoder has `base_lr * head_lr_mult`. This is the scheme of BEiT and
+    ViTDet, with ViTMatte's treatment of new parameters. The system declares the roles of parameters
+    (`System.parameter_roles`), so wrappers such as DDP have no effect. Frozen parameters are excluded.
 
     Weight decay is 0 for norms, biases, LayerScale, tokens and position embeddings.
 
     Args:
-        muon_for_new: mark for `engine.training.muon.MuonAdamW` the matrices and kernels that do not come from
-            pretrained weights: the decoder's and what is new in a backbone. Not those of a single row, such as the
-            decoder's last convolution, which Muon would reduce to the direction of their gradient.
-        all_new: no weights are pretrained, so the backbone's matrices count as new too; tokens do not.
+        muon_for_new: whether the matrices and kernels without pretrained weights, those of the decoder and new ones in
+            a backbone, are marked for `engine.training.muon.MuonAdamW`. Matrices of a single row, such as the decoder's
+            last convolution, are not marked, because Muon would reduce them to the direction of their gradient.
+        all_new: whether no weights are pretrained, so that the backbone's matrices are new too; tokens are not.
 
     Returns:
-        One dict for each distinct (lr, weight_decay), as torch optimizers take them, in order of first use; with
-        `muon_for_new` for each distinct (lr, weight_decay, muon), "muon" being in the dict.
+        One dict for each distinct (lr, weight_decay), as for torch optimizers, in order of first use. With
+        `muon_for_new`, one for each distinct (lr, weight_decay, muon), with the key "muon".
     """
     lr_factors: dict[nn.Parameter, float] = {}
     undecayed: set[nn.Parameter] = set()

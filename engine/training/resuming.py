@@ -1,7 +1,7 @@
-"""Going on where a run was cut: its log as it was then, and what was left to do of the checkpoint's iteration.
+"""Resuming a run: restoring its log, and completing the checkpoint's iteration.
 
-A checkpoint is saved before its iteration is evaluated and logged, since either may take long or fail. So a run that
-continues from it does that first, and its log ends up as if it had never been stopped.
+A checkpoint is saved before its iteration is evaluated and logged, since either may take long or fail. A run that
+continues from it does this first, so its log ends up as if it had never been stopped.
 """
 
 import contextlib
@@ -32,10 +32,10 @@ Scalars = dict[str, list]  # name: value, its iteration, whether writers may smo
 
 
 def resume_run(checkpointer: RunCheckpointer) -> int:
-    """Load the run folder's last usable checkpoint, in all processes, and clear what a killed run left unfinished.
+    """Load the run folder's last usable checkpoint, in all processes, and remove unfinished files of a killed run.
 
     Returns:
-        how many iterations are done, 0 where there is no checkpoint.
+        The number of completed iterations, 0 without a checkpoint.
 
     Raises:
         InputError: see RunCheckpointer.resume.
@@ -46,14 +46,14 @@ def resume_run(checkpointer: RunCheckpointer) -> int:
 
 
 def continue_log(trainer: TrainerBase, config: DictConfig, start: int) -> None:
-    """Cut the run's log back to what its checkpoint has seen, and let `trainer` first do what that has not.
+    """Cut the run's log back to its checkpoint, and let `trainer` first complete the checkpoint's iteration.
 
-    Without a checkpoint, that is everything: the log of a run that was killed before its first begins anew.
+    Without a checkpoint, the log of a run that was killed before its first checkpoint is emptied.
 
-    To be called by all processes when all hooks are registered and the checkpoint is loaded.
+    All processes call this after all hooks are registered and the checkpoint is loaded.
 
     Args:
-        start: iterations that are done.
+        start: number of completed iterations.
     """
     path, period = Path(config.train.output_dir) / METRICS_FILE, config.train.log_period
     scores = from_main_process(lambda: rewind_log(path, start, period))
@@ -66,12 +66,12 @@ def continue_log(trainer: TrainerBase, config: DictConfig, start: int) -> None:
 
 
 def finish_run(trainer: TrainerBase, checkpointer: RunCheckpointer, config: DictConfig, start: int) -> None:
-    """Do what comes after the last iteration and is not done yet: the final checkpoint, evaluation, the end of the log.
+    """Complete what follows the last iteration: the final checkpoint, evaluation, the end of the log.
 
-    To be called by all processes when all hooks are registered and the checkpoint is loaded.
+    All processes call this after all hooks are registered and the checkpoint is loaded.
 
     Args:
-        start: iterations that are done, at least all of the run's.
+        start: number of completed iterations, at least all of the run's.
     """
     from_main_process(lambda: checkpointer.complete_final(start - 1))
     if from_main_process(lambda: _log_is_complete(config)):
@@ -92,9 +92,9 @@ def _log_is_complete(config: DictConfig) -> bool:
 
 
 class LoggedScalars(HookBase):
-    """Keeps in every checkpoint the numbers that the event storage holds, which may not be in the log yet.
+    """Store the event storage's numbers in every checkpoint, because they may not be in the log yet.
 
-    To be registered before loading, as its state is part of the checkpoint.
+    This hook is registered before loading, as its state is part of the checkpoint.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class LoggedScalars(HookBase):
     def state_dict(self) -> dict[str, Any]:
         storage = self.trainer.storage
         smooth, latest = storage.smoothing_hints(), storage.latest()
-        kept = (name for name in latest if name != "time")  # IterationTimer's, which has none of a start's first steps
+        kept = (name for name in latest if name != "time")  # IterationTimer's, which lacks the first steps of a start
         return {"scalars": {name: [*latest[name], smooth[name]] for name in kept}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -111,15 +111,15 @@ class LoggedScalars(HookBase):
 
 
 class FinishIteration(HookBase):
-    """When a run continues, first evaluate and log the iteration of its checkpoint as far as that was not done.
+    """When a run continues, first evaluate and log the iteration of its checkpoint, unless that was done.
 
-    To be registered last, in all processes.
+    This hook is registered last, in all processes.
 
     Args:
-        scalars: as loaded from the checkpoint.
-        validation: scores that the log has of that iteration; empty where it has none, so that it is evaluated.
-        log_period: iterations between the log's entries.
-        steps: hooks that act after the checkpoint is saved, in their order: evaluation, the best checkpoint, writers.
+        scalars: scalars from the checkpoint.
+        validation: logged scores of that iteration; if empty, it is evaluated.
+        log_period: iterations between entries of the log.
+        steps: hooks that act after the checkpoint is saved, in order: evaluation, the best checkpoint, writers.
     """
 
     def __init__(self, scalars: Scalars, validation: dict[str, float], log_period: int, steps: list[HookBase]) -> None:
@@ -146,12 +146,12 @@ class FinishIteration(HookBase):
 
 
 def rewind_log(path: Path, start: int, log_period: int) -> dict[str, float]:
-    """Cut metrics.json back to what it held when iteration `start - 1` ended, before it was evaluated and logged.
+    """Cut metrics.json back to its state at the end of iteration `start - 1`, before evaluation and logging.
 
-    What the run has logged since will be logged again; a line that was cut short is dropped too.
+    Later entries of the run will be logged again. A truncated line is dropped too.
 
     Returns:
-        the validation scores of iteration `start - 1`, where the log has them: these need not be computed again.
+        The validation scores of iteration `start - 1`, if the log has them, which need not be computed again.
     """
     lines = _lines(path)
     limit = last_written(start - 1, log_period)
@@ -173,7 +173,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _iteration(line: str) -> float:
-    """That of a line of metrics.json; infinity where it is none."""
+    """Iteration of a line of metrics.json; infinity if there is none."""
     try:
         iteration = json.loads(line)["iteration"]
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -182,7 +182,7 @@ def _iteration(line: str) -> float:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """The temporary files of a process that was killed while it wrote may be as large as checkpoints."""
+    """Remove temporary files of a process that was killed while writing, which may be as large as checkpoints."""
     for name in ("model_*", "last_checkpoint", METRICS_FILE):
         for path in folder.glob(f".{name}.*.part"):
             path.unlink(missing_ok=True)
@@ -191,7 +191,7 @@ def _remove_unfinished(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _at(trainer: TrainerBase, iteration: int) -> Iterator[None]:
-    """Within, it is the end of an earlier iteration."""
+    """Set the trainer to the end of an earlier iteration inside this context."""
     now = trainer.iter
     trainer.iter = trainer.storage.iter = iteration
     try:

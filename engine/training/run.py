@@ -1,4 +1,4 @@
-"""Putting a training run together from a config."""
+"""Training runs: set-up from a config."""
 
 import logging
 from collections.abc import Iterable
@@ -33,7 +33,6 @@ from engine.monitoring import (
 )
 from engine.monitoring.metrics_file import VALIDATION
 from engine.processes.agreement import from_main_process
-from engine.processes.sync_batch_norm import synchronise_batch_norms
 from engine.training.averaging import WeightAverage
 from engine.training.checkpoints import RunCheckpointer
 from engine.training.feature_cache import cached_features
@@ -52,19 +51,19 @@ from runtime.precision import Precision
 
 logger = logging.getLogger("dinomatte.training")
 
-SMALLEST_FREE_SPACE = 2**20  # bytes a run needs for its logs before anything else
+SMALLEST_FREE_SPACE = 2**20  # bytes that a run needs for its logs
 
 
 def train(config: DictConfig, resume: bool = False) -> nn.Module:
-    """Train the config's model from its initial checkpoint, or go on from the last checkpoint of the run folder.
+    """Train the config's model from its initial checkpoint, or continue from the last checkpoint of the run folder.
 
     Returns:
-        The trained model, unwrapped; with train.ema_decay, the average.
+        The trained model without wrappers; with train.ema_decay, the average.
 
     Raises:
-        InputError: a setting or a file is not usable; most are found before the first iteration.
+        InputError: a setting or a file cannot be used; most are found before the first iteration.
         NonFiniteLossError: training diverged.
-        TrainingInterrupted: a signal asked to stop; what was done is saved.
+        TrainingInterrupted: a signal asked to stop; completed iterations are saved.
     """
     output_dir = Path(config.train.output_dir)
     with claimed(output_dir, resume):
@@ -79,7 +78,7 @@ def _train(config: DictConfig, resume: bool) -> nn.Module:
         trainer.scored,
         config.train.output_dir,
         description=describe_model(config.model),
-        settings=RunSettings(config),  # before the trainer: it names a setting where that would name its groups
+        settings=RunSettings(config),  # before the trainer, because it names settings and the trainer only groups
         trainer=trainer,
     )
     saving = config.train.checkpointer
@@ -88,7 +87,7 @@ def _train(config: DictConfig, resume: bool) -> nn.Module:
     start = resume_run(checkpointer) if resume else 0
     if not start:
         checkpointer.load_initial(config.train.init_checkpoint, frozen=trainer.frozen_names())
-        trainer.unwrapped.load_state_dict(trainer.scored.state_dict())  # with an average, what was loaded went into it
+        trainer.unwrapped.load_state_dict(trainer.scored.state_dict())  # the average has the loaded weights
     if resume and not start:
         logger.warning("--resume: no checkpoint in %s, the run starts from the beginning", config.train.output_dir)
     if start >= config.train.max_iter:
@@ -100,7 +99,7 @@ def _train(config: DictConfig, resume: bool) -> nn.Module:
 
 
 def _build_trainer(config: DictConfig) -> SystemTrainer:
-    """Model, optimizer and trainer; without hooks and batches, as where these start is not known yet."""
+    """Model, optimizer and trainer, without hooks and batches, whose start is not known yet."""
     settings = config.train
     device = resolve_device(settings.device)
     torch.manual_seed(settings.seed)
@@ -148,7 +147,7 @@ def evaluate(config: DictConfig) -> tuple[dict[str, float], Evaluator]:
     """Score the checkpoint `train.init_checkpoint`, or the run folder's last one, on the config's validation set.
 
     Returns:
-        the scores, and the evaluator that gave them.
+        The scores, and the evaluator that computed them.
     """
     start_logging(Path(config.train.output_dir))
     model = build(config.model).to(resolve_device(config.train.device))
@@ -165,7 +164,7 @@ def evaluate(config: DictConfig) -> tuple[dict[str, float], Evaluator]:
 
 
 def build_evaluator(config: DictConfig) -> Evaluator:
-    """The config's `dataloader.evaluator`; matting metrics over the unknown region where it names none."""
+    """The config's `dataloader.evaluator`; by default matting metrics over the unknown region."""
     node = config.dataloader.get("evaluator")
     return MattingEvaluator() if node is None else build(node)
 
@@ -174,7 +173,13 @@ def _distributed(model: nn.Module, config: DictConfig, device: torch.device) -> 
     if comm.get_world_size() == 1:
         return model
     if config.train.sync_batch_norm:
-        model = synchronise_batch_norms(model, device.type)
+        if device.type != "cuda":
+            raise InputError(
+                f"train.sync_batch_norm=True: expected GPUs, which torch's SyncBatchNorm needs, got {device.type}; set "
+                "train.sync_batch_norm=False, and train.freeze_batch_norm=1.0 for results that do not depend on the "
+                "number of processes"
+            )
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
     device_ids = [torch.cuda.current_device()] if device.type == "cuda" else None
     return DistributedDataParallel(model, device_ids=device_ids)
 
@@ -210,7 +215,7 @@ def _build_batches(config: DictConfig, start_iteration: int, start_sample: int) 
 
 
 def _cache_features(trainer: SystemTrainer, loader: Any, config: DictConfig) -> None:
-    """Let the samples bring the features of the frozen encoder, which the main process computes if need be."""
+    """Add the features of the frozen encoder to the samples; the main process computes them if necessary."""
     settings = config.dataloader.train
     sizes = settings.batch_size, settings.get("num_workers", 0)
     path = from_main_process(
@@ -220,7 +225,7 @@ def _cache_features(trainer: SystemTrainer, loader: Any, config: DictConfig) -> 
 
 
 def _check_layers(model: System, dataset: Any) -> None:
-    """Refuse a loss of composition that would always be 0."""
+    """Refuse a composition loss that would always be 0."""
     if model.learns_composition and not getattr(dataset, "knows_layers", True):
         raise InputError(
             f"model.criterion.composition_weight: a {type(dataset).__name__} does not know foreground and background, "
@@ -229,7 +234,7 @@ def _check_layers(model: System, dataset: Any) -> None:
 
 
 def _scan(dataset: Any, mode: str) -> None:
-    """Name every unusable training file before the first iteration, not hours later."""
+    """Report every unusable training file before the first iteration."""
     if mode not in ("off", "headers", "decode"):
         raise InputError(f"train.scan_data: expected off, headers or decode, got {mode!r}")
     if mode != "off" and isinstance(dataset, FileSet):
@@ -237,11 +242,21 @@ def _scan(dataset: Any, mode: str) -> None:
 
 
 def _name_unusable_files(dataset: FileSet, decode: bool) -> None:
-    problems = dataset.problems(decode=decode)
+    unusable, remarks = dataset.look_at_mattes(decode)
+    problems = list(dict.fromkeys([*dataset.problems(decode=decode), *unusable]))
+    for remark in remarks:
+        logger.warning("%s", remark)
     if dataset.on_bad == "error":
         require_none(problems, f"fix or remove them, or set {dataset.on_bad_setting}")
     for problem in problems:
         logger.warning("will be skipped: %s", problem)
+
+
+def _refuse_unusable_files(dataset: FileSet, decode: bool) -> None:
+    unusable, remarks = dataset.look_at_mattes(decode)
+    for remark in remarks:
+        logger.warning("validation: %s", remark)
+    require_none(list(dict.fromkeys([*dataset.problems(decode=decode), *unusable])), "fix or remove them")
 
 
 def _build_validation(config: DictConfig, decode: bool = False) -> Any:
@@ -249,7 +264,7 @@ def _build_validation(config: DictConfig, decode: bool = False) -> Any:
         raise InputError("train.eval_period: the config has no dataloader.test to evaluate on")
     dataset = build(config.dataloader.test)
     if isinstance(dataset, FileSet):
-        from_main_process(lambda: require_none(dataset.problems(decode=decode), "fix or remove them"))
+        from_main_process(lambda: _refuse_unusable_files(dataset, decode))
     return dataset
 
 

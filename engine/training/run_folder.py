@@ -1,4 +1,4 @@
-"""The folder that a run writes into: claimed by one run at a time, and told what the terminal is told."""
+"""The run folder: claimed by one run at a time, with a log of the terminal's messages."""
 
 import contextlib
 import errno
@@ -17,19 +17,19 @@ from engine.training.interruption import TrainingInterrupted
 from runtime.errors import InputError
 from runtime.files import replacing
 
-SMALLEST_FREE_SPACE = 2**20  # bytes a run needs for its logs before anything else
+SMALLEST_FREE_SPACE = 2**20  # bytes that a run needs for its logs
 LOGGERS = ("detectron2", "fvcore", "dinomatte")
 
 
 @contextlib.contextmanager
 def claimed(output_dir: Path, resume: bool) -> Iterator[None]:
-    """Within, the folder is this run's; how the run fails or is stopped is in its log.txt too.
+    """Claim the folder for this run inside this context. Failures and interruptions are recorded in its log.txt.
 
-    To be entered by all processes.
+    All processes enter this context.
 
     Raises:
-        InputError: it holds another run, which is not to be resumed; another run is writing into it; it is no folder,
-            or cannot take this run's files.
+        InputError: the folder contains another run that is not resumed, another run is writing into it, it is not a
+            folder, or it cannot take this run's files.
     """
     if not resume and ((output_dir / LAST_CHECKPOINT).exists() or run_checkpoints(output_dir)):
         raise InputError(
@@ -39,7 +39,7 @@ def claimed(output_dir: Path, resume: bool) -> Iterator[None]:
     with _locked(output_dir) if comm.is_main_process() else contextlib.nullcontext():
         if comm.is_main_process():
             _try_to_write(output_dir)
-        comm.synchronize()  # the other processes must not start where it failed
+        comm.synchronize()  # the other processes must not start if it failed
         start_logging(output_dir)
         try:
             yield
@@ -49,7 +49,7 @@ def claimed(output_dir: Path, resume: bool) -> Iterator[None]:
 
 
 def start_logging(output_dir: Path) -> None:
-    """Let the program's messages go to the terminal and into the folder's log.txt."""
+    """Write the program's messages to the terminal and into the folder's log.txt."""
     _make(output_dir)
     for name in LOGGERS:
         setup_logger(str(output_dir), distributed_rank=comm.get_rank(), name=name)
@@ -68,9 +68,9 @@ def _make(output_dir: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(output_dir: Path) -> Iterator[None]:
-    """Hold a lock that the system releases with the process, however that ends; a file system without locks has none.
+    """Hold a lock that the system releases when the process ends. A file system without locks has none.
 
-    A record lock, which worker processes do not inherit.
+    It is a record lock, which worker processes do not inherit.
     """
     try:
         lock = open(output_dir / ".lock", "w")  # noqa: SIM115  (closed below)
@@ -95,7 +95,7 @@ def _try_to_write(output_dir: Path) -> None:
 
 
 def _note(text: str) -> None:
-    """Write a line into log.txt alone: the script tells the terminal."""
+    """Write a line into log.txt only, since the script prints it on the terminal."""
     logger = logging.getLogger("dinomatte")
     record = logger.makeRecord(logger.name, logging.ERROR, "", 0, text, (), None)
     for handler in logger.handlers:
@@ -104,6 +104,6 @@ def _note(text: str) -> None:
 
 
 def _needs_a_traceback(record: logging.LogRecord) -> bool:
-    """False for Detectron2's report of errors whose message says everything; the script prints that."""
+    """False for Detectron2's report of errors with a complete message, which the script prints."""
     error = record.exc_info[1] if record.exc_info else None
     return not lost_the_others(error) and not isinstance(error, InputError | TrainingInterrupted)

@@ -1,4 +1,4 @@
-"""What a run keeps: a checkpoint now and then, the best, and the last when a signal asks to stop."""
+"""Saving of checkpoints: periodically, the best, and the last when a signal asks to stop."""
 
 import logging
 import math
@@ -21,15 +21,15 @@ BEST, FINAL = "model_best", "model_final"
 
 
 class SaveCheckpoints(HookBase):
-    """Save each `period` iterations, at the end (model_final.pth), and when a signal asks to stop.
+    """Save every `period` iterations, at the end (model_final.pth), and when a signal asks to stop.
 
-    For all processes; the main one writes. To be registered before evaluation, which may fail, and after what puts
-    numbers of the iteration into the event storage.
+    The hook is for all processes; the main one writes. It is registered before evaluation, which may fail, and after
+    hooks that put numbers of the iteration into the event storage.
 
     Args:
         period: iterations between checkpoints.
-        max_to_keep: how many of the periodic ones stay, the newest; None for all. The final one, the best, and the one
-            that the run would continue from are never removed.
+        max_to_keep: number of periodic checkpoints to keep, the newest; None for all. The final one, the best, and the
+            one from which the run would continue are never removed.
 
     Raises:
         InputError: `period` or `max_to_keep` is below 1.
@@ -43,11 +43,11 @@ class SaveCheckpoints(HookBase):
         self._stopped: TrainingInterrupted | None = None
 
     def after_step(self) -> None:
-        """Save what is due.
+        """Save a checkpoint if it is due.
 
         Raises:
-            TrainingInterrupted: after saving, in all processes, where a signal came before the last iteration.
-            InputError: the checkpoint cannot be written; earlier ones are as they were.
+            TrainingInterrupted: after saving, in all processes, if a signal arrived before the last iteration.
+            InputError: the checkpoint cannot be written; earlier ones are unchanged.
         """
         iteration = self.trainer.iter
         is_last = iteration + 1 >= self.trainer.max_iter
@@ -60,27 +60,27 @@ class SaveCheckpoints(HookBase):
             self.stop(self.trainer.stop_signal, saved=is_due)
 
     def stop(self, number: int, saved: bool = False) -> None:
-        """Save and leave for a signal, in all processes; in the last evaluation return, as the rest takes no time.
+        """Save and stop for a signal, in all processes. During the last evaluation, return, as the rest takes no time.
 
         Args:
-            number: of the signal.
-            saved: the iteration is saved already.
+            number: number of the signal.
+            saved: whether the iteration is saved already.
 
         Raises:
-            TrainingInterrupted: there and then, or in the end by `raise_if_stopped`.
+            TrainingInterrupted: immediately, or at the end by `raise_if_stopped`.
         """
-        if self.trainer.iter >= self.trainer.max_iter:  # the hooks have their last turn
+        if self.trainer.iter >= self.trainer.max_iter:  # lets the hooks run for the last time
             self._stopped = TrainingInterrupted(number, self.trainer.max_iter - 1, self.checkpointer.path_of(FINAL))
             return
         iteration = self.trainer.iter
         path = self.checkpointer.path_of(_name(iteration)) if saved else self._save_numbered(iteration)
-        comm.synchronize()  # where one process has ended, the others may be ended too: not before this is written
+        comm.synchronize()  # when one process ends, the others may be ended too, so all wait until this is written
         raise TrainingInterrupted(number, iteration, path)
 
     def save_finished(self) -> Path | None:
-        """Save what the last whole iteration left, when the one after it could not begin; None where nothing is new.
+        """Save the last complete iteration when the next could not begin; None if there is nothing new.
 
-        For a job of one process: of several, the others are in the midst of that iteration.
+        This is for a job of one process, because other processes would be in the middle of that iteration.
         """
         done = self.trainer.iter - 1
         if comm.get_world_size() > 1 or done < self.trainer.start_iter:
@@ -92,7 +92,7 @@ class SaveCheckpoints(HookBase):
         return self.checkpointer.path_of(_name(done))
 
     def raise_if_stopped(self) -> None:
-        """To be called when training is over."""
+        """Raise TrainingInterrupted if training was stopped; to be called at its end."""
         if self._stopped is not None:
             raise self._stopped
 
@@ -102,7 +102,7 @@ class SaveCheckpoints(HookBase):
         return path
 
     def _remove_old(self, iteration: int, last: Path) -> None:
-        """Those of later iterations belong to an attempt that was given up; they go when this one comes past them."""
+        """Remove old checkpoints. Those of later iterations, of an abandoned attempt, go when this one passes them."""
         if self.max_to_keep is None or not comm.is_main_process():
             return
         past = [path for number, path in numbered_checkpoints(self.checkpointer.save_dir) if number <= iteration]
@@ -118,13 +118,13 @@ def _name(iteration: int) -> str:
 class SaveBest(HookBase):
     """Keep the checkpoint with the best validation score over all starts of a run.
 
-    The score is kept in the file itself, so that neither is ever there without the other. To be registered after
+    The score is stored in the file itself, so that neither exists without the other. The hook is registered after
     evaluation.
 
     Args:
-        metric: one of those that the evaluator gives.
-        metrics: all that it gives.
-        name: of the file, without its suffix.
+        metric: one of the evaluator's metrics.
+        metrics: all metrics of the evaluator.
+        name: name of the file without its suffix.
 
     Raises:
         InputError: no such metric.
@@ -145,7 +145,7 @@ class SaveBest(HookBase):
         self._consider()
 
     def after_train(self) -> None:
-        self._consider()  # the last evaluation comes after the last iteration
+        self._consider()  # the last evaluation follows the last iteration
 
     def _consider(self) -> None:
         storage = self.trainer.storage
@@ -161,7 +161,7 @@ class SaveBest(HookBase):
             self._best = score
 
     def _saved_score(self) -> float:
-        """The score of the file that is there; where there is none, or of another metric, the worst there is."""
+        """Score of the existing file. Without a file, or with another metric, it is the worst possible."""
         best = read_extra(self.checkpointer.path_of(self.name), "best")
         if isinstance(best, dict) and best.get("metric") == self.metric and isinstance(best.get("score"), float):
             return best["score"]

@@ -1,4 +1,4 @@
-"""The settings a run was begun with, kept in its checkpoints: continuing with others is refused or reported."""
+"""Settings of a run in its checkpoints: continuing with other settings is refused or reported."""
 
 import functools
 import inspect
@@ -16,15 +16,15 @@ DECISIVE = (
     "train.accumulate", "train.amp.enabled", "train.amp.dtype", "train.ema_decay", "train.freeze_batch_norm",
     "train.sync_batch_norm", "train.freeze", "train.cache_features",
 )  # fmt: skip
-HARMLESS = {  # last names of settings that leave the iterations as they are
+HARMLESS = {  # last names of settings that do not change the iterations
     "num_workers", "pin_memory", "cache", "start_iteration", "start_sample", "use_act_checkpoint", "sparse_decoding",
     "sample_strategy", "sample_seed", "clamp_known_each_step", "max_side",
 }  # fmt: skip
 
-# What the checkpoint fixes. The optimizer's settings and the loss scale are loaded from it, so other values would have
-# no effect, or half of one; its weights belong to one network in one precision, frozen or trained.
+# Settings fixed by the checkpoint. The optimizer's settings and the loss scale are loaded from it, so other values
+# would have no effect, or a partial one; its weights belong to one network in one precision, frozen or trained.
 FIXED = ("optimizer", "model", "train.amp", "train.freeze")
-# ... but for what acts in training alone, and may be changed on the way.
+# Exceptions that act in training alone and may change during a run.
 TRAINING_ONLY = "model.criterion"
 REGULARISERS = {  # last names
     "drop_path_rate", "rope_rescale", "self_align_stage1_step", "self_align_stage2_step", "self_align_prob",
@@ -34,26 +34,26 @@ Values = dict[str, Any]
 
 
 class RunSettings:
-    """A part of every checkpoint: the settings that decide what the iterations to come will do.
+    """Part of every checkpoint: the settings that determine the remaining iterations.
 
-    A setting that is left out has its default, so a config that spells a default out is no other config. A section
-    that a checkpoint says nothing of, as it was saved before that section was kept, is not compared.
+    A missing setting has its default, so a config that spells out a default is not a different config. A section is not
+    compared if the checkpoint was saved before that section was recorded.
 
     Args:
-        config: of the run as it starts or continues.
+        config: config of the run as it starts or continues.
     """
 
     def __init__(self, config: DictConfig) -> None:
         self.values: Values = {}
-        self.defaults: dict[str, Values] = {}  # argument that may be left out: its settings then
+        self.defaults: dict[str, Values] = {}  # optional argument: its settings
         for section in DECISIVE:
             node = OmegaConf.select(config, section)
             self.values |= _kept(_leaves(section, node))
             for argument, default in _defaults(section, node):
                 self.defaults[argument] = _kept(_leaves(argument, default))
         if not self.values["train.amp.enabled"]:
-            self.values["train.amp.dtype"] = None  # without a meaning
-        self.values["train.cache_features"] = bool(self.values["train.cache_features"])  # where they lie is no matter
+            self.values["train.amp.dtype"] = None  # has no meaning
+        self.values["train.cache_features"] = bool(self.values["train.cache_features"])  # their folder does not matter
 
     def state_dict(self) -> dict[str, Any]:
         return {"values": self.values}
@@ -62,7 +62,7 @@ class RunSettings:
         """Compare with the settings of the checkpoint.
 
         Raises:
-            ValueError: one that the checkpoint fixes has another value now.
+            ValueError: a setting that the checkpoint fixes has another value now.
         """
         known = [section for section in DECISIVE if any(_is_within(key, section) for key in state["values"])]
         before, now = self._complete(state["values"], known), self._complete(self.values, known)
@@ -82,7 +82,7 @@ class RunSettings:
             )
 
     def _complete(self, values: Values, sections: list[str]) -> Values:
-        """The settings in `sections`, with the default of each argument that `values` says nothing of."""
+        """The settings in `sections`, with the defaults of arguments that are not in `values`."""
         complete = {key: value for key, value in values.items() if any(_is_within(key, each) for each in sections)}
         for argument, default in self.defaults.items():
             within = any(_is_within(argument, section) for section in sections)
@@ -110,12 +110,13 @@ def _is_within(key: str, section: str) -> bool:
 
 
 def _leaves(key: str, node: Any) -> Iterator[tuple[str, Any]]:
-    """The numbers, texts and nulls below a node by their full keys; anything else by its name.
+    """Numbers, strings and nulls below a node by their full keys; other objects by their name.
 
-    Classes by their own name alone: a config holds torch.optim.AdamW itself, the run folder's config.yaml its path.
+    Classes are given by their own name alone, because a config has torch.optim.AdamW itself and config.yaml has its
+    path.
     """
     if isinstance(node, Mapping | ListConfig | list | tuple) and not node:
-        yield key, None  # it is given, so its default does not stand for it
+        yield key, None  # it is given, so the default does not apply
     elif isinstance(node, Mapping):
         for name in node:
             yield from _leaves(f"{key}.{name}", node[name])
@@ -133,7 +134,7 @@ def _leaves(key: str, node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _defaults(key: str, node: Any) -> Iterator[tuple[str, Any]]:
-    """The arguments with a default of all calls in a node: their full keys and defaults."""
+    """Arguments with a default of all calls in a node: their full keys and defaults."""
     if isinstance(node, ListConfig):
         for index, item in enumerate(node):
             yield from _defaults(f"{key}[{index}]", item)
@@ -150,5 +151,5 @@ def _defaults(key: str, node: Any) -> Iterator[tuple[str, Any]]:
 def _parameters(target: Any) -> Mapping[str, inspect.Parameter]:
     try:
         return inspect.signature(locate(target) if isinstance(target, str) else target).parameters
-    except (ImportError, ValueError):  # building it says what is wrong; some that are written in C state none
+    except (ImportError, ValueError):  # building it reports errors; some functions in C have no signature
         return {}

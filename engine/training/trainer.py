@@ -29,39 +29,41 @@ Batch = dict[str, Any]
 
 
 class NonFiniteLossError(InputError):
-    """A loss or gradient became NaN or infinite; the message names the iteration, the losses and samples at fault."""
+    """A loss or gradient became NaN or infinite. The message names the iteration, the losses and the faulty samples."""
 
 
 class BadBatchError(InputError):
-    """A sample of this iteration cannot be made, as its files cannot be read; nothing of the iteration is done."""
+    """A sample of this iteration cannot be made, because its files cannot be read. The iteration is not started."""
 
 
 class SystemTrainer(TrainerBase):
-    """Forward, backward, step; everything else is a hook.
+    """Training loop of forward, backward and step; everything else is a hook.
 
-    One iteration takes `accumulate` batches in each process. Losses divide by what the system counts in all of them
-    together (`System.counts`), so how a batch is dealt among processes and micro-batches does not change what is
-    minimised; but BatchNorm sees a micro-batch at a time, and without SyncBatchNorm its own process only.
+    One iteration uses `accumulate` batches in each process. Losses are divided by the system's counts over all of them
+    (`System.counts`), so the objective does not depend on how batches are distributed over processes and micro-batches.
+    BatchNorm is the exception: it sees one micro-batch at a time, and without SyncBatchNorm only that of its own
+    process.
 
     Random draws inside the model (drop path, coordinate rescaling) are seeded from (seed, rank, iteration) at every
-    step, so the random state of a run is a function of its iteration and a resumed run draws what it would have drawn.
+    step, so the random state of a run is a function of its iteration, and a resumed run draws the same numbers.
 
     Args:
-        model: a system; may be wrapped in DDP.
-        batches: endless, or None until `self.batches` is set: only after resuming is it known where they start.
-        optimizer: over the model's parameters.
+        model: a system, possibly wrapped in DDP.
+        batches: endless iterable, or None until `self.batches` is set, because their start is known only after
+            resuming.
+        optimizer: optimizer of the model's parameters.
         precision: autocast and loss scaling.
-        seed: of the model's random draws.
-        clip_grad_norm: largest norm of the whole gradient, None for no clipping.
-        accumulate: micro-batches to one step of the optimizer.
-        average: follows the weights, or None.
-        freeze_batch_norm_from: iteration from which BatchNorm normalises by its running statistics, which then stay.
-        interruption: whose signal the processes agree on at each iteration, see `stop_signal`.
+        seed: seed of the model's random draws.
+        clip_grad_norm: largest norm of the full gradient, None for no clipping.
+        accumulate: number of micro-batches for each step of the optimizer.
+        average: running average of the weights, or None.
+        freeze_batch_norm_from: iteration from which BatchNorm uses its running statistics without updating them.
+        interruption: signals, on which the processes agree at each iteration, see `stop_signal`.
 
     Attributes:
         stop_signal: number of the signal that asked any process to stop, 0 for none; the same in all processes.
-        num_samples: how many samples the job has trained on.
-        num_redrawn: how many were drawn again because files of theirs could not be used.
+        num_samples: number of samples that the job has trained on.
+        num_redrawn: number of samples that were redrawn because of unusable files.
     """
 
     def __init__(
@@ -100,11 +102,11 @@ class SystemTrainer(TrainerBase):
 
     @property
     def scored(self) -> System:
-        """What is evaluated and saved as the model: the average of the weights where there is one."""
+        """The evaluated and saved model: the average of the weights if there is one."""
         return self.unwrapped if self.average is None else self.average.model
 
     def frozen_names(self) -> list[str]:
-        """The names of parameters that training leaves as they are."""
+        """Names of the frozen parameters."""
         return [name for name, parameter in self.unwrapped.named_parameters() if not parameter.requires_grad]
 
     def before_train(self) -> None:
@@ -113,11 +115,11 @@ class SystemTrainer(TrainerBase):
         super().before_train()
 
     def run_step(self) -> None:
-        """One iteration.
+        """Run one iteration.
 
         Raises:
-            NonFiniteLossError: in every process, before the weights are touched.
-            BadBatchError: in the process that met the file.
+            NonFiniteLossError: in every process, before the weights are updated.
+            BadBatchError: in the process with the unreadable file.
         """
         started = time.perf_counter()
         try:
@@ -137,7 +139,7 @@ class SystemTrainer(TrainerBase):
         scaler = self.precision.scaler
         scaler.unscale_(self.optimizer)
         norm = float(self._clip_gradients())
-        if not scaler.is_enabled() and not math.isfinite(norm):  # a scaler leaves such a step out and scales down
+        if not scaler.is_enabled() and not math.isfinite(norm):  # a scaler skips such a step and reduces its scale
             self._raise_non_finite(f"gradient is not finite at iteration {self.iter}", losses, batches)
         scaler.step(self.optimizer)
         scaler.update()
@@ -150,7 +152,7 @@ class SystemTrainer(TrainerBase):
         state["optimizer"] = self.optimizer.state_dict()
         state["scaler"] = self.precision.scaler.state_dict()
         state |= {"num_samples": self.num_samples, "num_redrawn": self.num_redrawn}
-        if self.average is not None:  # what is saved as the model is then the average
+        if self.average is not None:  # the average is saved as the model
             frozen = set(self.frozen_names())
             state["weights"] = {k: v for k, v in self.unwrapped.state_dict().items() if k not in frozen}
             state["average_updates"] = self.average.updates
@@ -171,17 +173,17 @@ class SystemTrainer(TrainerBase):
             self.average.updates = state["average_updates"]
 
     def _clip_gradients(self) -> Tensor:
-        """The norm of the whole gradient, before clipping it."""
+        """Norm of the full gradient before clipping; the gradient is then clipped."""
         if self.clip_grad_norm is not None:
             return torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         return torch.nn.utils.get_total_norm(gradients)
 
     def _accumulate_gradients(self, batches: list[Batch]) -> dict[str, float]:
-        """Forward and backward of all micro-batches; returns the losses of this process."""
+        """Run forward and backward for all micro-batches, and return the losses of this process."""
         prepare = self.unwrapped.prepare
         prepared = [prepare(batch) for batch in batches] if len(batches) == 1 else map(prepare, batches)
-        # of several micro-batches one is on the device at a time, so they are prepared twice
+        # One micro-batch at a time is on the device, so they are prepared twice.
         counts = self._mean_counts(prepared if len(batches) == 1 else map(prepare, batches), len(batches))
         sums: dict[str, Tensor] = {}
         for number, batch in enumerate(prepared, start=1):
@@ -195,9 +197,9 @@ class SystemTrainer(TrainerBase):
         return dict(zip(sums, values, strict=True))
 
     def _mean_counts(self, prepared: Iterable[Batch], num_batches: int) -> dict[str, Tensor]:
-        """What the losses divide by, on average over all micro-batches and processes: scalars on the device.
+        """Divisors of the losses, averaged over all micro-batches and processes, as scalars on the device.
 
-        They are no plain numbers: a compiled model would be compiled again for each value.
+        They are not Python numbers, for which a compiled model would be compiled again at each value.
         """
         counts = [self.unwrapped.counts(batch) for batch in prepared]
         if not counts[0]:
@@ -208,13 +210,13 @@ class SystemTrainer(TrainerBase):
         return dict(zip(counts[0], total / (comm.get_world_size() * num_batches), strict=True))
 
     def _gradients_shared(self, shared: bool) -> contextlib.AbstractContextManager:
-        """DDP averages gradients over the processes once, at the last micro-batch."""
+        """Context in which DDP averages gradients over the processes only once, in the last micro-batch."""
         if shared or not isinstance(self.model, DistributedDataParallel):
             return contextlib.nullcontext()
         return self.model.no_sync()
 
     def _agree(self, losses: dict[str, float], data_time: float, batches: list[Batch]) -> None:
-        """Exchange what the processes saw: log mean losses and the longest wait for data, stop together."""
+        """Exchange results between processes: log mean losses and the longest wait for data, and stop together."""
         signal = self.interruption.signal if self.interruption else 0
         samples = sum(len(batch["image"]) for batch in batches)
         redrawn = sum(int(torch.as_tensor(batch.get("redrawn", 0)).sum()) for batch in batches)
@@ -235,7 +237,7 @@ class SystemTrainer(TrainerBase):
         storage.put_scalars(**dict(zip(losses, means, strict=True)), total_loss=sum(means))
 
     def _raise_non_finite(self, what: str, losses: dict[str, float], batches: list[Batch]) -> NoReturn:
-        """To be called by all processes, which learn of each other's data."""
+        """Raise in all processes, after they have exchanged information about their data."""
         listed = ", ".join(f"{name}={value:g}" for name, value in losses.items())
         names = self.unwrapped.inputs + self.unwrapped.targets
         faults = comm.all_gather(_faulty_samples(batches, names))
@@ -249,7 +251,7 @@ class SystemTrainer(TrainerBase):
 
 
 def _gathered(own: list[float], device: torch.device) -> np.ndarray:
-    """The numbers of all processes, (processes, numbers) float64."""
+    """Numbers of all processes, (processes, numbers) float64."""
     if comm.get_world_size() == 1:
         return np.array([own])
     mine = torch.tensor(own, dtype=torch.float64, device=device)
@@ -259,7 +261,7 @@ def _gathered(own: list[float], device: torch.device) -> np.ndarray:
 
 
 def _faulty_samples(batches: list[Batch], names: Sequence[str]) -> list[str]:
-    """What holds values that are not finite: "image of NAME" for each such sample."""
+    """Entries with values that are not finite: "image of NAME" for each such sample."""
     return [
         f"{key} of {batch['name'][index]}"
         for batch in batches

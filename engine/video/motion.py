@@ -98,8 +98,8 @@ class Motion:
 
     Example:
         >>> motion = Motion()
-        >>> for frame in clip:
-        ...     link = motion.step(frame.image)    # None at the first frame and after a cut
+        >>> motion.step(np.zeros((32, 32, 3), np.uint8)) is None  # the first frame; also after a cut
+        True
     """
 
     def __init__(self) -> None:

@@ -1,1 +1,1 @@
-"""What an evaluation is written as: a table, JSON, CSV, a page of HTML; and comparisons of several."""
+"""Reports of an evaluation as a table, JSON, CSV and HTML, and comparisons of several reports."""

@@ -1,4 +1,4 @@
-"""A comparison of methods as text for the terminal and as JSON."""
+"""Report of a comparison of methods, as text for the terminal and as JSON."""
 
 import json
 import math
@@ -18,14 +18,14 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class MethodComparison:
-    """Several methods on one set, each compared with one of them.
+    """Several methods on one set, compared with one of them.
 
     Attributes:
         methods: name -> report, all of the same set and region.
         baseline: name of the method that the others are compared with.
-        against: name -> comparison, of the others.
-        resample: what the bootstrap draws, "images" or "truths".
-        resamples, confidence, seed: of the bootstrap.
+        against: name -> comparison, for the other methods.
+        resample: unit of the bootstrap, "images" or "truths".
+        resamples, confidence, seed: settings of the bootstrap.
     """
 
     methods: dict[str, SavedReport]
@@ -38,14 +38,14 @@ class MethodComparison:
 
     @property
     def means(self) -> dict[str, dict[str, float]]:
-        """Method -> metric -> mean over the whole set, NaN where an image of it is undefined."""
+        """Method -> metric -> mean over the whole set, NaN if the metric is undefined for an image."""
         return {
             name: mean_scores(report.scores.values(), metrics=report.metrics) for name, report in self.methods.items()
         }
 
 
 def format_comparison(result: MethodComparison) -> str:
-    """Return the means, the paired differences and the images that changed most, in the units papers print."""
+    """Means, paired differences and the images with the largest changes, in the units of published tables."""
     report = result.methods[result.baseline]
     head = f"{len(report.scores)} images, region {report.region}, set {report.fingerprint[:12]}"
     parts = [f"{head}; baseline: {printable(result.baseline)}", _means(result.means)]
@@ -64,7 +64,7 @@ def format_comparison(result: MethodComparison) -> str:
 
 
 def comparison_record(result: MethodComparison) -> dict:
-    """Return the comparison as JSON-ready values in the units of `score_image`, None for what is undefined.
+    """The comparison as JSON-ready values in the units of `score_image`, with None for undefined values.
 
     docs/comparing.md has the fields.
     """
@@ -98,7 +98,7 @@ def comparison_record(result: MethodComparison) -> dict:
 
 
 def write_comparison_json(path: str | os.PathLike, result: MethodComparison) -> None:
-    """Write `comparison_record` as strictly valid JSON, whole or not at all."""
+    """Write `comparison_record` as strictly valid JSON, complete or not at all."""
     with replacing(path) as temporary:
         text = json.dumps(comparison_record(result), indent=1, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
@@ -148,7 +148,7 @@ def _changes(changes: Sequence[Change], metric: str, baseline: str, name: str) -
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Return lines whose first column is flush left and whose others are flush right."""
+    """Lines whose first column is left-aligned and whose other columns are right-aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

@@ -1,4 +1,4 @@
-"""How one metric is spread over the images of a set: its quantiles and a histogram with round bins."""
+"""Distribution of one metric over the images of a set: quantiles, and a histogram with round bins."""
 
 import math
 from collections.abc import Iterable
@@ -8,13 +8,13 @@ import numpy as np
 
 
 class Distribution(NamedTuple):
-    """Summary of one metric over images, in the unit of the values given.
+    """Summary of one metric over images, in the unit of the given values.
 
     Attributes:
-        n: finite values; the quantiles and the histogram are over these, and NaN where there is none.
-        undefined, infinite: how many values are NaN, how many infinite.
+        n: number of finite values, for which the quantiles and the histogram are computed; NaN if there are none.
+        undefined, infinite: numbers of NaN and of infinite values.
         minimum, lower_quartile, median, upper_quartile, maximum: linearly interpolated quantiles.
-        start, step: the k-th bin of the histogram is [start + k step, start + (k + 1) step), the last one closed.
+        start, step: bin k of the histogram is [start + k step, start + (k + 1) step); the last bin is closed.
         counts: values in each bin.
     """
 
@@ -32,7 +32,7 @@ class Distribution(NamedTuple):
 
 
 def distribution(values: Iterable[float]) -> Distribution:
-    """Summarise values, leaving out of quantiles and histogram what is not finite."""
+    """Summarise values. Values that are not finite are excluded from quantiles and histogram."""
     values = np.array(list(values), np.float64)
     finite = values[np.isfinite(values)]
     quantiles = np.quantile(finite, [0, 0.25, 0.5, 0.75, 1]).tolist() if finite.size else [math.nan] * 5
@@ -41,19 +41,19 @@ def distribution(values: Iterable[float]) -> Distribution:
 
 
 def round_step(at_most: float) -> float:
-    """Return the largest of 1, 2 and 5 times a power of ten that is not above a positive number."""
+    """Largest number of the form 1, 2 or 5 times a power of ten that is not above a positive number."""
     power = 10.0 ** math.floor(math.log10(at_most))
     return power * next(digit for digit in (5, 2, 1, 0.5) if power * digit <= at_most * (1 + 1e-12))
 
 
 def _histogram(finite: np.ndarray) -> tuple[float, float, list[int]]:
-    """Return start, step and counts of bins whose edges are multiples of a round step."""
+    """Start, step and counts of bins whose edges are multiples of a round step."""
     if finite.size == 0:
         return math.nan, math.nan, []
     low, high = float(finite.min()), float(finite.max())
-    if high - low <= 1e-9 * max(abs(low), abs(high)):  # equal but for rounding: edges between them would coincide
+    if high - low <= 1e-9 * max(abs(low), abs(high)):  # edges between values that differ by rounding would coincide
         high = low
-    at_least = math.ceil(2 * np.cbrt(finite.size))  # bins, by Rice's rule
+    at_least = math.ceil(2 * np.cbrt(finite.size))  # number of bins, by Rice's rule
     step = round_step((high - low) / at_least or abs(high) or 1)
     start = math.floor(low / step + 1e-9) * step
     bins = max(1, math.ceil((high - start) / step - 1e-9))

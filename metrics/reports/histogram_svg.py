@@ -1,4 +1,4 @@
-"""A histogram with a box plot under it, drawn as SVG without a library."""
+"""Histogram with a box plot below it, drawn as SVG without a library."""
 
 import math
 
@@ -13,14 +13,14 @@ LABELS_AT_MOST = 6
 
 
 def histogram_svg(spread: Distribution, scale: float, mean: float | None) -> str:
-    """Return an SVG element; classes leave its colours to the page.
+    """An SVG element whose classes leave its colours to the page.
 
-    Each bar carries its count as data-count and, for the reader, in its title.
+    Each bar has its count as data-count and in its title.
 
     Args:
-        spread: of the values.
-        scale: from a value to the number to print.
-        mean: where to mark the mean; None leaves it out.
+        spread: distribution of the values.
+        scale: factor from a value to the printed number.
+        mean: position of the mean; None for no mark.
     """
     if spread.n == 0:
         return ""
@@ -67,6 +67,6 @@ def _interval(low: float, high: float, step: float, scale: float) -> str:
 
 
 def _round(edge: float, step: float, scale: float) -> str:
-    """Print an edge, a multiple of `step`, with the decimals that the step has."""
+    """An edge, a multiple of `step`, with the decimals of the step."""
     decimals = max(0, -math.floor(math.log10(step * scale) + 1e-9))
     return f"{edge * scale + 0:.{decimals}f}"

@@ -1,4 +1,4 @@
-"""Pictures of one scored image: what went in, what came out, and where they differ."""
+"""Pictures of one scored image: its inputs, its prediction, and the error."""
 
 import base64
 import io
@@ -10,22 +10,24 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from data.images.files import read_gray_exact, read_rgb
-from data.images.trimap import UNKNOWN, quantise_trimap
+from data.images.files import read_rgb
+from data.images.mattes import read_gray_exact, read_trimap
+from data.images.trimap import UNKNOWN
 from metrics.matching import Case
+from metrics.reading import read_truth
 from runtime.errors import InputError
 
-LONG_SIDE = 320  # pixels of an overview
-WINDOW = 128  # side of the crop shown at the file's own resolution
+LONG_SIDE = 320  # pixels of the longer side of an overview
+WINDOW = 128  # side of the crop at the resolution of the file
 TOO_OPAQUE = (190, 30, 45)
 TOO_TRANSPARENT = (25, 95, 180)
 NO_ERROR = (255, 255, 255)
-NOT_SCORED = (208, 208, 208)  # what colours outside the scored region are mixed with
+NOT_SCORED = (208, 208, 208)  # colour that is mixed in outside the scored region
 NOT_SCORED_SHARE = 0.7
 
 
 class Window(NamedTuple):
-    """A rectangle of pixels; (x, y) is its top left one."""
+    """A rectangle of pixels; (x, y) is the top left one."""
 
     x: int
     y: int
@@ -34,14 +36,14 @@ class Window(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """One layer of a case as data URIs of PNG files, or why there is none.
+    """One layer of a case as data URIs of PNG files, or the reason why it is missing.
 
     Attributes:
         title: "image", "trimap", "truth", "prediction" or "error map".
-        overview: the whole of it, at most `LONG_SIDE` pixels long; None where it cannot be shown.
-        overview_size: (width, height) of that.
-        crop: its pixels in the case's window; None where there is none.
-        problem: one line for the reader in place of what is None.
+        overview: the whole layer, at most `LONG_SIDE` pixels long; None if it cannot be shown.
+        overview_size: (width, height) of the overview.
+        crop: the pixels in the window of the case; None if there is no window.
+        problem: one-line message for the reader if the layer cannot be shown.
     """
 
     title: str
@@ -52,12 +54,12 @@ class Picture(NamedTuple):
 
 
 class CasePictures(NamedTuple):
-    """The pictures of a case in reading order.
+    """Pictures of a case in reading order.
 
     Attributes:
-        pictures: of image (if photographs are asked for), trimap (if scored by one), truth, prediction, error map.
-        size: (width, height) of the truth, (0, 0) if that cannot be read any more.
-        window: where the scored error is largest; None if there is none, or the overview already shows every pixel.
+        pictures: image (if photographs are given), trimap (if scored by one), truth, prediction, error map.
+        size: (width, height) of the truth, (0, 0) if it cannot be read any more.
+        window: window with the largest scored error; None if there is no error, or if the overview shows every pixel.
     """
 
     pictures: list[Picture]
@@ -68,12 +70,12 @@ class CasePictures(NamedTuple):
 def picture_case(
     case: Case, *, quantise_trimaps: bool = False, photographs: dict[str, Path] | None = None
 ) -> CasePictures:
-    """Read the files of a case again and picture them; a file that cannot be read is told in its place.
+    """Read the files of a case again and make its pictures. A file that cannot be read is replaced by a message.
 
     Args:
-        case: the files that were scored.
-        quantise_trimaps: as the set was scored.
-        photographs: name -> file; None leaves that picture out.
+        case: the scored files.
+        quantise_trimaps: setting with which the set was scored.
+        photographs: name -> file; None for no photographs.
     """
     layers = _read_mattes(case, quantise_trimaps)
     scored_error = _scored_error(layers)
@@ -83,20 +85,20 @@ def picture_case(
     truth = layers["truth"]
     size = (0, 0) if isinstance(truth, str) else (truth.shape[1], truth.shape[0])
     if photographs is not None:
-        del layers, scored_error  # the photograph is the largest: hold it alone
+        del layers, scored_error  # frees them first, as the photograph is the largest array
         pictures.insert(0, _picture("image", _read_photograph(case.name, photographs), window, size))
     return CasePictures(pictures, size, window)
 
 
 def error_map(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | None = None) -> np.ndarray:
-    """Colour the signed error: red where the prediction is too opaque, blue where it is too transparent.
+    """Colours of the signed error: red where the prediction is too opaque, blue where it is too transparent.
 
-    From white, a colour grows with the square root of the error, so that the faint errors of hair are seen. Where
-    the trimap is not 128 the colours are dimmed.
+    A colour grows from white with the square root of the error, so that faint errors in hair are visible. Colours are
+    dimmed where the trimap is not 128.
 
     Args:
         pred_alpha, alpha: (H, W) uint8.
-        trimap: (H, W) uint8; None where every pixel is scored.
+        trimap: (H, W) uint8; None if every pixel is scored.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -108,7 +110,7 @@ def error_map(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | No
 
 
 def signed_ramp(height: int = 8) -> tuple[np.ndarray, np.ndarray]:
-    """Return a prediction and a truth, (height, 510) uint8, whose error goes from -1 to 1: the legend's error map."""
+    """Prediction and truth, (height, 510) uint8, whose error goes from -1 to 1, for the legend of the error map."""
     rising = np.arange(1, 256, dtype=np.uint8)
     flat = np.zeros(255, np.uint8)
     row = np.concatenate([flat, rising]), np.concatenate([rising[::-1], flat])
@@ -116,7 +118,7 @@ def signed_ramp(height: int = 8) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _error_colours() -> np.ndarray:
-    """Return (1022, 3) uint8: the colours of the errors -255..255 in the scored region, then outside it."""
+    """Colours (1022, 3) uint8 of the errors -255..255 in the scored region, then outside it."""
     error = np.arange(-255, 256)[:, None] / 255
     strength = np.sqrt(np.abs(error))
     scored = (1 - strength) * np.array(NO_ERROR) + strength * np.where(error > 0, TOO_OPAQUE, TOO_TRANSPARENT)
@@ -127,19 +129,19 @@ def _error_colours() -> np.ndarray:
 def worst_window(error: np.ndarray, side: int = WINDOW) -> Window | None:
     """Find the window with the largest sum of errors.
 
-    Of several with the same sum, as around a single wrong pixel, it is the one most central to the error.
+    Of several windows with the same sum, as around a single wrong pixel, the one centred on the error is chosen.
 
     Args:
-        error: (H, W) uint8, zero where pixels do not count.
-        side: of the window, which is smaller where the image is.
+        error: (H, W) uint8, zero at pixels that are not scored.
+        side: side of the window; the window is smaller in smaller images.
 
     Returns:
-        the window, wholly inside; None if there is no error.
+        The window, entirely inside the image; None if there is no error.
     """
     if not error.any():
         return None
     height, width = (min(side, length) for length in error.shape)
-    # Anchored at the top left, each sum is of the window that starts there; in int32 they are exact.
+    # Each sum belongs to the window that starts there; in int32 it is exact.
     sums = cv2.boxFilter(error, cv2.CV_32S, (width, height), anchor=(0, 0), normalize=False,
                          borderType=cv2.BORDER_CONSTANT)  # fmt: skip
     sums = sums[: error.shape[0] - height + 1, : error.shape[1] - width + 1]
@@ -153,7 +155,7 @@ def worst_window(error: np.ndarray, side: int = WINDOW) -> Window | None:
 
 
 def shrink(image: np.ndarray, long_side: int = LONG_SIDE) -> np.ndarray:
-    """Scale (H, W) or (H, W, 3) uint8 down by area averaging until no side is over `long_side`; never up."""
+    """Reduce (H, W) or (H, W, 3) uint8 by area averaging until no side exceeds `long_side`. It is never enlarged."""
     height, width = image.shape[:2]
     if max(height, width) <= long_side:
         return image
@@ -171,12 +173,11 @@ def png_uri(image: np.ndarray) -> str:
 
 
 def _read_mattes(case: Case, quantise_trimaps: bool) -> dict[str, np.ndarray | str]:
-    """Read trimap, truth and prediction as they were scored; a text says why one of them cannot be."""
+    """Read trimap, truth and prediction as they were scored; a string is the reason why a file cannot be read."""
     layers: dict[str, np.ndarray | str] = {}
     if case.trimap_file is not None:
-        trimap = _attempt(read_gray_exact, case.trimap_file)
-        layers["trimap"] = quantise_trimap(trimap) if quantise_trimaps and not isinstance(trimap, str) else trimap
-    layers["truth"] = _attempt(read_gray_exact, case.alpha_file, first_channel=True)
+        layers["trimap"] = _attempt(read_trimap if quantise_trimaps else read_gray_exact, case.trimap_file)
+    layers["truth"] = _attempt(lambda _: read_truth(case), case.alpha_file)
     layers["prediction"] = _attempt(read_gray_exact, case.pred_file)
     return layers
 
@@ -195,7 +196,7 @@ def _attempt(read: Callable[..., np.ndarray], file: Path, **options) -> np.ndarr
 
 
 def _misfit(layers: dict[str, np.ndarray | str]) -> str:
-    """Say why the layers cannot be compared; nothing if they can."""
+    """Reason why the layers cannot be compared, or an empty string."""
     if any(isinstance(layer, str) for layer in layers.values()):
         return "needs every file beside it"
     if len({layer.shape for layer in layers.values()}) > 1:
@@ -204,7 +205,7 @@ def _misfit(layers: dict[str, np.ndarray | str]) -> str:
 
 
 def _scored_error(layers: dict[str, np.ndarray | str]) -> np.ndarray | str:
-    """Return |prediction - truth| as (H, W) uint8, zero outside the scored region, or why there is none."""
+    """|prediction - truth| as (H, W) uint8, zero outside the scored region, or the reason why it is missing."""
     if misfit := _misfit(layers):
         return misfit
     error = cv2.absdiff(layers["prediction"], layers["truth"])
@@ -220,7 +221,7 @@ def _telling_window(scored_error: np.ndarray) -> Window | None:
 
 
 def _picture(title: str, layer: np.ndarray | str, window: Window | None, size: tuple[int, int] = (0, 0)) -> Picture:
-    """Encode a layer; `size` is the (width, height) that it must have for the window to mean the same place in it."""
+    """Encode a layer. Its (width, height) must be `size`, so that the window is at the same position in it."""
     if isinstance(layer, str):
         return Picture(title, problem=layer)
     overview = shrink(layer)

@@ -1,4 +1,4 @@
-"""The results table of a paper, one row per method, in Markdown and in LaTeX."""
+"""Results table of a paper, with one row for each method, in Markdown and in LaTeX."""
 
 import math
 import re
@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from metrics.image_scores import METRICS
 from runtime.text import printable, superscripts
 
-DECIMALS = {"ssim": 4}  # of the printed number; the others have two, as in papers on Composition-1k
+DECIMALS = {"ssim": 4}  # decimals of the printed number; other metrics have two, as in papers on Composition-1k
 
-# Characters with a meaning in LaTeX, and those that its default font encoding prints as others.
+# Characters with a meaning in LaTeX, and characters that its default font encoding prints as others.
 LATEX_ESCAPES = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -21,14 +21,14 @@ LATEX_ESCAPES = {
     **{c: f"\\{c}" for c in "&%$#_{}"},
 }
 
-Means = Mapping[str, Mapping[str, float]]  # method -> metric -> mean over the set, NaN where it is undefined
+Means = Mapping[str, Mapping[str, float]]  # method -> metric -> mean over the set, NaN if it is undefined
 
 
 def markdown_table(means: Means) -> str:
-    """Return a Markdown table with the best value of each metric in bold.
+    """Markdown table with the best value of each metric in bold.
 
     Args:
-        means: in the units of `score_image`. A metric that a method lacks is a dash, as an undefined mean is.
+        means: values in the units of `score_image`. A missing metric or an undefined mean is a dash.
     """
     metrics = _metrics(means)
     lines = [
@@ -43,9 +43,9 @@ def markdown_table(means: Means) -> str:
 
 
 def latex_table(means: Means) -> str:
-    r"""Return a LaTeX `tabular` with the best value of each metric in bold; arguments as `markdown_table`.
+    r"""LaTeX `tabular` with the best value of each metric in bold; see `markdown_table` for the arguments.
 
-    It needs `\usepackage{booktabs}` and nothing else; its rows can be pasted into a table of one's own.
+    It needs only `\usepackage{booktabs}`. Its rows can be pasted into another table.
     """
     metrics = _metrics(means)
     columns = [_column(metric, means) for metric in metrics]
@@ -69,17 +69,17 @@ def latex_table(means: Means) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Return text that Markdown (CommonMark, and GitHub's tables) shows as it is."""
+    """Text that Markdown (CommonMark, and GitHub's tables) shows unchanged."""
     return re.sub(r"([\\`*_{}\[\]<>#|~^$&!])", r"\\\1", printable(text))
 
 
 def escape_latex(text: str) -> str:
-    """Return text that LaTeX prints as it is, safe at the start of a table's row."""
+    """Text that LaTeX prints unchanged, also at the start of a table row."""
     escaped = "".join(LATEX_ESCAPES.get(c, c) for c in printable(text))
     escaped = re.sub("-(?=-)", "-{}", escaped)  # -- would become a dash
     return (
         f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped
-    )  # the row before ends in \\, which takes both
+    )  # the row before ends in \\, which would read both as arguments
 
 
 def _metrics(means: Means) -> list[str]:
@@ -87,11 +87,11 @@ def _metrics(means: Means) -> list[str]:
 
 
 def _column(metric: str, means: Means) -> list[tuple[str, bool]]:
-    """Return each method's printed number ("" for none) and whether it is the best; equals in print share that."""
+    """Printed number of each method ("" for none), and whether it is the best. Numbers that print the same tie."""
     values = [values.get(metric, math.nan) * METRICS[metric].scale for values in means.values()]
     texts = ["" if math.isnan(value) else f"{value:.{DECIMALS.get(metric, 2)}f}" for value in values]
     defined = [value for value in values if not math.isnan(value)]
-    if len(defined) < 2:  # alone is not best
+    if len(defined) < 2:  # a single method is not marked as the best
         return [(text, False) for text in texts]
     best = values.index(max(defined) if METRICS[metric].higher_is_better else min(defined))
     return [(text, text == texts[best]) for text in texts]
@@ -111,7 +111,7 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 
 def _latex_title(metric: str) -> str:
-    words = re.split(r"(\d+\^-?\d+)", METRICS[metric].title)  # every second one is a power
+    words = re.split(r"(\d+\^-?\d+)", METRICS[metric].title)  # every second part is a power
     words[1::2] = [f"${base}^{{{power}}}$" for base, power in (word.split("^") for word in words[1::2])]
     words[::2] = map(escape_latex, words[::2])
     arrow = r"$\uparrow$" if METRICS[metric].higher_is_better else r"$\downarrow$"

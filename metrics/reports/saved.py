@@ -1,6 +1,6 @@
-"""Reading a JSON report of `evaluation.py` back, and refusing to compare reports of different data.
+"""Reading JSON reports of `evaluation.py`, and refusing to compare reports of different data.
 
-Report files are untrusted: their size is bounded, they must be strict JSON, and every value used is checked.
+Report files are untrusted: their size is limited, they must be strict JSON, and every used value is checked.
 docs/metrics.md has the fields.
 """
 
@@ -19,25 +19,25 @@ from metrics.reports.scores import FORMAT_VERSION
 from runtime.errors import InputError
 from runtime.text import name_some, printable
 
-MAX_BYTES = 256 * 1024 * 1024  # some 700,000 images; beyond it a file is no report
-LARGEST = 1e12  # no metric of an image of 4e8 pixels comes near
+MAX_BYTES = 256 * 1024 * 1024  # some 700,000 images; a larger file is not a report
+LARGEST = 1e12  # larger than any metric of an image of 4e8 pixels
 SHA256 = re.compile(r"[0-9a-f]{64}")
 AGAIN = "score it again: evaluation.py --json FILE"
 
 
 @dataclass(frozen=True)
 class SavedReport:
-    """A whole evaluation as it was written: every image of its set is scored.
+    """A complete evaluation as written: every image of its set is scored.
 
     Attributes:
-        file: where it was read from.
+        file: path of the report.
         region: "unknown" or "whole".
         fingerprint: 64 hexadecimal digits, equal for equal sets of truths and trimaps.
-        expected: how many images the truth held.
-        missing: names that had no prediction and were left out.
-        metrics: names in `METRICS`, the values every image has.
-        scores: image -> metric -> value in the units of the report, NaN where undefined or infinite.
-        items: image -> height, width, truth and trimap (SHA-256 of their pixels), what the fingerprint is of.
+        expected: number of images in the truth.
+        missing: names without a prediction, which were excluded.
+        metrics: names in `METRICS` that every image has.
+        scores: image -> metric -> value in the units of the report, NaN if undefined or infinite.
+        items: image -> height, width, truth and trimap (SHA-256 of their pixels), the source of the fingerprint.
     """
 
     file: Path
@@ -54,8 +54,16 @@ def read_report(path: str | os.PathLike) -> SavedReport:
     """Read a report that `evaluation.py --json` wrote.
 
     Raises:
-        InputError: no such file, no such report, another format version, values of the wrong kind, or a report of
-            which images failed, so that it has no mean.
+        InputError: no such file, not a report, another format version, values of the wrong kind, or a report with
+            failed images, which has no mean.
+
+    Example:
+        >>> from metrics.folders import Evaluation, Reference
+        >>> from metrics.reports.scores import write_json
+        >>> scores, items = {"a": {"sad": 2.0, "pixels": 4}}, {"a": Reference(2, 2, "0" * 64, None)}
+        >>> write_json("scores.json", Evaluation("whole", 1, metrics=("sad",), scores=scores, items=items))
+        >>> read_report("scores.json").scores
+        {'a': {'sad': 2.0}}
     """
     path = Path(path)
     record = _parse(path)
@@ -71,7 +79,7 @@ def require_same_set(first: SavedReport, second: SavedReport) -> None:
     """Refuse two reports unless they score the same pixels of the same images.
 
     Raises:
-        InputError: regions, or the sets of truths and trimaps, differ. It names the first images that do.
+        InputError: regions, or the sets of truths and trimaps, differ. The message names the first images that differ.
     """
     if first.region != second.region:
         raise InputError(
@@ -83,7 +91,7 @@ def require_same_set(first: SavedReport, second: SavedReport) -> None:
     differences = describe_differences(first, second)
     if first.fingerprint == second.fingerprint or not differences:
         raise InputError(
-            f"{first.file} and {second.file}: the fingerprints do not fit the images they list"
+            f"{first.file} and {second.file}: the fingerprints do not match the images they list"
             f"{f' ({differences})' if differences else ''}; one of the files was changed, score both again"
         )
     raise InputError(
@@ -93,7 +101,7 @@ def require_same_set(first: SavedReport, second: SavedReport) -> None:
 
 
 def describe_differences(first: SavedReport, second: SavedReport) -> str:
-    """Say in one line which images differ between two sets and in what; empty when none does."""
+    """One-line description of the images that differ between two sets, empty if there are none."""
     shared = first.items.keys() & second.items.keys()
     unlike = {"of another size": set(), "with another truth": set(), "with another trimap": set()}
     for name in shared:
@@ -113,11 +121,11 @@ def describe_differences(first: SavedReport, second: SavedReport) -> str:
 
 
 class _UnfitError(ValueError):
-    """A value in the file is not what a report holds; the message says which."""
+    """A value in the file that a report cannot have; the message names it."""
 
 
 def _parse(path: Path) -> dict:
-    """Return the file's JSON object, every number finite and every key once."""
+    """The JSON object of the file, with finite numbers and unique keys."""
     if not path.is_file():
         kind = "a folder" if path.is_dir() else "something else" if path.exists() else "nothing"
         raise InputError(f"{path}: expected a JSON report of evaluation.py, found {kind}")
@@ -136,7 +144,7 @@ def _parse(path: Path) -> dict:
         )
     except RecursionError as error:
         raise InputError(f"{path}: not a report of evaluation.py (nested too deeply)") from error
-    except ValueError as error:  # also bytes that are no UTF-8, and integers of thousands of digits
+    except ValueError as error:  # also raised for bytes that are not UTF-8, and for integers of thousands of digits
         raise InputError(f"{path}: not valid JSON ({error}); expected a report of evaluation.py") from error
     if not isinstance(record, dict):
         raise InputError(f"{path}: expected a JSON report of evaluation.py, found a JSON {type(record).__name__}")
@@ -151,7 +159,7 @@ def _refuse_duplicates(pairs: list[tuple[str, object]]) -> dict:
     record = dict(pairs)
     if len(record) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} occurs twice")
     return record
 
 
@@ -161,8 +169,7 @@ def _require_version(path: Path, record: dict) -> None:
         raise InputError(f"{path}: not a report of evaluation.py (no format_version or no images)")
     if version < FORMAT_VERSION:
         raise InputError(
-            f"{path}: a report of format version {version}, without the fingerprint that tells which data it is of; "
-            f"{AGAIN}"
+            f"{path}: a report of format version {version}, without the fingerprint that identifies its data; {AGAIN}"
         )
     if version > FORMAT_VERSION:
         raise InputError(
@@ -172,12 +179,12 @@ def _require_version(path: Path, record: dict) -> None:
 
 
 def _checked(path: Path, record: dict) -> SavedReport:
-    """Build the report, raising `_UnfitError` or KeyError at the first value that is not as it should be."""
+    """Build the report; raises `_UnfitError` or KeyError at the first wrong value."""
     failed = _of_type(record, "failed", dict)
     if failed:
         raise InputError(
             f"{path}: {len(failed)} images could not be scored ({printable(name_some(failed))}), so it has no mean; "
-            "mend them and score again"
+            "repair them and score again"
         )
     region = record["region"]
     if region not in REGIONS:
@@ -192,11 +199,11 @@ def _checked(path: Path, record: dict) -> SavedReport:
     expected = _of_type(record, "expected", int)
     missing = _of_type(record, "missing", list)
     if not all(isinstance(name, str) for name in missing):
-        raise _UnfitError("missing holds something else than names")
+        raise _UnfitError("missing contains something other than names")
     if scores.keys() & set(missing):
         raise _UnfitError(f"images both scored and missing ({name_some(scores.keys() & set(missing))})")
     if record["n"] != len(scores) or expected != len(scores) + len(missing):
-        raise _UnfitError(f"n and expected do not fit {len(scores)} scored and {len(missing)} missing images")
+        raise _UnfitError(f"n and expected do not match {len(scores)} scored and {len(missing)} missing images")
     return SavedReport(path, region, fingerprint, expected, missing, metrics, scores, items)
 
 
@@ -224,7 +231,7 @@ def _scores(images: dict) -> tuple[tuple[str, ...], dict[str, dict[str, float]]]
 
 
 def _number(value: object, what: str) -> float:
-    """Return a finite number, or NaN for null."""
+    """A finite number, or NaN for null."""
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -261,7 +268,7 @@ def _require_sha256(value: object, what: str) -> None:
 
 def _of_type(record: Mapping, key: str, kind: type):
     value = record[key]
-    if type(value) is not kind:  # not isinstance: true and false are no integers here
+    if type(value) is not kind:  # not isinstance, because true and false are not integers here
         raise _UnfitError(f"{key} is {_kind(value)}")
     return value
 

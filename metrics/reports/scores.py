@@ -14,11 +14,19 @@ from runtime.text import printable
 
 FORMAT_VERSION = 2
 SEQUENCE_COLUMNS = {"dtssd": ("dtSSD (10^-2)", 1), "messddt": ("MESSDdt (10^-3)", 1e3)}
-ROWS_AT_MOST = 20  # per-image rows on the terminal; larger sets print the mean only
+ROWS_AT_MOST = 20  # rows of images on the terminal; larger sets print the mean only
 
 
 def as_record(evaluation: Evaluation) -> dict:
-    """Return the evaluation as JSON-ready values, None where not finite. docs/metrics.md has the fields."""
+    """The evaluation as JSON-ready values, with None for values that are not finite. docs/metrics.md has the fields.
+
+    Example:
+        >>> from metrics.folders import Reference
+        >>> scores, items = {"a": {"sad": 2.0, "pixels": 4}}, {"a": Reference(2, 2, "0" * 64, None)}
+        >>> evaluation = Evaluation("whole", 1, metrics=("sad",), scores=scores, items=items)
+        >>> as_record(evaluation)["mean"]
+        {'sad': 2.0}
+    """
     scores = evaluation.scores.values()
     defined = {f"n_{name}": sum(math.isfinite(score[name]) for score in scores) for name in evaluation.metrics}
     record = {
@@ -52,14 +60,28 @@ def as_record(evaluation: Evaluation) -> dict:
 
 
 def write_json(path: str | os.PathLike, evaluation: Evaluation) -> None:
-    """Write `as_record` as strictly valid JSON, whole or not at all."""
+    """Write `as_record` as strictly valid JSON, complete or not at all.
+
+    Example:
+        >>> write_json("scores.json", Evaluation("whole", 0))
+        >>> with open("scores.json") as file:
+        ...     json.load(file)["region"]
+        'whole'
+    """
     with replacing(path) as temporary:
         text = json.dumps(as_record(evaluation), indent=1, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def write_csv(path: str | os.PathLike, evaluation: Evaluation) -> None:
-    """Write one row per scored image: name, the metrics, pixels, the set's fingerprint. Undefined is an empty field."""
+    """Write one row for each scored image: name, metrics, pixels, the set's fingerprint. Undefined values are empty.
+
+    Example:
+        >>> write_csv("scores.csv", Evaluation("whole", 0, metrics=("sad",)))
+        >>> with open("scores.csv") as file:
+        ...     file.readline()
+        'name,sad,pixels,fingerprint\\n'
+    """
     fingerprint = evaluation.fingerprint
     with (
         replacing(path) as temporary,
@@ -72,7 +94,15 @@ def write_csv(path: str | os.PathLike, evaluation: Evaluation) -> None:
 
 
 def format_table(evaluation: Evaluation) -> str:
-    """Return the table papers print: SAD, MSE x 10^3, Grad, Conn; the images of a small set, then the mean."""
+    """Table of SAD, MSE x 10^3, Grad and Conn: the images of a small set, then the mean.
+
+    Example:
+        >>> from metrics.folders import Reference
+        >>> scores, items = {"a": {"sad": 2.0, "pixels": 4}}, {"a": Reference(2, 2, "0" * 64, None)}
+        >>> evaluation = Evaluation("whole", 1, metrics=("sad",), scores=scores, items=items)
+        >>> print(format_table(evaluation).splitlines()[-1])
+        mean        2.0000
+    """
     rows = dict(evaluation.scores) if len(evaluation.scores) <= ROWS_AT_MOST else {}
     rows = {printable(name): score for name, score in rows.items()}
     if not evaluation.failed:
@@ -96,12 +126,12 @@ def format_table(evaluation: Evaluation) -> str:
 
 
 def format_value(metric: str, value: float) -> str:
-    """Return a value as it stands under its metric's title: scaled, four decimals."""
+    """A value as printed under the title of its metric: scaled, with four decimals."""
     return format_number(value, METRICS[metric].scale)
 
 
 def format_number(value: float, scale: float) -> str:
-    """Return a scaled value with four decimals, or that it is undefined or infinite."""
+    """A scaled value with four decimals, or "undefined" or "infinite"."""
     if math.isnan(value):
         return "undefined"
     return "infinite" if math.isinf(value) else f"{value * scale:.4f}"
@@ -128,7 +158,7 @@ def _cells(score: dict[str, float], metrics: tuple[str, ...]) -> str:
 
 
 def nulled(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace numbers that are not finite, which JSON does not know, by None."""
+    """Replace numbers that are not finite, which JSON does not have, by None."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value for name, value in values.items()
     }

@@ -1,20 +1,20 @@
-"""The contract of an encoder: an image, with or without a trimap, to maps of features."""
+"""Encoder: the base class of backbones, which turn an image (and a trimap) into maps of features."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
-TOKEN_WIDTHS = 14  # embeddings a token holds at the peak of a block: stream, norm, queries, keys, values, windows
+TOKEN_WIDTHS = 14  # embeddings per token at the peak of a block: stream, norm, queries, keys, values, windows
 
 
 class Encoder(nn.Module):
-    """What systems ask of an encoder.
+    """Base class of encoders.
 
     Attributes:
-        in_chans: input channels.
-        patch_size: pixels that a side of a feature stands for.
-        embed_dim: channels of a map.
+        in_chans: number of input channels.
+        patch_size: side of the square of pixels that one feature covers.
+        embed_dim: number of channels of a map.
     """
 
     in_chans: int
@@ -23,30 +23,30 @@ class Encoder(nn.Module):
 
     @property
     def peak_floats(self) -> float:
-        """Numbers a pixel that a prediction holds at its peak; the default is that of blocks of attention."""
+        """Floats per pixel at the peak of a prediction; the default is for blocks of attention."""
         return TOKEN_WIDTHS * self.embed_dim / self.patch_size**2
 
     def forward(self, x: Tensor, needed: Tensor | None = None) -> Tensor:
         """Map (B, in_chans, H, W) to (B, embed_dim, ceil(H / patch_size), ceil(W / patch_size)).
 
         Args:
-            needed: bool (B or 1, rows, columns), the features that will be read; None for all. The others may hold any
-                finite value.
+            needed: bool (B or 1, rows, columns), the features that will be read; None for all. Other features may have
+                any finite value.
         """
         raise NotImplementedError
 
     def features(self, x: Tensor, blocks: Sequence[int]) -> list[Tensor]:
-        """The maps after several blocks, in the order asked for, each like the result of `forward`."""
+        """Maps after several blocks, in the order of `blocks`, each like the result of `forward`."""
         raise NotImplementedError(f"{type(self).__name__} gives no maps of single blocks")
 
     def parameter_layers(self) -> Iterable[tuple[nn.Parameter, int]]:
-        """Pairs of a pretrained parameter and its depth, 0 for embeddings; what comes new is left out."""
+        """Pairs of a pretrained parameter and its depth, 0 for embeddings. New parameters are not included."""
         return ()
 
     def token_parameters(self) -> Iterable[nn.Parameter]:
-        """Tokens, position embeddings and LayerScale factors: what weight decay must not shrink."""
+        """Tokens, position embeddings and LayerScale factors, which are exempt from weight decay."""
         return ()
 
     def metadata(self) -> dict[str, Any]:
-        """Plain values that the weights were trained with and must agree, such as the epsilon of LayerNorm."""
+        """Plain values that a checkpoint and a config must agree on, such as the epsilon of LayerNorm."""
         return {}

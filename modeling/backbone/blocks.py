@@ -1,4 +1,4 @@
-"""The parts of a transformer block, under the names that DINOv3's and ViTMatte's checkpoints give them."""
+"""Parts of a transformer block, with the parameter names of DINOv3's and ViTMatte's checkpoints."""
 
 from collections.abc import Callable
 
@@ -29,19 +29,19 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention through PyTorch's fused kernels: memory linear in the number of tokens.
+    """Multi-head self-attention with PyTorch's fused kernels, whose memory is linear in the number of tokens.
 
-    Of the joint bias only query and value act. A key bias adds q . b to every logit of a query, which cancels in the
-    softmax, with relative positions too, whose terms depend on the query alone. Only rotary positions would let it
-    act, and there DINOv3 masks it ("mask_k_bias"). So zero is right for every checkpoint this project reads. The
-    value bias passes through the softmax, whose weights sum to 1, and is added after it, so that padding a window
-    with zero keys and values is padding it with zero tokens.
+    Only the query and value parts of the joint bias have an effect. A key bias adds q . b to every logit of a query and
+    cancels in the softmax, also with relative positions, whose terms depend on the query alone. It would only matter
+    with rotary positions, and there DINOv3 masks it ("mask_k_bias"). A key bias of zero is therefore right for every
+    checkpoint that this project reads. The weights of the softmax sum to 1, so the value bias is added after it.
+    Padding a window with zero keys and values is then equivalent to padding it with zero tokens.
 
     Args:
-        window_size: side of the windows that patches attend in, patches; 0 for global attention.
-        pad_windows: let zero tokens fill incomplete windows.
-        prefix_update: how windowed attention updates prefix tokens, see windowed_attention.
-        rel_pos_grid: patches per axis that tables of relative positions are made for, None for no tables.
+        window_size: side of the attention windows in patches; 0 for global attention.
+        pad_windows: whether zero tokens fill incomplete windows.
+        prefix_update: update rule of prefix tokens in windowed attention, see `windowed_attention`.
+        rel_pos_grid: patches per axis that the tables of relative positions cover, None for no tables.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Attention(nn.Module):
             )
 
     def forward(self, tokens: Tensor, grid: tuple[int, int], rotation: tuple[Tensor, Tensor] | None) -> Tensor:
-        """(B, P + HW, dim) -> the same; `rotation` as from RotaryPositions."""
+        """(B, P + HW, dim) -> the same; `rotation` is a result of `RotaryPositions`."""
         bias = None if self.qkv.bias is None else F.pad(self._query_bias(), (0, 2 * tokens.shape[-1]))
         q, k, v = self._heads(linear(tokens, self.qkv.weight, bias), 3)
         if rotation is not None:
@@ -86,7 +86,7 @@ class Attention(nn.Module):
     def at(
         self, tokens: Tensor, grid: tuple[int, int], rotation: tuple[Tensor, Tensor] | None, patches: Tensor
     ) -> Tensor:
-        """Global attention for some queries only: (B, P + HW, dim), patch numbers (n,) -> (B, n, dim)."""
+        """Global attention for some queries: (B, P + HW, dim), patch numbers (n,) -> (B, n, dim)."""
         dim = tokens.shape[-1]
         num_prefix = tokens.shape[1] - grid[0] * grid[1]
         query_bias = None if self.qkv.bias is None else self._query_bias()
@@ -117,7 +117,7 @@ class Attention(nn.Module):
         return self._attend_relatively(q, k, v, places.flatten(), key_window)
 
     def _attend_relatively(self, q: Tensor, k: Tensor, v: Tensor, places: Tensor, grid: tuple[int, int]) -> Tensor:
-        """`places` (n,): numbers of the queries' patches in the row-major grid of keys."""
+        """Attention with relative positions; `places` (n,) are the queries' patches in the row-major grid of keys."""
         rows, columns = places // grid[1], places % grid[1]
         return relative_attention(q, k, v, self.rel_pos_h, self.rel_pos_w, rows, columns, grid)
 
@@ -169,7 +169,7 @@ class LayerScale(nn.Module):
 
 
 class ChannelLayerNorm(nn.LayerNorm):
-    """LayerNorm over the channels of a (B, C, H, W) map; no copy when the map is in channels-last memory."""
+    """LayerNorm over the channels of a (B, C, H, W) map. A map in channels-last memory is not copied."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -179,7 +179,7 @@ class ResidualConvBlock(nn.Module):
     """ViTDet's bottleneck "convolution propagation" block: x + [1x1, 3x3, 1x1](x), identity at the start.
 
     Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection", 2022. The last norm starts at
-    zero, so pretrained features pass through untouched until training opens the branch.
+    zero, so pretrained features pass unchanged until training changes it.
     """
 
     def __init__(self, dim: int) -> None:
@@ -203,7 +203,7 @@ class ResidualConvBlock(nn.Module):
 
 
 class MergeProjection(nn.Module):
-    """Normalise the tokens of one block and project them, to be added to the last features; zero at the start."""
+    """Normalise and project the tokens of one block, zero at the start, to be added to the last features."""
 
     def __init__(self, dim: int, norm_layer: Callable[[int], nn.Module]) -> None:
         super().__init__()
@@ -217,7 +217,7 @@ class MergeProjection(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block with LayerScale, and ViTDet's convolution block after it where asked for."""
+    """Pre-norm transformer block with LayerScale, optionally followed by ViTDet's convolution block."""
 
     def __init__(
         self,

@@ -1,21 +1,21 @@
-"""The last block where only some patches' features will be read: the same numbers there for less work."""
+"""Partial evaluation of the last block: only the features of some patches, with the same values."""
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from modeling.backbone.blocks import Block
 
-WORTHWHILE_SHARE = 0.9  # of patches; above it, picking them out costs what it saves
+WORTHWHILE_SHARE = 0.9  # of patches; above this share, selecting patches costs more than it saves
 
 
 def block_at(
     block: Block, x: Tensor, grid: tuple[int, int], rotation: tuple[Tensor, Tensor] | None, needed: Tensor
 ) -> Tensor:
-    """Run a block so that its output is right at the needed patches.
+    """Run a block so that its output is correct at the needed patches.
 
-    Keys and values come from all tokens; queries, projection and feed-forward run where they are needed, which is
-    one patch further where the block ends in 3x3 convolutions. Patches are shared by the images of a batch: what
-    one of them needs is computed for all. Windowed blocks are run whole.
+    Keys and values come from all tokens. Queries, projection and feed-forward run at the needed patches, and one patch
+    further if the block ends in 3x3 convolutions. The images of a batch share one set of patches, the union. Windowed
+    blocks are run completely.
 
     Args:
         x: (B, P + HW, dim) tokens before the block.
@@ -33,7 +33,7 @@ def block_at(
     places = x.shape[1] - grid[0] * grid[1] + patches
     tokens = x[:, places] + block.ls1(block.attn.at(block.norm1(x), grid, rotation, patches))
     tokens = tokens + block.ls2(block.mlp(block.norm2(tokens)))
-    x = x.to(tokens.dtype).index_copy(1, places, tokens)  # under autocast they differ after the first block
+    x = x.to(tokens.dtype).index_copy(1, places, tokens)  # the dtypes differ after the first block under autocast
     return x if block.residual is None else block.convolve(x, grid)
 
 

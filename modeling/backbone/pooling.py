@@ -1,8 +1,8 @@
-"""2 x 2 max pooling that remembers where each maximum was, and the unpooling that puts values back there.
+"""2 x 2 max pooling that records the position of each maximum, and the unpooling that uses these positions.
 
-The place of a maximum is kept as its number within the window, 0 to 3 in row order: an eighth of the memory of flat
-indices, and unpooling becomes a comparison, which `torch.use_deterministic_algorithms` allows where
-`torch.nn.functional.max_unpool2d` raises.
+The position of a maximum is its number within the window, 0 to 3 in row order. This takes an eighth of the memory of
+flat indices, and unpooling is a comparison, which is deterministic. `torch.nn.functional.max_unpool2d` raises under
+`torch.use_deterministic_algorithms`.
 """
 
 import torch
@@ -11,11 +11,11 @@ from torch import Tensor
 
 
 def max_pool(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Halve (B, C, H, W), H and W even.
+    """Halve the size of (B, C, H, W), H and W even.
 
     Returns:
-        the maxima (B, C, H / 2, W / 2), and their places in the windows, uint8 of 0 to 3 in row order. Of equal values
-        the first counts.
+        The maxima (B, C, H / 2, W / 2), and their positions in the windows, uint8 of 0 to 3 in row order. The first of
+        equal values counts.
     """
     maxima, flat = F.max_pool2d(x, 2, return_indices=True)  # flat = row * W + column
     with torch.no_grad():
@@ -25,11 +25,13 @@ def max_pool(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def max_unpool(x: Tensor, places: Tensor) -> Tensor:
-    """Double (B, C, h, w): each value at its place (B, C, h, w) in a window of 2 x 2, zeros beside it.
+    """Double the size of (B, C, h, w): each value at its position (B, C, h, w) in a 2 x 2 window, with zeros elsewhere.
 
     Example:
-        >>> maxima, places = max_pool(x)
-        >>> max_unpool(maxima, places)  # x, with zeros in place of what was no maximum
+        >>> maxima, places = max_pool(torch.tensor([[[[1.0, 2.0], [4.0, 3.0]]]]))
+        >>> max_unpool(maxima, places)
+        tensor([[[[0., 0.],
+                  [4., 0.]]]])
     """
     batch, chans, height, width = x.shape
     numbers = torch.arange(4, dtype=torch.uint8, device=x.device).view(2, 1, 2)  # row, -, column of a window

@@ -1,7 +1,7 @@
-"""A Swin transformer whose windows also attend to the means of the trimap's regions, the encoder of MatteFormer.
+"""Prior Swin: MatteFormer's encoder, a Swin transformer whose windows also attend to the means of the trimap's regions.
 
 Park et al., "MatteFormer: Transformer-Based Image Matting via Prior-Tokens", 2022, on Liu et al., "Swin Transformer:
-Hierarchical Vision Transformer using Shifted Windows", 2021. DiffMatte's Swin-T has it without the decoder's shortcuts.
+Hierarchical Vision Transformer using Shifted Windows", 2021. DiffMatte's Swin-T does not have the decoder's shortcuts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,19 +20,19 @@ from modeling.linear import Linear
 from runtime.errors import InputError
 
 RGB_CHANS = 3
-REGIONS = (1, 0, 2)  # of the one-hot trimap, in the order of a set of prior tokens: unknown, background, foreground
+REGIONS = (1, 0, 2)  # channels of the one-hot trimap in the order of prior tokens: unknown, background, foreground
 PATCH = 4  # pixels
 MLP_RATIO = 4
 
 
 class PriorAttention(nn.Module):
-    """Attention within windows, whose keys and values are the window's tokens and all prior tokens.
+    """Window attention whose keys and values are the tokens of the window and all prior tokens.
 
-    Logits carry a learned bias for each relative position and one for each prior token. The window's incomplete part
-    is filled with zero tokens, which take part. A prior token attends to nothing but itself.
+    Logits have a learned bias for each relative position and for each prior token. Zero tokens fill incomplete windows
+    and take part in the attention. A prior token attends only to itself.
 
     Args:
-        num_priors: prior tokens, three for each block of the stage up to this one.
+        num_priors: number of prior tokens, three for each block of the stage up to this one.
     """
 
     def __init__(self, dim: int, num_heads: int, window_size: int, num_priors: int) -> None:
@@ -48,12 +48,12 @@ class PriorAttention(nn.Module):
         self.proj = Linear(dim, dim)
 
     def forward(self, x: Tensor, priors: Tensor, apart: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Attend from every token of the map; both results are like the arguments.
+        """Attend from every token of the map. The results have the shapes of `x` and `priors`.
 
         Args:
             x: (B, H, W, C), normalised.
             priors: (B, num_priors, C), normalised.
-            apart: for shifted windows (windows, n, n), n tokens in each: -inf where they must not see each other.
+            apart: for shifted windows (windows, n, n) with n tokens each: -inf for pairs that must not attend.
         """
         batch, height, width, _ = x.shape
         shift = 0 if apart is None else self.window_size // 2
@@ -78,7 +78,7 @@ class PriorAttention(nn.Module):
         return [to_windows(part, (size, size)) for part in maps]
 
     def _map(self, windows: Tensor, batch: int, height: int, width: int) -> Tensor:
-        """(B * windows, heads, n, D) -> (B, H', W', C), H' and W' being H and W filled up to whole windows."""
+        """(B * windows, heads, n, D) -> (B, H', W', C), where H' and W' are H and W padded to whole windows."""
         size, (_, heads, _, dim) = self.window_size, windows.shape
         out = windows.new_empty(batch, height + -height % size, width + -width % size, heads, dim)
         from_windows(windows, out.permute(0, 3, 1, 2, 4), (size, size))
@@ -90,7 +90,7 @@ class PriorAttention(nn.Module):
 
 
 class PriorBlock(nn.Module):
-    """A Swin block that adds one set of prior tokens to those of the stage, and updates all of them with the map."""
+    """A Swin block that adds one set of prior tokens to those of the stage and updates all of them."""
 
     def __init__(self, dim: int, num_heads: int, window_size: int, num_priors: int, drop_path: float) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class PriorBlock(nn.Module):
         self.drop_path = StochasticDepth(drop_path, "row")
 
     def forward(self, x: Tensor, priors: Tensor, regions: Tensor, apart: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, H, W, C) and (B, P, C) -> (B, H, W, C) and (B, P + 3, C); `regions` as in `region_means`."""
+        """(B, H, W, C) and (B, P, C) -> (B, H, W, C) and (B, P + 3, C); `regions` is that of `region_means`."""
         priors = torch.cat([priors, region_means(x, regions)], dim=1)
         attended = self.attn(self.norm1(x), self.norm1(priors), apart)
         x, priors = (y + self.drop_path(update) for y, update in zip((x, priors), attended, strict=True))
@@ -109,7 +109,7 @@ class PriorBlock(nn.Module):
 
 
 class PriorStage(nn.Module):
-    """Blocks on one grid, every other one with shifted windows; the first starts without prior tokens."""
+    """Blocks on one grid. Every other block has shifted windows; the first has no earlier prior tokens."""
 
     def __init__(
         self, dim: int, num_heads: int, window_size: int, drop_paths: Sequence[float], downsample: bool
@@ -144,16 +144,16 @@ class NormedPatchEmbed(PatchEmbed):
 
 
 class PriorSwin(Encoder):
-    """RGB and a one-hot trimap to the features of the last stage, without a norm after it.
+    """Encoder of RGB and a one-hot trimap to the features of the last stage, without a final norm.
 
-    Parameter names are those of Swin's, MatteFormer's and DiffMatte's checkpoints. The defaults are Swin-T.
+    Parameter names are those of Swin, MatteFormer and DiffMatte checkpoints. The defaults are Swin-T.
 
     Args:
-        width: channels of the first stage; every further one has twice as many.
-        depths: blocks of each stage.
-        num_heads: of each stage.
-        window_size: side of a window, tokens.
-        drop_path_rate: stochastic depth of the last block, rising linearly from 0.
+        width: channels of the first stage; each later stage has twice as many.
+        depths: number of blocks of each stage.
+        num_heads: number of heads of each stage.
+        window_size: side of a window in tokens.
+        drop_path_rate: stochastic depth of the last block; it rises linearly from 0.
     """
 
     in_chans = 6
@@ -183,14 +183,14 @@ class PriorSwin(Encoder):
 
     @property
     def peak_floats(self) -> float:
-        """The peak is in the first stage, whose maps are twice as large as those of the second."""
+        """Floats per pixel at the peak, in the first stage, whose maps are twice as large as those of the second."""
         return TOKEN_WIDTHS * self.patch_embed.proj.out_channels / PATCH**2
 
     def forward(self, x: Tensor, needed: Tensor | None = None) -> Tensor:
-        """Map (B, 6, H, W) to (B, C, ceil(H / p), ceil(W / p)), zero-padded; `needed` saves nothing here.
+        """Map (B, 6, H, W) to (B, C, ceil(H / p), ceil(W / p)), zero-padded. `needed` has no effect.
 
         Args:
-            x: RGB, then background, unknown and foreground as `encode_trimap` gives them.
+            x: RGB, then background, unknown and foreground as `encode_trimap` returns them.
         """
         height, width = x.shape[-2:]
         x = F.pad(x, (0, -width % self.patch_size, 0, -height % self.patch_size))
@@ -202,7 +202,7 @@ class PriorSwin(Encoder):
         return x.permute(0, 3, 1, 2)
 
     def parameter_layers(self) -> Iterator[tuple[nn.Parameter, int]]:
-        """0 is the patch embedding, i + 1 the block i, counted over all stages, and the merging of patches after it."""
+        """Layers: 0 is the patch embedding, i + 1 is block i over all stages together with the merging after it."""
         yield from ((parameter, 0) for parameter in self.patch_embed.parameters())
         index = 0
         for layer in self.layers:
@@ -212,7 +212,7 @@ class PriorSwin(Encoder):
             yield from ((parameter, index) for parameter in layer.downsample.parameters())
 
     def token_parameters(self) -> Iterator[nn.Parameter]:
-        """The tables of relative positions, which do not decay in Swin's training."""
+        """Tables of relative positions, which are not decayed in Swin's training."""
         return (parameter for name, parameter in self.named_parameters() if name.endswith("_bias_table"))
 
     def _init_weights(self) -> None:
@@ -226,7 +226,7 @@ class PriorSwin(Encoder):
 
 
 def region_means(x: Tensor, regions: Tensor) -> Tensor:
-    """Mean features of each region, 0 of an empty one: (B, H, W, C), (B, R, H, W) of 0 and 1 -> (B, R, C)."""
+    """Mean features of each region, 0 if it is empty: (B, H, W, C), (B, R, H, W) of 0 and 1 -> (B, R, C)."""
     with torch.autocast(x.device.type, enabled=False):  # half precision cannot hold sums over a whole picture
         masks = regions.flatten(2).float()
         sums = masks @ x.flatten(1, 2).float()
@@ -243,9 +243,9 @@ def position_index(window_size: int, num_priors: int) -> Tensor:
 
 
 def separation(grid: Sequence[int], window_size: int, device: torch.device) -> Tensor:
-    """The bias between tokens of shifted windows, -inf where they lie at two ends of the picture: (windows, n, n).
+    """Bias between tokens of shifted windows, -inf between opposite ends of the picture: (windows, n, n).
 
-    The shift wraps around, so the last window of each row and column holds such tokens.
+    The shift wraps around, so the last window of each row and column has tokens from opposite ends.
     """
     shift = window_size // 2
     places = [torch.arange(length + -length % window_size, device=device) for length in grid]

@@ -1,10 +1,10 @@
-"""Attention with decomposed relative positions, as ViTDet and ViTMatte have it, in bounded memory.
+"""Attention with decomposed relative positions, as in ViTDet and ViTMatte, in bounded memory.
 
 A learned vector for every distance along each axis adds q . R_h[row distance] + q . R_w[column distance] to the
 logits (Li et al., "MViTv2", 2022; Li et al., "Exploring Plain Vision Transformer Backbones for Object Detection",
-2022). The bias depends on the query, so it cannot be shared between heads or images, and for N tokens it has N x N
-entries for each head. It is built for one chunk of queries at a time, by broadcasting two terms of N x H and N x W
-entries, and handed to PyTorch's fused attention. docs/backbone.md has the measurements behind the chunk's size.
+2022). The bias depends on the query, so heads and images cannot share it, and for N tokens it has N x N entries for
+each head. It is built for one chunk of queries at a time by broadcasting two terms of N x H and N x W entries, and
+passed to PyTorch's fused attention. docs/backbone.md has the measurements from which the chunk's size was chosen.
 """
 
 import math
@@ -14,19 +14,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK_BYTES = {"cpu": 64 * 2**20}  # of bias alive at a time
-# 16384 queries of a 2048 x 2048 image: 256 blocks of the kernel, for some hundred multiprocessors. An estimate.
+CHUNK_BYTES = {"cpu": 64 * 2**20}  # bytes of bias at a time
+# 16384 queries of a 2048 x 2048 image are 256 blocks of the kernel, enough for a hundred multiprocessors. An estimate.
 ACCELERATOR_CHUNK_BYTES = 2**30
-CHUNK_QUERIES = 768  # from here on PyTorch's CPU kernel takes its large blocks; fewer heads at a time rather than less
+CHUNK_QUERIES = 768  # PyTorch's CPU kernel uses large blocks from here on, so chunks rather have fewer heads
 
 
 def num_distances(length: int) -> int:
-    """Rows of a table for an axis of `length` patches: distances from 1 - length to length - 1."""
+    """Number of rows of a table for an axis of `length` patches: distances from 1 - length to length - 1."""
     return 2 * length - 1
 
 
 def resize_table(table: Tensor, length: int) -> Tensor:
-    """Fit a table (L, head_dim) to an axis of `length` patches, linearly: (2 * length - 1, head_dim)."""
+    """Resize a table (L, head_dim) linearly for an axis of `length` patches: (2 * length - 1, head_dim)."""
     if len(table) == num_distances(length):
         return table
     return F.interpolate(table.T[None], size=num_distances(length), mode="linear")[0].T
@@ -42,14 +42,14 @@ def relative_attention(
     columns: Tensor,
     grid: tuple[int, int],
 ) -> Tensor:
-    """softmax(q k^T / sqrt(head_dim) + relative positions) v, with the positions' terms from the unscaled queries.
+    """softmax(q k^T / sqrt(head_dim) + relative positions) v. The position terms use unscaled queries.
 
     Args:
-        q: (B, heads, n, head_dim), queries at any n places of the grid.
+        q: (B, heads, n, head_dim), queries at any n positions of the grid.
         k, v: (B, heads, H * W, head_dim), the whole grid in row-major order.
-        table_h, table_w: (L, head_dim) each, for any L; row i stands for a distance (query minus key) of
-            i - (L - 1) / 2 patches, and other lengths than the grid needs are interpolated.
-        rows, columns: (n,) integer places of the queries.
+        table_h, table_w: (L, head_dim) each, for any L. Row i is for a distance (query minus key) of i - (L - 1) / 2
+            patches. Tables of another length than the grid needs are interpolated.
+        rows, columns: (n,) integer positions of the queries.
         grid: H and W.
 
     Returns:
@@ -60,7 +60,7 @@ def relative_attention(
     if len(chunks) == 1:
         return F.scaled_dot_product_attention(q, k, v, _bias(q, table, rows, columns, grid))
     out = torch.empty_like(q)
-    buffer = None  # one for all chunks: fresh pages for each would cost as much as filling them
+    buffer = None  # all chunks share one buffer, because allocating pages costs as much as filling them
     for images, heads, queries in chunks:
         part = q[images, heads, queries]
         bias = _bias(part, table, rows[queries], columns[queries], grid, buffer)
@@ -73,9 +73,9 @@ def relative_attention(
 def _bias(
     q: Tensor, table: Tensor, rows: Tensor, columns: Tensor, grid: tuple[int, int], buffer: Tensor | None = None
 ) -> Tensor:
-    """The relative part of the logits, (B, heads, n, H * W), over what lies in `buffer` if there is one.
+    """Relative part of the logits, (B, heads, n, H * W), written to `buffer` if it is given.
 
-    `table`: (2 H - 1 + 2 W - 1, head_dim), the distances of rows and then of columns.
+    `table`: (2 H - 1 + 2 W - 1, head_dim), for the distances of rows and then of columns.
     """
     products = q @ table.T  # (B, heads, n, 2 H - 1 + 2 W - 1)
     row_index = _distance_index(rows, grid[0])  # (n, H)
@@ -96,7 +96,7 @@ def _distance_index(places: Tensor, length: int) -> Tensor:
 
 
 def _chunks(q: Tensor, num_keys: int) -> Iterator[tuple[slice, slice, slice]]:
-    """Cut (B, heads, n) into pieces whose bias fits the budget: whole images, else few heads, else few queries."""
+    """Split (B, heads, n) into chunks whose bias fits the budget: whole images, else few heads, else few queries."""
     batch, heads, queries = q.shape[:3]
     budget = CHUNK_BYTES.get(q.device.type, ACCELERATOR_CHUNK_BYTES) // (num_keys * q.element_size())
     head_step = _even_step(heads, budget // min(queries, CHUNK_QUERIES))
@@ -113,6 +113,6 @@ def _chunks(q: Tensor, num_keys: int) -> Iterator[tuple[slice, slice, slice]]:
 
 
 def _even_step(length: int, limit: int) -> int:
-    """The step that cuts `length` into the fewest pieces of at most `limit` (at least 1), as equal as can be."""
+    """Step that splits `length` into the fewest parts of at most `limit` (at least 1), of nearly equal size."""
     pieces = -(-length // max(limit, 1))
     return -(-length // pieces)

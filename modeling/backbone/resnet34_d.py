@@ -1,7 +1,7 @@
-"""ResNet-34-D with spectral normalisation, the encoder of GCA-Matting and of DiffMatte's smallest model.
+"""ResNet-34-D with spectral normalisation: the encoder of GCA-Matting and of DiffMatte's smallest model.
 
-Li and Lu, "Natural Image Matting via Guided Contextual Attention", 2020; the stem and the shortcuts of "D": He et al.,
-"Bag of Tricks for Image Classification with Convolutional Neural Networks", 2019.
+Li and Lu, "Natural Image Matting via Guided Contextual Attention", 2020. The stem and the shortcuts of "D" are from He
+et al., "Bag of Tricks for Image Classification with Convolutional Neural Networks", 2019.
 """
 
 from collections.abc import Iterator
@@ -13,16 +13,16 @@ from torch import Tensor, nn
 from modeling.backbone.base import Encoder
 
 RGB_CHANS = 3
-DEPTHS = (3, 4, 4, 2)  # GCA's, not those of the usual ResNet-34 (3, 4, 6, 3)
+DEPTHS = (3, 4, 4, 2)  # GCA-Matting's; the usual ResNet-34 has (3, 4, 6, 3)
 WIDTHS = (64, 128, 256, 512)
 
 
 class SpectralKernel(nn.Module):
-    """A convolution's kernel divided by its largest singular value (Miyato et al., "Spectral Normalization", 2018).
+    """Kernel of a convolution divided by its largest singular value (Miyato et al., "Spectral Normalization", 2018).
 
     In training mode each call refines the estimates of the singular vectors by one step of power iteration; in eval
-    mode they stay. They are buffers, without gradient, and normalised again where they are read: an average of several
-    states of a model then divides by the right value too.
+    mode they are constant. They are buffers without gradient and are normalised when they are read, so that an average
+    of several states of a model is also divided by the right value.
     """
 
     def __init__(self, out_chans: int, in_chans: int, size: int) -> None:
@@ -33,8 +33,8 @@ class SpectralKernel(nn.Module):
         nn.init.xavier_uniform_(self.weight_bar)
 
     def forward(self) -> Tensor:
-        """(out_chans, in_chans, size, size), the kernel to convolve with."""
-        with torch.autocast(self.weight_bar.device.type, enabled=False):  # half precision would scale features by 1 %
+        """Normalised kernel, (out_chans, in_chans, size, size)."""
+        with torch.autocast(self.weight_bar.device.type, enabled=False):  # half precision would change features by 1 %
             matrix = self.weight_bar.flatten(1)
             if self.training:
                 self._iterate(matrix.detach())
@@ -48,19 +48,19 @@ class SpectralKernel(nn.Module):
 
 
 class SpectralConv2d(nn.Module):
-    """A convolution without bias whose kernel is spectrally normalised; an odd `size` keeps the map's size."""
+    """Convolution without bias and with a spectrally normalised kernel; an odd `size` keeps the size of the map."""
 
     def __init__(self, in_chans: int, out_chans: int, size: int, stride: int = 1) -> None:
         super().__init__()
         self.stride, self.padding = stride, size // 2
-        self.module = SpectralKernel(out_chans, in_chans, size)  # the name in GCA's checkpoints
+        self.module = SpectralKernel(out_chans, in_chans, size)  # the attribute's name in GCA-Matting's checkpoints
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.module(), stride=self.stride, padding=self.padding)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, which halves by averaging; only the shortcut acts at the start."""
+    """Two 3x3 convolutions and a shortcut that halves the size by averaging. At the start only the shortcut acts."""
 
     def __init__(self, in_chans: int, out_chans: int, stride: int) -> None:
         super().__init__()
@@ -81,17 +81,17 @@ class BasicBlock(nn.Module):
 
 
 class ResNet34D(Encoder):
-    """Four stages of residual blocks after a stem of three convolutions; the last stage's features come out.
+    """Four stages of residual blocks after a stem of three convolutions; the result is the last stage's features.
 
     Parameter names are those of GCA-Matting's and DiffMatte's checkpoints.
 
     Args:
-        in_chans: input channels: RGB, then those of the trimap, whose weights start at zero.
+        in_chans: number of input channels: RGB, then those of the trimap, whose weights start at zero.
     """
 
     patch_size = 32
     embed_dim = WIDTHS[-1]
-    peak_floats = 24.0  # in the stem: input, convolution and batch norm, 32 channels each at a quarter of the pixels
+    peak_floats = 24.0  # at the stem: input, convolution and batch norm, 32 channels each at a quarter of the pixels
 
     def __init__(self, in_chans: int = 6) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class ResNet34D(Encoder):
         self.layer1, self.layer2, self.layer3, self.layer_bottleneck = stages
 
     def forward(self, x: Tensor, needed: Tensor | None = None) -> Tensor:
-        """Map (B, in_chans, H, W) to (B, 512, ceil(H / 32), ceil(W / 32)), zero-padded; `needed` saves nothing here."""
+        """Map (B, in_chans, H, W) to (B, 512, ceil(H / 32), ceil(W / 32)), zero-padded. `needed` has no effect."""
         height, width = x.shape[-2:]
         x = F.pad(x, (0, -width % self.patch_size, 0, -height % self.patch_size))
         for conv, norm in ((self.conv1, self.bn1), (self.conv2, self.bn2), (self.conv3, self.bn3)):
@@ -123,7 +123,7 @@ class ResNet34D(Encoder):
         return x
 
     def parameter_layers(self) -> Iterator[tuple[nn.Parameter, int]]:
-        """0 is the stem, i + 1 the residual block i, counted over all stages."""
+        """Layers: 0 is the stem, i + 1 is residual block i over all stages."""
         for module in (self.conv1, self.conv2, self.conv3, self.bn1, self.bn2, self.bn3):
             yield from ((parameter, 0) for parameter in module.parameters())
         blocks = [block for stage in self._stages() for block in stage]

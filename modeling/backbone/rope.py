@@ -11,17 +11,17 @@ from runtime.errors import InputError
 class RotaryPositions(nn.Module):
     """Angles for axial rotary embedding over normalised patch coordinates (Siméoni et al., "DINOv3", 2025).
 
-    Each axis of the patch grid is mapped to (-1, 1) by its own length, so angles depend on where a patch lies in
-    the image and not on how many pixels the image has. `periods` is a persistent buffer: the official
-    checkpoints carry theirs (rounded to bfloat16 in the distilled ones), and the features depend on it.
+    Each axis of the patch grid is mapped to (-1, 1) by its own length, so angles depend on the position of a patch in
+    the image and not on the number of pixels. `periods` is a persistent buffer: the official checkpoints contain it
+    (rounded to bfloat16 in the distilled ones), and the features depend on it.
 
     Args:
         head_dim: channels per attention head, a multiple of 4.
-        base: period ratio between the slowest and the fastest frequency (before rounding down).
-        rescale: in training mode, multiply all coordinates by one factor drawn log-uniformly from
-            [1 / rescale, rescale] (DINOv3 was trained with 2); None leaves them alone.
-        step_grid: keep the distance between neighbouring patches what it is on a grid of so many patches a side:
-            every grid is centred on 0 and spans (-1, 1) only at that length. None maps each axis to (-1, 1).
+        base: ratio of the longest to the shortest period (before rounding down).
+        rescale: range of a random scale in training mode: all coordinates are multiplied by one factor drawn
+            log-uniformly from [1 / rescale, rescale] (DINOv3 was trained with 2). None for no scaling.
+        step_grid: number of patches per side of the grid whose step between neighbouring patches is used for every
+            grid. Every grid is then centred on 0 and spans (-1, 1) only at that length. None maps each axis to (-1, 1).
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class RotaryPositions(nn.Module):
         self.step_grid = step_grid
 
     def draw_scale(self) -> float:
-        """Draw the coordinate factor of one forward pass; 1 outside training."""
+        """Draw the coordinate factor of one forward pass. It is 1 outside training."""
         if not self.training or self.rescale is None:
             return 1.0
         limit = math.log(self.rescale)
@@ -59,8 +59,8 @@ class RotaryPositions(nn.Module):
 
         Args:
             grid: rows and columns of patches to cover.
-            restart: restart the coordinates every `restart` patches, as if each window were an image; their step is
-                2 / restart whatever the grid and `step_grid` are.
+            restart: side of the squares of patches in which the coordinates restart, as if each were an image. Their
+                step is 2 / restart for every grid and `step_grid`.
             scale: factor on all coordinates, from `draw_scale`.
         """
         device = self.periods.device
@@ -82,10 +82,10 @@ class RotaryPositions(nn.Module):
 
 
 def rotate(vectors: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the last len(cos) of (B, heads, N, head_dim) vectors; the prefix tokens before them stay.
+    """Rotate the last len(cos) of (B, heads, N, head_dim) vectors; the prefix tokens before them are unchanged.
 
-    Channel i is paired with channel i + head_dim / 2. The arithmetic is float32 whatever the input, because a
-    bfloat16 table already moves DINOv3's features; the result is in the input's dtype.
+    Channel i is paired with channel i + head_dim / 2. The arithmetic is in float32 for every input, because a bfloat16
+    table changes DINOv3's features noticeably. The result has the dtype of the input.
     """
     num_prefix = vectors.shape[2] - len(cos)
     first, second = vectors[:, :, num_prefix:].float().chunk(2, dim=-1)  # (B, heads, HW, head_dim / 2) each

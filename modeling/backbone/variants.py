@@ -1,4 +1,4 @@
-"""The published families of DINOv3 (Siméoni et al., 2025) and DINOv2 (Oquab et al., 2023)."""
+"""Published models of DINOv3 (Siméoni et al., 2025) and DINOv2 (Oquab et al., 2023)."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class DINOv3Variant:
-    """Architecture of one published model; head dimension, patch size and 4 registers are common to the family."""
+    """Architecture of one published model. All have the same head dimension, patch size and 4 registers."""
 
     embed_dim: int
     depth: int
@@ -34,8 +34,8 @@ DINOV3_PIXEL_STATISTICS = {
     "sat493m": ((0.430, 0.411, 0.296), (0.213, 0.156, 0.143)),
 }
 
-# DINOv2's distilled models: (embed_dim, depth, num_heads), all of patch 14, with and without four registers. ViT-g, the
-# teacher, has another feed-forward layer and is left out.
+# Distilled models of DINOv2 as (embed_dim, depth, num_heads), of patch 14, with and without four registers. ViT-g, the
+# teacher, is missing because it has a different feed-forward layer.
 DINOV2_VARIANTS = {
     "dinov2_vits14": (384, 12, 6),
     "dinov2_vitb14": (768, 12, 12),
@@ -48,10 +48,10 @@ IMAGENET_STATISTICS = DINOV3_PIXEL_STATISTICS["lvd1689m"]
 
 
 def dinov2_arguments(registers: int) -> dict[str, Any]:
-    """Arguments of a ViT that DINOv2 models share, `norm_layer` (of eps DINOV2_EPS) and widths apart.
+    """Arguments of `ViT` that DINOv2 models share, without `norm_layer` (of eps DINOV2_EPS) and widths.
 
     Args:
-        registers: number of register tokens, 0 or 4; with them positions are interpolated in another way.
+        registers: number of register tokens, 0 or 4, which also determines how positions are interpolated.
     """
     return {
         "num_register_tokens": registers,

@@ -1,7 +1,7 @@
-"""VGG-16 with the places of its maxima, the encoder of Deep Image Matting.
+"""VGG-16 with the positions of its maxima: the encoder of Deep Image Matting.
 
-Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2015. Each stage has the
-modules of torchvision's `vgg16` or `vgg16_bn` in their order, so that weights carry over by index.
+Simonyan and Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", 2015. The modules of each
+stage are those of torchvision's `vgg16` or `vgg16_bn` in the same order, so that weights can be copied by index.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,16 +18,16 @@ WIDTHS = (64, 128, 256, 512, 512)
 
 
 class VGG16(Encoder):
-    """Thirteen convolutions and five pools, then a 1x1 convolution, conv6, that ImageNet's weights do not have.
+    """Thirteen convolutions, five pools, and a 1x1 convolution, conv6, which ImageNet's weights do not include.
 
-    Random weights are torchvision's (He et al., 2015), those of conv6 Xavier's. With pretrained weights, the trimap's
-    channel starts at zero (`modeling.weights.input_channels`).
+    Random weights are initialised as in torchvision (He et al., 2015), and those of conv6 by Xavier's rule. With
+    pretrained weights, the channel of the trimap starts at zero (`modeling.weights.input_channels`).
 
     Args:
-        in_chans: input channels: RGB, then the trimap's.
-        widths: channels of the five stages; others than VGG-16's fit no published weights.
-        batch_norm: batch normalisation after each convolution, conv6 too, as in MMagic's variant. It needs batches of
-            several images.
+        in_chans: number of input channels: RGB, then those of the trimap.
+        widths: channels of the five stages; published weights need those of VGG-16.
+        batch_norm: whether batch normalisation follows each convolution, including conv6, as in MMagic's variant. It
+            needs batches of several images.
     """
 
     patch_size = 32
@@ -51,15 +51,15 @@ class VGG16(Encoder):
 
     @property
     def peak_floats(self) -> float:
-        """In the first stage: a convolution's input and output and what it rearranges them to, as measured."""
+        """Floats per pixel at the peak, in the first stage: input, output and workspace, as measured."""
         return self.in_chans + (5.5 if self.batch_norm else 4) * self.widths[0]
 
     def forward(self, x: Tensor, needed: Tensor | None = None) -> Tensor:
-        """Map (B, in_chans, H, W), multiples of 32, to (B, C, H / 32, W / 32); `needed` saves nothing here."""
+        """Map (B, in_chans, H, W), multiples of 32, to (B, C, H / 32, W / 32). `needed` has no effect."""
         return self.with_places(x)[0]
 
     def with_places(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """As `forward`, with the places of the maxima of the five pools (see `max_pool`), the finest first."""
+        """Result of `forward`, and the positions of the maxima of the five pools (see `max_pool`), the finest first."""
         places = []
         for stage in self._stages():
             x, place = max_pool(stage(x))
@@ -68,7 +68,7 @@ class VGG16(Encoder):
         return (self.bn(x) if self.batch_norm else x).relu_(), places
 
     def parameter_layers(self) -> Iterator[tuple[nn.Parameter, int]]:
-        """Each convolution of the stages is a layer, with its batch norm; conv6 comes new."""
+        """Layers: each convolution of the stages with its batch norm. conv6 is new and not included."""
         layer = -1
         for module in (module for stage in self._stages() for module in stage):
             layer += isinstance(module, nn.Conv2d)

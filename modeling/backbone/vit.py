@@ -1,4 +1,4 @@
-"""The vision transformer: DINOv3 and DINOv2 exactly, or ViTMatte's hybrid of windows, global blocks, convolutions."""
+"""Vision transformer: exactly DINOv3 or DINOv2, or ViTMatte's hybrid of windows, global blocks and convolutions."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -14,62 +14,63 @@ from modeling.backbone.partial_block import block_at
 from modeling.backbone.rope import RotaryPositions
 from runtime.errors import InputError, require_choice
 
-NUM_REGISTERS = 4  # every published DINOv3 ViT
+NUM_REGISTERS = 4  # in every published DINOv3 ViT
 DINOV3_NORM = partial(nn.LayerNorm, eps=1e-5)
-POSITION_OFFSET = 0.1  # patches; facebookresearch/dinov2 adds it against rounding, and trained with it
+POSITION_OFFSET = 0.1  # patches; facebookresearch/dinov2 adds it against rounding, in training too
 Rotation = tuple[Tensor, Tensor]  # cos and sin
 
 
 class ViT(Encoder):
-    """Plain ViT with CLS and register tokens, rotary positions and LayerScale.
+    """Plain ViT with class and register tokens, rotary positions and LayerScale.
 
-    With `window_block_indexes=()` and `residual_block_indexes=()` this is DINOv3's ViT (Siméoni et al., 2025).
-    `dinov2_arguments` (variants.py) makes it DINOv2's (Oquab et al., 2023): absolute positions instead of rotary ones.
-    With both set it is the hybrid of ViTMatte (Yao et al., 2023) on the same weights: windowed and global blocks,
-    and residual convolutions that start as identity. docs/backbone.md says what prefix tokens and rotary
-    coordinates do inside windows, and why, and which settings make it the original ViTMatte's backbone. Parameter
-    names are those of the official DINOv3 checkpoints, and of ViTMatte's for what only that has.
+    With `window_block_indexes=()` and `residual_block_indexes=()` this is DINOv3's ViT (Siméoni et al., 2025). With
+    `dinov2_arguments` (variants.py) it is DINOv2's (Oquab et al., 2023), with absolute instead of rotary positions.
+    With both index lists it is the hybrid of ViTMatte (Yao et al., 2023) on the same weights: windowed and global
+    blocks, and residual convolutions that start as identity. docs/backbone.md explains prefix tokens and rotary
+    coordinates in windows, and the settings of the original ViTMatte's backbone. Parameter names are those of the
+    official DINOv3 checkpoints, and those of ViTMatte for its additional parts.
 
     Args:
-        in_chans: input channels: 3 for RGB, 4 or 6 with a trimap.
-        patch_size: side of a patch, pixels.
-        img_size: training crop in pixels, for which the tables of relative positions are made, and the step of rotary
-            coordinates where it is fixed; any size runs.
-        mlp_ratio: hidden width of the feed-forward layer over `embed_dim`.
-        drop_path_rate: stochastic depth of the last block, rising linearly from 0.
-        norm_layer: builds a norm from a width; DINOv3's LayerNorm has eps 1e-5, DINO's and MAE's 1e-6.
-        window_size: side of an attention window, patches.
+        in_chans: number of input channels: 3 for RGB, 4 or 6 with a trimap.
+        patch_size: side of a patch in pixels.
+        img_size: training crop in pixels, for which the tables of relative positions are made. It also sets the step of
+            rotary coordinates if the step is fixed. The network takes images of any size.
+        mlp_ratio: ratio of the hidden width of the feed-forward layer to `embed_dim`.
+        drop_path_rate: stochastic depth of the last block; it rises linearly from 0.
+        norm_layer: constructor of a norm from a width. DINOv3's LayerNorm has eps 1e-5, DINO's and MAE's 1e-6.
+        window_size: side of an attention window in patches.
         window_block_indexes: blocks whose patch tokens attend within windows; the others are global.
         residual_block_indexes: blocks followed by a residual convolution block.
-        use_act_checkpoint: recompute blocks in the backward pass to save memory.
+        use_act_checkpoint: whether blocks are recomputed in the backward pass to save memory.
         out_feature: name of the output, kept from ViTMatte's configs; only "last_feat" exists.
-        num_register_tokens: learned tokens after CLS ("storage tokens" in the checkpoints).
-        use_cls_token: whether a CLS token runs along.
+        num_register_tokens: number of learned tokens after the class token ("storage tokens" in the checkpoints).
+        use_cls_token: whether there is a class token.
         ffn: "mlp" or "swiglu".
-        layer_scale_init: first value of LayerScale, None for none. Loading overwrites it.
+        layer_scale_init: initial value of LayerScale, None for no LayerScale. Loading overwrites it.
         rope_base: base of the rotary periods, None for no rotary positions.
-        rope_rescale: training-time scale augmentation of rotary coordinates, see RotaryPositions.
+        rope_rescale: random scale of rotary coordinates in training, see RotaryPositions.
         rope_coordinates: "image" stretches the coordinates -1 to 1 over any image, as DINOv3 does, so patches of a
-            large image lie closer together than any in training did. "step" keeps their distance that of the training
-            crop `img_size`. Attention sees differences of coordinates only, so a smaller image then holds nothing that
-            a crop did not, and a larger one has new values at long distances alone. It goes for smaller sides as well:
-            a step for each axis would be a distortion on a long, narrow image.
-        rope_in_windows: "image" gives a patch the same coordinates in every block; "window" restarts them in each
-            window (manic-cui/DINOv3-ViTMatte), whose step is fixed either way.
-        window_padding: "masked" keeps padding out of the attention of incomplete windows; "zeros" lets zero
-            tokens take part (ViTDet, ViTMatte, manic-cui/DINOv3-ViTMatte).
-        window_prefix: "global" or "mean", how windowed blocks update prefix tokens, see windowed_attention.
-        use_abs_pos: add a learned absolute position embedding (DINO, MAE).
-        pretrain_img_size: image size in pixels that the absolute embedding was learned at.
-        abs_pos_resize: how the absolute embedding is interpolated, always by bicubic kernels. "size" resizes to the
-            grid (ViTDet, ViTMatte); "offset" samples at steps of side / (grid + 0.1), as DINOv2 without registers was
-            trained and facebookresearch/dinov2 runs it; "antialias" resizes to the grid with antialiasing, as DINOv2
-            with registers. The rules differ by 2 to 26 % of DINOv2's features.
-        use_rel_pos: add decomposed relative positions to every block's attention, as ViTDet and ViTMatte do;
-            excludes prefix tokens, which have no place in the grid, and rotary positions.
-        final_norm: normalise all tokens after the last block (DINOv3 does; ViTMatte's original ViT does not).
-        merge_block_indexes: blocks whose patch tokens are added to the features as well, each normalised and projected
-            by a matrix that starts at zero: at the start the features are those without.
+            large image are closer together than in training. "step" keeps the distance of patches in the training crop
+            `img_size`. Attention depends on differences of coordinates only, so a smaller image then has no new
+            differences, and a larger one has new differences at long distances only. The step also applies to smaller
+            sides, because a step for each axis would distort a long, narrow image.
+        rope_in_windows: "image" gives a patch the same coordinates in every block. "window" restarts them in each
+            window (manic-cui/DINOv3-ViTMatte), with a fixed step.
+        window_padding: "masked" keeps padding out of the attention of incomplete windows. "zeros" includes zero
+            tokens (ViTDet, ViTMatte, manic-cui/DINOv3-ViTMatte).
+        window_prefix: update rule of prefix tokens in windowed blocks, "global" or "mean", see windowed_attention.
+        use_abs_pos: whether a learned absolute position embedding is added (DINO, MAE).
+        pretrain_img_size: image size in pixels of the absolute position embedding.
+        abs_pos_resize: interpolation of the absolute embedding, always bicubic. "size" resizes to the grid (ViTDet,
+            ViTMatte). "offset" samples at steps of side / (grid + 0.1), as DINOv2 without registers was trained and as
+            facebookresearch/dinov2 runs it. "antialias" resizes to the grid with antialiasing, as DINOv2 with
+            registers. The rules differ by 2 to 26 % of DINOv2's features.
+        use_rel_pos: whether decomposed relative positions are added in every block's attention, as in ViTDet and
+            ViTMatte. This excludes prefix tokens, which have no position in the grid, and rotary positions.
+        final_norm: whether all tokens are normalised after the last block (as in DINOv3, not in ViTMatte's original
+            ViT).
+        merge_block_indexes: blocks whose patch tokens are also added to the features, each normalised and projected
+            by a matrix that starts at zero, so that the features are unchanged at the start.
     """
 
     def __init__(
@@ -188,7 +189,7 @@ class ViT(Encoder):
 
         Args:
             needed: bool (B or 1, ceil(H / p), ceil(W / p)), the patches whose features will be read; None for all.
-                The others come back unspecified but finite, and in eval mode the last block saves their work.
+                Other features are unspecified but finite, and in eval mode the last block does not compute them.
         """
         patches, grid = self.patch_embed(x)  # (B, HW, D)
         tokens = self._with_prefix(patches, grid)  # (B, P + HW, D)
@@ -204,17 +205,20 @@ class ViT(Encoder):
         return _as_map(patches, grid)  # (B, D, H, W) in channels-last memory
 
     def features(self, x: Tensor, blocks: Sequence[int], norm: bool = True) -> list[Tensor]:
-        """The patch maps after several blocks, each (B, embed_dim, ceil(H / p), ceil(W / p)), in the order asked for.
+        """Patch maps after several blocks, each (B, embed_dim, ceil(H / p), ceil(W / p)), in the order of `blocks`.
 
         Args:
-            blocks: indexes from 0; negative ones count from the last block. Blocks behind the last of them do not run.
-            norm: apply the final norm to each map, as DINOv2's and DINOv3's `get_intermediate_layers` does.
+            blocks: indexes from 0; negative ones count from the last block. Blocks after the last of them are not run.
+            norm: whether the final norm is applied to each map, as in DINOv2's `get_intermediate_layers`.
 
         Raises:
             InputError: no such block.
 
         Example:
-            >>> last_four = vit.features(images, blocks=[8, 9, 10, 11])
+            >>> vit = ViT(in_chans=3, embed_dim=96, depth=4, num_heads=3)
+            >>> maps = vit.features(torch.zeros(1, 3, 32, 48), blocks=[1, 3])
+            >>> [tuple(features.shape) for features in maps]
+            [(1, 96, 2, 3), (1, 96, 2, 3)]
         """
         depth = len(self.blocks)
         outside = [index for index in blocks if not -depth <= index < depth]
@@ -238,7 +242,7 @@ class ViT(Encoder):
         rotations: tuple[Rotation | None, Rotation | None],
         needed: Tensor | None = None,
     ) -> Tensor:
-        """The tokens (B, P + HW, D) after a block; with `needed`, those of other patches may be anything finite."""
+        """Tokens (B, P + HW, D) after a block. With `needed`, those of other patches are arbitrary but finite."""
         block = self.blocks[index]
         rotation = rotations[index in self.window_block_indexes]
         if index == len(self.blocks) - 1 and needed is not None and not self.training:
@@ -250,8 +254,8 @@ class ViT(Encoder):
     def parameter_layers(self) -> Iterator[tuple[nn.Parameter, int]]:
         """Yield each parameter of the pretrained trunk with its layer for learning-rate decay.
 
-        0 is the embedding of patches, positions and tokens, i + 1 is block i with its relative positions. What
-        comes new or last (residual convolutions, merge projections, final norm) is not yielded: it learns at the
+        0 is the embedding of patches, positions and tokens; i + 1 is block i with its relative positions. New layers
+        and the last one (residual convolutions, merge projections, final norm) are not yielded. They are trained at the
         full rate, as in ViTMatte.
         """
         embeddings = (self.cls_token, self.storage_tokens, self.pos_embed)
@@ -262,9 +266,9 @@ class ViT(Encoder):
             yield from ((parameter, index + 1) for parameter in block.parameters() if parameter not in new)
 
     def token_parameters(self) -> list[nn.Parameter]:
-        """Learned tokens, position embedding and LayerScale factors: what weight decay must not shrink.
+        """Learned tokens, position embedding and LayerScale factors, which are exempt from weight decay.
 
-        Tables of relative positions do decay, as in ViTDet, whose settings exempt `pos_embed` alone.
+        Tables of relative positions are decayed, as in ViTDet, whose settings exempt `pos_embed` alone.
         """
         scales = [p for name, p in self.named_parameters() if name.endswith(".gamma")]
         return [p for p in (self.cls_token, self.storage_tokens, self.pos_embed) if p is not None] + scales
@@ -281,7 +285,7 @@ class ViT(Encoder):
         return torch.cat([*(t.to(patches.dtype) for t in prefix), patches], dim=1)
 
     def _interpolated_positions(self, grid: tuple[int, int]) -> Tensor:
-        """Absolute positions for `grid`, (1, HW, D), see `abs_pos_resize`."""
+        """Absolute positions for `grid`, (1, HW, D); see `abs_pos_resize`."""
         side = round((self.pos_embed.shape[1] - 1) ** 0.5)
         positions = self.pos_embed[:, 1:]
         if grid == (side, side):
@@ -295,7 +299,7 @@ class ViT(Encoder):
         return resized.flatten(2).transpose(1, 2)
 
     def _rotations(self, grid: tuple[int, int]) -> tuple[Rotation | None, Rotation | None]:
-        """Rotary tables (cos, sin) for global and for windowed blocks; one random scale per forward pass."""
+        """Rotary tables (cos, sin) for global and for windowed blocks, with one random scale per forward pass."""
         if self.rope_embed is None:
             return None, None
         scale = self.rope_embed.draw_scale()

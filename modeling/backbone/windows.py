@@ -1,9 +1,8 @@
-"""Attention inside windows of the patch grid, with prefix tokens (CLS and registers) taking part.
+"""Attention in windows of the patch grid, with prefix tokens (class and registers).
 
-A grid that the window size does not divide has smaller windows along its right and bottom edges. That is the same
-as padding to full windows and masking the padding out of the softmax, without the mask, which would keep the fused
-kernels from running, and without the wasted work. With `zero_padding` the padding takes part as keys; as queries
-it is left out all the same.
+If the window size does not divide the grid, windows at the right and bottom edges are smaller. This is equivalent to
+padding to full windows and masking the padding in the softmax, but it needs no mask, which would disable the fused
+kernels, and no wasted work. With `zero_padding` the padding takes part as keys, but its queries are not computed.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# queries, keys, values (B * windows, heads, tokens, head_dim), then the windows of queries and of keys, patches
+# queries, keys and values (B * windows, heads, tokens, head_dim), then the windows of queries and of keys in patches
 Attend = Callable[[Tensor, Tensor, Tensor, tuple[int, int], tuple[int, int]], Tensor]
 
 
@@ -33,10 +32,10 @@ def windowed_attention(
         q, k, v: (B, heads, P + HW, head_dim), P prefix tokens first, then the patches in row-major order.
         grid: H and W in patches.
         window_size: side of a window in patches.
-        prefix_update: how prefix tokens, which lie in no window, are updated. "global": they attend to every
-            token, as in a global block, at a cost linear in HW. "mean": each window updates its own copy, and the
-            copies are averaged.
-        zero_padding: fill the windows of the right and bottom edges up with keys and values of zero.
+        prefix_update: update rule of prefix tokens, which belong to no window. "global": they attend to every token, as
+            in a global block, at a cost linear in HW. "mean": each window updates its own copy, and the copies are
+            averaged.
+        zero_padding: whether keys and values of zero fill the windows of the right and bottom edges.
         attend: attention within windows, called for all windows of one size; None for plain attention.
 
     Returns:
@@ -58,7 +57,7 @@ def windowed_attention(
         if num_prefix:
             parts = _with_prefixes(parts, prefixes, with_query=prefix_update == "mean")
         # (B * windows, heads, [P +] window, head_dim)
-        # not "if attend": torch 2.11 does not compile the truth value of a bound method
+        # Not "if attend": torch 2.11 cannot compile the truth value of a bound method.
         attended = attend(*parts, window, key_window) if attend is not None else F.scaled_dot_product_attention(*parts)
         if num_prefix and prefix_update == "mean":
             own_prefixes.append(attended[:, :, :num_prefix].unflatten(0, (len(q), -1)))
@@ -72,7 +71,7 @@ def windowed_attention(
 
 
 def _with_prefixes(windows: list[Tensor], prefixes: list[Tensor], with_query: bool) -> list[Tensor]:
-    """Put each image's prefix tokens before those of its windows, for keys, values and, if asked for, queries."""
+    """Put the prefix tokens of each image before those of its windows, for keys, values and, optionally, queries."""
     return [
         torch.cat([repeat_prefix(prefix, len(part)), part], dim=2) if with_query or i > 0 else part
         for i, (prefix, part) in enumerate(zip(prefixes, windows, strict=True))
@@ -87,12 +86,12 @@ def _padded_to_windows(token_map: Tensor, size: int) -> Tensor:
 
 
 def _keys_of(span: slice, window: int, key_window: int) -> slice:
-    """The rows (or columns) of keys that the windows of `span` look at."""
+    """Rows (or columns) of keys that the windows of `span` attend to."""
     return slice(span.start, span.start + (span.stop - span.start) // window * key_window)
 
 
 def _window_regions(grid: tuple[int, int], size: int) -> Iterator[tuple[slice, slice, tuple[int, int]]]:
-    """Yield up to four regions of equal windows: the whole ones, then what is left right, below and in the corner."""
+    """Yield up to four regions of equal windows: the complete ones, then those at the right, the bottom, the corner."""
     for rows, window_height in _spans(grid[0], size):
         for columns, window_width in _spans(grid[1], size):
             yield rows, columns, (window_height, window_width)

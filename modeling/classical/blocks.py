@@ -1,7 +1,7 @@
-"""Blocks of pixels that a solver works on: whole images, or only the tiles that hold unknown pixels.
+"""Blocks of pixels for a solver: whole images, or only the tiles with unknown pixels.
 
-Images are (B, C, H, W), blocks (N, C, side or height, side or width). Blocks may reach beyond the image's right and
-bottom edges. Where a method takes an image or blocks of half, a quarter, ... of the size, the blocks shrink with it.
+Images are (B, C, H, W), blocks are (N, C, side or height, side or width). Blocks may extend beyond the right and bottom
+edges of the image. Methods also take images or blocks of half, a quarter, ... of the size; the blocks are then smaller.
 """
 
 from collections.abc import Callable
@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK = 2**15  # pixels of tiles whose many intermediate results are held at once
-LARGE = 2**20  # pixels of an image whose channels exchange their margins one after another, to hold less at once
+CHUNK = 2**15  # pixels of the tiles that are processed together when there are many intermediate results
+LARGE = 2**20  # pixels; larger images exchange the margins of one channel after another to save memory
 
 
 class WholeImages:
-    """Each image of a batch is one block: nothing depends on the trimap, so that a GPU need not wait for it.
+    """Each image of a batch as one block. Nothing depends on the trimap, so a GPU does not have to wait for it.
 
     Args:
         unknown: (B, 1, H, W) bool.
-        multiple: number that divides the height and width of a block.
+        multiple: divisor of the height and width of a block.
     """
 
     def __init__(self, unknown: Tensor, multiple: int) -> None:
@@ -27,34 +27,34 @@ class WholeImages:
         self.height, self.width = (size + -size % multiple for size in unknown.shape[-2:])
 
     def gather(self, x: Tensor, margin: int = 0, shrunk: int = 1, mode: str = "constant") -> Tensor:
-        """The image in blocks with `margin` pixels around them; beyond the image zeros, or as F.pad's `mode` says."""
+        """Image in blocks with `margin` pixels around them; zeros beyond the image, or as in the `mode` of F.pad."""
         right = self.width // shrunk - x.shape[-1] + margin
         bottom = self.height // shrunk - x.shape[-2] + margin
         return F.pad(x, (margin, right, margin, bottom), mode=mode)
 
     def scatter(self, blocks: Tensor, x: Tensor) -> None:
-        """Write blocks over the pixels of the image that belong to one."""
+        """Write blocks to their pixels of the image."""
         x.copy_(blocks[..., : x.shape[-2], : x.shape[-1]])
 
     def with_margin(self, blocks: Tensor, margin: int) -> Tensor:
-        """Blocks with `margin` pixels of their neighbours around them, or zeros."""
+        """Blocks with `margin` pixels around them, from their neighbours or zero."""
         return F.pad(blocks, (margin,) * 4)
 
     def dot(self, x: Tensor, y: Tensor) -> Tensor:
-        """Inner product of each image, (N, 1, 1, 1): the same for all blocks of an image."""
+        """Inner product for each image, (N, 1, 1, 1), the same for all blocks of an image."""
         return (x * y).sum(dim=(1, 2, 3), keepdim=True)
 
     def in_chunks(self, compute: Callable[["WholeImages"], Tensor]) -> Tensor:
-        """What `compute` returns for the blocks, computed for a part of them at a time."""
+        """Result of `compute` for the blocks, computed for some of them at a time."""
         return compute(self)
 
 
 class Tiles:
-    """Square tiles that hold unknown pixels, of all images of a batch; methods as `WholeImages` has them.
+    """Square tiles with unknown pixels of all images of a batch. The methods are those of `WholeImages`.
 
     Args:
         unknown: (B, 1, H, W) bool.
-        side: of a tile, pixels.
+        side: side of a tile in pixels.
     """
 
     def __init__(self, unknown: Tensor, side: int) -> None:
@@ -65,14 +65,14 @@ class Tiles:
         self._place(grid.nonzero())
 
     def _place(self, places: Tensor) -> None:
-        """Set image, row and column of each tile, (N, 3) in the order of reading."""
+        """Set image, row and column of each tile, (N, 3) in reading order."""
         self.places, self.index, self.count = places, places.unbind(dim=1), len(places)
         if self.count:
             _, top, left = places.amin(dim=0).tolist()
             _, bottom, right = places.amax(dim=0).tolist()
-            self._grid = bottom + 1 - top, right + 1 - left  # tiles, down and across, that a canvas has room for
+            self._grid = bottom + 1 - top, right + 1 - left  # rows and columns of tiles on a canvas
             self._index = self.index[0], self.index[1] - top, self.index[2] - left
-        self._canvases: dict[tuple, Tensor] = {}  # images for exchanging margins, kept for the next exchange
+        self._canvases: dict[tuple, Tensor] = {}  # images for exchanging margins, kept and reused
 
     def _part(self, places: Tensor) -> "Tiles":
         part = object.__new__(Tiles)
@@ -94,7 +94,7 @@ class Tiles:
         step = max(1, CHUNK // self.width**2)
         if self.count > step:
             return self.in_chunks(lambda part: part.gather(x, margin, shrunk, mode))
-        # Pad only the strip of the image that these tiles are in.
+        # Only the strip of the image with these tiles is padded.
         side = self.width // shrunk
         (image, first, _), (last_image, last, _) = self.places.amin(dim=0).tolist(), self.places.amax(dim=0).tolist()
         top, bottom = first * side - margin, (last + 1) * side + margin

@@ -1,4 +1,4 @@
-"""Closed-form matting (Levin, Lischinski and Weiss, 2008) in torch, for batches, on any device."""
+"""Closed-form matting (Levin, Lischinski and Weiss, 2008) in torch, for batches on any device."""
 
 from typing import NamedTuple
 
@@ -13,21 +13,21 @@ from modeling.classical.matting_laplacian import REACH
 from modeling.classical.preconditioner import SCALES, Preconditioner
 from modeling.classical.whole_table import solve_whole
 
-EPSILON = 1e-7  # PyMatting's, for colours in [0, 1]
+EPSILON = 1e-7  # as in PyMatting, for colours in [0, 1]
 TILE = 32  # pixels
 SMALLEST_SIDE = 48
-WHOLE_LIMIT = 2**21  # pixels of an image that an accelerator handles whole
+WHOLE_LIMIT = 2**21  # pixels; an accelerator processes images up to this size as a whole
 
 
 class Effort(NamedTuple):
-    """When to stop.
+    """Stopping criteria of the solver.
 
     Attributes:
-        iterations: of conjugate gradients at each size of the image, at most.
-        tolerance: norm of the residual, relative to that of the right-hand side, that is small enough.
-        check_every: iterations between two looks at the residual. Each look waits for the device; None never looks.
-        smallest_side: pixels; the image is halved while its height and width stay at least as large.
-        plain: conjugate gradients with no preconditioner but the diagonal, on whole images, see
+        iterations: largest number of conjugate gradient iterations at each size of the image.
+        tolerance: norm of the residual relative to that of the right-hand side at which an image is finished.
+        check_every: iterations between checks of the residual. Each check waits for the device; None for no checks.
+        smallest_side: smallest height and width in pixels to which the image is halved.
+        plain: whether conjugate gradients use the diagonal as their only preconditioner, on whole images; see
             `modeling.classical.whole_table`.
     """
 
@@ -50,32 +50,36 @@ def closed_form_alpha(
     tolerance: float = 1e-6,
     check_every: int | None = 10,
 ) -> Tensor:
-    """Alpha that is, in every 3 x 3 window, as linear in the colours as the known pixels allow.
+    """Alpha that is as linear in the colours of every 3 x 3 window as the known pixels allow.
 
-    Solves the system of Levin et al., 2008, at a small size of the image, and carries the solution up by its local
-    linear models to be the start at twice the size, to the size itself or `scale` times less.
+    The system of Levin et al., 2008, is solved at a small size of the image. The solution is enlarged by its local
+    linear models and starts the solution at twice the size, up to the full size or to 1 / `scale` of it.
 
     Args:
         image: (B, 3, H, W) float, colours in [0, 1].
-        trimap: (B, 1, H, W) float: 0 background, 1 foreground, everything else is unknown.
-        epsilon: the regularisation of the window covariances.
-        scale: 1, or a power of two: the last size at which the system is solved is H / scale x W / scale; alpha
-            of the full size follows by the local linear models alone.
-        max_pixels: raises `scale` until the image solved has at most so many pixels.
-        iterations, tolerance, check_every: see `Effort`.
+        trimap: (B, 1, H, W) float: 0 background, 1 foreground, every other value is unknown.
+        epsilon: regularisation of the window covariances.
+        scale: 1 or another power of two. The last size that is solved is H / scale x W / scale; alpha of the full size
+            follows from the local linear models.
+        max_pixels: largest number of pixels of the last size; `scale` is increased to satisfy it.
+        iterations, tolerance, check_every: stopping criteria, see `Effort`.
 
     Returns:
-        (B, 1, H, W) float32 (float64 if the image is), in [0, 1], without gradient; known pixels as given. An image
-        without known foreground (background) is all background (foreground) where it is unknown; one without any
-        known pixel is 0.5. Images under three pixels in height or width are extended to three by their last pixels.
+        (B, 1, H, W) float32 (float64 if the image is), in [0, 1], without gradient; known pixels as given. The unknown
+        pixels of an image are background if it has no known foreground, foreground if it has no known background, and
+        0.5 if it has no known pixel. Images with fewer than three rows or columns are extended to three by their last
+        pixels.
 
     Raises:
-        ValueError: shapes that do not fit, a scale that is no power of two.
+        ValueError: shapes that do not match, a scale that is not a power of two.
 
     Example:
-        >>> image, trimap = torch.rand(1, 3, 480, 640), torch.full((1, 1, 480, 640), 0.5)
-        >>> trimap[..., :100], trimap[..., 500:] = 0, 1
+        >>> image = torch.linspace(0, 1, 32).expand(1, 3, 8, 32)  # black at the left, white at the right
+        >>> trimap = torch.full((1, 1, 8, 32), 0.5)
+        >>> trimap[..., :4], trimap[..., -4:] = 0, 1
         >>> alpha = closed_form_alpha(image, trimap)
+        >>> alpha.shape, alpha[0, 0, 0, 0].item(), alpha[0, 0, 0, -1].item()
+        (torch.Size([1, 1, 8, 32]), 0.0, 1.0)
     """
     effort = Effort(iterations, tolerance, check_every)
     return closed_form(image, trimap, effort, epsilon=epsilon, scale=scale, max_pixels=max_pixels)[0]
@@ -92,9 +96,9 @@ def closed_form(
     max_pixels: int | None = None,
     with_misfit: bool = False,
 ) -> tuple[Tensor, Tensor | None]:
-    """As `closed_form_alpha`, with the misfit of the local linear models of half the size, (B, 1, H, W).
+    """Result of `closed_form_alpha`, and the misfit of the local linear models at half the size, (B, 1, H, W).
 
-    The misfit is a root mean square in units of alpha, 0 at known pixels.
+    The misfit is a root mean square error in units of alpha, and 0 at known pixels.
     """
     _check(image, trimap, scale)
     with torch.autocast(image.device.type, enabled=False):
@@ -113,7 +117,7 @@ def closed_form(
             blocks = _blocks(unknown)
             if coarser is not None:
                 misfit = _carry_up(blocks, *coarser, image, alpha, unknown, with_misfit and not sizes)
-            is_smallest, coarser = coarser is None, None  # its memory is free for the next size
+            is_smallest, coarser = coarser is None, None  # frees the memory of `coarser` for the next size
             if blocks.count and (is_smallest or 2 ** len(sizes) >= scale):
                 _improve(blocks, image, alpha, unknown, effort, epsilon)
             coarser = image, alpha
@@ -138,12 +142,12 @@ def _at_least_three(x: Tensor) -> Tensor:
 
 
 def _without_grey(trimap: Tensor) -> Tensor:
-    """A copy with 0.5 at every pixel that is neither 0 nor 1."""
+    """Copy with 0.5 at every pixel that is neither 0 nor 1."""
     return torch.where((trimap == 0) | (trimap == 1), trimap, 0.5)
 
 
 def _halved(x: Tensor) -> Tensor:
-    """Mean of each 2 x 2 pixels, or of those that an odd size leaves in the last row or column."""
+    """Mean of each 2 x 2 pixels; at an odd size the last row or column has fewer pixels."""
     return F.avg_pool2d(x, 2, ceil_mode=True)
 
 
@@ -153,7 +157,7 @@ def _blocks(unknown: Tensor) -> Blocks:
 
 
 def _where_determined(trimap: Tensor, alpha: Tensor) -> Tensor:
-    """Alpha, but a constant for images that lack known foreground or background: constants cost nothing."""
+    """Alpha, replaced by a constant in images that lack known foreground or background. A constant has no cost."""
     foreground, background = ((trimap == level).flatten(1).any(dim=1).view(-1, 1, 1, 1) for level in (1, 0))
     constant = torch.where(foreground, 1.0, torch.where(background, 0.0, 0.5)).to(alpha.dtype)
     return torch.where((foreground & background) | (trimap == 0) | (trimap == 1), alpha, constant)
@@ -168,7 +172,7 @@ def _carry_up(
     unknown: Tensor,
     with_misfit: bool,
 ) -> Tensor | None:
-    """Write alpha at the unknown pixels by the models of half the size, and return the misfit if asked for."""
+    """Write alpha at the unknown pixels from the models of half the size, and return the misfit if it is requested."""
 
     def models(part: Blocks) -> Tensor:
         near = (part.gather(x, local_linear.MARGIN, 2, "replicate") for x in (coarse_image, coarse_alpha))
@@ -187,7 +191,7 @@ def _carry_up(
 
 
 def _improve(blocks: Blocks, image: Tensor, alpha: Tensor, unknown: Tensor, effort: Effort, epsilon: float) -> None:
-    """Change the unknown pixels of alpha by conjugate gradients."""
+    """Improve the unknown pixels of alpha by conjugate gradients, in place."""
     if effort.plain:
         solved = solve_whole(image, unknown, alpha, epsilon, effort.iterations)
         alpha.copy_(torch.where(unknown, solved.clamp_(0, 1), alpha))
@@ -197,7 +201,7 @@ def _improve(blocks: Blocks, image: Tensor, alpha: Tensor, unknown: Tensor, effo
     coefficients = blocks.in_chunks(
         lambda part: matting_laplacian.stencil(part.gather(image, margin), part.gather(inside, margin), epsilon)
     )
-    if isinstance(blocks, WholeImages):  # an accelerator, where the time goes into starting kernels
+    if isinstance(blocks, WholeImages):  # on an accelerator, starting kernels takes most of the time
         system, multiply = matting_laplacian.neighbourhoods(coefficients), matting_laplacian.gathered_product
     else:
         system, multiply = coefficients, matting_laplacian.product
@@ -206,11 +210,11 @@ def _improve(blocks: Blocks, image: Tensor, alpha: Tensor, unknown: Tensor, effo
     is_free = free[..., REACH:-REACH, REACH:-REACH].to(alpha.dtype)
 
     def restricted(x: Tensor) -> Tensor:
-        """L x at the unknown pixels, 0 at the known ones; x has a margin."""
+        """L x at the unknown pixels and 0 at the known ones; x has a margin."""
         return multiply(system, x).mul_(is_free)
 
     residual = restricted(start).neg_()
-    right_hand_side = restricted(start.masked_fill_(free, 0))  # what the known pixels contribute, but for the sign
+    right_hand_side = restricted(start.masked_fill_(free, 0))  # the negative contribution of the known pixels
     goal = effort.tolerance**2 * blocks.dot(right_hand_side, right_hand_side)
     del free, start, right_hand_side
     correction = conjugate_gradients(

@@ -15,17 +15,17 @@ def conjugate_gradients(
     goal: Tensor,
     check_every: int | None = 10,
 ) -> Tensor:
-    """Solution x of A x = residual, started from zero.
+    """Solution x of A x = residual, starting from zero.
 
     Args:
-        multiply: x -> A x, symmetric and positive.
-        precondition: a symmetric and positive approximation of A^-1.
-        residual: the right-hand side; overwritten with what is left of it.
-        dot: inner products, one number an image, in a shape that broadcasts with x.
-        iterations: their highest number.
-        goal: squared norm of the residual, shaped as `dot` gives it, at which an image is left as it is.
-        check_every: iterations after which the computation stops if all images reached their goal. Each check waits
-            for the device; None never checks.
+        multiply: function x -> A x, symmetric and positive.
+        precondition: symmetric and positive approximation of A^-1.
+        residual: right-hand side; overwritten with the final residual.
+        dot: inner product, one number for each image, in a shape that broadcasts with x.
+        iterations: largest number of iterations.
+        goal: squared norm of the residual, in the shape of `dot`, at which an image is finished.
+        check_every: iterations between checks whether all images have reached their goal. Each check waits for the
+            device; None for no checks.
     """
     x = torch.zeros_like(residual)
     direction = precondition(residual)

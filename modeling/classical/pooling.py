@@ -1,6 +1,6 @@
 """Sums over 3 x 3 windows and 2 x 2 cells, and their transposes.
 
-torch's pooling and interpolation are one kernel on an accelerator, but on a CPU take ten times as long as adding
+torch's pooling and interpolation are one kernel on an accelerator, but on a CPU they take ten times as long as adding
 shifted views.
 """
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LARGE = 2**22  # numbers of which a CPU makes no further copy
+LARGE = 2**22  # numbers; larger tensors are not copied on a CPU
 
 
 def window_sum(x: Tensor) -> Tensor:
@@ -38,7 +38,7 @@ def weighted_cell_sum(x: Tensor, weight: Tensor) -> Tensor:
 
 
 def spread_dot(x: Tensor, coarse: Tensor) -> Tensor:
-    """Inner product over channels of (N, C, h, w) and cells (N, C, h / 2, w / 2) repeated to its size: (N, 1, h, w)."""
+    """Inner product over channels of (N, C, h, w) and repeated cells (N, C, h / 2, w / 2): (N, 1, h, w)."""
     wide = torch.stack([coarse, coarse], dim=-1).flatten(-2).unsqueeze(-2)  # (N, C, h / 2, 1, w)
     x = x.unflatten(-2, (-1, 2))
     if not x.is_cpu:
@@ -55,12 +55,12 @@ def channel_dot(x: Tensor, y: Tensor) -> Tensor:
 
 
 def apply_matrix(matrix: Tensor, x: Tensor) -> Tensor:
-    """Product of a matrix a pixel, (N, C, C, h, w), with (N, C, h, w)."""
+    """Product of one matrix per pixel, (N, C, C, h, w), with (N, C, h, w)."""
     return (matrix * x[:, None]).sum(dim=2)
 
 
 def doubled(x: Tensor) -> Tensor:
-    """Bilinear interpolation to twice the size: (N, C, h + 2, w + 2) with a pixel of margin -> (N, C, 2 h, 2 w)."""
+    """Bilinear interpolation to twice the size: (N, C, h + 2, w + 2) with a margin of one pixel -> (N, C, 2 h, 2 w)."""
     height, width = x.shape[-2] - 2, x.shape[-1] - 2
     near = 0.75 * x
     rows = torch.stack([near[..., 1:-1, :] + 0.25 * x[..., :-2, :], near[..., 1:-1, :] + 0.25 * x[..., 2:, :]], dim=-2)

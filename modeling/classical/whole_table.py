@@ -1,9 +1,9 @@
 """Closed-form matting of whole images in few, large operations, for accelerators.
 
-On a GPU the time of a small image is that of starting kernels. So the matting Laplacian is stored as all 25 entries of
-every row, which makes its product with a vector two operations, and conjugate gradients run with the diagonal as
-their only preconditioner: more iterations than with corrections from coarser scales (`coarse_correction`), but each
-a tenth of the kernels. Nothing waits for the device.
+On a GPU the time for a small image is the time for starting kernels. The matting Laplacian is therefore stored as all
+25 entries of every row, so that its product with a vector is two operations. Conjugate gradients use the diagonal as
+their only preconditioner: they need more iterations than with corrections from coarser scales (`Preconditioner`), but
+each has a tenth of the kernels. Nothing waits for the device.
 """
 
 import torch
@@ -12,37 +12,37 @@ from torch import Tensor
 
 from modeling.classical.matting_laplacian import REACH
 
-SIDE = 2 * REACH + 1  # of the neighbourhood of a pixel that it shares windows with
-SMALLEST = 1e-30  # added to a divisor that is zero only where there is nothing left to solve
+SIDE = 2 * REACH + 1  # side of the neighbourhood of pixels that share a window
+SMALLEST = 1e-30  # added to a divisor that is zero only if nothing is left to solve
 
 
 def solve_whole(image: Tensor, unknown: Tensor, start: Tensor, epsilon: float, iterations: int) -> Tensor:
-    """Alpha after `iterations` of conjugate gradients from `start`, known pixels fixed.
+    """Alpha after `iterations` conjugate gradient iterations from `start`, with fixed known pixels.
 
     Args:
         image: (B, 3, H, W) colours in [0, 1], at least 3 x 3 pixels.
         unknown: (B, 1, H, W) bool.
         start: (B, 1, H, W).
-        epsilon: the regularisation of the window covariances.
+        epsilon: regularisation of the window covariances.
 
     Returns:
         (B, 1, H, W), not clipped.
     """
     table = laplacian_table(image, epsilon)
     diagonal = table[:, REACH, REACH]
-    floor = 16 * torch.finfo(image.dtype).eps  # of a diagonal that rounding alone makes positive
+    floor = 16 * torch.finfo(image.dtype).eps  # smaller diagonal entries are rounding errors
     scale = unknown.to(image.dtype) * diagonal.clamp_min(floor).rsqrt()[:, None]
-    differences = neighbours(start) - start[:, :, None]  # rows sum to 0: so nothing cancels
+    differences = neighbours(start) - start[:, :, None]  # rows sum to 0, so differences avoid cancellation
     residual = -scale * (table * differences).sum(dim=(1, 2))[:, None]
     table = table * scale[:, None] * neighbours(scale)  # with unknowns x = scale y the diagonal is one
     return start + scale * _conjugate_gradients(table, residual, iterations)
 
 
 def laplacian_table(image: Tensor, epsilon: float) -> Tensor:
-    """The matting Laplacian (Levin et al., 2008, equation 12, see `matting_laplacian`), all entries of every row.
+    """Matting Laplacian (Levin et al., 2008, equation 12, see `matting_laplacian`) with all entries of every row.
 
     Returns:
-        (B, 5, 5, H, W): at [:, 2 + dy, 2 + dx, y, x] the entry of the pixels (y, x) and (y + dy, x + dx).
+        (B, 5, 5, H, W); [:, 2 + dy, 2 + dx, y, x] is the entry of the pixels (y, x) and (y + dy, x + dx).
     """
     batch, _, height, width = image.shape
     vectors = _window_vectors(image, epsilon)  # (B, 3, 3, 3, H - 2, W - 2): colour, row and column in the window
@@ -53,7 +53,7 @@ def laplacian_table(image: Tensor, epsilon: float) -> Tensor:
             part = table[:, REACH - y : SIDE - y, REACH - x : SIDE - x, y : y + height - 2, x : x + width - 2]
             part.sub_(products + 1 / 9)
     table[:, REACH, REACH] = 0
-    table[:, REACH, REACH] = -table.sum(dim=(1, 2))  # constants cost nothing
+    table[:, REACH, REACH] = -table.sum(dim=(1, 2))  # constants have no cost
     return table
 
 
@@ -88,7 +88,7 @@ def _window_vectors(image: Tensor, epsilon: float) -> Tensor:
 
 
 def _conjugate_gradients(table: Tensor, residual: Tensor, iterations: int) -> Tensor:
-    """y of `table` y = residual, started from zero; an image whose residual is zero stays as it is."""
+    """Solution y of `table` y = residual, starting from zero. An image with a residual of zero is unchanged."""
     y, direction = torch.zeros_like(residual), residual.clone()
     slope = _dot(residual, residual)
     for _ in range(iterations):

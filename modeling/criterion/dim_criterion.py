@@ -1,7 +1,7 @@
 """Training losses of Deep Image Matting: Charbonnier distances, as means over the unknown pixels of a whole batch.
 
-Xu et al., "Deep Image Matting", CVPR 2017. Every loss is float32 whatever the autocast state, as half precision has no
-eps squared, and is 0 (with a gradient of 0) where no pixel is unknown. For a batch in parts see `matting_criterion`.
+Xu et al., "Deep Image Matting", CVPR 2017. Every loss is float32 under autocast too, because eps squared is zero in
+half precision. A loss is 0 (with a gradient of 0) if no pixel is unknown. See `matting_criterion` for batches in parts.
 """
 
 import torch
@@ -40,13 +40,13 @@ def composition_loss(
 
 
 class DIMCriterion(nn.Module):
-    """The weighted losses of alpha, of its composite, and of the refined alpha.
+    """Weighted losses of alpha, of its composite, and of the refined alpha.
 
     Args:
-        alpha_weight, composition_weight, refinement_weight: of the three losses; the paper's are 0.5, 0.5 and 1.
+        alpha_weight, composition_weight, refinement_weight: weights of the losses; the paper's are 0.5, 0.5 and 1.
 
     Attributes:
-        last_per_sample: see MattingCriterion; of the refined alpha where there is one.
+        last_per_sample: see MattingCriterion; for the refined alpha if there is one.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class DIMCriterion(nn.Module):
         """Return name -> scalar.
 
         Args:
-            pred_alpha: (B, 1, H, W) of the encoder-decoder; None where it does not learn.
-            refined_alpha: (B, 1, H, W) of the refinement; None where there is none.
+            pred_alpha: (B, 1, H, W) of the encoder-decoder; None if it is not trained.
+            refined_alpha: (B, 1, H, W) of the refinement; None if there is no refinement.
             batch: "alpha", "trimap" of exactly 0, 0.5 and 1, and for `pred_alpha` "image", "fg" and "bg", RGB in
                 [0, 1].
-            unknown_pixels: what the means divide by, see MattingCriterion.
+            unknown_pixels: divisor of the means, see MattingCriterion.
         """
         losses = {}
         with torch.autocast(batch["alpha"].device.type, enabled=False):

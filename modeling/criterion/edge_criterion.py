@@ -1,11 +1,11 @@
-"""Training losses of alpha without a trimap: Charbonnier, edges at several scales, Laplacian; and two optional terms.
+"""Training losses of alpha without a trimap: Charbonnier, edges at several scales, Laplacian, and two optional terms.
 
-They are those of nikhiliit/Dinov3_matting at the defaults, which has three peculiarities that are settings here: the
-Charbonnier constant is added unsquared, so a perfect match costs sqrt(eps); edges weigh up to exp(4.47) = 87 times as
-much as flat parts; and zero padding makes an edge of the image's border wherever alpha is not 0 there.
+The defaults are those of nikhiliit/Dinov3_matting, which has three peculiarities that are settings here. The
+Charbonnier constant is not squared, so a perfect match costs sqrt(eps). Edges weigh up to exp(4.47) = 87 times as much
+as flat parts. Zero padding creates an edge along the border of the image wherever alpha is not 0 there.
 
-Every loss is a mean over all pixels, in float32 whatever the autocast state, so equal parts of a batch average to the
-whole.
+Every loss is a mean over all pixels, in float32 under autocast too, so the mean over equal parts of a batch is that of
+the whole batch.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ SCALES = (1, 2, 4)
 EDGE_WEIGHTS = ("exp", "linear", "none")
 BORDERS = ("zeros", "replicate")
 GRADIENT_EPS = 1e-8  # keeps the derivative of the magnitude finite where alpha is flat
-BOUNDARY_VARIANCE = 0.01  # of 3 x 3 pixels, above which they are a boundary
-BOUNDARY_FACTOR = 5.0  # by which a boundary weighs more
+BOUNDARY_VARIANCE = 0.01  # variance in 3 x 3 pixels above which they are a boundary
+BOUNDARY_FACTOR = 5.0  # additional weight of a boundary
 
 
 def charbonnier_loss(pred_alpha: Tensor, alpha: Tensor, eps: float = 1e-6) -> Tensor:
-    """Mean of sqrt(d^2 + eps), a smooth absolute error whose least value is sqrt(eps)."""
+    """Mean of sqrt(d^2 + eps), a smooth absolute error with a minimum of sqrt(eps)."""
     return (pred_alpha - alpha).square().add(eps).sqrt().mean()
 
 
@@ -36,13 +36,13 @@ def edge_loss(
     edge_weight: str = "exp",
     border: str = "zeros",
 ) -> Tensor:
-    """Error of the Sobel gradients' magnitudes, averaged over scales, each divided by its factor of reduction.
+    """Error of the magnitudes of the Sobel gradients, averaged over scales, each divided by its reduction factor.
 
     Args:
-        scales: factors of average pooling; rows and columns that a factor leaves over are dropped, and a scale larger
-            than the image has no pixel and does not count; 0 where none counts.
-        edge_weight: factor of a pixel whose true gradient is g: exp(g), 1 + g, or 1.
-        border: how alpha continues outside: "zeros" or "replicate".
+        scales: factors of average pooling. Remaining rows and columns are dropped. A scale larger than the image has no
+            pixel and is not counted; the loss is 0 if none is counted.
+        edge_weight: weight of a pixel whose true gradient is g: exp(g), 1 + g, or 1.
+        border: continuation of alpha outside the image: "zeros" or "replicate".
     """
     total = pred_alpha.new_zeros(())
     scales = [scale for scale in scales if scale <= min(pred_alpha.shape[-2:])]
@@ -55,20 +55,20 @@ def edge_loss(
 
 
 def laplacian_loss(pred_alpha: Tensor, alpha: Tensor, border: str = "zeros") -> Tensor:
-    """Mean absolute difference of the Laplacians, of kernel 4 in the centre and -1 at its four neighbours."""
+    """Mean absolute difference of the Laplacians, with a kernel of 4 in the centre and -1 at its four neighbours."""
     kernel = pred_alpha.new_tensor([[0, -1, 0], [-1, 4, -1], [0, -1, 0]])[None, None]
     pred_laplacian, laplacian = (_convolved(each, kernel, border) for each in (pred_alpha, alpha))
-    return (pred_laplacian - laplacian).abs().mean()  # of the difference, rounding gives zeros other signs
+    return (pred_laplacian - laplacian).abs().mean()  # the Laplacian of the difference would give zeros other signs
 
 
 def boundary_loss(pred_alpha: Tensor, alpha: Tensor, border: str = "zeros") -> Tensor:
-    """Smooth L1 error, in which pixels of a boundary weigh six times as much."""
+    """Smooth L1 error, in which pixels of a boundary weigh six times as much as others."""
     errors = F.smooth_l1_loss(pred_alpha, alpha, reduction="none")
     return (errors * (1 + BOUNDARY_FACTOR * is_boundary(alpha, border))).mean()
 
 
 def composition_loss(pred_alpha: Tensor, image: Tensor, fg: Tensor, bg: Tensor) -> Tensor:
-    """Mean absolute difference between the image and what the alpha makes of its layers (B, 3, H, W)."""
+    """Mean absolute difference between the image and the predicted composite of its layers (B, 3, H, W)."""
     return (pred_alpha * fg + (1 - pred_alpha) * bg - image).abs().mean()
 
 
@@ -80,23 +80,23 @@ def gradient_magnitude(alpha: Tensor, border: str = "zeros") -> Tensor:
 
 
 def is_boundary(alpha: Tensor, border: str = "zeros") -> Tensor:
-    """Pixels around which alpha varies, 3 x 3 of them: (B, 1, H, W) bool."""
+    """Boolean map (B, 1, H, W) of the pixels around which alpha varies, in 3 x 3 pixels."""
     kernel = alpha.new_full((1, 1, 3, 3), 1 / 9)
     mean, mean_square = (_convolved(values, kernel, border) for values in (alpha, alpha.square()))
     return mean_square - mean.square() > BOUNDARY_VARIANCE
 
 
 class EdgeCriterion(nn.Module):
-    """The weighted losses of one prediction; terms of weight 0 are left out.
+    """Weighted losses of one prediction. Terms of weight 0 are not computed.
 
     Args:
         alpha_loss: "charbonnier" or "l1".
-        charbonnier_eps: the constant under the root.
+        charbonnier_eps: constant under the square root.
         edge_weight, scales: see `edge_loss`.
-        border: of gradients, Laplacian and boundaries; "zeros" as published, "replicate" makes no edge of the image's
-            border.
-        alpha_weight, gradient_weight, laplacian_weight, boundary_weight, composition_weight: of the terms. Composition
-            needs samples with their layers (`return_layers` of a data set).
+        border: border of gradients, Laplacian and boundaries: "zeros" as published, or "replicate", which creates no
+            edge along the border of the image.
+        alpha_weight, gradient_weight, laplacian_weight, boundary_weight, composition_weight: weights of the terms.
+            Composition needs samples with their layers (`return_layers` of a data set).
 
     Raises:
         InputError: a setting is out of its range.
@@ -138,7 +138,7 @@ class EdgeCriterion(nn.Module):
 
     @property
     def needs_layers(self) -> bool:
-        """Whether `forward` reads foreground and background."""
+        """Whether `forward` needs foreground and background."""
         return self.weights["composition_loss"] > 0
 
     def forward(
@@ -149,7 +149,7 @@ class EdgeCriterion(nn.Module):
         fg: Tensor | None = None,
         bg: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Name -> weighted scalar of alphas (B, 1, H, W) in [0, 1].
+        """Return name -> weighted scalar for alphas (B, 1, H, W) in [0, 1].
 
         Args:
             image, fg, bg: (B, 3, H, W) in [0, 1], for the composition term.
@@ -170,7 +170,7 @@ class EdgeCriterion(nn.Module):
 
 
 def _convolved(x: Tensor, kernel: Tensor, border: str) -> Tensor:
-    """Convolve with kernels of 3 x 3, keeping the size."""
+    """Convolve with kernels of 3 x 3; the size stays the same."""
     if border == "zeros":
         return F.conv2d(x, kernel, padding=1)
     return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), kernel)

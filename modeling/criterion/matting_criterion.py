@@ -1,11 +1,11 @@
-"""Training losses of ViTMatte and DiffMatte, as true means over the pixels they are about.
+"""Training losses of ViTMatte and DiffMatte, as true means over their pixels.
 
-Every loss is float32 whatever the autocast state, has no constant that depends on the crop size, and is 0 (with a
-gradient of 0) when the region it averages over is empty.
+Every loss is float32 under autocast too, has no constant that depends on the crop size, and is 0 (with a gradient of 0)
+if its region is empty.
 
 A batch can be split over processes or over steps that accumulate gradients. The mean of the parts' masked means is not
-the mean over the batch, as each part has its own number of unknown pixels. `unknown_pixels`, the mean of these numbers,
-takes its place as what the parts divide by; then the mean of their losses is the loss of the whole batch.
+the mean over the batch, because each part has a different number of unknown pixels. If the parts divide by
+`unknown_pixels`, the mean of these numbers, then the mean of their losses is the loss of the whole batch.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 LAPLACIAN_LEVELS = 5
-MIN_PYRAMID_SIDE = 4  # below it a reflected 5x5 blur is not defined
+MIN_PYRAMID_SIDE = 4  # a reflected 5x5 blur is not defined below this size
 
 
 def unknown_l1_loss(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor, unknown_pixels: Tensor | None = None) -> Tensor:
@@ -37,7 +37,7 @@ def gradient_penalty(
     unknown_pixels: Tensor | None = None,
     smoothness: float = 0.01,
 ) -> Tensor:
-    """Sum over the unknown region of the Sobel gradients' error and `smoothness` times their size, per unknown pixel.
+    """Gradient error and `smoothness` times the gradient size, summed over the unknown region, per unknown pixel.
 
     Dai et al., "Boosting Robustness of Image Matting with Context Assembling and Strong Data Augmentation", 2022,
     in the form of hustvl/ViTMatte.
@@ -50,10 +50,10 @@ def gradient_penalty(
 def laplacian_pyramid_loss(
     pred_alpha: Tensor, alpha: Tensor, unknown: Tensor, unknown_pixels: Tensor | None = None
 ) -> Tensor:
-    """Weighted L1 distance of the Laplacian pyramids over the whole crop; level l counts 2 ** l.
+    """Weighted L1 distance of the Laplacian pyramids over the whole crop; level l has the weight 2 ** l.
 
     Hou and Liu, "Context-Aware Image Matting for Simultaneous Foreground and Alpha Estimation", 2019. The pyramid
-    is linear, so it is taken of the difference. Crops too small for five levels use those that exist.
+    is linear, so the pyramid of the difference is used. Crops too small for five levels use the levels that exist.
     """
     current = pred_alpha - alpha
     loss = current.new_zeros(())
@@ -83,17 +83,17 @@ VITMATTE_LOSSES = ("unknown_l1_loss", "known_l1_loss", "loss_pha_laplacian", "lo
 
 
 class MattingCriterion(nn.Module):
-    """The named losses of one prediction.
+    """Named losses of one prediction.
 
     Args:
-        losses: names from `LOSSES`; each weighs 1. ViTMatte's four by default.
-        fuse_trimap: score the prediction as it is written to file, with the trimap's 0 and 1 in place of its known
-            pixels. These then have no gradient, and the known loss is a constant, the trimap's own error. So trains
-            AEMatter (Liu et al., "Rethinking Context Aggregation in Natural Image Matting", 2023).
+        losses: names from `LOSSES`, each with weight 1; ViTMatte's four by default.
+        fuse_trimap: whether the prediction is scored as it is written to file, with the trimap's 0 and 1 at its known
+            pixels. These then have no gradient, and the known loss is a constant, the error of the trimap. AEMatter is
+            trained in this way (Liu et al., "Rethinking Context Aggregation in Natural Image Matting", 2023).
 
     Attributes:
-        last_per_sample: of each sample of the last batch (B,), the share of unknown pixels and the mean absolute error
-            over them, without gradients; for monitoring.
+        last_per_sample: for each sample of the last batch (B,), the share of unknown pixels and the mean absolute error
+            over them, without gradients, for monitoring.
     """
 
     def __init__(self, losses: Sequence[str] = VITMATTE_LOSSES, fuse_trimap: bool = False) -> None:
@@ -108,12 +108,12 @@ class MattingCriterion(nn.Module):
     def forward(
         self, pred_alpha: Tensor, alpha: Tensor, trimap: Tensor, unknown_pixels: Tensor | float | None = None
     ) -> dict[str, Tensor]:
-        """Return name -> scalar for (B, 1, H, W) alphas of one range and a trimap of exactly 0, 0.5 and 1.
+        """Return name -> scalar for alphas (B, 1, H, W) of one range and a trimap of exactly 0, 0.5 and 1.
 
         Args:
-            unknown_pixels: number that the means over the unknown region divide by (those over the known region by
-                what is left of this batch's pixels), for parts of equal size of a larger batch: the mean number of
-                unknown pixels of its parts. None for this batch's own number.
+            unknown_pixels: divisor of the means over the unknown region. Means over the known region are divided by the
+                number of the other pixels of this batch. For parts of equal size of a larger batch this is the mean
+                number of unknown pixels of the parts. None for the number of this batch.
         """
         with torch.autocast(pred_alpha.device.type, enabled=False):
             pred_alpha, alpha = pred_alpha.float(), alpha.float()
@@ -135,9 +135,9 @@ def per_sample(pred_alpha: Tensor, alpha: Tensor, unknown: Tensor) -> tuple[Tens
 
 
 def masked_mean(values: Tensor, mask: Tensor, pixels: Tensor | None) -> Tensor:
-    """Sum of `values` under `mask` over `pixels`, None for those of the mask."""
+    """Sum of `values` under `mask` divided by `pixels`; None for the number of pixels of the mask."""
     pixels = mask.sum() if pixels is None else pixels
-    return (values * mask).sum() / torch.where(pixels > 0, pixels, 1)  # the sum is 0 where there are none
+    return (values * mask).sum() / torch.where(pixels > 0, pixels, 1)  # the sum is 0 if there are none
 
 
 def _sobel(x: Tensor) -> Tensor:
@@ -146,21 +146,21 @@ def _sobel(x: Tensor) -> Tensor:
 
 
 def _downsample(x: Tensor) -> Tensor:
-    """Halve the size of (B, 1, H, W): every second pixel of the blurred map, H and W even."""
+    """Halve the size of (B, 1, H, W), H and W even: every second pixel of the blurred map."""
     padded = F.pad(x, (2, 2, 2, 2), mode="reflect")
     return F.conv2d(padded, _blur_kernel(1.0, x.device, x.dtype), stride=2)
 
 
 def _upsample(x: Tensor) -> Tensor:
-    """Double the size: zeros between the samples, blurred; the gain of 4 makes up for the zeros.
+    """Double the size: zeros between the samples, blurred with a gain of 4 that compensates for the zeros.
 
-    Reflected at its borders, the map with zeros continues with the second sample on one side and the last on the other.
+    Reflection of the map with zeros continues with the second sample on one side and with the last on the other.
     """
     padded = F.pad(F.pad(x, (1, 0, 1, 0), mode="reflect"), (0, 1, 0, 1), mode="replicate")
     return F.conv_transpose2d(padded, _blur_kernel(4.0, x.device, x.dtype), stride=2)[..., 4:-3, 4:-3]
 
 
-# Kept, since making them from Python numbers would let the host wait for a GPU a dozen times in every step.
+# Kept, because making them from Python numbers would wait for a GPU a dozen times in every step.
 @cache
 @torch.inference_mode(False)
 def _sobel_kernels(device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -1,15 +1,15 @@
-"""The contract of a decoder: features and the full-resolution input to alpha."""
+"""Decoder: the base class of ViTMatte's decoders, from features and the full-resolution input to alpha."""
 
 from torch import Tensor, nn
 
 
 class Decoder(nn.Module):
-    """What ViTMatte asks of a decoder.
+    """Base class of decoders.
 
     Attributes:
-        img_chans: channels of the full-resolution input: RGB, trimap, and any prior.
-        band_pixels: larger inputs, a batch's pixels together, are decoded in bands of so many.
-        band_floats: numbers a pixel that a band holds at its peak.
+        img_chans: number of channels of the full-resolution input: RGB, trimap, and any prior.
+        band_pixels: largest number of pixels, of a batch together, that is decoded without bands.
+        band_floats: floats per pixel of a band at its peak.
     """
 
     img_chans: int
@@ -25,12 +25,12 @@ class Decoder(nn.Module):
         raise NotImplementedError
 
     def check_patch_size(self, patch_size: int) -> None:
-        """Refuse features of patches whose size this decoder cannot bring to that of the image.
+        """Refuse features of patches whose size this decoder cannot restore to that of the image.
 
         Raises:
-            InputError: what this decoder needs, in one line.
+            InputError: the patch size does not fit; the message states the decoder's requirement.
         """
 
     def needed_features(self, unknown: Tensor) -> Tensor:
-        """Which features alpha at the `unknown` pixels depends on: bool (B, 1, H, W) -> (B, 1, h, w)."""
+        """Features on which alpha at the `unknown` pixels depends: bool (B, 1, H, W) -> (B, 1, h, w)."""
         raise NotImplementedError

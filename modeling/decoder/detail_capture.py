@@ -36,7 +36,7 @@ class ConvNormReLU(nn.Module):
 
 
 def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
-    """Convolution and batch norm; in eval mode as one convolution, which saves a pass over full-resolution maps."""
+    """Convolution and batch norm. In eval mode they are one convolution, which saves a pass over large maps."""
     if norm.training:
         return norm(conv(x))
     weight, bias = fold_norm(conv, norm)
@@ -44,7 +44,7 @@ def conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
 
 
 class ConvStream(nn.Module):
-    """Details at every scale: (B, C, H, W) -> the input itself and maps of 1/2, 1/4, 1/8 of its size."""
+    """Details at every scale: (B, C, H, W) -> the input itself, and maps of 1/2, 1/4 and 1/8 of its size."""
 
     def __init__(self, in_chans: int, out_chans: Sequence[int]) -> None:
         super().__init__()
@@ -68,16 +68,16 @@ class FusionBlock(nn.Module):
     def forward(self, x: Tensor, details: Tensor) -> Tensor:
         if self.conv.bn.training and x.device.type == "cpu":
             return F.relu(self.conv.bn(self._convolved_apart(x, details)), inplace=True)
-        return self.conv(self._joined(x, details))  # whose enlarged map is gone before the convolution's is made
+        return self.conv(self._joined(x, details))  # the enlarged map is freed before the convolution's map is made
 
     def _joined(self, x: Tensor, details: Tensor) -> Tensor:
         return torch.cat([details, _enlarged(x).to(details.dtype)], dim=1)
 
     def _convolved_apart(self, x: Tensor, details: Tensor) -> Tensor:
-        """The convolution of the joined map as the sum of its parts' convolutions.
+        """Convolution of the joined map as the sum of the convolutions of its parts.
 
-        Joining copies both maps, and so does its backward pass: a slice of a channels-last gradient is not contiguous.
-        The details at full resolution are the input, which needs no gradient.
+        Joining copies both maps, and so does its backward pass, because a slice of a channels-last gradient is not
+        contiguous. At full resolution the details are the input, which needs no gradient.
         """
         of_details, of_enlarged = self.conv.conv.weight.split([details.shape[1], x.shape[1]], dim=1)
         out = F.conv2d(_enlarged(x), of_enlarged, padding=1)
@@ -89,11 +89,11 @@ def _enlarged(x: Tensor) -> Tensor:
 
 
 class MattingHead(nn.Module):
-    """Two convolutions to alpha logits, and where there are other estimates of alpha, to the logits of a gate.
+    """Two convolutions to the logits of alpha and, if there are other estimates of alpha, of a gate.
 
     Args:
         in_chans, mid_chans: widths before and between the convolutions.
-        num_candidates: further estimates that the gate chooses among, see `gated_alpha`.
+        num_candidates: number of other estimates for the gate, see `gated_alpha`.
     """
 
     def __init__(self, in_chans: int, mid_chans: int = 16, num_candidates: int = 0) -> None:
@@ -112,31 +112,31 @@ class MattingHead(nn.Module):
 
 
 class DetailCapture(Decoder):
-    """Alpha from features and the full-resolution input.
+    """Decoder of alpha from features and the full-resolution input.
 
-    Each fusion block doubles the features' size, so n of them need features at 1 / 2^n: four for patches of 16 pixels,
-    three for patches of 8.
+    Each fusion block doubles the size of the features, so n blocks need features at 1 / 2^n: four blocks for patches of
+    16 pixels, three for patches of 8.
 
     Args:
-        in_chans: channels of the backbone's features.
-        img_chans: channels of the full-resolution input: RGB, trimap, and any prior (see ColourPrior).
-        convstream_out: widths of the detail maps at 1/2, 1/4, 1/8, ...: one less than fusion blocks.
+        in_chans: number of channels of the backbone's features.
+        img_chans: number of channels of the full-resolution input: RGB, trimap, and any prior (see ColourPrior).
+        convstream_out: widths of the detail maps at 1/2, 1/4, 1/8, ...; one less than there are fusion blocks.
         fusion_out: widths after each fusion, coarse to fine.
-        use_act_checkpoint: in training, compute the fusions and the head anew in the backward pass instead of keeping
-            their maps; the same gradients from less memory. Without effect in a compiled model, where torch.compile
-            chooses what to keep.
+        use_act_checkpoint: whether, in training, the backward pass recomputes the fusions and the head instead of
+            keeping their maps. The gradients are the same and need less memory. This has no effect in a compiled model,
+            where torch.compile decides.
         head_chans: width of the matting head.
-        candidates: channels of the input that hold estimates of alpha (see ClosedFormPrior). A gate that the head
-            learns then mixes them with its own alpha. None for the published decoder.
-        candidate_drop: share of the training samples whose gate is closed to all candidates.
+        candidates: channels of the input that are estimates of alpha (see ClosedFormPrior). A learned gate of the head
+            mixes them with its own alpha. None for the published decoder.
+        candidate_drop: share of the training samples whose gate ignores the candidates.
 
     Attributes:
-        band_pixels: larger inputs, a batch's pixels together, are decoded in bands of so many.
-        decoding: "sparse" or "dense" decoding of inputs of which only some pixels are asked for; "auto" for the one
-            that takes less time on the device (see sparse/costs.py).
+        band_pixels: largest number of pixels, of a batch together, that is decoded without bands.
+        decoding: "sparse" or "dense" decoding if only some pixels are needed; "auto" for the one that is faster on the
+            device (see sparse/costs.py).
     """
 
-    band_pixels = 2048 * 2048  # maps of some 50 floats a pixel: 0.8 GiB for ViT-S
+    band_pixels = 2048 * 2048  # with maps of some 50 floats per pixel, 0.8 GiB for ViT-S
     decoding = "auto"
 
     def __init__(
@@ -181,9 +181,9 @@ class DetailCapture(Decoder):
         Args:
             features: (B, in_chans, H / 2^n, W / 2^n), with n fusion blocks.
             images: (B, img_chans, H, W).
-            unknown: (B, 1, H, W) bool, the pixels whose alpha is asked for; the others are then 0. At inference,
-                without gradients, only what these pixels depend on is computed where that is cheaper (see
-                sparse.py), and large images in bands (see bands.py). None asks for all pixels.
+            unknown: (B, 1, H, W) bool, the pixels whose alpha is needed; the others are then 0. At inference, without
+                gradients, only the values that these pixels depend on are computed if that is cheaper (see sparse.py),
+                and large images are decoded in bands (see bands.py). None for all pixels.
         """
         if unknown is None or self.training or torch.is_grad_enabled():
             return self._decode_all(features, images)
@@ -207,9 +207,9 @@ class DetailCapture(Decoder):
             )
 
     def needed_features(self, unknown: Tensor) -> Tensor:
-        """Which features alpha at the `unknown` pixels depends on: bool (B, 1, H, W) -> (B, 1, h, w).
+        """Features on which alpha at the `unknown` pixels depends: bool (B, 1, H, W) -> (B, 1, h, w).
 
-        The other features may hold any finite value: forward with the same `unknown` returns the same.
+        Other features may have any finite value; `forward` with the same `unknown` returns the same alpha.
         """
         return ReceptiveField.of(unknown[:, 0], len(self.fusion_blks)).features[:, None]
 
@@ -223,12 +223,12 @@ class DetailCapture(Decoder):
         if self.decoding != "auto":
             return self.decoding == "sparse"
         if in_bands and costs_on(unknown.device).dense_limit is not None:
-            return True  # for its memory
+            return True  # because it needs less memory
         return sparse.is_cheaper(self, field, unknown)
 
     def _decode_all(self, features: Tensor, images: Tensor) -> Tensor:
-        # convolutions are up to twice as fast in channels-last memory, and the features arrive in it; under autocast
-        # they round their input, so that rounding it once saves the joined maps in float32
+        # Convolutions are up to twice as fast in channels-last memory, which the features already have. Under autocast
+        # they round their input. Rounding it once avoids joined maps in float32.
         device = images.device.type
         rounded = images.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else images
         details = self.convstream(rounded.contiguous(memory_format=torch.channels_last))

@@ -1,4 +1,4 @@
-"""DiffMatte's decoder: a small U-Net from a noisy alpha, the picture and the encoder's features to a clean alpha.
+"""DiffMatte's decoder: a small U-Net from a noisy alpha, the image and the encoder's features to a clean alpha.
 
 Hu et al., "Diffusion for Natural Image Matting", ECCV 2024. Parameter names are those of the published checkpoints
 (YihanHu-2022/DiffMatte).
@@ -19,14 +19,15 @@ from modeling.decoder.sparse.folding import fold_norm
 from modeling.decoder.sparse.receptive_field import ReceptiveField
 
 Steps = Callable[[Tensor, float], Tensor]
-SPARSE_PIXELS = 256 * 256  # of a batch; below, preparing costs more than it saves
-LONGEST_PERIOD = 10_000  # of the sinusoids that encode the time
+SPARSE_PIXELS = 256 * 256  # pixels of a batch below which preparing sparse steps costs more than it saves
+LONGEST_PERIOD = 10_000  # ratio of the periods of the sinusoids that encode the time
 
 
 class _TimedBlock(nn.Module):
-    """A convolution that changes the size, the time added to its channels, a second convolution, and a shortcut.
+    """A convolution that changes the size, a time embedding added to its channels, a second convolution, and a
+    shortcut.
 
-    The time comes between the convolutions: y = ReLU(norm(conv1(x))) + ReLU(linear(time)), then
+    The time is added between the convolutions: y = ReLU(norm(conv1(x))) + ReLU(linear(time)), then
     ReLU(norm(conv2(y)) + shortcut(x)).
     """
 
@@ -41,7 +42,7 @@ class _TimedBlock(nn.Module):
         return F.relu(self._joined(x, F.relu(self._resized(x), inplace=True) + shift))
 
     def still(self, x: Tensor) -> Tensor:
-        """The map before its last ReLU, and without the time."""
+        """Map before its last ReLU, without the time."""
         return self._joined(x, F.relu(self._resized(x), inplace=True))
 
     def _joined(self, x: Tensor, y: Tensor) -> Tensor:
@@ -93,25 +94,26 @@ class UpBlock(_TimedBlock):
 
 
 class DiffusionUNet(nn.Module):
-    """Raw map r of a noisy alpha; the clean alpha on the scale [-1, 1] is 2 sigmoid(r) - 1.
+    """Raw map r of a noisy alpha. The clean alpha on the scale [-1, 1] is 2 sigmoid(r) - 1.
 
     Args:
         model_channels: width of the last block.
-        emb_channels: of the time's embedding, even.
-        downsample_in: channels into each halving block, and out of the last: guide and noisy alpha first.
-        upsample_in: channels of the deep maps: the encoder's features, then what each doubling block gives. From the
-            second on a block reads the halving blocks' map of its size too.
-        time_scale: what the time in [0, 1] is multiplied by before it is encoded; 1 in the published model, whose
-            sinusoids hardly move.
+        emb_channels: number of channels of the time embedding, even.
+        downsample_in: input channels of each halving block (first those of guide and noisy alpha), then the output of
+            the last.
+        upsample_in: channels of the deep maps: those of the encoder's features, then the output of each doubling block.
+            From the second on, a doubling block also reads the halving blocks' map of its size.
+        time_scale: factor on the time in [0, 1] before it is encoded; 1 in the published model, whose sinusoids hardly
+            change.
 
     Attributes:
-        in_chans: of guide and noisy alpha together.
-        patch_size: pixels that a feature stands for, 2 to the number of doubling blocks.
-        sparse_floats, dense_floats: numbers a pixel of full resolution that a step holds at its peak, if all pixels are
-            asked for: in blocks, and whole.
-        static_floats: those that whole steps keep between them.
-        decoding: "sparse" or "dense", the steps of which only some pixels are asked for; "auto" for sparse ones on a
-            CPU, unless the pictures are small.
+        in_chans: number of channels of guide and noisy alpha together.
+        patch_size: side of a feature in pixels, 2 to the number of doubling blocks.
+        sparse_floats, dense_floats: floats per pixel of full resolution at the peak of a step if all pixels are needed,
+            in blocks and as a whole.
+        static_floats: floats per pixel that whole steps keep between them.
+        decoding: "sparse" or "dense" steps if only some pixels are needed; "auto" for sparse steps on a CPU unless the
+            images are small.
     """
 
     decoding = "auto"
@@ -143,14 +145,14 @@ class DiffusionUNet(nn.Module):
             nn.Linear(emb_channels, emb_channels), nn.ReLU(), nn.Linear(emb_channels, emb_channels)
         )
         self.mid_blk = UpBlock(up[0], up[1], emb_channels)
-        skips = reversed(down[1:])  # of 1/2, 1/4, ... read coarse to fine
+        skips = reversed(down[1:])  # maps of 1/2, 1/4, ... read coarse to fine
         self.up_blks = nn.ModuleList(
             UpBlock(deep + skip, wide, emb_channels) for (deep, wide), skip in zip(pairwise(up[1:]), skips, strict=True)
         )
         self.matting_head = MattingHead(up[-1])
-        joined = (up[-2] + down[1]) * (1 + 1 / 4)  # read by the last block, enlarged; and by the one before
+        joined = (up[-2] + down[1]) * (1 + 1 / 4)  # the enlarged map that the last block reads, and the map before it
         self.sparse_floats = down[0] + up[-1] + joined
-        self.dense_floats = down[0] + 3 * up[-1] + 2.5 * joined  # as the join, its enlargement and a copy for oneDNN
+        self.dense_floats = down[0] + 3 * up[-1] + 2.5 * joined  # the joined map, its enlargement and oneDNN's copy
         self.static_floats = up[1] / 4 ** (len(down) - 1)
 
     def forward(self, features: Tensor, guide: Tensor, x_t: Tensor, time: Tensor) -> Tensor:
@@ -158,8 +160,8 @@ class DiffusionUNet(nn.Module):
 
         Args:
             features: (B, C, H / p, W / p) of the encoder, for patches of p = `patch_size` pixels.
-            guide: (B, in_chans - 1, H, W), picture and trimap as the decoder reads them.
-            x_t: (B, 1, H, W), the noisy alpha, divided by its standard deviation where the process says so.
+            guide: (B, in_chans - 1, H, W), image and trimap as the decoder's input.
+            x_t: (B, 1, H, W), the noisy alpha, divided by its standard deviation if the process requires it.
             time: (B,) in [0, 1].
         """
         time = self.embed_time(time)
@@ -168,17 +170,17 @@ class DiffusionUNet(nn.Module):
     def prepared(
         self, features: Tensor, guide: Tensor, unknown: Tensor | None = None, like: Steps | None = None
     ) -> Steps:
-        """The decoder of some pictures in eval mode, without gradients: what no step changes is computed here, once.
+        """Decoder of fixed images in eval mode, without gradients. Values that no step changes are computed once, here.
 
         Args:
             features, guide: as in `forward`.
-            unknown: (B, 1, H, W) bool, the pixels that are asked for; None for all.
-            like: what this method returned for another picture, or another tile, with the same weights: time and
-                memory are saved by sharing what does not depend on the picture.
+            unknown: (B, 1, H, W) bool, the pixels that are needed; None for all.
+            like: an earlier result of this method for another image or tile, with the same weights. Sharing its parts
+                that do not depend on the image saves time and memory.
 
         Returns:
-            From the noisy alpha x_t, as in `forward`, and a time in [0, 1] to the raw map, 0 where it is not asked for.
-            It is to be called in the inference mode that it was made in.
+            A function of the noisy alpha x_t, as in `forward`, and a time in [0, 1]. It returns the raw map, 0 at
+            pixels that are not needed. It has to be called in the same inference mode as this method.
         """
         with torch.no_grad():
             if unknown is None or not self._is_sparse(unknown):
@@ -187,9 +189,9 @@ class DiffusionUNet(nn.Module):
                 return SparseSteps(self, features, guide, unknown, like.shared if like else None)
 
     def needed_features(self, unknown: Tensor) -> Tensor:
-        """The features that the raw map at the `unknown` pixels depends on: bool (B, 1, H, W) -> (B, 1, H / p, W / p).
+        """Features on which the raw map at the `unknown` pixels depends: bool (B, 1, H, W) -> (B, 1, H / p, W / p).
 
-        The other features may hold any finite value: `prepared` with the same `unknown` gives the same.
+        Other features may have any finite value; `prepared` with the same `unknown` gives the same result.
         """
         return ReceptiveField.of(unknown[:, 0], len(self.down_blks) + 1).features[:, None]
 
@@ -199,7 +201,7 @@ class DiffusionUNet(nn.Module):
         return unknown.device.type == "cpu" and unknown.numel() >= SPARSE_PIXELS
 
     def _decode(self, deep: Tensor, guide: Tensor, x_t: Tensor, time: Tensor) -> Tensor:
-        """The raw map from the middle block's; `time` (B, emb_channels) is embedded."""
+        """Raw map from the map of the middle block; `time` (B, emb_channels) is embedded."""
         x = torch.cat([guide, x_t], dim=1).contiguous(memory_format=torch.channels_last)
         skips = []
         for block in self.down_blks:
@@ -210,12 +212,12 @@ class DiffusionUNet(nn.Module):
         return self.matting_head(deep).float()
 
     def embed_time(self, time: Tensor) -> Tensor:
-        """(B,) -> (B, emb_channels): cosines and sines through two linear layers."""
+        """(B,) -> (B, emb_channels): cosines and sines, followed by two linear layers."""
         return self.time_embed(sinusoids(self.time_scale * time, self.emb_channels))
 
 
 class _DenseSteps:
-    """The decoder of some pictures at all pixels, without the middle block's convolutions, which no step changes."""
+    """Decoder of fixed images at all pixels. The convolutions of the middle block, which no step changes, run once."""
 
     shared = None  # see SparseSteps
 
@@ -235,7 +237,7 @@ class _DenseSteps:
 
 
 def sinusoids(time: Tensor, channels: int) -> Tensor:
-    """(B,) -> (B, channels): cosines, then sines, of periods from 2 pi to `LONGEST_PERIOD` times that."""
+    """(B,) -> (B, channels): cosines, then sines, of periods from 2 pi to `LONGEST_PERIOD` times 2 pi."""
     half = channels // 2
     frequencies = torch.exp(torch.arange(half, device=time.device) * (-math.log(LONGEST_PERIOD) / half))
     angles = time.float()[:, None] * frequencies

@@ -1,4 +1,4 @@
-"""From a ViT's patch features to alpha: the decoder of nikhiliit/Dinov3_matting, and one that sees the pixels too."""
+"""Decoders from a ViT's patch features to alpha: nikhiliit/Dinov3_matting's, and one that also reads pixels."""
 
 from collections.abc import Sequence
 
@@ -9,40 +9,40 @@ from torch import Tensor, nn
 from modeling.activation_checkpointing import checkpointed
 from runtime.errors import InputError
 
-PATCH_SIZE = 16  # two doublings here bring features to a quarter, which the stem's skips or interpolation go on from
+PATCH_SIZE = 16  # two doublings enlarge features to a quarter; the stem's skips or interpolation do the rest
 HEAD_DIM = 32
 FINE_HEAD_DIM = 16
 
 
 class FeatureDecoder(nn.Module):
-    """Patch features, each doubled twice, to alpha at full resolution.
+    """Decoder from patch features, each doubled twice, to alpha at full resolution.
 
-    With one map and without a stem this is the published decoder, whose detail ends at a quarter of the resolution: its
-    alpha is interpolated from there. Tensors have the published names.
+    With one map and without a stem this is the published decoder. Its details end at a quarter of the resolution, from
+    which alpha is interpolated. Tensors have the published names.
 
-    With a stem, three convolutions over the pixels give maps at full, half and quarter resolution, which join the
-    features on their way up, so alpha is computed at full resolution.
+    With a stem, three convolutions over the pixels give maps at full, half and quarter resolution. They are joined with
+    the features, so alpha is computed at full resolution.
 
     Args:
-        in_chans: channels of one map of features.
-        num_maps: maps, of the same size, that are read together.
+        in_chans: number of channels of one map of features.
+        num_maps: number of maps, of the same size, that are read together.
         dims: channels after the projection, and after the first and the second block.
-        detail_stem: channels of the stem at full, half and quarter resolution; None for none.
-        trimap_input: give the stem the trimap as a fourth channel, of 0, 0.5 and 1.
-        boundary_refinement: add what three convolutions over alpha say, see BoundaryRefinement.
-        use_act_checkpoint: compute blocks again in the backward pass: less memory, more time.
+        detail_stem: channels of the stem at full, half and quarter resolution; None for no stem.
+        trimap_input: whether the stem reads the trimap as a fourth channel, of 0, 0.5 and 1.
+        boundary_refinement: whether three convolutions refine alpha, see BoundaryRefinement.
+        use_act_checkpoint: whether blocks are recomputed in the backward pass: less memory, more time.
 
     Attributes:
-        img_chans: channels of the pixels that it reads, 0 for none.
-        reach: pixels beyond which a pixel does not matter for another's alpha.
-        band_pixels: what a prediction decodes at once.
+        img_chans: number of channels of the pixels that it reads, 0 for none.
+        reach: distance in pixels beyond which a pixel has no effect on another's alpha.
+        band_pixels: number of pixels that a prediction decodes at once.
 
     Raises:
-        InputError: settings that do not fit each other.
+        InputError: the settings contradict each other.
     """
 
-    reach = 112  # counted: 92 pixels, and up to 15 within a patch; whole patches
-    band_pixels = 2**22  # larger inputs, a batch's pixels together, are decoded in bands of so many
+    reach = 112  # 92 pixels by counting, and up to 15 within a patch, rounded up to whole patches
+    band_pixels = 2**22  # larger inputs, all pixels of a batch together, are decoded in bands
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class FeatureDecoder(nn.Module):
         if detail_stem is not None:
             full, half, _ = self.stem_dims
             self.stem = DetailStem(self.img_chans, self.stem_dims)
-            self.half_block = ConvBlock(last + half, 2 * full, 1)  # few channels: at full resolution each costs most
+            self.half_block = ConvBlock(last + half, 2 * full, 1)  # few channels, as they cost most at full resolution
             head, head_dim = 3 * full, FINE_HEAD_DIM
         self.final_conv = nn.Sequential(
             nn.Conv2d(head, head_dim, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(head_dim, 1, 1), nn.Sigmoid()
@@ -89,16 +89,16 @@ class FeatureDecoder(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        self.boundary_refiner = BoundaryRefinement() if boundary_refinement else None  # keeps PyTorch's initialisation
+        self.boundary_refiner = BoundaryRefinement() if boundary_refinement else None  # with PyTorch's initialisation
 
     @property
     def has_stem(self) -> bool:
-        """Whether it reads the pixels."""
+        """Whether the decoder reads the pixels."""
         return self.img_chans > 0
 
     @property
     def peak_floats(self) -> float:
-        """Numbers a pixel that a prediction holds at its peak, measured (docs/systems.md)."""
+        """Floats per pixel at the peak of a prediction, as measured (docs/systems.md)."""
         quarter = 4 * (self.dims[2] + self.stem_dims[2]) / 16
         if not self.has_stem:
             return quarter + 2 + 96 * (self.boundary_refiner is not None)
@@ -113,10 +113,10 @@ class FeatureDecoder(nn.Module):
         """Alpha (B, 1, H, W) in [0, 1].
 
         Args:
-            features: (B, num_maps * in_chans, h, w), the maps one after the other.
-            pixels: (B, 3 or `img_chans`, H, W), 16 h x 16 w pixels with a stem. Without one their size alone is read,
-                and any size will do.
-            unknown: not looked at; alpha is computed everywhere.
+            features: (B, num_maps * in_chans, h, w), the concatenated maps.
+            pixels: (B, 3 or `img_chans`, H, W), 16 h x 16 w pixels with a stem. Without a stem only their size is read,
+                and any size is accepted.
+            unknown: ignored; alpha is computed everywhere.
         """
         x = self.input_proj(features)  # (B, dims[0], h, w)
         x = F.relu(self.upsample_blocks[0](self._run(self.decoder_blocks[0], x)))  # at an eighth
@@ -125,7 +125,7 @@ class FeatureDecoder(nn.Module):
             alpha = self._at_full_resolution(x, pixels)
         else:
             alpha = self.final_conv(self._run(self.decoder_blocks[2], x))
-            if alpha.shape[-2:] != pixels.shape[-2:]:  # after the sigmoid, as published: the order matters
+            if alpha.shape[-2:] != pixels.shape[-2:]:  # after the sigmoid, as published, which changes the result
                 alpha = F.interpolate(alpha, size=pixels.shape[-2:], mode="bilinear")
         return alpha if self.boundary_refiner is None else self.boundary_refiner(alpha)
 
@@ -143,7 +143,7 @@ class DetailStem(nn.Module):
     """Three convolutions over the pixels, at full, half and quarter resolution.
 
     Args:
-        in_chans: of the pixels.
+        in_chans: number of channels of the pixels.
         dims: channels at each resolution.
     """
 
@@ -158,7 +158,7 @@ class DetailStem(nn.Module):
         """Maps of (B, dims[i], H / 2^i, W / 2^i).
 
         Args:
-            run: calls a block.
+            run: function that calls a block.
         """
         maps = [pixels]
         for conv in self.convs:
@@ -167,7 +167,7 @@ class DetailStem(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Convolutions of 3 x 3, each with BatchNorm and ReLU; the first may halve the size."""
+    """3 x 3 convolutions, each with BatchNorm and ReLU; the first may halve the size."""
 
     def __init__(self, in_chans: int, out_chans: int, num_convs: int, stride: int = 1) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class ConvBlock(nn.Module):
 
 
 class BoundaryRefinement(nn.Module):
-    """Alpha plus a learned share of what three convolutions of 32 channels make of it, clamped to [0, 1]."""
+    """Alpha plus a learned multiple of the output of three convolutions of 32 channels, clamped to [0, 1]."""
 
     def __init__(self, chans: int = 32) -> None:
         super().__init__()

@@ -1,24 +1,24 @@
-"""A learned choice between the network's own alpha and estimates that it was given."""
+"""Learned gate between the network's own alpha and given estimates."""
 
 import torch
 from torch import Tensor
 
 
 def closed_to_candidates(logits: Tensor, prob: float) -> Tensor:
-    """Logits (B, 2 + K, H, W) as `gated_alpha` takes them, which in a random share of the samples choose the own alpha.
+    """Logits (B, 2 + K, H, W) for `gated_alpha` that select the network's own alpha in a random share of the samples.
 
-    In training the own alpha then learns where the gate would leave everything to a candidate.
+    In training the own alpha is then also trained where the gate would select a candidate everywhere.
     """
     closed = torch.rand(len(logits), 1, 1, 1, device=logits.device) < prob
     return torch.cat([logits[:, :2], logits[:, 2:].masked_fill(closed, float("-inf"))], dim=1)
 
 
 def gated_alpha(logits: Tensor, candidates: Tensor, dim: int) -> Tensor:
-    """A convex combination of the head's own alpha and other estimates, the weights from the same head.
+    """Convex combination of the head's own alpha and other estimates, with weights from the same head.
 
     Args:
-        logits: along `dim` the logit of the own alpha, the gate's logit for it, and one for each candidate.
-        candidates: along `dim` K estimates of alpha; what is outside [0, 1] is clipped.
+        logits: along `dim`, the logit of the own alpha, the gate's logit for it, and one gate logit for each candidate.
+        candidates: along `dim`, K estimates of alpha; values outside [0, 1] are clipped.
 
     Returns:
         Alpha in [0, 1], of size 1 along `dim`, float32.

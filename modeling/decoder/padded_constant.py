@@ -1,14 +1,14 @@
-"""A 3x3 convolution of a map that holds one value a channel and is padded with zeros."""
+"""3x3 convolution of a map that is constant in each channel and padded with zeros."""
 
 import torch
 from torch import Tensor
 
 
 class PaddedConstant:
-    """Nine results a channel: in the map's first row, further in, and in its last row, and so for its columns.
+    """Nine results per channel: those of the first, inner and last rows, each for the first, inner and last columns.
 
     Attributes:
-        kinds: (H, W) int64, which of the nine a pixel has.
+        kinds: (H, W) int64, the number of a pixel's result, 0 to 8.
     """
 
     def __init__(self, weight: Tensor, size: tuple[int, int]) -> None:

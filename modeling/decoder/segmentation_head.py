@@ -1,4 +1,4 @@
-"""The head of a segmentation: maps of several blocks to a logit for each class."""
+"""Segmentation head: from maps of several blocks to a logit for each class."""
 
 from collections.abc import Sequence
 
@@ -9,17 +9,17 @@ from runtime.errors import InputError
 
 
 class SegmentationHead(nn.Module):
-    """Concatenate maps, normalise, and classify each position: BatchNorm, dropout, a 1x1 convolution.
+    """Concatenate maps, normalise them, and classify each position: BatchNorm, dropout, a 1x1 convolution.
 
-    The head of facebookresearch/dinov2's segmentation notebook ("ms" with four maps, "linear" with one), whose names of
-    tensors it has. With four maps of 384 channels and two classes it has 6,146 parameters.
+    This is the head of facebookresearch/dinov2's segmentation notebook ("ms" with four maps, "linear" with one), with
+    its names of tensors. With four maps of 384 channels and two classes it has 6,146 parameters.
 
     Args:
-        in_chans: channels of all maps together.
-        num_classes: classes.
-        dropout: share of the channels that training leaves out.
+        in_chans: number of channels of all maps together.
+        num_classes: number of classes.
+        dropout: share of the channels that are dropped in training.
         norm: whether there is a BatchNorm.
-        hidden_chans: width of a 3x3 convolution with ReLU before the 1x1 one; None for none.
+        hidden_chans: width of a 3x3 convolution with ReLU before the 1x1 convolution; None for no such convolution.
     """
 
     def __init__(

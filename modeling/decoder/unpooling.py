@@ -1,6 +1,6 @@
-"""Deep Image Matting's decoder, which knows details from the places of the encoder's maxima alone, and its refinement.
+"""Deep Image Matting's decoder, whose only details are the positions of the encoder's maxima, and its refinement.
 
-Xu et al., "Deep Image Matting", CVPR 2017, as built in open-mmlab/mmagic, whose parameter names these are.
+Xu et al., "Deep Image Matting", CVPR 2017, as implemented in open-mmlab/mmagic, with its parameter names.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from modeling.backbone.vgg16 import WIDTHS
 
 
 class UnpoolingDecoder(nn.Module):
-    """A 1x1 convolution, then five times an unpooling and a 5x5 convolution, and one more for the raw alpha.
+    """A 1x1 convolution, five times an unpooling and a 5x5 convolution, and one convolution for the raw alpha.
 
     Args:
-        widths: channels of the encoder's stages, the finest first; unpooling needs as many as its pool had.
+        widths: channels of the encoder's stages, the finest first; each unpooling has the channels of its pool.
     """
 
     def __init__(self, widths: Sequence[int] = WIDTHS) -> None:
@@ -36,7 +36,7 @@ class UnpoolingDecoder(nn.Module):
         """Map features (B, C, h, w) to the raw alpha (B, 1, 32 h, 32 w), before its sigmoid.
 
         Args:
-            places: of the maxima of the encoder's five pools, the finest first.
+            places: positions of the maxima of the encoder's five pools, the finest first.
         """
         x = self.deconv6_1(features).relu_()
         steps = (self.deconv5_1, self.deconv4_1, self.deconv3_1, self.deconv2_1, self.deconv1_1)
@@ -49,7 +49,7 @@ class RefinementNetwork(nn.Module):
     """Four 3x3 convolutions that correct the raw alpha.
 
     Args:
-        width: channels of the first three.
+        width: number of channels of the first three convolutions.
     """
 
     def __init__(self, width: int = 64) -> None:
@@ -61,9 +61,10 @@ class RefinementNetwork(nn.Module):
         _init_xavier(self)
 
     def forward(self, image: Tensor, raw_alpha: Tensor) -> Tensor:
-        """The raw alpha (B, 1, H, W), corrected, of the normalised image (B, 3, H, W) and the raw alpha.
+        """Corrected raw alpha (B, 1, H, W), from the normalised image (B, 3, H, W) and the raw alpha.
 
-        The network sees alpha in [0, 1]; the correction is added before the sigmoid, where the paper adds it to alpha.
+        The input of the network is alpha in [0, 1]. The correction is added before the sigmoid; the paper adds it to
+        alpha.
         """
         x = torch.cat([image, raw_alpha.sigmoid()], dim=1)
         for conv in (self.refine_conv1, self.refine_conv2, self.refine_conv3):

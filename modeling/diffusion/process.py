@@ -30,32 +30,32 @@ def cosine(time: Tensor) -> Tensor:
 
 
 def sigmoid(time: Tensor, start: float = -3.0, end: float = 3.0) -> Tensor:
-    """A logistic curve from `start` to `end`, scaled to fall from 1 to 0."""
+    """Logistic curve from `start` to `end`, scaled so that it falls from 1 to 0."""
     first, last = (1 / (1 + math.exp(-x)) for x in (start, end))
     return (last - torch.sigmoid(start + time * (end - start))) / (last - first)
 
 
 def power(time: Tensor, exponent: float = 2.0) -> Tensor:
-    """1 - t to a power."""
+    """(1 - t) ** exponent."""
     return 1 - time**exponent
 
 
 SCHEDULES: dict[str, Callable[..., Tensor]] = {"linear": linear, "cosine": cosine, "sigmoid": sigmoid, "power": power}
 
-# The estimate of x0 (B, 1, H, W) from a noisy alpha x_t (B, 1, H, W) at a time in (0, 1].
+# Function from a noisy alpha x_t (B, 1, H, W) and a time in (0, 1] to the estimate of x0 (B, 1, H, W).
 Estimate = Callable[[Tensor, float], Tensor]
-# What is shown of a step: its number from 0, the noisy alpha it began with, and its estimate of x0.
+# Function that receives the number of a step from 0, the noisy alpha at its start, and its estimate of x0.
 Observer = Callable[[int, Tensor, Tensor], None]
 
 
 class GaussianDiffusion(nn.Module):
-    """Adds noise to alpha, reads the network's raw map, and samples alpha from noise.
+    """Process that adds noise to alpha, interprets the network's raw map, and samples alpha from noise.
 
     Args:
         noise_schedule: name in `SCHEDULES`.
-        scale: b in (0, 1], of the signal. Below 1 the network sees x_t divided by its standard deviation.
-        predict_xstart: the raw map r means x0 = 2 sigmoid(r) - 1; otherwise it is the noise.
-        time_difference: by which the time that a DDPM step leads to is lowered.
+        scale: scale b of the signal in (0, 1]. Below 1 the network's input is x_t divided by its standard deviation.
+        predict_xstart: whether the raw map r means x0 = 2 sigmoid(r) - 1; otherwise it is the noise.
+        time_difference: amount by which the target time of a DDPM step is reduced.
         schedule_kwargs: further arguments of the schedule.
     """
 
@@ -81,10 +81,10 @@ class GaussianDiffusion(nn.Module):
         self.predict_xstart = predict_xstart
         self.time_difference = time_difference
         self.schedule_kwargs = dict(schedule_kwargs or {})
-        self.gamma(0.5)  # refuses arguments that the schedule does not have
+        self.gamma(0.5)  # raises for arguments that the schedule does not have
 
     def gamma(self, time: float) -> float:
-        """The signal's share of the variance at a time in [0, 1], in float64."""
+        """Share of the signal in the variance at a time in [0, 1], in float64."""
         return float(self._gamma(torch.tensor(time, dtype=torch.float64, device="cpu")))
 
     def add_noise(self, x0: Tensor, noise: Tensor, time: Tensor) -> Tensor:
@@ -93,14 +93,14 @@ class GaussianDiffusion(nn.Module):
         return self.scale * signal * x0 + spread * noise
 
     def seen(self, x_t: Tensor) -> Tensor:
-        """x_t as the network sees it: with a scale below 1 each sample is divided by its standard deviation."""
+        """x_t as input of the network: with a scale below 1 each sample is divided by its standard deviation."""
         if self.scale == 1:
             return x_t
         std = x_t.flatten(1).std(dim=1, correction=0).clamp(min=LEAST_STD)
         return x_t / std.view(-1, 1, 1, 1)
 
     def clean(self, raw: Tensor, x_t: Tensor, time: Tensor) -> Tensor:
-        """The network's estimate of x0 in [-1, 1], from its raw map (B, 1, H, W) at times (B,)."""
+        """Estimate of x0 in [-1, 1] from the network's raw map (B, 1, H, W) at times (B,)."""
         if self.predict_xstart:
             return 2 * torch.sigmoid(raw) - 1
         signal, spread = self._shares(time)
@@ -115,14 +115,14 @@ class GaussianDiffusion(nn.Module):
         known: Tensor | None = None,
         observe: Observer | None = None,
     ) -> Tensor:
-        """Alpha (B, 1, H, W) in [0, 1] by sampling.
+        """Sample alpha (B, 1, H, W) in [0, 1].
 
         Args:
-            estimate: of x0, see `seen` and `clean`.
+            estimate: function that estimates x0, see `seen` and `clean`.
             noise: (B, 1, H, W), x at t = 1.
-            step_noise: draws the noise (B, 1, H, W) of a DDPM step.
-            known: (B, 1, H, W) of alpha where it is given, which replaces the estimate in each step, and NaN elsewhere.
-            observe: called in each step.
+            step_noise: function that draws the noise (B, 1, H, W) of a DDPM step.
+            known: (B, 1, H, W), given values of alpha, which replace the estimate in each step; NaN elsewhere.
+            observe: function that is called in each step.
         """
         x = noise
         times = strategy.times()
@@ -150,8 +150,8 @@ class GaussianDiffusion(nn.Module):
     ) -> Tensor:
         """One ancestral step (Ho et al., "Denoising Diffusion Probabilistic Models", 2020).
 
-        The ratio of the signal-to-noise ratios is exact here. The release takes it of logarithms with a floor of 1e-5,
-        which makes x too wide for several steps from t = 1 on.
+        The ratio of the signal-to-noise ratios is exact here. The release computes it from logarithms with a lower
+        limit of 1e-5, which makes x too wide for several steps from t = 1 on.
         """
         gamma, next_gamma = self.gamma(time), self.gamma(following)
         kept = gamma * (1 - next_gamma) / ((1 - gamma) * next_gamma)  # snr(t) / snr(t'), 0 at t' = 0

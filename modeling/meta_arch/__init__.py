@@ -1,4 +1,4 @@
-"""Systems: the contract, and networks that fulfil it; these are imported when they are asked for."""
+"""Systems: the contract, and networks that fulfil it. They are imported on first use."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

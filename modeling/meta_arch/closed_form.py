@@ -1,4 +1,4 @@
-"""Closed-form matting as a system: no weights, nothing to train."""
+"""Closed-form matting as a system, without weights and training."""
 
 from collections.abc import Mapping
 
@@ -9,26 +9,30 @@ from modeling.classical import closed_form_alpha
 from modeling.meta_arch.base import System
 from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, Footprint
 
-SOLVER_FLOATS = 30  # a pixel: the Laplacian's twelve numbers, and what conjugate gradients hold of each size
+SOLVER_FLOATS = 30  # per pixel: the Laplacian's twelve numbers, and the vectors of conjugate gradients of each size
 
 
 class ClosedForm(System):
     """Alpha by Levin, Lischinski and Weiss, "A Closed-Form Solution to Natural Image Matting", 2008.
 
-    See `modeling.classical.closed_form_alpha`. Tiles are an approximation: what is known outside of one does not count.
+    See `modeling.classical.closed_form_alpha`. Tiles are an approximation, because known pixels outside a tile are
+    ignored.
 
     Example:
-        >>> alpha = ClosedForm().predict(image, trimap)
+        >>> image, trimap = torch.rand(1, 3, 16, 24), torch.full((1, 1, 16, 24), 0.5)
+        >>> trimap[..., :8], trimap[..., 16:] = 0, 1
+        >>> ClosedForm().eval().predict(image, trimap).shape
+        torch.Size([1, 1, 16, 24])
     """
 
     depends_on_padding = True
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("place", torch.empty(0), persistent=False)  # a system is where its tensors are
+        self.register_buffer("place", torch.empty(0), persistent=False)  # gives the system a device
 
     def encode(self, inputs: Mapping[str, Tensor], scale: int = 1) -> Mapping[str, Tensor]:
-        """The inputs: there is no encoder."""
+        """Return the inputs, as there is no encoder."""
         return inputs
 
     def decode(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -18,21 +18,21 @@ from modeling.tiling import Tile, ramp, tiles_of
 from modeling.trimap_input import encode_trimap
 from runtime.errors import InputError, require_choice
 
-GUIDE_TRIMAPS = {4: None, 5: "value", 7: "one_hot"}  # by the decoder's channels: RGB, the trimap, the noisy alpha
+GUIDE_TRIMAPS = {4: None, 5: "value", 7: "one_hot"}  # trimap input by the decoder's channels: RGB, trimap, noisy alpha
 CLAMP_KNOWN = {"auto": None, "always": True, "never": False}
 SMALL_PICTURE = 512 * 512  # pixels; see `clamp_known_each_step`
-CANVAS_FLOATS = 12  # a pixel of the sampler: x, its estimate, the sums of tiles
-SHOWN_DEVIATIONS = 2  # of the noisy alpha in a picture of it, either side of gray
+CANVAS_FLOATS = 12  # per pixel of the sampler: x, its estimate, the sums of tiles
+SHOWN_DEVIATIONS = 2  # standard deviations of the noisy alpha on either side of gray in a picture of it
 LARGEST_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
 class Part:
-    """A tile of an encoded picture.
+    """A tile of an encoded image.
 
     Attributes:
-        tile: its place.
-        raw_map: from the noisy alpha of the padded tile (B, 1, h', w') and a time to the raw map of that size.
+        tile: its position.
+        raw_map: function from the noisy alpha of the padded tile (B, 1, h', w') and a time to the raw map of that size.
     """
 
     tile: Tile
@@ -41,7 +41,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Encoded:
-    """An encoded batch: the parts, which cover all that is asked for, and the trimap (B, 1, H, W) of 0, 0.5 and 1."""
+    """An encoded batch: parts that cover the needed pixels, and the trimap (B, 1, H, W) of 0, 0.5 and 1."""
 
     parts: Sequence[Part]
     overlap: int
@@ -52,31 +52,31 @@ class Encoded:
 class DiffMatte(TrimapMatting):
     """Diffusion matting (Hu et al., "Diffusion for Natural Image Matting", ECCV 2024; YihanHu-2022/DiffMatte).
 
-    Inference starts from noise, and in each step the decoder estimates the clean alpha from the noisy one, the picture
-    and the encoder's features, which are computed once. The noise is drawn from a seed for each picture, so a result
-    does not depend on what was predicted before it.
+    Inference starts from noise. In each step the decoder estimates the clean alpha from the noisy one, the image and
+    the encoder's features, which are computed once. The noise is drawn from a seed for each image, so a result does not
+    depend on earlier predictions.
 
-    In training, the noisy alpha is made of the true alpha ("plain"), or of the decoder's own estimate, so that it
-    learns from the errors that it will meet in sampling ("self-alignment"). Stage 1 estimates from pure noise. Stage 2
-    estimates from the true alpha at a later time, by an interval that is drawn uniformly. Only the second pass of the
-    decoder has a gradient; batch normalisation sees both.
+    In training, the noisy alpha is made from the true alpha ("plain"), or from the decoder's own estimate
+    ("self-alignment"), so that the decoder learns from the errors that occur in sampling. Stage 1 estimates from pure
+    noise. Stage 2 estimates from the true alpha at a later time, with an interval drawn uniformly. Only the second pass
+    of the decoder has a gradient; batch normalisation uses both.
 
     Args:
         backbone, criterion, pixel_mean, pixel_std, size_divisibility, trimap_input: see TrimapMatting. The losses
             compare alphas on the scale [-1, 1], as the release does.
-        decoder: from features and noisy alpha to the raw map.
-        diffusion: the process.
-        sample_strategy: "ddimN" or "ddpmN", N steps.
-        sample_seed: of the noise that sampling begins with.
+        decoder: network from features and noisy alpha to the raw map.
+        diffusion: diffusion process.
+        sample_strategy: "ddimN" or "ddpmN" with N steps.
+        sample_seed: seed of the initial noise.
         clamp_known_each_step: whether the trimap's values replace the estimate in its known regions in every step.
-            The decoder then runs only where alpha is unknown, which saves most of the time. The release does not do so.
-            None does so for pictures of more than 512 x 512 pixels.
+            The decoder then runs only where alpha is unknown, which saves most of the time. The release does not do
+            this. None for True above 512 x 512 pixels.
         self_align_stage1_step, self_align_stage2_step: iterations from which training is self-aligned; None for never.
-        self_align_prob: share of the iterations, from there on, that are.
+        self_align_prob: share of self-aligned iterations from there on.
     """
 
     has_tiled_encoder = True
-    depends_on_padding = True  # noise is drawn, and its deviation measured, at the picture's own size
+    depends_on_padding = True  # noise is drawn, and its deviation measured, at the size of the image
 
     def __init__(
         self,
@@ -131,13 +131,13 @@ class DiffMatte(TrimapMatting):
         clamp_known: str | None = None,
         keep_steps: bool = False,
     ) -> None:
-        """Change how alpha is sampled.
+        """Change the sampling of alpha.
 
         Args:
-            strategy, seed: see the class; None leaves a setting as it is.
-            clamp_known: "auto", "always" or "never", see `clamp_known_each_step`; None leaves it as it is.
-            keep_steps: predict "steps" too, (B, 2 N, H, W) in [0, 1]: the noisy alpha that a step begins with and its
-                estimate, step by step.
+            strategy, seed: see the class; None to leave a setting unchanged.
+            clamp_known: "auto", "always" or "never", see `clamp_known_each_step`; None to leave it unchanged.
+            keep_steps: whether "steps" is predicted too, (B, 2 N, H, W) in [0, 1]: the noisy alpha at the start of each
+                step and its estimate.
 
         Raises:
             InputError: an unknown strategy, or a seed out of range.
@@ -172,9 +172,9 @@ class DiffMatte(TrimapMatting):
         """Sample alpha.
 
         Args:
-            state: from `encode`.
-            strategy: None for the model's.
-            noise: (B, 1, H, W) to begin with; None draws it from the model's seed, the same for every picture.
+            state: result of `encode`.
+            strategy: sampling strategy; None for the model's.
+            noise: initial noise (B, 1, H, W). None to draw it from the model's seed, the same for every image.
         """
         strategy = strategy or self.strategy
         generator = torch.Generator().manual_seed(self.seed)
@@ -214,10 +214,10 @@ class DiffMatte(TrimapMatting):
         Args:
             image, trimap, encoder_scale: see System.predict.
             strategy: "ddimN" or "ddpmN"; None for the model's.
-            noise: (B, 1, H, W), standard normal; None draws it from the model's seed.
+            noise: (B, 1, H, W), standard normal; None to draw it from the model's seed.
 
         Example:
-            >>> alpha = model.eval().predict(image, trimap, strategy="ddim10")
+            alpha = model.eval().predict(image, trimap, strategy="ddim10")
         """
         parsed = None if strategy is None else Strategy.parse(strategy)
         inputs = self.prepare({"image": image} if trimap is None else {"image": image, "trimap": trimap})
@@ -245,7 +245,7 @@ class DiffMatte(TrimapMatting):
         return Encoded(parts, overlap, trimap, clamp)
 
     def _estimate(self, state: Encoded, x_t: Tensor, time: float) -> Tensor:
-        """x0 (B, 1, H, W), where tiles overlap their mean by weights that fall to the seams as a raised cosine."""
+        """Estimate of x0 (B, 1, H, W), with raised-cosine weights where tiles overlap."""
         seen = self.diffusion.seen(x_t)
         times = x_t.new_full((len(x_t),), time)
         total, weights = torch.zeros_like(x_t), x_t.new_zeros(1, 1, *x_t.shape[-2:])
@@ -282,7 +282,7 @@ class DiffMatte(TrimapMatting):
                     source = estimate(noise, torch.ones_like(time))
                 else:
                     source = estimate(self.diffusion.add_noise(x0, noise, time + interval), time + interval)
-            torch.clear_autocast_cache()  # what it holds of the weights was made without gradient
+            torch.clear_autocast_cache()  # the cached weights were made without gradient
         x_t = self.diffusion.add_noise(source, noise, time)
         predicted = estimate(x_t, time)
         shown = {"noisy alpha": self._shown(x_t), "estimate": (predicted.detach() + 1) / 2}
@@ -290,7 +290,7 @@ class DiffMatte(TrimapMatting):
         return self.criterion(predicted, x0, trimap, counts["unknown_pixels"])
 
     def self_alignment(self) -> str | None:
-        """The stage of self-alignment, "stage1" or "stage2", of the present iteration; None for plain training."""
+        """Stage of self-alignment, "stage1" or "stage2", of the current iteration; None for plain training."""
         starts = {"stage2": self.self_align_stage2_step, "stage1": self.self_align_stage1_step}
         stage = next((name for name, start in starts.items() if start is not None and self.iteration >= start), None)
         if stage is None or self.self_align_prob >= 1:
@@ -300,24 +300,24 @@ class DiffMatte(TrimapMatting):
 
     def sample_errors(self) -> tuple[Tensor, Tensor] | None:
         errors = self.criterion.last_per_sample
-        return None if errors is None else (errors[0], errors[1] / 2)  # of alphas in [-1, 1]
+        return None if errors is None else (errors[0], errors[1] / 2)  # errors of alphas in [-1, 1]
 
     def training_pictures(self) -> dict[str, Tensor]:
         return self._pictures
 
-    # ---- both
+    # ---- training and inference
 
     def footprint(self) -> Footprint:
         features = self.backbone.embed_dim / self.backbone.patch_size**2
         shown = 4 * self.strategy.steps if "steps" in self.outputs else 0
         sparse = self.clamp_known_each_step is not False and self.device.type == "cpu"
         step = self.decoder.sparse_floats if sparse else self.decoder.dense_floats
-        kept = step if sparse else self.decoder.static_floats + self.decoder.in_chans  # of each tile
+        kept = step if sparse else self.decoder.static_floats + self.decoder.in_chans  # for each tile
         return Footprint(
             picture=FLOAT * (PICTURE_FLOATS + self.decoder.in_chans + CANVAS_FLOATS + shown),
             encoder=FLOAT * self.backbone.peak_floats,
             features=FLOAT * (features + step),
-            band=FLOAT * (self.decoder.dense_floats - step),  # of a small picture, whose steps are whole
+            band=FLOAT * (self.decoder.dense_floats - step),  # for a small image, whose steps are whole
             band_pixels=SMALL_PICTURE,
             token_pixels=self.backbone.patch_size**2,
             canvas=FLOAT * (PICTURE_FLOATS + CANVAS_FLOATS + shown + features + kept),
@@ -332,9 +332,9 @@ class DiffMatte(TrimapMatting):
     def _features_and_guide(
         self, image: Tensor, trimap: Tensor, unknown: Tensor | None = None, scale: int = 1
     ) -> tuple[Tensor, Tensor]:
-        """The encoder's features, and (B, C, H', W') of the picture and trimap as the decoder sees them.
+        """Features of the encoder, and the guide (B, C, H', W'), the decoder's input of image and trimap.
 
-        The guide is 2 v - 1 of normalised RGB and of the trimap's channels, and 0 in the padding.
+        The guide is 2 v - 1 for normalised RGB and the trimap's channels, and 0 in the padding.
         """
         pixels = self._inputs(image, trimap)
         needed = None if unknown is None else self.decoder.needed_features(unknown)
@@ -346,6 +346,6 @@ class DiffMatte(TrimapMatting):
         return features, pad_to_multiple(guide, self.size_divisibility)
 
     def _shown(self, x_t: Tensor) -> Tensor:
-        """A picture in [0, 1] of a noisy alpha."""
+        """Picture in [0, 1] of a noisy alpha."""
         scaled = self.diffusion.seen(x_t.detach()) / SHOWN_DEVIATIONS
         return ((scaled + 1) / 2).clamp(0, 1)

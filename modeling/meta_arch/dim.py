@@ -17,9 +17,9 @@ from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, Footprint
 from modeling.meta_arch.trimap_matting import TrimapMatting
 from runtime.errors import InputError
 
-UNKNOWN_LEVEL = 128 / 255  # of the trimap, as the published weights read it
+UNKNOWN_LEVEL = 128 / 255  # level of unknown pixels for which the published weights were trained
 MULTIPLE = 32  # five pools
-STARTS = {  # of a stage, for a message
+STARTS = {  # messages by stage
     2: "stage 2 trains the refinement of a trained encoder-decoder: set train.init_checkpoint to stage 1's checkpoint",
     3: "stage 3 trains all that stages 1 and 2 made: set train.init_checkpoint to stage 2's checkpoint",
 }
@@ -31,7 +31,7 @@ class Encoded:
 
     Attributes:
         features: (B, C, H' / 32, W' / 32).
-        places: of the maxima of the five pools, the finest first.
+        places: positions of the maxima of the five pools, the finest first.
         image: (B, 3, H', W') normalised, padded.
         trimap: (B, 1, H, W) of exactly 0, 0.5 and 1.
     """
@@ -43,24 +43,24 @@ class Encoded:
 
 
 class DIM(TrimapMatting):
-    """Deep Image Matting (Xu et al., CVPR 2017), as built in open-mmlab/mmagic.
+    """Deep Image Matting (Xu et al., CVPR 2017), as implemented in open-mmlab/mmagic.
 
-    Stage 1 trains encoder and decoder on the losses of alpha and composition. Stage 2 trains the refinement network
-    alone: the others stay as they are, in eval mode and without gradient. Stage 3 trains all on all losses. Stages 2
-    and 3 start from a checkpoint of the stage before.
+    Stage 1 trains encoder and decoder with the losses of alpha and composition. Stage 2 trains the refinement network
+    alone; the other parts are in eval mode and without gradient. Stage 3 trains everything with all losses. Stages 2
+    and 3 start from a checkpoint of the previous stage.
 
-    An image is padded to multiples of 32 by reflection at the bottom and right; where it is too small for that, its
-    edge is repeated.
+    An image is padded to multiples of 32 by reflection at the bottom and right. If it is too small for that, its edge
+    is repeated.
 
     Args:
         stage: 1, 2 or 3.
-        backbone, decoder: of equal widths.
-        refiner: the refinement network of stages 2 and 3; None in stage 1.
-        criterion: the losses.
+        backbone, decoder: encoder and decoder of equal widths.
+        refiner: refinement network of stages 2 and 3; None in stage 1.
+        criterion: training losses.
         pixel_mean, pixel_std: see TrimapMatting.
     """
 
-    has_scalable_encoder = False  # pools of a smaller image would lie elsewhere
+    has_scalable_encoder = False  # the pools of a smaller image would select other pixels
     depends_on_padding = True
     tile_multiple = MULTIPLE
 
@@ -109,7 +109,7 @@ class DIM(TrimapMatting):
         return {"alpha": fuse_trimap(alpha, state.trimap)}
 
     def raw_alphas(self, state: Encoded) -> tuple[Tensor, Tensor | None]:
-        """Alpha before its sigmoid (B, 1, H', W'), padded: the decoder's, and the refined one from stage 2 on."""
+        """Padded alpha before its sigmoid (B, 1, H', W'): that of the decoder, and from stage 2 on the refined one."""
         raw = self.decoder(state.features, state.places)
         return raw, None if self.refiner is None else self.refiner(state.image, raw)
 
@@ -122,13 +122,13 @@ class DIM(TrimapMatting):
         return self.criterion(None if self.stage == 2 else raw, refined, batch, counts["unknown_pixels"])
 
     def starts_fresh(self, key: str) -> bool:
-        """Stage 1 may start from an encoder alone, stage 2 without refinement, stage 3 from all weights only."""
+        """Stage 1 may start from an encoder alone, stage 2 without a refinement, stage 3 only from all weights."""
         if self.stage == 1:
             return not key.startswith("backbone.") or key.startswith(("backbone.conv6.", "backbone.bn."))
         return self.stage == 2 and key.startswith("refiner.")
 
     def check_start(self, description: Mapping[str, Any]) -> None:
-        """Take a checkpoint of the stage before or of this stage; one that does not say its stage, as it is."""
+        """Accept a checkpoint of the previous stage, of this stage, or without a stage."""
         found = description.get("stage")
         if self.stage > 1 and isinstance(found, int) and found not in (self.stage - 1, self.stage):
             raise InputError(f"it holds a DIM of stage {found}; {self.needs_weights}")
@@ -137,7 +137,7 @@ class DIM(TrimapMatting):
         return False
 
     def compile_encoder(self, **options: object) -> None:
-        System.compile_encoder(self, **options)  # it has none that is called as a module
+        System.compile_encoder(self, **options)  # raises, as no part is called as a module
 
     def footprint(self) -> Footprint:
         return Footprint(
@@ -152,7 +152,7 @@ class DIM(TrimapMatting):
 
 
 def _padded(x: Tensor) -> Tensor:
-    """Pad (B, C, H, W) at the bottom and right to multiples of 32: reflected, or the edge where a side is too short."""
+    """Pad (B, C, H, W) at the bottom and right to multiples of 32 by reflection, or by the edge if too small."""
     for axis, padding in ((-2, lambda size: (0, 0, 0, size)), (-1, lambda size: (0, size, 0, 0))):
         size = -x.shape[axis] % MULTIPLE
         if size:

@@ -1,4 +1,4 @@
-"""Matting without a trimap: a DINOv3 ViT, frozen as a rule, and a decoder that is trained on its features."""
+"""Matting without a trimap: a DINOv3 ViT, usually frozen, and a decoder that is trained on its features."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from modeling.meta_arch.normalised import NormalisedSystem
 from modeling.trimap_input import encode_trimap
 from runtime.errors import InputError
 
-FEATURES = "features"  # key of a batch that holds what `frozen_features` gave
+FEATURES = "features"  # key of a batch with the result of `frozen_features`
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Encoded:
     """An encoded batch.
 
     Attributes:
-        features: (B, K C, h, w), those of K blocks together.
+        features: (B, K C, h, w), the concatenated features of K blocks.
         pixels: (B, 3 or 4, 16 h, 16 w), normalised and padded.
         size: (H, W) of the image.
     """
@@ -41,18 +41,18 @@ class FrozenDINOv3(NormalisedSystem):
     """Alpha from the patch features of a ViT (after nikhiliit/Dinov3_matting).
 
     `train.freeze=[backbone]` freezes the encoder, `[first_8]` its embeddings and first eight blocks, `[]` nothing.
-    While any of it is frozen its rotary coordinates are not augmented, so features in training are those of evaluation.
+    While any part is frozen, rotary coordinates are not augmented, so features are the same in training and evaluation.
 
     Args:
-        backbone: an encoder of RGB.
-        decoder: maps features and pixels to alpha.
+        backbone: encoder of RGB.
+        decoder: network from features and pixels to alpha.
         criterion: training losses of (alpha, true alpha, and for composition the image and its layers).
-        pixel_mean, pixel_std: RGB statistics on the scale [0, 1] that the backbone was pretrained with.
-        out_blocks: blocks whose patch features, each through the final norm, the decoder reads; negative ones count
+        pixel_mean, pixel_std: RGB statistics on the scale [0, 1] of the backbone's pretraining.
+        out_blocks: blocks whose patch features, each after the final norm, are the decoder's input; negative ones count
             from the last.
 
     Raises:
-        InputError: the parts do not fit each other.
+        InputError: the parts do not match.
     """
 
     inputs = ("image",)
@@ -97,7 +97,7 @@ class FrozenDINOv3(NormalisedSystem):
         super().train(mode)
         rope = getattr(self.backbone, "rope_embed", None)
         if rope is not None and any(not parameter.requires_grad for parameter in self.backbone.parameters()):
-            rope.eval()  # without parameters of its own, it does not count as frozen with the blocks
+            rope.eval()  # it has no parameters, so freezing the blocks does not include it
         return self
 
     def prepare(self, batch: Batch) -> dict[str, Tensor]:
@@ -159,7 +159,7 @@ class FrozenDINOv3(NormalisedSystem):
         )
 
     def parameter_roles(self) -> ParameterRoles:
-        """As of any encoder and head, but the encoder's final norm is pretrained too, as deep as the last block."""
+        """Roles of an encoder and a head; the encoder's final norm is pretrained too, as deep as the last block."""
         roles = ParameterRoles.of(self.backbone, self.decoder)
         deepest = max(roles.layers.values(), default=0)
         layers = {parameter: roles.layers.get(parameter, deepest) for parameter in self.backbone.parameters()}
@@ -169,14 +169,14 @@ class FrozenDINOv3(NormalisedSystem):
         return not key.startswith("backbone.")
 
     def compile_encoder(self, **options: Any) -> None:
-        """Compile the decoder, whose work depends on sizes alone, and each of the encoder's blocks."""
+        """Compile the decoder, whose work depends on sizes alone, and each block of the encoder."""
         self.decoder.compile(**options)
         for module in self.backbone.modules():
             if isinstance(module, Block):
                 module.compile(**options)
 
     def _pixels(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Normalised RGB, and the trimap where the decoder reads it, zero-padded to whole patches."""
+        """Normalised RGB, and the trimap if the decoder uses it, zero-padded to whole patches."""
         image = (inputs["image"] - self.pixel_mean) / self.pixel_std
         if self.decoder.trimap_input:
             sizes = [tuple(each.shape[-2:]) for each in (image, inputs["trimap"])]
@@ -188,7 +188,7 @@ class FrozenDINOv3(NormalisedSystem):
         return F.pad(image, padding) if any(padding) else image
 
     def _features(self, rgb: Tensor, scale: int = 1) -> Tensor:
-        """Features (B, K C, h, w) of the blocks, computed from a picture `scale` times smaller."""
+        """Features (B, K C, h, w) of the blocks, computed from an image reduced by `scale`."""
         if scale == 1:
             return torch.cat(self.backbone.features(rgb, self.out_blocks), dim=1)
         patch = self.backbone.patch_size

@@ -1,4 +1,4 @@
-"""Systems whose encoder reads RGB that is normalised by the statistics it was pretrained with."""
+"""Base class of systems whose encoder reads RGB normalised by the statistics of its pretraining."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +11,10 @@ from modeling.meta_arch.base import System
 
 
 class NormalisedSystem(System):
-    """A system with an encoder and pixel statistics, which its weights and its settings must agree about.
+    """System with an encoder and pixel statistics, which must be the same for weights and settings.
 
     Args:
-        pixel_mean, pixel_std: (3,) RGB statistics on the scale [0, 1] that the encoder was pretrained with.
+        pixel_mean, pixel_std: (3,) RGB statistics on the scale [0, 1] of the encoder's pretraining.
     """
 
     backbone: Encoder
@@ -25,7 +25,7 @@ class NormalisedSystem(System):
         self.register_buffer("pixel_std", torch.tensor(list(pixel_std)).view(-1, 1, 1), persistent=False)
 
     def metadata(self) -> dict[str, Any]:
-        """Pixel statistics, and the epsilon of the encoder's LayerNorm where it ends in one."""
+        """Pixel statistics, and the epsilon of the encoder's final LayerNorm if it has one."""
         values: dict[str, Any] = {
             name: [round(value, 6) for value in statistic.flatten().tolist()]
             for name, statistic in (("pixel_mean", self.pixel_mean), ("pixel_std", self.pixel_std))

@@ -1,4 +1,4 @@
-"""Segmentation of persons, or of any classes: the maps of several blocks of a ViT, and a small head."""
+"""Segmentation of persons or any other classes: maps of several blocks of a ViT, and a small head."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,19 +16,19 @@ from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, Footprint
 from modeling.meta_arch.normalised import NormalisedSystem
 from runtime.errors import InputError
 
-CLASS_FLOATS = 3  # a pixel and class: logits, those of the padded picture, probabilities
+CLASS_FLOATS = 3  # per pixel and class: logits, those of the padded image, probabilities
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """Maps of an encoded batch, and how their grid lies on the picture.
+    """Maps of an encoded batch, and the position of their grid on the image.
 
     Attributes:
-        maps: (B, C, h, w) each, those that the head reads.
-        padded: height and width in pixels that the grid covers.
-        corner: top and left of the picture in it.
-        seen: size of the picture as the encoder saw it.
-        size: of the picture itself.
+        maps: (B, C, h, w) each, the input of the head.
+        padded: height and width in pixels of the grid.
+        corner: top and left of the image in the grid.
+        seen: size of the encoder's image.
+        size: size of the original image.
     """
 
     maps: Sequence[Tensor]
@@ -39,26 +39,26 @@ class Encoded:
 
 
 class Segmentation(NormalisedSystem):
-    """Classes of pixels from the features of a ViT, as facebookresearch/dinov2 evaluates DINOv2 by segmentation.
+    """Classes of pixels from the features of a ViT, like facebookresearch/dinov2's evaluation by segmentation.
 
-    Pictures of any size are padded on all sides, by the pixels' mean, to whole patches. Logits are resized bilinearly
-    to the padded size, cropped, brought to the picture's own size, and turned into probabilities last.
+    Images of any size are padded on all sides to whole patches, with the mean of the pixels. Logits are resized
+    bilinearly to the padded size, cropped, resized to the original size, and then converted to probabilities.
 
     Args:
-        backbone: gives maps of several blocks.
-        classes: see `data.images.classes.Classes`; the one place for names, colours and label values.
-        out_layers: blocks whose normalised maps are taken.
-        head_in_index: which of these maps the head reads, by their place in `out_layers`.
-        pixel_mean, pixel_std: RGB statistics on the scale [0, 1] that the backbone was pretrained with.
-        max_side: in eval mode, larger pictures are made smaller until their longer side has so many pixels; None for
-            never. Training sees its crops as they are.
+        backbone: encoder with maps of several blocks.
+        classes: names, colours and label values, see `data.images.classes.Classes`.
+        out_layers: blocks whose normalised maps are computed.
+        head_in_index: positions in `out_layers` of the maps that the head reads.
+        pixel_mean, pixel_std: RGB statistics on the scale [0, 1] of the backbone's pretraining.
+        max_side: longer side in pixels to which larger images are reduced in eval mode; None for no reduction. Training
+            crops are not reduced.
         dropout, head_norm, head_chans: see SegmentationHead.
     """
 
     inputs = ("image",)
     outputs = ("mask",)
     targets = ("mask",)
-    depends_on_padding = True  # a picture lies in the middle of its padding
+    depends_on_padding = True  # the image is in the middle of its padding
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Systems that encode a picture with its trimap: what ViTMatte and DiffMatte share."""
+"""Base class of systems that encode an image with its trimap, such as ViTMatte and DiffMatte."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,25 +13,24 @@ from modeling.meta_arch.normalised import NormalisedSystem
 from modeling.trimap_input import TRIMAP_CHANS, encode_trimap, resize_trimap_channels
 from runtime.errors import InputError
 
-LARGEST_DIVISIBILITY = 4096  # pixels; a small image is padded to it
+LARGEST_DIVISIBILITY = 4096  # pixels to which a small image is padded at most
 
 
 class TrimapMatting(NormalisedSystem):
-    """An encoder over normalised RGB and a trimap, which may also see a smaller picture.
+    """An encoder of normalised RGB and a trimap, which can also encode a reduced image.
 
-    A subclass turns `_inputs` into `_features`, and these into alpha.
+    A subclass computes `_features` from `_inputs`, and alpha from the features.
 
     Args:
-        backbone: maps (B, 4, H, W), or 6 channels with a one-hot trimap, to features (B, C, H/p, W/p) of patches of p
-            pixels.
+        backbone: encoder from (B, 4, H, W), or 6 channels with a one-hot trimap, to features (B, C, H/p, W/p) of
+            patches of p pixels.
         criterion: training losses of (alpha, true alpha, trimap).
-        pixel_mean, pixel_std: RGB statistics on the scale [0, 1] that the backbone was pretrained with.
-        size_divisibility: the batch is padded at the bottom and right until this divides both sides; a multiple of
-            the patch size.
-        trimap_input: "value" is the published models' fourth channel of 0, 0.5 and 1. "one_hot" is three channels,
-            background, unknown and foreground, so that unknown need not lie half-way between the others; the backbone
-            then takes two channels more. Padding is 0 in all three: no region, as convolutions pad too, so a border
-            looks the same whether or not the size needed padding.
+        pixel_mean, pixel_std: RGB statistics on the scale [0, 1] of the backbone's pretraining.
+        size_divisibility: multiple of the patch size to which both sides are padded at the bottom and right.
+        trimap_input: "value" for the published models' fourth channel of 0, 0.5 and 1, or "one_hot" for three channels,
+            background, unknown and foreground, in which unknown need not be half-way between the others. The backbone
+            then has two more channels. Padding is 0 in all three channels, which is no region, as in convolutions, so a
+            border is the same with and without padding.
     """
 
     has_scalable_encoder = True
@@ -74,7 +73,7 @@ class TrimapMatting(NormalisedSystem):
         return self.criterion.last_per_sample
 
     def compile_encoder(self, **options: Any) -> None:
-        """Compile the backbone alone: the decoder's work depends on the trimap, and each would be compiled."""
+        """Compile the backbone alone. The decoder's work depends on the trimap, and each trimap would be compiled."""
         self.backbone.compile(**options)
 
     def _check_sizes(self, image: Tensor, trimap: Tensor) -> None:
@@ -85,7 +84,7 @@ class TrimapMatting(NormalisedSystem):
             )
 
     def _inputs(self, image: Tensor, trimap: Tensor) -> Tensor:
-        """Normalised RGB and the trimap's channels, zero-padded: (B, 4 or 6, H', W'), made in place to save a copy."""
+        """Normalised RGB and the trimap's channels, zero-padded: (B, 4 or 6, H', W'), in place to save a copy."""
         height, width = image.shape[-2:]
         multiple = self.size_divisibility
         chans = 3 + TRIMAP_CHANS[self.trimap_input]
@@ -96,10 +95,10 @@ class TrimapMatting(NormalisedSystem):
         return inputs
 
     def _features(self, pixels: Tensor, needed: Tensor | None, scale: int) -> Tensor:
-        """Features (B, C, H / p, W / p) of the pixels (B, 4 or 6, H, W), or of those made `scale` times smaller.
+        """Features (B, C, H / p, W / p) of the pixels (B, 4 or 6, H, W), or of the pixels reduced by `scale`.
 
         Args:
-            needed: (B, 1, H / p, W / p) bool, the features that are read; None for all.
+            needed: (B, 1, H / p, W / p) bool, the features that will be read; None for all.
         """
         if scale == 1:
             return self.backbone(pixels, needed=None if needed is None else needed[:, 0])
@@ -112,7 +111,7 @@ class TrimapMatting(NormalisedSystem):
 
 
 def check_divisibility(name: str, size_divisibility: int, patch_size: int) -> None:
-    """Refuse a padding that is no multiple of the patches of system `name`."""
+    """Refuse a padding that is not a multiple of the patch size of system `name`."""
     if size_divisibility > LARGEST_DIVISIBILITY:
         raise InputError(f"{name}: size_divisibility must be at most {LARGEST_DIVISIBILITY}, got {size_divisibility}")
     if size_divisibility < 1 or size_divisibility % patch_size:
@@ -122,7 +121,7 @@ def check_divisibility(name: str, size_divisibility: int, patch_size: int) -> No
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Zero-pad the bottom and right of a (B, C, H, W) batch until `multiple` divides H and W; no copy if it does."""
+    """Zero-pad the bottom and right of a (B, C, H, W) batch until `multiple` divides H and W. No copy if it does."""
     height, width = x.shape[-2:]
     padding = (0, -width % multiple, 0, -height % multiple)
     return F.pad(x, padding) if any(padding) else x

@@ -1,4 +1,4 @@
-"""The matting architecture: image and trimap in, alpha (or training losses) out."""
+"""ViTMatte: from image and trimap to alpha, or to training losses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class Encoded:
     Attributes:
         features: (B, C, h, w) of the backbone.
         pixels: (B, img_chans, H', W') at full resolution, padded.
-        unknown: (B, 1, H', W') bool, the pixels that the decoder is asked for; None for all.
+        unknown: (B, 1, H', W') bool, the pixels that the decoder computes; None for all.
         trimap: (B, 1, H, W) of exactly 0, 0.5 and 1.
     """
 
@@ -36,19 +36,19 @@ class Encoded:
 
 
 class ViTMatte(TrimapMatting):
-    """A ViT backbone and a detail-capture decoder over RGB + trimap (Yao et al., "ViTMatte", 2023).
+    """A ViT backbone and a detail-capture decoder over RGB and trimap (Yao et al., "ViTMatte", 2023).
 
     Args:
-        backbone: maps (B, 4, H, W), or 6 channels with a one-hot trimap, to features (B, C, H/p, W/p) of patches of p
-            pixels, for which the decoder must be made (`Decoder.check_patch_size`).
-        decoder: maps features and the full-resolution input, of `decoder.img_chans` channels, to alpha (B, 1, H, W)
-            in [0, 1]; for `sparse_decoding` it is as DetailCapture, with `unknown` and `needed_features`.
+        backbone: encoder from (B, 4, H, W), or 6 channels with a one-hot trimap, to features (B, C, H/p, W/p) of
+            patches of p pixels. The decoder must support this patch size (`Decoder.check_patch_size`).
+        decoder: decoder from features and the full-resolution input, of `decoder.img_chans` channels, to alpha
+            (B, 1, H, W) in [0, 1]. For `sparse_decoding` it has `unknown` and `needed_features`, like DetailCapture.
         criterion, pixel_mean, pixel_std, size_divisibility: see TrimapMatting.
         input_format: "RGB"; kept from ViTMatte's configs.
-        colour_prior: extra full-resolution channels for the decoder; None for the published model.
-        trimap_input: see TrimapMatting; with "one_hot" the decoder takes two channels more, too.
-        sparse_decoding: in eval mode compute only what alpha in the unknown region depends on, and return the
-            trimap's 0 and 1 elsewhere, as they are written to file. False returns the decoder's values everywhere.
+        colour_prior: additional full-resolution channels for the decoder; None for the published model.
+        trimap_input: see TrimapMatting; with "one_hot" the decoder also has two more channels.
+        sparse_decoding: whether eval mode computes only the values on which alpha in the unknown region depends, and
+            returns the trimap's 0 and 1 elsewhere, as in files. False returns the decoder's values everywhere.
     """
 
     def __init__(
@@ -119,7 +119,7 @@ class ViTMatte(TrimapMatting):
 
     @property
     def depends_on_padding(self) -> bool:
-        """A prior's coarsest scale is the mean of the image; and padding is no region of a one-hot trimap."""
+        """True with a prior, whose coarsest scale is the mean of the image, and with a one-hot trimap."""
         return self.colour_prior is not None or self.trimap_input == "one_hot"
 
 

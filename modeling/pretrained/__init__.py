@@ -1,4 +1,4 @@
-"""Weights of others, converted for this project's model, and its weights for them."""
+"""Conversion of published weights to this project's models, and of its models to Hugging Face's layout."""
 
 from modeling.pretrained.architecture import ARCHITECTURES, Architecture
 from modeling.pretrained.convert import Conversion, convert

@@ -1,4 +1,4 @@
-"""What a checkpoint's tensors say about the network they belong to."""
+"""Architectures of ViTs, read from the tensors of a checkpoint."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -13,11 +13,11 @@ from modeling.backbone.variants import DINOV2_PATCH_SIZE
 from runtime.errors import InputError
 
 MAX_PATCH_SIZE = 64  # pixels
-MAX_DEPTH = 64  # ViT-7B has 40; bounds what a hostile file can ask for
+MAX_DEPTH = 64  # ViT-7B has 40; a limit for hostile files
 DINOV3_EPS = 1e-5
 PLAIN_EPS = 1e-6
 ROPE_BASE = 100.0
-FOLDED_POSITIONS = "pos_embed.patches"  # positions without the row of CLS, which is part of cls_token
+FOLDED_POSITIONS = "pos_embed.patches"  # positions without the row of the class token, which cls_token includes
 
 # DINO's and MAE's own ViTs: (embed_dim, depth, num_heads, patch_size). DINO's ViT-B/16 has the architecture of MAE's.
 PLAIN_VARIANTS = {
@@ -31,7 +31,7 @@ PLAIN_VARIANTS = {
 # ViTMatte's published models: (embed_dim, depth, num_heads)
 VITMATTE_VARIANTS = {"vitmatte_s": (384, 12, 6), "vitmatte_b": (768, 12, 12)}
 
-# DiffMatte's published models with a ViT: (embed_dim, depth, num_heads, img_size); the others have one size each
+# DiffMatte's published models with a ViT: (embed_dim, depth, num_heads, img_size). The others have one size each.
 DIFFMATTE_VITS = {
     "diffmatte_vits": (384, 12, 6, 512),
     "diffmatte_vits_1024": (384, 12, 6, 1024),
@@ -39,7 +39,7 @@ DIFFMATTE_VITS = {
 }
 DIFFMATTE_VARIANTS = (*DIFFMATTE_VITS, "diffmatte_res34", "diffmatte_swint")
 DIM_VARIANTS = ("vgg16", "vgg16_bn", "dim_stage1", "dim_stage1_bn", "dim_refined", "dim_refined_bn")
-FROZEN_PREFIX = "frozen_"  # before the encoder's name: its decoder on that encoder (nikhiliit/Dinov3_matting)
+FROZEN_PREFIX = "frozen_"  # before the encoder's name, for nikhiliit/Dinov3_matting's decoder on that encoder
 FROZEN_VARIANTS = tuple(FROZEN_PREFIX + name for name in ("dinov3_vits16", "dinov3_vitb16", "dinov3_vitl16"))
 DINOV2_NAMES = tuple(f"{name}{suffix}" for name in DINOV2_VARIANTS for suffix in ("", "_reg"))
 ARCHITECTURES = (
@@ -55,7 +55,7 @@ ARCHITECTURES = (
 
 @dataclass(frozen=True)
 class Network:
-    """A network as the converter finds it; plain values, stored in the converted file's metadata."""
+    """A network as recognised by the converter: plain values, which are stored in the converted file's metadata."""
 
     family: str  # as in key_layouts.py
 
@@ -63,19 +63,19 @@ class Network:
         return asdict(self)
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the name and shape of every tensor of the network; nothing is allocated."""
+        """Name and shape of every tensor of the network; nothing is allocated."""
         raise NotImplementedError
 
     def name(self) -> str:
-        """Return the published name of this network, "custom" if it has none."""
+        """Published name of this network, or "custom"."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Architecture(Network):
-    """A ViT as the converter finds it.
+    """A ViT as recognised by the converter.
 
-    `patch_size` and `pretrain_img_size` are in pixels. `rope_base` is None for absolute positions,
+    `patch_size` and `pretrain_img_size` are in pixels. `rope_base` is None for absolute positions, and
     `pretrain_img_size` is None for rotary ones.
     """
 
@@ -93,11 +93,11 @@ class Architecture(Network):
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any]) -> "Architecture":
         """Read the architecture back from a converted file's metadata."""
-        metadata = {"patch_size": 16, **metadata}  # files of format 1 do not say it, and all have 16
+        metadata = {"patch_size": 16, **metadata}  # files of format 1 do not have it; their patches have 16 pixels
         return cls(**{field.name: metadata[field.name] for field in fields(cls)})
 
     def vit_arguments(self) -> dict[str, Any]:
-        """Return the arguments that make modeling.backbone.ViT this network, for RGB input."""
+        """Arguments with which modeling.backbone.ViT is this network, for RGB input."""
         arguments = {
             "in_chans": 3,
             "patch_size": self.patch_size,
@@ -147,21 +147,21 @@ class Architecture(Network):
 def read_architecture(
     tensors: Mapping[str, Tensor], family: str, config: Mapping[str, Any] | None = None
 ) -> tuple[Architecture, str]:
-    """Read the architecture off tensors that carry our names (shapes only, so meta tensors serve).
+    """Read the architecture from tensors with this project's names. Only shapes are used, so meta tensors work.
 
-    Heads cannot be seen in the weights. They come from the number of rotary periods, else from `config`, else
+    The number of heads is not in the weights. It comes from the number of rotary periods, else from `config`, else
     from the published models of that width.
 
     Args:
         family: "dinov3", "dinov2" or "plain".
-        config: transformers' config.json of a DINOv3ViTModel, Dinov2Model or Dinov2WithRegistersModel, if there is one.
+        config: transformers' config.json of a DINOv3ViTModel, Dinov2Model or Dinov2WithRegistersModel, or empty.
 
     Returns:
-        The architecture, and what told its number of heads.
+        The architecture, and the source of its number of heads.
 
     Raises:
-        InputError: a decisive tensor is missing or misshapen, the network is not a ViT on RGB, `config`
-            contradicts the tensors, or the heads remain unknown.
+        InputError: an essential tensor is missing or has the wrong shape, the network is not a ViT for RGB, `config`
+            contradicts the tensors, or the number of heads cannot be determined.
     """
     embed_dim, patch_size = read_patch_embed(tensors)
     depth = read_depth(tensors)
@@ -192,13 +192,13 @@ def read_architecture(
 
 
 def module_shapes(build: Callable[[], nn.Module], prefix: str = "") -> dict[str, tuple[int, ...]]:
-    """Return the name, after `prefix`, and shape of every tensor of a module that is built without memory."""
+    """Name (after `prefix`) and shape of every tensor of a module, which is built without memory."""
     with torch.device("meta"):
         return {prefix + key: tuple(tensor.shape) for key, tensor in build().state_dict().items()}
 
 
 def check_requested(architecture: Network, arch: str) -> None:
-    """Compare with what `--arch` names.
+    """Compare the architecture with `--arch`.
 
     Raises:
         InputError: `arch` is not "auto" and the tensors are of another architecture.
@@ -212,7 +212,7 @@ def check_requested(architecture: Network, arch: str) -> None:
 
 
 def tensor_shape(tensors: Mapping[str, Tensor], key: str, ndim: int) -> tuple[int, ...]:
-    """Return the shape of a tensor that must be there with `ndim` dimensions."""
+    """Shape of a tensor that must exist and have `ndim` dimensions."""
     if key not in tensors:
         raise InputError(f"{key} is missing; the file is incomplete")
     shape = tuple(tensors[key].shape)
@@ -222,7 +222,7 @@ def tensor_shape(tensors: Mapping[str, Tensor], key: str, ndim: int) -> tuple[in
 
 
 def read_patch_embed(tensors: Mapping[str, Tensor], in_chans: int = 3) -> tuple[int, int]:
-    """Return width and patch size, having checked the input channels."""
+    """Width and patch size, after a check of the input channels."""
     embed_dim, channels, *patch = tensor_shape(tensors, "patch_embed.proj.weight", 4)
     if patch[0] != patch[1] or patch[0] > MAX_PATCH_SIZE:
         raise InputError(
@@ -239,7 +239,7 @@ def read_patch_embed(tensors: Mapping[str, Tensor], in_chans: int = 3) -> tuple[
 
 
 def read_depth(tensors: Mapping[str, Tensor]) -> int:
-    """Return the number of blocks, none of which may be absent."""
+    """Number of blocks. No block may be missing."""
     blocks = {int(key.split(".")[1]) for key in tensors if key.startswith("blocks.")}
     depth = max(blocks, default=-1) + 1
     if not 1 <= depth <= MAX_DEPTH:
@@ -250,7 +250,7 @@ def read_depth(tensors: Mapping[str, Tensor]) -> int:
 
 
 def read_position_size(tensors: Mapping[str, Tensor], patch_size: int) -> int:
-    """Return the image size in pixels that the absolute positions were learned at."""
+    """Image size in pixels of the absolute positions."""
     is_folded = FOLDED_POSITIONS in tensors
     rows = tensor_shape(tensors, FOLDED_POSITIONS if is_folded else "pos_embed", 3)[1] + is_folded
     side = round(max(rows - 1, 0) ** 0.5)
@@ -283,7 +283,7 @@ def _heads_by_width(embed_dim: int) -> tuple[int, str]:
 
 
 def config_number(config: Mapping[str, Any], field: str, default: float) -> float:
-    """Return a positive number from config.json."""
+    """A positive number from config.json."""
     value = config.get(field, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e9:
         raise InputError(f"config.json: expected a positive number as {field}, found {value!r}")
@@ -324,7 +324,7 @@ def _check_config(architecture: Architecture, config: Mapping[str, Any]) -> None
 
 
 def check_config_fields(config: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-    """Refuse a config.json of which a field says otherwise than the tensors; absent fields are not missed."""
+    """Refuse a config.json with a field that contradicts the tensors. Missing fields are allowed."""
     for field, value in expected.items():
         stated = config.get(field, value)
         stated = list(stated) if isinstance(stated, tuple) else stated  # transformers' to_dict() has tuples

@@ -1,4 +1,4 @@
-"""The tensors of the model from the tensors of a checkpoint, once the names agree."""
+"""Assembly of the model's tensors from those of a checkpoint, after its keys are renamed."""
 
 import math
 import re
@@ -18,33 +18,33 @@ from modeling.pretrained.select import POSITION_INDEX, describe_keys, holds_inte
 from runtime.errors import InputError
 
 _JOINED = re.compile(r"\.attn\.(?:qkv|q|k|v)\.")
-_PERIOD_TOLERANCE = 0.01  # rounding to bfloat16 moves a period by up to 0.4 %
+_PERIOD_TOLERANCE = 0.01  # rounding to bfloat16 changes a period by up to 0.4 %
 
 
 @dataclass
 class Assembly:
-    """Float32 tensors under the names of the encoder, of whole models the decoder's too ("decoder.").
+    """Float32 tensors under the names of the encoder; whole models also have those of the decoder ("decoder.").
 
-    `new` names what no source tensor filled, and says what it holds.
+    `new` maps the names of tensors that are not in the source to a description of their values.
     """
 
     tensors: dict[str, Tensor]
     new: dict[str, str] = field(default_factory=dict)
-    periods: str = "none"  # where the rotary periods come from
-    bias_mask: str = "none"  # what was done about DINOv3's qkv.bias_mask
+    periods: str = "none"  # source of the rotary periods
+    bias_mask: str = "none"  # treatment of DINOv3's qkv.bias_mask
     warnings: list[str] = field(default_factory=list)
 
 
 def assemble(parts: Mapping[str, Tensor], architecture: Network) -> Assembly:
-    """Join projections, fold the bias mask, supply periods, and check the result.
+    """Join projections, fold the bias mask, add periods, and check the result.
 
     Args:
-        parts: our name -> tensor of any float type, as Selection.tensors.
+        parts: tensors of any float type by this project's names, as in Selection.tensors.
 
     Raises:
-        InputError: a tensor is missing, left over, misshapen or not finite.
+        InputError: a tensor is missing, unexpected, of the wrong shape or not finite.
     """
-    is_ours = architecture.family in ("diffmatte", "dim", "vgg16")  # nothing is joined or folded there
+    is_ours = architecture.family in ("diffmatte", "dim", "vgg16")  # these need no joining or folding
     assembly = Assembly(dict(parts)) if is_ours else _assemble_vit(parts, architecture)
     expected = architecture.expected_shapes()
     _check_names(assembly.tensors, expected)

@@ -1,4 +1,4 @@
-"""From anyone's checkpoint of an encoder, of ViTMatte, DiffMatte or DIM to the tensors of this project's model."""
+"""Conversion of a published checkpoint of an encoder, of ViTMatte, DiffMatte or DIM to this project's tensors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from runtime.errors import InputError
 
 FORMAT_VERSION = 2  # 1: encoders had a fourth input channel of zeros, and the metadata no patch_size
 TARGET_PREFIX = "backbone."
-_READERS = {  # of the networks that are no ViT alone
+_READERS = {  # for networks other than a plain ViT
     "vitmatte": read_matting_architecture,
     "diffmatte": read_diffmatte_architecture,
     "dim": read_dim_architecture,
@@ -36,11 +36,12 @@ _CONFIG_TYPES = {
 
 @dataclass(frozen=True)
 class Conversion:
-    """What a converted file holds, and the account of how it came about.
+    """Contents of a converted file, and the report of the conversion.
 
-    `model` maps "backbone." + the names of the encoder (modeling.backbone), of whole models "decoder." + those of the
-    decoder too (modeling.decoder), to finite float32 tensors (batch norms' counters and Swin's indexes are int64).
-    `metadata` holds plain values: architecture, pixel statistics, data set and origins (docs/weights.md lists them).
+    `model` maps "backbone." and the names of the encoder (modeling.backbone) to finite float32 tensors (counters of
+    batch norms and Swin's indexes are int64). Whole models also have "decoder." and the names of the decoder
+    (modeling.decoder). `metadata` has plain values: architecture, pixel statistics, data set and sources
+    (docs/weights.md lists them).
     """
 
     model: dict[str, Tensor]
@@ -58,24 +59,33 @@ def convert(
     source: str = "state dict",
     img_size: int | None = None,
 ) -> Conversion:
-    """Convert an encoder of RGB, which stays one (DINOv3, DINOv2, DINO, MAE, VGG-16), or a ViTMatte, DiffMatte or DIM.
+    """Convert an encoder of RGB (DINOv3, DINOv2, DINO, MAE, VGG-16), which stays RGB, or a ViTMatte, DiffMatte or DIM.
 
-    Every key of the source is mapped or on a named list of what is ignored, every tensor of the model is filled
-    or listed as new; anything else is an error. The argument is left as it is.
+    Every key of the source is mapped or is on a list of ignored keys, and every tensor of the model is filled or listed
+    as new. Anything else is an error. The argument is not modified.
 
     Args:
-        checkpoint: name -> tensor in one of the published layouts (layouts.py), possibly wrapped as training
-            checkpoints are ({"teacher": ...}, {"model": ...}, "module.backbone." before each name).
-        arch: what the weights must be, e.g. "dinov3_vits16" or "vitmatte_s"; "auto" takes what the tensors say.
-        dataset: "lvd1689m" or "sat493m" for DINOv3; "auto" looks for signs of it.
-        config: config.json of transformers' DINOv3ViTModel, DINOv2 models or VitMatteForImageMatting; used for Hugging
+        checkpoint: name -> tensor in one of the published layouts (key_layouts.py), possibly in a wrapper of training
+            checkpoints ({"teacher": ...}, {"model": ...}, "module.backbone." before each name).
+        arch: expected architecture, such as "dinov3_vits16" or "vitmatte_s"; "auto" for any.
+        dataset: "lvd1689m" or "sat493m" for DINOv3; "auto" to detect it.
+        config: config.json of transformers' DINOv3ViTModel, DINOv2 models or VitMatteForImageMatting, for Hugging
             Face's layout only.
-        image_mean: image_mean of preprocessor_config.json, likewise.
-        source: name of the weights in the report; a path may also tell the data set.
-        img_size: training crop in pixels that tables of relative positions are interpolated to; None keeps them.
+        image_mean: image_mean of preprocessor_config.json, for the same layout.
+        source: name of the weights for the report. The data set may be detected from a path.
+        img_size: training crop in pixels to which tables of relative positions are interpolated; None to keep them.
 
     Raises:
-        InputError: foreign, incomplete, damaged or unsupported weights. The message does not name `source`.
+        InputError: unknown, incomplete, damaged or unsupported weights. The message does not contain `source`.
+
+    Example:
+        >>> from modeling.backbone import ViT
+        >>> state_dict = ViT(in_chans=3, embed_dim=64, depth=2, num_heads=2).state_dict()  # DINOv3's official names
+        >>> converted = convert(state_dict, dataset="lvd1689m")
+        >>> converted.metadata["family"], converted.metadata["num_heads"]
+        ('dinov3', 2)
+        >>> converted.model["backbone.patch_embed.proj.weight"].shape
+        torch.Size([64, 3, 16, 16])
     """
     selection = select(checkpoint)
     _check_not_ours(checkpoint)
@@ -120,12 +130,12 @@ def convert(
 
 
 def target_name(key: str) -> str:
-    """The name of a tensor in a checkpoint of a system with a backbone and a decoder."""
+    """Name of a tensor in a checkpoint of a system with a backbone and a decoder."""
     return key if key.startswith(("decoder.", "refiner.")) else TARGET_PREFIX + key
 
 
 def _resized(assembly: Assembly, architecture: Network, img_size: int) -> Network:
-    """The architecture for crops of `img_size`, with the assembly's tables of relative positions interpolated."""
+    """Architecture for crops of `img_size`, after interpolation of the assembly's tables of relative positions."""
     if not isinstance(architecture, ViTDetArchitecture):
         raise InputError("--img-size is for ViTMatte and DiffMatte on a ViT, which have tables of relative positions")
     if img_size < architecture.patch_size or img_size % architecture.patch_size:
@@ -140,7 +150,7 @@ def _resized(assembly: Assembly, architecture: Network, img_size: int) -> Networ
 
 
 def _check_not_ours(checkpoint: Mapping[str, Any]) -> None:
-    """Refuse what has this project's metadata: converting again would drop what it says, such as pixel statistics."""
+    """Refuse a file with this project's metadata, which a second conversion would lose."""
     metadata = checkpoint.get("metadata")
     if isinstance(metadata, Mapping) and "pixel_mean" in metadata:
         raise InputError("in this project's form already: converted or trained, use the file as it is")

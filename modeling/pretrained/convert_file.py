@@ -1,4 +1,4 @@
-"""From a weight file to a converted file: what preprocess.py does."""
+"""Conversion of a weight file to a converted file, as in preprocess.py."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from modeling.pretrained.weight_files import WeightFile, read_weights
 from modeling.weights.checkpoint_file import write_checkpoint
 from runtime.errors import InputError
 
-_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth")  # torch.hub's convention: the start of the file's SHA-256
+_HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth")  # torch.hub's convention: the first digits of the file's SHA-256
 
 
 def convert_file(
@@ -19,14 +19,14 @@ def convert_file(
     dataset: str = "auto",
     img_size: int | None = None,
 ) -> Conversion:
-    """Convert `weights` and write {"model": ..., "metadata": ...} to `output`, whole or not at all.
+    """Convert `weights` and write {"model": ..., "metadata": ...} to `output`, complete or not at all.
 
     Args:
         weights: .pth, .safetensors, or the index.json of sharded .safetensors.
-        arch, dataset, img_size: as for `convert`.
+        arch, dataset, img_size: as in `convert`.
 
     Raises:
-        InputError: unusable weights or paths, in one line that names the file; nothing is written.
+        InputError: unusable weights or paths. The message names the file, and nothing is written.
     """
     weights, output = Path(weights), Path(output)
     source = read_weights(weights)

@@ -1,4 +1,4 @@
-"""DiffMatte's networks, encoder and decoder, read off the tensors of a checkpoint."""
+"""Architectures of DiffMatte, encoder and decoder, read from the tensors of a checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,20 +13,20 @@ from modeling.pretrained.architecture import DIFFMATTE_VITS, Network, check_head
 from modeling.pretrained.matting_architecture import MAX_STAGES, ViTDetArchitecture, read_vitdet
 from runtime.errors import InputError
 
-ENCODERS = {"res34": ResNet34D, "swint": PriorSwin}  # those of one size
-_STARTS = {"vit": "blocks.", "res34": "layer1.", "swint": "layers."}  # how names start in one encoder alone
+ENCODERS = {"res34": ResNet34D, "swint": PriorSwin}  # encoders of one size
+_STARTS = {"vit": "blocks.", "res34": "layer1.", "swint": "layers."}  # prefixes of names that only one encoder has
 
 
 @dataclass(frozen=True)
 class _WithUNet:
-    """The decoder's part: channels as DiffusionUNet's arguments of the same names."""
+    """Part of the decoder: channels, named like the arguments of DiffusionUNet."""
 
     downsample_in: list[int]
     upsample_in: list[int]
     emb_channels: int
 
     def decoder_arguments(self) -> dict[str, Any]:
-        """Return the arguments that make modeling.decoder.diffusion_unet.DiffusionUNet this model's decoder."""
+        """Arguments with which modeling.decoder.diffusion_unet.DiffusionUNet is this model's decoder."""
         return {
             "downsample_in": self.downsample_in,
             "upsample_in": self.upsample_in,
@@ -69,16 +69,16 @@ class DiffMatteOfOneSize(_WithUNet, Network):
 def read_diffmatte_architecture(
     tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None = None
 ) -> tuple[DiffMatteViT | DiffMatteOfOneSize, str]:
-    """Read the architecture off tensors that carry our names (shapes only, so meta tensors serve).
+    """Read the architecture from tensors with this project's names. Only shapes are used, so meta tensors work.
 
     Args:
-        config: not looked at; DiffMatte publishes none.
+        config: ignored; DiffMatte publishes none.
 
     Returns:
-        The architecture, and where its number of heads comes from.
+        The architecture, and the source of its number of heads.
 
     Raises:
-        InputError: a decisive tensor is missing or misshapen, or the encoder is none of DiffMatte's.
+        InputError: an essential tensor is missing or has the wrong shape, or the encoder is not one of DiffMatte's.
     """
     found = [encoder for encoder, start in _STARTS.items() if any(key.startswith(start) for key in tensors)]
     if len(found) != 1:
@@ -109,7 +109,7 @@ def _read_decoder(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _read_blocks(tensors: Mapping[str, Tensor], key: str) -> list[tuple[int, int]]:
-    """The first two sizes of each block's kernel."""
+    """First two dimensions of each block's kernel."""
     shapes = []
     while len(shapes) < MAX_STAGES and key.format(len(shapes)) in tensors:
         shapes.append(tensor_shape(tensors, key.format(len(shapes)), 4)[:2])

@@ -1,4 +1,4 @@
-"""Deep Image Matting's networks and their encoder VGG-16, read off the tensors of a checkpoint."""
+"""Architectures of Deep Image Matting and its encoder VGG-16, read from the tensors of a checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,18 +11,18 @@ from modeling.backbone.vgg16 import DEPTHS, VGG16, WIDTHS
 from modeling.decoder.unpooling import RefinementNetwork, UnpoolingDecoder
 from modeling.pretrained.architecture import Network, module_shapes, tensor_shape
 
-WITHOUT_IMAGENET = ("conv6.", "bn.")  # tensors of our encoder that torchvision's lacks
+WITHOUT_IMAGENET = ("conv6.", "bn.")  # tensors of this project's encoder that torchvision's does not have
 
 
 @dataclass(frozen=True)
 class VGG16Encoder(Network):
-    """VGG-16's convolutions, of RGB or with the trimap's channel."""
+    """VGG-16's convolutions, for RGB or with a channel for the trimap."""
 
     widths: list[int]
     batch_norm: bool
 
     def vgg_arguments(self, in_chans: int = 3) -> dict[str, Any]:
-        """Return the arguments that make modeling.backbone.VGG16 this encoder."""
+        """Arguments with which modeling.backbone.VGG16 is this encoder."""
         return {"in_chans": in_chans, "widths": self.widths, "batch_norm": self.batch_norm}
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -41,7 +41,7 @@ class VGG16Encoder(Network):
 
 @dataclass(frozen=True)
 class DIMArchitecture(VGG16Encoder):
-    """A Deep Image Matting model; `refiner_width` is None for one of stage 1."""
+    """A Deep Image Matting model; `refiner_width` is None in stage 1."""
 
     refiner_width: int | None
 
@@ -62,13 +62,13 @@ class DIMArchitecture(VGG16Encoder):
 def read_vgg16_architecture(
     tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None = None
 ) -> tuple[VGG16Encoder, str]:
-    """Read the encoder off tensors that carry our names; `config` is not looked at.
+    """Read the encoder from tensors with this project's names; `config` is ignored.
 
     Returns:
-        The architecture, and a word on attention heads, of which there are none.
+        The architecture, and a note that there are no attention heads.
 
     Raises:
-        InputError: a decisive tensor is missing or misshapen.
+        InputError: an essential tensor is missing or has the wrong shape.
     """
     return VGG16Encoder(family="vgg16", **_read_encoder(tensors)), "none"
 
@@ -76,7 +76,7 @@ def read_vgg16_architecture(
 def read_dim_architecture(
     tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None = None
 ) -> tuple[DIMArchitecture, str]:
-    """Read encoder, decoder and refinement off tensors; see `read_vgg16_architecture`."""
+    """Read encoder, decoder and refinement from tensors; see `read_vgg16_architecture`."""
     has_refiner = any(key.startswith("refiner.") for key in tensors)
     width = tensor_shape(tensors, "refiner.refine_conv1.weight", 4)[0] if has_refiner else None
     return DIMArchitecture(family="dim", **_read_encoder(tensors), refiner_width=width), "none"

@@ -1,4 +1,4 @@
-"""A decoder on DINOv3's features together with its encoder, read off the tensors of a checkpoint."""
+"""Architecture of a decoder on DINOv3's features with its encoder, read from the tensors of a checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -20,13 +20,13 @@ from runtime.errors import InputError
 
 @dataclass(frozen=True)
 class FrozenArchitecture(Architecture):
-    """A DINOv3 ViT of RGB, and the decoder's part: channels and refinement as FeatureDecoder's arguments."""
+    """A DINOv3 ViT for RGB, and the decoder's channels and refinement, named like the arguments of FeatureDecoder."""
 
     dims: list[int]
     boundary_refinement: bool
 
     def decoder_arguments(self) -> dict[str, Any]:
-        """Return the arguments that make modeling.decoder.feature_decoder.FeatureDecoder this model's decoder."""
+        """Arguments with which modeling.decoder.feature_decoder.FeatureDecoder is this model's decoder."""
         return {"in_chans": self.embed_dim, "dims": self.dims, "boundary_refinement": self.boundary_refinement}
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -41,16 +41,16 @@ class FrozenArchitecture(Architecture):
 def read_frozen_architecture(
     tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None = None
 ) -> tuple[FrozenArchitecture, str]:
-    """Read the architecture off tensors that carry our names (shapes only, so meta tensors serve).
+    """Read the architecture from tensors with this project's names. Only shapes are used, so meta tensors work.
 
     Args:
-        config: not looked at; the publisher writes none.
+        config: ignored; the publisher writes none.
 
     Returns:
-        The architecture, and where its number of heads comes from.
+        The architecture, and the source of its number of heads.
 
     Raises:
-        InputError: a decisive tensor is missing or misshapen, or the file holds no encoder.
+        InputError: an essential tensor is missing or has the wrong shape, or the file has no encoder.
     """
     if "patch_embed.proj.weight" not in tensors:
         raise InputError(

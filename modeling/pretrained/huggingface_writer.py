@@ -1,4 +1,4 @@
-"""Writing a trained model in the layout of transformers' VitMatteForImageMatting."""
+"""Export of a trained model in the layout of transformers' VitMatteForImageMatting."""
 
 import json
 import os
@@ -18,13 +18,13 @@ from runtime.files import replacing
 
 
 def export_huggingface(model: ViTMatte, folder: str | os.PathLike) -> None:
-    """Write model.safetensors, config.json and preprocessor_config.json into `folder`, made if need be.
+    """Write model.safetensors, config.json and preprocessor_config.json into `folder`, which is created if necessary.
 
     `VitMatteForImageMatting.from_pretrained(folder)` predicts the same alpha from the same input, and
-    `VitMatteImageProcessor` makes that input.
+    `VitMatteImageProcessor` prepares this input.
 
     Raises:
-        InputError: transformers has no such model, or the files cannot be written.
+        InputError: transformers does not have such a model, or the files cannot be written.
     """
     _check_expressible(model)
     tensors = _rename(model.state_dict())

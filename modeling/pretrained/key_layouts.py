@@ -1,8 +1,8 @@
-"""The key layouts that pretrained models are published in, and how each key is called in this project's model.
+"""Key layouts of published models, and the name of each key in this project's models.
 
-The backbone uses the names of the official DINOv3 checkpoints, without "backbone." here; attention that a layout
-stores in separate pieces goes through the part names `attn.{q,k,v}.{weight,bias}`, which modeling/pretrained/qkv.py
-joins. What lies beside the backbone in whole matting models has ViTMatte's own names ("decoder.").
+The backbone uses the names of the official DINOv3 checkpoints, here without "backbone.". Attention that a layout stores
+in separate tensors is mapped to the part names `attn.{q,k,v}.{weight,bias}`, which modeling/pretrained/qkv.py joins.
+Other parts of whole matting models have ViTMatte's names ("decoder.").
 """
 
 import re
@@ -16,27 +16,27 @@ from runtime.errors import InputError
 
 _FIELDS = {
     "i": "(?P<i>0|[1-9][0-9]{0,3})",  # index of a block or layer
-    "c": "(?:0|[1-9][0-9]{0,3})",  # of a chunk of blocks, which says nothing
-    "p": "(?P<p>weight|bias)",  # of a layer
-    "b": "(?P<b>weight|bias|running_mean|running_var|num_batches_tracked)",  # of a batch norm
-    "any": "(?P<any>.+)",  # where all names are ours: what does not belong is found when the tensors are counted
+    "c": "(?:0|[1-9][0-9]{0,3})",  # index of a chunk of blocks, which is ignored
+    "p": "(?P<p>weight|bias)",  # parameter of a layer
+    "b": "(?P<b>weight|bias|running_mean|running_var|num_batches_tracked)",  # tensor of a batch norm
+    "any": "(?P<any>.+)",  # for layouts with this project's names; wrong names are found when tensors are counted
 }
 
 
 @dataclass(frozen=True)
 class KeyLayout:
-    """How one publisher names the tensors of a ViT.
+    """Names of the tensors of a ViT in one published layout.
 
     Args:
         name: "official", "huggingface", "timm", "plain", "mmagic" or "torchvision".
         family: "dinov3" (registers, rotary positions, LayerScale), "dinov2" (absolute positions, LayerScale, perhaps
-            registers), "plain" (absolute positions, neither of the others), "vitmatte" (a whole matting model on
-            ViTDet's backbone: absolute and relative positions, windows), "diffmatte" (a whole one with a diffusion
-            decoder, on any of its encoders), "vgg16" (an encoder), "dim" (a whole Deep Image Matting model) or "frozen"
-            (DINOv3 with a decoder on its features).
-        renames: source key -> our key; `{i}` stands for an index, `{c}` for one that is dropped, `{p}` for weight or
-            bias, `{b}` for what a batch norm has, `{any}` for anything.
-        ignored: pattern of a source key -> why the model has no use for it.
+            registers), "plain" (absolute positions only), "vitmatte" (a whole matting model on ViTDet's backbone with
+            absolute and relative positions and windows), "diffmatte" (a whole model with a diffusion decoder, on any of
+            its encoders), "vgg16" (an encoder), "dim" (a whole Deep Image Matting model) or "frozen" (DINOv3 with a
+            decoder on its features).
+        renames: source key -> this project's key. `{i}` stands for an index, `{c}` for an index that is dropped, `{p}`
+            for weight or bias, `{b}` for a tensor of a batch norm, `{any}` for any text.
+        ignored: pattern of a source key -> reason why the model does not need it.
     """
 
     name: str
@@ -55,18 +55,18 @@ class KeyLayout:
         return compiled
 
     def rename(self, key: str) -> str | None:
-        """Return our name for a source key without its prefix, None if this layout has no such key."""
+        """This project's name for a source key without its prefix, None if this layout has no such key."""
         for pattern, target in self._patterns:
             if match := pattern.fullmatch(key):
                 return target.format(**match.groupdict())
         return None
 
     def reversed(self) -> "KeyLayout":
-        """The layout that renames back, for one whose renames are one to one."""
+        """The inverse layout, for a layout with one-to-one renames."""
         return KeyLayout(self.name, self.family, {target: source for source, target in self.renames.items()}, {})
 
     def ignore_reason(self, key: str) -> str | None:
-        """Say why a source key is left out, None if it is not on this layout's list."""
+        """Reason why a source key is dropped, None if it is not on this layout's list."""
         return _first_reason(self.ignored, key)
 
 
@@ -188,12 +188,12 @@ OFFICIAL_DINOV2 = KeyLayout(
     renames={
         **_DINOV2,
         "register_tokens": "storage_tokens",
-        **{f"blocks.{{c}}.{{i}}.{key}": f"blocks.{{i}}.{key}" for key in _DINOV2_BLOCK},  # block_chunks of a training
+        **{f"blocks.{{c}}.{{i}}.{key}": f"blocks.{{i}}.{key}" for key in _DINOV2_BLOCK},  # blocks stored in chunks
     },
     ignored={"mask_token": _MASK_TOKEN, "head.*": _HEAD},
 )
 TIMM_DINOV2 = KeyLayout("timm", "dinov2", _DINOV2, {"head.*": _HEAD})
-TIMM_DINOV2_REGISTERS = KeyLayout(  # whose class token holds the class row of the positions
+TIMM_DINOV2_REGISTERS = KeyLayout(  # the class token includes the positions' row of the class token
     "timm",
     "dinov2",
     {**_DINOV2, "pos_embed": "pos_embed.patches", "reg_token": "storage_tokens"},
@@ -202,7 +202,7 @@ TIMM_DINOV2_REGISTERS = KeyLayout(  # whose class token holds the class row of t
 
 
 def _huggingface_dinov2() -> KeyLayout:
-    """transformers' Dinov2Model and Dinov2WithRegistersModel: as in files, and as in memory since version 5."""
+    """transformers' Dinov2Model and Dinov2WithRegistersModel, with the names in files and in memory since version 5."""
     block = {
         **_same("norm1.{p}", "norm2.{p}", "mlp.fc1.{p}", "mlp.fc2.{p}"),
         "layer_scale1.lambda1": "ls1.gamma",
@@ -239,7 +239,7 @@ _VITMATTE_ATTENTION = ("qkv.{p}", "proj.{p}", "rel_pos_h", "rel_pos_w")
 def _vitmatte(
     name: str, *, positions: str, patches: str, blocks: str, attention: str, fusion: str, batch_norm: str
 ) -> KeyLayout:
-    """A whole ViTMatte model; the two publishers differ in the words that are arguments here."""
+    """A whole ViTMatte model. The arguments are the words that differ between the two publishers."""
     renames = {f"backbone.{positions}": "pos_embed", f"backbone.{patches}.{{p}}": "patch_embed.proj.{p}"}
     for key in _VITMATTE_BLOCK:
         renames[f"backbone.{blocks}.{{i}}.{key}"] = f"blocks.{{i}}.{key}"
@@ -284,7 +284,7 @@ MMAGIC_DIM = KeyLayout(
 
 
 def _torchvision_vgg16(spacing: int) -> KeyLayout:
-    """torchvision's `features`, of which a convolution with what belongs to it takes `spacing` modules, a pool one."""
+    """torchvision's `features`, in which a convolution takes `spacing` modules, with its activation, and a pool one."""
     renames, index = {}, 0
     for stage, depth in enumerate(VGG16_DEPTHS, start=1):
         for module in range(spacing * depth):
@@ -327,18 +327,18 @@ _OUTSIDE = {
 
 
 def ignore_reason_outside(key: str) -> str | None:
-    """Say why a key outside the backbone's prefix is left out, None if it is on no list."""
+    """Reason why a key outside the backbone's prefix is dropped, None if it is on no list."""
     return _first_reason(_OUTSIDE, key)
 
 
 def find_prefix(keys: Iterable[str]) -> str:
-    """Return what stands before every backbone key ("", "backbone.", "module.backbone.", ...), told by the CLS token.
+    """Prefix of every backbone key ("", "backbone.", "module.backbone.", ...), found from the class token.
 
-    Where a training checkpoint holds several backbones, the teacher's is meant. For a whole ViTMatte or DiffMatte model
-    it is what stands before "backbone." and "decoder.", found from the names of the decoder.
+    If a training checkpoint has several backbones, the teacher's is used. For a whole ViTMatte or DiffMatte model, the
+    prefix is the text before "backbone." and "decoder.", found from the names of the decoder.
 
     Raises:
-        InputError: no CLS token at all, or several of equal standing.
+        InputError: no class token, or several of equal rank.
     """
     keys = list(keys)
     if is_frozen(keys):
@@ -365,26 +365,26 @@ def find_prefix(keys: Iterable[str]) -> str:
 
 
 def is_vitmatte(keys: Iterable[str]) -> bool:
-    """Tell a whole ViTMatte model with its original backbone: a matting decoder, and relative positions."""
+    """Whether the keys are of a whole ViTMatte model with its original backbone: a decoder, and relative positions."""
     keys = list(keys)
     return any(map(_MATTING_DECODER.match, keys)) and any(map(_RELATIVE_POSITIONS.match, keys))
 
 
 def is_diffmatte(keys: Iterable[str]) -> bool:
-    """Tell a whole DiffMatte model, by its decoder; its head has the names of ViTMatte's."""
+    """Whether the keys are of a whole DiffMatte model; the head of its decoder has ViTMatte's names."""
     return any(map(_DIFFUSION_DECODER.match, keys))
 
 
 def is_frozen(keys: Iterable[str]) -> bool:
-    """Tell a decoder on DINOv3's features, by its names."""
+    """Whether the keys are of a decoder on DINOv3's features."""
     return any(map(_FEATURE_DECODER.match, keys))
 
 
 def detect_layout(keys: Collection[str]) -> KeyLayout:
-    """Tell the layout from keys without their prefix.
+    """Detect the layout from keys without their prefix.
 
     Raises:
-        InputError: a ViT that is not supported, by name where it is known.
+        InputError: an unsupported ViT; the message names it if it is known.
     """
     keys = set(keys)
     if is_frozen(keys):

@@ -1,4 +1,4 @@
-"""ViTMatte's networks, backbone and decoder, read off the tensors of a checkpoint."""
+"""Architectures of ViTMatte, backbone and decoder, read from the tensors of a checkpoint."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from modeling.pretrained.architecture import (
 from runtime.errors import InputError
 
 IN_CHANS = 4  # RGB and trimap
-MAX_STAGES = 16  # of the decoder; ViTMatte has 3 and 4
+MAX_STAGES = 16  # largest number of stages of a decoder; ViTMatte has 3 and 4
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ViTDetArchitecture(Architecture):
     residual_block_indexes: list[int]
 
     def vit_arguments(self) -> dict[str, Any]:
-        """Return the arguments that make modeling.backbone.ViT this model's backbone."""
+        """Arguments with which modeling.backbone.ViT is this model's backbone."""
         return super().vit_arguments() | {
             "in_chans": IN_CHANS,
             "use_cls_token": False,
@@ -63,11 +63,11 @@ class MattingArchitecture(ViTDetArchitecture):
     fusion_out: list[int]
 
     def decoder_arguments(self) -> dict[str, Any]:
-        """Return the arguments that make modeling.decoder.DetailCapture this model's decoder."""
+        """Arguments with which modeling.decoder.DetailCapture is this model's decoder."""
         return {"in_chans": self.embed_dim, "convstream_out": self.convstream_out, "fusion_out": self.fusion_out}
 
     def expected_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the name and shape of every tensor of backbone and decoder ("decoder."); nothing is allocated."""
+        """Name and shape of every tensor of backbone and decoder ("decoder."); nothing is allocated."""
         decoder = module_shapes(partial(DetailCapture, **self.decoder_arguments()), "decoder.")
         return super().expected_shapes() | decoder
 
@@ -81,17 +81,17 @@ class MattingArchitecture(ViTDetArchitecture):
 def read_matting_architecture(
     tensors: Mapping[str, Tensor], config: Mapping[str, Any] | None = None
 ) -> tuple[MattingArchitecture, str]:
-    """Read the architecture off tensors that carry our names (shapes only, so meta tensors serve).
+    """Read the architecture from tensors with this project's names. Only shapes are used, so meta tensors work.
 
     Args:
-        config: config.json of a VitMatteForImageMatting, if there is one.
+        config: config.json of a VitMatteForImageMatting, or empty.
 
     Returns:
-        The architecture, and what told its number of heads.
+        The architecture, and the source of its number of heads.
 
     Raises:
-        InputError: a decisive tensor is missing or misshapen, or `config` contradicts the tensors or describes a
-            model that transformers can build and this project cannot.
+        InputError: an essential tensor is missing or has the wrong shape, or `config` contradicts the tensors or
+            describes a model that transformers supports and this project does not.
     """
     backbone_config = (config or {}).get("backbone_config") or {}
     if not isinstance(backbone_config, Mapping):
@@ -116,16 +116,16 @@ def read_matting_architecture(
 
 
 def read_vitdet(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the fields of ViTDetArchitecture, all but the family.
+    """Read the fields of ViTDetArchitecture, except the family.
 
-    The tables of relative positions show the width of a head and which blocks attend in windows; where they do not
-    (one size of table), transformers' config.json says it.
+    The tables of relative positions determine the width of a head and the windowed blocks. If all tables have one size,
+    transformers' config.json determines the windowed blocks.
 
     Args:
-        config: its backbone_config, or nothing.
+        config: its backbone_config, or empty.
 
     Raises:
-        InputError: a decisive tensor is missing or misshapen.
+        InputError: an essential tensor is missing or has the wrong shape.
     """
     embed_dim, patch_size = read_patch_embed(tensors, in_chans=IN_CHANS)
     depth = read_depth(tensors)
@@ -150,7 +150,7 @@ def read_vitdet(tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> dic
 
 
 def _read_windows(lengths: list[int], config: Mapping[str, Any], patch_size: int) -> tuple[int, int, list[int]]:
-    """Image size in pixels, window size in patches and windowed blocks, from the tables' lengths, 2 n - 1 each."""
+    """Image size in pixels, window size in patches and windowed blocks, from the lengths 2 n - 1 of the tables."""
     sizes = [(length + 1) // 2 for length in lengths]
     if {"image_size", "window_size", "window_block_indices"} <= config.keys():
         windowed = config["window_block_indices"]

@@ -1,6 +1,6 @@
-"""Which data set DINOv3 weights were trained on, for that decides how an image is normalised.
+"""The data set of DINOv3 weights, which determines how images are normalised.
 
-A satellite (sat493m) backbone fed with web-photograph (lvd1689m) statistics runs, silently wrong.
+A satellite (sat493m) backbone with the statistics of web photographs (lvd1689m) runs without error and is wrong.
 """
 
 import math
@@ -14,8 +14,8 @@ from runtime.errors import InputError
 
 DATASETS = tuple(DINOV3_PIXEL_STATISTICS)
 _USUAL = "lvd1689m"
-_IMAGENET_LIKE = "lvd1689m"  # DINO and MAE use the same mean and deviation
-_TRAINED_ON_SAT_TOO = {"dinov3_vitl16", "custom"}  # every other published size up to ViT-H+ exists for lvd1689m only
+_IMAGENET_LIKE = "lvd1689m"  # DINO and MAE have the same mean and deviation
+_TRAINED_ON_SAT_TOO = {"dinov3_vitl16", "custom"}  # other published sizes up to ViT-H+ exist for lvd1689m only
 _OTHERS = {
     "plain": "DINO and MAE",
     "dinov2": "DINOv2's ViTs",
@@ -24,7 +24,7 @@ _OTHERS = {
     "dim": "Deep Image Matting's encoders",
     "vgg16": "torchvision's VGG-16",
 }
-_TRAINED_ON = {"dinov2": ("lvd142m", "LVD-142M")}  # with ImageNet's statistics; all others on ImageNet-1k
+_TRAINED_ON = {"dinov2": ("lvd142m", "LVD-142M")}  # with ImageNet's statistics; all others are trained on ImageNet-1k
 _FOLDERS_ABOVE = 3  # models--facebook--dinov3-.../snapshots/REVISION/model.safetensors in Hugging Face's cache
 
 
@@ -35,16 +35,16 @@ def read_pixel_statistics(
     source_keys: Collection[str],
     image_mean: Sequence[float] | None,
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the metadata on data set and RGB statistics, and warnings.
+    """Metadata on data set and RGB statistics, and warnings.
 
     Args:
-        requested: "auto", or the data set by name, which then decides.
-        source: the file's path; the data set's name is looked for in it and in the folders right above.
+        requested: "auto", or the name of the data set, which is then used.
+        source: path of the file; it and the folders above may contain the data set's name.
         source_keys: keys as in the file.
-        image_mean: from preprocessor_config.json, or None.
+        image_mean: image_mean of preprocessor_config.json, or None.
 
     Raises:
-        InputError: `requested` is no known data set, or is given for other weights than DINOv3's.
+        InputError: `requested` is not a known data set, or the weights are not DINOv3's.
     """
     if requested not in ("auto", *DATASETS):
         raise InputError(f"unknown data set {requested}; expected auto, {', '.join(DATASETS)}")
@@ -63,7 +63,7 @@ def read_pixel_statistics(
 
 
 def _compare_with_processor(image_mean: Sequence[float] | None) -> list[str]:
-    """Warn where preprocessor_config.json normalises otherwise than hustvl/ViTMatte trained (docs/weights.md)."""
+    """Warn if preprocessor_config.json differs from the training normalisation of hustvl/ViTMatte (docs/weights.md)."""
     mean, _ = DINOV3_PIXEL_STATISTICS[_IMAGENET_LIKE]
     if image_mean is None or all(map(_close, image_mean, mean)):
         return []
@@ -74,7 +74,7 @@ def _compare_with_processor(image_mean: Sequence[float] | None) -> list[str]:
 
 
 def _decide(evidence: dict[str, str], arch: str) -> tuple[str, str, list[str]]:
-    """Name the data set, what told it, and warnings."""
+    """Name of the data set, its source, and warnings."""
     if not evidence:
         if arch not in _TRAINED_ON_SAT_TOO:
             return _USUAL, "the only one for this architecture", []
@@ -89,7 +89,7 @@ def _decide(evidence: dict[str, str], arch: str) -> tuple[str, str, list[str]]:
 
 
 def _collect_evidence(source: str, source_keys: Collection[str], image_mean: Sequence[float] | None) -> dict[str, str]:
-    """Return what tells the data set -> the data set, strongest first."""
+    """Pairs of a source of the data set's name and the data set, strongest first."""
     evidence = {}
     if any("local_cls_norm." in key for key in source_keys):
         evidence["local_cls_norm in the file"] = "sat493m"  # of the sizes that convert, only ViT-L sat493m has it

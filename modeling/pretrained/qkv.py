@@ -1,4 +1,4 @@
-"""Query, key and value projections: joined into one, and DINOv3's bias mask folded into the bias."""
+"""Query, key and value projections: joining them, and folding DINOv3's bias mask into the bias."""
 
 from collections.abc import Mapping
 
@@ -9,14 +9,14 @@ from runtime.errors import InputError
 
 
 def join_weight(tensors: Mapping[str, Tensor], block: str, dim: int) -> Tensor:
-    """Return the joint (3 dim, dim) projection of `block` ("blocks.0"), order query, key, value."""
+    """Joint (3 dim, dim) projection of `block` ("blocks.0"), in the order query, key, value."""
     if f"{block}.attn.qkv.weight" in tensors:
         return tensors[f"{block}.attn.qkv.weight"]
     return torch.cat([_part(tensors, f"{block}.attn.{part}.weight", (dim, dim)) for part in "qkv"])
 
 
 def join_bias(tensors: Mapping[str, Tensor], block: str, dim: int, has_key: bool = False) -> Tensor | None:
-    """Return the joint (3 dim,) bias of `block`, its key third zero unless it `has_key`; None where it has none."""
+    """Joint (3 dim,) bias of `block`, zero for the key unless it `has_key`; None if there is none."""
     own = f"{block}.attn.qkv.bias"
     if own in tensors or f"{own}_mask" in tensors:
         return _part(tensors, own, (3 * dim,))
@@ -28,7 +28,7 @@ def join_bias(tensors: Mapping[str, Tensor], block: str, dim: int, has_key: bool
 
 
 def read_bias_mask(tensors: Mapping[str, Tensor], block: str, dim: int) -> Tensor | None:
-    """Return the (3 dim,) mask of the bias of `block`, None where it has none."""
+    """(3 dim,) mask of the bias of `block`, None if there is none."""
     key = f"{block}.attn.qkv.bias_mask"
     return _part(tensors, key, (3 * dim,)) if key in tensors else None
 
@@ -36,17 +36,17 @@ def read_bias_mask(tensors: Mapping[str, Tensor], block: str, dim: int) -> Tenso
 def fold_bias_mask(bias: Tensor, mask: Tensor | None) -> tuple[Tensor, str, bool]:
     """Multiply DINOv3's `qkv.bias_mask` into the bias, for a model that has no mask.
 
-    The mask is 1 for query and value and 0 for key, but it is created as NaN, and what lies under its zeros was
-    never trained: 0 * NaN must be 0, and the key third is zero whatever the file says. A key bias does change
-    the attention here: with rotary positions it does not cancel in the softmax.
+    The mask is 1 for query and value and 0 for key. It is created as NaN, and values under its zeros were never
+    trained, so 0 * NaN must be 0, and the key third is zero for every file. A key bias would change the attention,
+    because it does not cancel in the softmax with rotary positions.
 
     Args:
         bias: (3 dim,), any float type.
-        mask: (3 dim,), or None; one that is missing or holds NaN is taken as 1, 0, 1.
+        mask: (3 dim,), or None. A mask that is missing or contains NaN is replaced by 1, 0, 1.
 
     Returns:
-        The effective bias (3 dim,) float32, what was done in words, and whether a key bias that the stored mask
-        would have let through was dropped.
+        The effective bias (3 dim,) float32, a description of the treatment, and whether a key bias was dropped that the
+        stored mask would have kept.
     """
     bias = bias.float()
     structural = torch.ones_like(bias)

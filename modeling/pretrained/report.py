@@ -1,4 +1,4 @@
-"""The account of a conversion: where every tensor of the source went and where every tensor of the model came from."""
+"""Report of a conversion: the destination of every source tensor, and the origin of every tensor of the model."""
 
 import re
 from collections import Counter
@@ -26,17 +26,17 @@ _GROUPS = (
 
 @dataclass(frozen=True)
 class ConversionReport:
-    """What became of every entry of the source and of every tensor of the model.
+    """Treatment of every entry of the source and of every tensor of the model.
 
     Args:
         source: name of the weights.
         mapped: source key -> name in the model (without "backbone."; q, k and v parts under their own names).
-        ignored: source key -> why it is left out.
+        ignored: source key -> reason why it is dropped.
         model_keys: names in the model.
-        network: sizes of the network.
-        new: name in the model -> what it holds, where the source did not fill it.
-        metadata: as in the converted file.
-        warnings: what a user should look at, one line each.
+        network: description of the network's sizes.
+        new: name in the model -> description of its values, for tensors that are not in the source.
+        metadata: metadata of the converted file.
+        warnings: notes for the user, one line each.
     """
 
     source: str
@@ -90,7 +90,7 @@ class ConversionReport:
 
 
 def key_pattern(key: str) -> str:
-    """The key with its indexes as *, so that keys that differ by an index only can be counted together."""
+    """The key with its indexes replaced by *, so that keys that differ only by an index can be counted together."""
     return re.sub(r"(?<=\.)\d+(?=\.)", "*", key)
 
 
@@ -99,7 +99,7 @@ def _group(key: str) -> str:
 
 
 def _grouped(title: str, keys: Mapping[str, str]) -> list[str]:
-    """List keys with their reasons; those that differ by an index only share a line."""
+    """List keys with their reasons. Keys that differ only by an index share a line."""
     if not keys:
         return []
     counts = Counter((key_pattern(key), reason) for key, reason in keys.items())

@@ -1,4 +1,4 @@
-"""Finding the model's tensors in a checkpoint, with every key of it accounted for."""
+"""Selection of the model's tensors in a checkpoint, with an account of every key."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch import Tensor
 from modeling.pretrained.key_layouts import KeyLayout, detect_layout, find_prefix, ignore_reason_outside
 from runtime.errors import InputError
 
-_WRAPPERS = ("teacher", "model", "model_state_dict", "state_dict", "module", "student")  # the first present is taken
+_WRAPPERS = ("teacher", "model", "model_state_dict", "state_dict", "module", "student")  # the first that exists is used
 _MAX_NESTING = 3
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 POSITION_INDEX = ".attn.relative_position_index"
@@ -19,14 +19,14 @@ _SHOWN_KEYS = 3  # in an error message, which is one line
 
 @dataclass(frozen=True)
 class Selection:
-    """A checkpoint sorted into what the model uses and what it does not.
+    """A checkpoint divided into tensors that the model uses and entries that it does not.
 
     Args:
-        layout: how its keys are spelled.
-        prefix: what stands before them, "" for nothing.
-        tensors: our name -> tensor as stored.
-        mapped: source key -> our name.
-        ignored: source key -> why it is left out.
+        layout: spelling of its keys.
+        prefix: text before the keys, "" for none.
+        tensors: this project's name -> tensor as stored.
+        mapped: source key -> this project's name.
+        ignored: source key -> reason why it is dropped.
     """
 
     layout: KeyLayout
@@ -37,11 +37,11 @@ class Selection:
 
 
 def select(checkpoint: Mapping[str, Any]) -> Selection:
-    """Find the backbone in a (possibly wrapped) checkpoint, tell its layout and sort its keys.
+    """Find the backbone in a checkpoint, which may be wrapped, detect its layout and sort its keys.
 
     Raises:
         InputError: not a mapping of names to tensors, no supported ViT, a key that is neither known nor on the
-            layout's list of ignored ones, or a tensor of an unusable kind.
+            layout's list of ignored keys, or a tensor of an unsupported kind.
     """
     entries, ignored = _unwrap(checkpoint)
     prefix = find_prefix(entries)
@@ -75,12 +75,12 @@ def describe_keys(keys: list[str], what: str) -> str:
 
 
 def holds_integers(key: str) -> bool:
-    """Tell the integers in a checkpoint: how many batches a batch norm has seen, and Swin's index of positions."""
+    """Whether a tensor has integers: the number of batches of a batch norm, or Swin's index of positions."""
     return key.endswith((".num_batches_tracked", POSITION_INDEX))
 
 
 def _unwrap(checkpoint: Mapping[str, Any]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the innermost name -> tensor mapping, and what lies around it with the reason to leave it."""
+    """Innermost mapping from names to tensors, and the entries around it with the reason for dropping them."""
     ignored: dict[str, str] = {}
     path = ""
     for _ in range(_MAX_NESTING):

@@ -1,4 +1,4 @@
-"""Reading other people's weight files: PyTorch's and safetensors, by content, without running anything in them."""
+"""Reading of published weight files, PyTorch's and safetensors, recognised by content, without running code in them."""
 
 import argparse
 import json
@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from runtime.errors import InputError
 from runtime.files import hash_file
 
-MAX_BYTES = 32 * 2**30  # ViT-7B in float32 is 27 GB, so that even it gets as far as a proper message
+MAX_BYTES = 32 * 2**30  # ViT-7B has 27 GB in float32; below the limit it gets a proper message
 MAX_JSON_BYTES = 16 * 2**20
 _HEAD_BYTES = 512
 _CONFIG_TYPES = ("dinov3_vit", "dinov2", "dinov2_with_registers", "vitmatte")
@@ -27,14 +27,14 @@ _INDEX_HINT = "model.safetensors.index.json"
 
 @dataclass(frozen=True)
 class WeightFile:
-    """The contents of a weight file, nothing interpreted.
+    """Contents of a weight file, without interpretation.
 
     Args:
-        checkpoint: what the file holds, usually name -> tensor. Tensors may be mapped from the file.
-        sha256: of the file; of the index where the weights are in shards.
+        checkpoint: contents of the file, usually name -> tensor. Tensors may be memory-mapped.
+        sha256: hash of the file, or of the index if the weights are in shards.
         shards: file name -> sha256, empty for a single file.
-        config: config.json beside it if that describes a DINOv3ViTModel, a DINOv2 model or a VitMatteForImageMatting.
-        image_mean: from preprocessor_config.json beside it.
+        config: config.json beside it if it describes a DINOv3ViTModel, a DINOv2 model or a VitMatteForImageMatting.
+        image_mean: image_mean of preprocessor_config.json beside it.
     """
 
     checkpoint: Any
@@ -45,10 +45,10 @@ class WeightFile:
 
 
 def read_weights(path: str | os.PathLike) -> WeightFile:
-    """Read .pth, .safetensors or the index of sharded .safetensors; what a file is, its first bytes tell.
+    """Read .pth, .safetensors or the index of sharded .safetensors, recognised by their first bytes.
 
     Raises:
-        InputError: missing, empty, truncated, too large, no weights at all, or a pickle that would run code.
+        InputError: missing, empty, truncated, too large, not weights, or a pickle that would run code.
     """
     path = Path(path)
     head = _read_head(path)
@@ -96,9 +96,9 @@ def _describe(head: bytes) -> str:
 def _read_torch(path: Path) -> Any:
     is_zip = _check_archive(path)
     try:
-        # argparse.Namespace: DINO's and MAE's training checkpoints hold their command line; it runs nothing
+        # argparse.Namespace is in DINO's and MAE's training checkpoints, for their command line. It runs no code.
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about pickles torch did not write; they end in an error of our own
+            warnings.simplefilter("ignore")  # about pickles that torch did not write, for which we raise an error
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except Exception as error:  # a damaged pickle can raise anything
         if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
@@ -110,7 +110,7 @@ def _read_torch(path: Path) -> Any:
 
 
 def _check_archive(path: Path) -> bool:
-    """Tell a zip archive from PyTorch's older format; refuse one whose contents exceed the file."""
+    """Distinguish a zip archive from PyTorch's older format; refuse one whose contents exceed the file."""
     with open(path, "rb") as file:
         if file.read(2) != b"PK":
             return False
@@ -157,7 +157,7 @@ def _read_sharded(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object, bounded in size."""
+    """Read a JSON object of limited size."""
     try:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise InputError(f"{path}: over {MAX_JSON_BYTES // 2**20} MiB of JSON")

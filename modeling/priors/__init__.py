@@ -1,4 +1,4 @@
-"""Priors: extra full-resolution input channels for the decoder, computed from image and trimap without learning."""
+"""Priors: full-resolution input channels for the decoder, computed from image and trimap without learning."""
 
 from modeling.priors.closed_form_prior import ClosedFormPrior
 from modeling.priors.colour_prior import ColourPrior

@@ -1,9 +1,9 @@
-"""Foreground and background colours carried from the known regions to every pixel, as extra input channels.
+"""Foreground and background colours, transported from the known regions to every pixel, as additional input channels.
 
-A network trained from scratch must first learn to fetch the colours of the known regions and compare them with the
-pixel, a product of image and trimap that plain convolutions learn slowly. Normalised convolution (Knutsson and
-Westin, 1993) does the fetching in closed form at several scales; projecting the pixel onto the line between the two
-colours is the classical matting equation solved for alpha.
+A network trained from scratch must first learn to transport the colours of the known regions and compare them with the
+pixel. This is a product of image and trimap, which plain convolutions learn slowly. Normalised convolution (Knutsson
+and Westin, 1993) transports colours in closed form at several scales. Projecting the pixel onto the line between the
+two colours is the classical matting equation solved for alpha.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ class ColourPrior(nn.Module):
 
     Args:
         sigmas: standard deviations of the blurs in pixels, fine to coarse; the whole image is always the last scale.
-        epsilon: how much known area (blurred, in [0, 1]) a scale needs before it outweighs the next coarser one.
+        epsilon: known area (blurred, in [0, 1]) at which a scale has the same weight as the next coarser one.
     """
 
     def __init__(self, sigmas: Sequence[float] = (4, 12, 36), epsilon: float = 1e-3) -> None:
@@ -36,8 +36,9 @@ class ColourPrior(nn.Module):
     def forward(self, image: Tensor, trimap: Tensor) -> Tensor:
         """Return (B, out_chans, H, W) float32 for RGB (B, 3, H, W) in [0, 1] and a trimap of 0, 0.5 and 1.
 
-        For each scale, coarse to fine: alpha projected on the line from background to foreground colour, clipped to
-        [-0.5, 1.5]; the colour's distance from that line; the distance between the two colours.
+        The channels of each scale, coarse to fine, are alpha projected on the line from background to foreground
+        colour, clipped to [-0.5, 1.5], the distance of the colour from this line, and the distance between the two
+        colours.
         """
         with torch.autocast(image.device.type, enabled=False):
             image = image.float()
@@ -52,9 +53,9 @@ class ColourPrior(nn.Module):
 
 
 def _normalise(blurred: Tensor, coarser: Tensor | None, epsilon: float) -> Tensor:
-    """Blurred (weighted colour, weight) of both regions, (B, 8, H, W), to colours, (B, 6, H, W).
+    """Convert blurred (weighted colour, weight) of both regions, (B, 8, H, W), to colours, (B, 6, H, W).
 
-    Where a region has little weight nearby, the coarser scale's colour takes over.
+    Where a region has little weight nearby, the colour of the coarser scale dominates.
     """
     colours = []
     for region in range(2):
@@ -75,11 +76,11 @@ def _project(image: Tensor, colours: Tensor) -> Tensor:
 
 
 def _gaussian_blur(x: Tensor, sigma: float) -> Tensor:
-    """Blur (B, C, H, W) with zeros outside the image; wide blurs run on an averaged-down copy, at little cost."""
+    """Blur (B, C, H, W) with zeros outside the image. Wide blurs use a reduced copy, which costs little."""
     height, width = x.shape[-2:]
     factor = max(1, int(sigma // 2))
     small = F.avg_pool2d(F.pad(x, (0, -width % factor, 0, -height % factor)), factor) if factor > 1 else x
-    resampling = factor**2 / 4 if factor > 1 else 0  # variance that averaging down (1/12) and bilinear (1/6) add
+    resampling = factor**2 / 4 if factor > 1 else 0  # variance added by averaging (1/12) and bilinear enlargement (1/6)
     taps = _gaussian_taps((sigma**2 - resampling) ** 0.5 / factor, x)
     channels = x.shape[1]
     radius = len(taps) // 2

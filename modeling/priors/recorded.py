@@ -12,15 +12,15 @@ MAX_SHAPES = 4  # recordings hold their memory, so other shapes are computed as 
 
 
 class Recorded:
-    """A function of tensors that starts thousands of small kernels, as one CUDA graph for each shape of its arguments.
+    """A function of tensors whose kernels are recorded as one CUDA graph for each shape of its arguments.
 
-    On a GPU most of the time of closed-form matting on small crops goes into starting kernels, one after another. A
-    graph starts them all in one call. The kernels are the same, so the result is the same to the bit. On other devices
-    the function is called as it is.
+    On a GPU most of the time of closed-form matting on small crops is spent on starting thousands of small kernels. A
+    graph starts all of them in one call. The kernels are the same, so the result is the same to the bit. On other
+    devices the function is called directly.
 
     Args:
-        function: takes tensors on one device and returns a tensor; without gradient, without random numbers and
-            without a wait for the device, and dependent on nothing but the values of its arguments.
+        function: function of tensors on one device that returns a tensor. It must use no gradients and no random
+            numbers, must not wait for the device, and must depend on the values of its arguments only.
     """
 
     def __init__(self, function: Callable[..., Tensor]) -> None:

@@ -1,34 +1,30 @@
-"""Several priors as one, some of them absent in part of the training samples."""
+"""Combination of several priors, some of which are absent in a share of the training samples."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from modeling.priors.recorded import Recorded
-
 
 class PriorStack(nn.Module):
-    """The channels of several priors, one after the other.
+    """Concatenated channels of several priors.
 
-    A prior with a drop probability may be absent: its channels are then 0, and one further channel says whether it is
-    there, 1 or 0. In training mode it is absent from a random share of the samples. In eval mode it is there unless
-    its index is in `skipped`, and then it costs nothing: a network trained so works with and without a prior that
-    takes long to compute.
-
-    In training mode on a GPU, where crops have few shapes, the kernels of each prior are recorded and replayed.
+    A prior with a drop probability may be absent. Its channels are then 0, and one further channel is 1 if the prior is
+    present and 0 if it is absent. In training mode it is absent from a random share of the samples. In eval mode it is
+    present unless its index is in `skipped`, in which case it is not computed. A network trained in this way works with
+    and without an expensive prior.
 
     Args:
-        priors: modules with `out_chans` that map image and trimap to (B, out_chans, H, W), as ColourPrior, by
-            functions that `modeling.priors.recorded.Recorded` can record.
+        priors: modules with `out_chans` that map image and trimap to (B, out_chans, H, W), as ColourPrior.
         drop_probs: share of the training samples without each prior; 0 for one that is always there.
 
     Attributes:
         skipped: indexes of priors to leave out in eval mode.
 
     Example:
+        >>> from modeling.priors.colour_prior import ColourPrior
         >>> prior = PriorStack([ColourPrior(sigmas=[4]), ColourPrior(sigmas=[12])], drop_probs=[0.0, 0.15])
-        >>> prior.out_chans  # 6, 6, and whether the second is there
+        >>> prior.out_chans  # 6, 6, and the presence of the second
         13
     """
 
@@ -41,7 +37,6 @@ class PriorStack(nn.Module):
                 f"PriorStack: expected a probability for each of {len(self.priors)} priors, got {self.drop_probs}"
             )
         self.skipped: frozenset[int] = frozenset()
-        self._recorded = [Recorded(prior) for prior in self.priors]
 
     @property
     def out_chans(self) -> int:
@@ -56,8 +51,7 @@ class PriorStack(nn.Module):
             if present is None:
                 channels.append(image.new_zeros(len(image), prior.out_chans + 1, *image.shape[-2:]))
                 continue
-            compute = prior
-            values = compute(image, trimap).float()
+            values = prior(image, trimap).float()
             if prob > 0:
                 values = torch.cat([values * present, present.expand(-1, 1, *image.shape[-2:])], dim=1)
             channels.append(values)

@@ -1,4 +1,4 @@
-"""The networks once more in operations that can be traced for any image size, for files that other runtimes load."""
+"""Networks in operations that can be traced for any image size, for export to other runtimes."""
 
 from modeling.traceable.matting import TraceableViTMatte
 

@@ -1,8 +1,8 @@
-"""Attention whose every shape follows from the input's by tensor operations, with the weights of `Attention`.
+"""Attention whose shapes all follow from the input's by tensor operations, with the weights of `Attention`.
 
-The ordinary path cuts a grid into up to four regions of equal windows, in Python, and hands each to fused kernels. A
-traced graph has no such choice: here the grid is padded to whole windows and the padding masked out of the softmax.
-The numbers are the same; docs/backbone.md says why the ordinary path avoids the mask.
+`Attention` cuts a grid into up to four regions of equal windows, in Python, and passes each to fused kernels. This
+cannot be traced. Here the grid is padded to whole windows, and the padding is masked out of the softmax. The result is
+the same. docs/backbone.md explains why `Attention` avoids the mask.
 """
 
 import torch
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from modeling.backbone.blocks import Attention
 from runtime.errors import InputError
 
-MASKED = -1e4  # added to a logit: zero weight after the softmax, in float16 too, where -inf would make NaN of 0 * inf
+MASKED = -1e4  # added to a logit: zero weight after the softmax; in float16, -inf would make NaN of 0 * inf
 
 
 class TraceableAttention(nn.Module):
     """Windowed or global attention of an `Attention` in eval mode.
 
     Args:
-        attention: whose weights and settings are used.
-        num_prefix: tokens before the patches.
+        attention: module whose weights and settings are used.
+        num_prefix: number of tokens before the patches.
     """
 
     def __init__(self, attention: Attention, num_prefix: int) -> None:
@@ -35,7 +35,7 @@ class TraceableAttention(nn.Module):
         self.head_dim = attention.qkv.in_features // attention.num_heads
 
     def forward(self, tokens: Tensor, height: int, width: int, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
-        """(B, P + HW, dim) -> the same; `rotation` as from RotaryPositions."""
+        """(B, P + HW, dim) -> the same; `rotation` is a result of `RotaryPositions`."""
         joint = self._heads(tokens)
         if rotation is not None:
             joint = torch.cat([self._rotate(joint[:2], *rotation), joint[2:]])
@@ -46,7 +46,7 @@ class TraceableAttention(nn.Module):
         return self.attention.proj(out)
 
     def _heads(self, tokens: Tensor) -> Tensor:
-        """Queries, keys and values, (3, B, heads, P + HW, head_dim); of the biases only the queries', see Attention."""
+        """Queries, keys and values, (3, B, heads, P + HW, head_dim), with the bias of queries only, see Attention."""
         qkv = self.attention.qkv
         joint = F.linear(tokens, qkv.weight)
         if qkv.bias is not None:
@@ -60,7 +60,7 @@ class TraceableAttention(nn.Module):
         return torch.cat([vectors[..., : self.num_prefix, :], rotated], dim=-2) if self.num_prefix else rotated
 
     def _global(self, joint: Tensor, height: int, width: int) -> Tensor:
-        """Head by head: the N x N weights of one head at a time are what bounds the size of an image."""
+        """Global attention head by head, because the N x N weights of a head limit the size of an image."""
         tables = self._tables(height, width)
         heads = [_attend(*head, _relative_bias(head[0], tables, height, width)) for head in joint.split(1, dim=2)]
         return torch.cat(heads, dim=1)
@@ -94,10 +94,10 @@ class TraceableAttention(nn.Module):
         pairs = ((self.attention.rel_pos_h, height), (self.attention.rel_pos_w, width))
         return tuple(_resized(table, 2 * length - 1) for table, length in pairs)
 
-    # every size below is given: a traced graph would reckon a -1 by rounding divisions of the others
+    # Every size below is given, because a traced graph would compute a -1 by rounding divisions of the others.
 
     def _to_windows(self, joint: Tensor, height: int, width: int, down: int, across: int) -> Tensor:
-        """(3, B, heads, HW, head_dim) -> (3, B, windows, heads, size * size, head_dim), zeros filling the last ones."""
+        """(3, B, heads, HW, head_dim) -> (3, B, windows, heads, size * size, head_dim), with zero padding."""
         size, batch, heads, dim = self.attention.window_size, *joint.shape[1:3], self.head_dim
         token_map = joint.reshape(3 * batch, heads, height, width, dim)
         token_map = F.pad(token_map, (0, 0, 0, across * size - width, 0, down * size - height))
@@ -118,7 +118,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _padding_mask(height: int, width: int, down: int, across: int, size: int) -> Tensor:
-    """Logits to add, (windows, 1, 1, size * size): 0 for patches of the grid, `MASKED` for what fills up windows."""
+    """Logits to add, (windows, 1, 1, size * size): 0 for patches of the grid, `MASKED` for padding."""
     rows, columns = torch.arange(down * size) < height, torch.arange(across * size) < width
     inside = rows.view(down, 1, size, 1) & columns.view(1, across, 1, size)
     return torch.where(inside, 0.0, MASKED).reshape(down * across, 1, 1, size * size)
@@ -137,13 +137,13 @@ def _relative_bias(q: Tensor, tables: tuple[Tensor, Tensor] | None, height: int,
 
 
 def _distances(length: int) -> Tensor:
-    """(length, length): row of the table for a query and a key of one axis."""
+    """(length, length): row of the table for a query and a key along one axis."""
     places = torch.arange(length)
     return places[:, None] - places + length - 1
 
 
 def _resized(table: Tensor, length: int) -> Tensor:
-    """Interpolate (L, head_dim) linearly to (length, head_dim); the same numbers where L is `length`."""
-    # as a picture of head_dim rows, because runtimes know Resize for those
+    """Interpolate (L, head_dim) linearly to (length, head_dim); unchanged if L is `length`."""
+    # It is resized as an image of head_dim rows, because runtimes support Resize for images.
     picture = table.T[None, None]
     return F.interpolate(picture, size=(table.shape[1], length), mode="bilinear", align_corners=False)[0, 0].T

@@ -1,4 +1,4 @@
-"""The ViT in traceable operations, sharing the weights of the one it is made from."""
+"""The ViT in traceable operations; it shares the weights of the original."""
 
 import torch
 import torch.nn.functional as F
@@ -35,7 +35,7 @@ class TraceableViT(nn.Module):
     """Features of a ViT, (B, in_chans, H, W) -> (B, embed_dim, H / p, W / p), for sides that the patch size p divides.
 
     Args:
-        vit: whose weights are used, as in eval mode.
+        vit: network whose weights are used, as in eval mode.
     """
 
     def __init__(self, vit: ViT) -> None:
@@ -73,7 +73,7 @@ class TraceableViT(nn.Module):
         return torch.cat([*prefix, patches], dim=1) if prefix else patches
 
     def _absolute_positions(self, height: int, width: int) -> Tensor:
-        """(1, HW, dim), interpolated even where the size is that of the table, which then comes back as it is."""
+        """(1, HW, dim), interpolated for every size; at the size of the table the result is the table."""
         if self.vit.abs_pos_resize != "size":
             raise InputError(f"cannot export to ONNX: abs_pos_resize {self.vit.abs_pos_resize!r}, only 'size' can be")
         positions = self.vit.pos_embed[:, 1:]

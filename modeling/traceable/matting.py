@@ -1,4 +1,4 @@
-"""A whole ViTMatte in traceable operations: what an exported file computes."""
+"""A whole ViTMatte in traceable operations, for an exported file."""
 
 import torch
 import torch.nn.functional as F
@@ -13,15 +13,15 @@ from runtime.errors import InputError
 
 
 class TraceableViTMatte(nn.Module):
-    """Alpha from image and trimap: quantising, normalising, padding and the fusion with the trimap are inside.
+    """Alpha from image and trimap, including quantisation, normalisation, padding and fusion with the trimap.
 
-    The decoder runs dense, which gives what sparse decoding gives in the unknown region.
+    The decoder is dense, with the same result as sparse decoding in the unknown region.
 
     Args:
         model: a ViTMatte in eval mode on the CPU; its weights are shared.
 
     Raises:
-        InputError: its backbone or decoder is of another class, or has settings that cannot be traced.
+        InputError: the backbone or decoder is of another class, or has settings that cannot be traced.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -54,7 +54,7 @@ class TraceableViTMatte(nn.Module):
         return torch.where(unknown, phas, trimap)
 
     def _padded(self, x: Tensor) -> Tensor:
-        """Zeros at the bottom and right until size_divisibility divides both sides."""
+        """Pad with zeros at the bottom and right until size_divisibility divides both sides."""
         multiple = self.model.size_divisibility
         height, width = x.shape[-2:]
         rows, columns = (height + multiple - 1) // multiple, (width + multiple - 1) // multiple

@@ -1,1 +1,1 @@
-"""Checkpoint files: reading, writing, and loading weights into a model; needs no Detectron2."""
+"""Checkpoint files: reading, writing, and loading weights into a model. Nothing here needs Detectron2."""

@@ -1,6 +1,6 @@
-"""Checkpoint files: `{"model": state_dict, "metadata": {...}, ...}`, read without unpickling and written whole.
+"""Checkpoint files: `{"model": state_dict, "metadata": {...}, ...}`, read without unpickling and written atomically.
 
-A file with a byte that is not as it was written is refused.
+A file with a changed byte is refused.
 """
 
 import contextlib
@@ -20,15 +20,15 @@ CONFIG_ENTRY = "config"  # key of the description of the network, see modeling.w
 
 
 class DamagedCheckpointError(InputError):
-    """A checkpoint file that is missing, cut short or changed since it was written: an earlier one may serve."""
+    """A checkpoint file that is missing, truncated or changed. An earlier checkpoint may be used instead."""
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint file onto the CPU with `weights_only=True`, every byte of its tensors checked.
+    """Load a checkpoint file onto the CPU with `weights_only=True`, and check every byte of its tensors.
 
     Raises:
-        DamagedCheckpointError: missing, truncated, changed by a bit, or no file that torch.save writes.
-        InputError: without a "model" entry of tensors.
+        DamagedCheckpointError: missing, truncated, changed by a bit, or not written by torch.save.
+        InputError: no "model" entry with tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -38,7 +38,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except Exception as error:  # bad bytes lead zipfile and torch to RuntimeError, KeyError, struct.error, ...
+    except Exception as error:  # for bad bytes zipfile and torch raise RuntimeError, KeyError, struct.error, ...
         reason = one_line(error).split(". ")[0][:160]
         raise DamagedCheckpointError(
             f"{path}: not a readable checkpoint (damaged, truncated, or not made by torch.save): {reason}"
@@ -57,9 +57,9 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 
 def _check_sums(path: Path) -> None:
-    """Compare every record with its CRC-32, which torch.save writes and torch.load does not check."""
+    """Compare every record with its CRC-32. torch.save writes the CRC-32, but torch.load does not check it."""
     if not zipfile.is_zipfile(path):
-        return  # torch.load says what it is; before version 1.6 checkpoints were no archives and had no sums
+        return  # torch.load reports what the file is; before version 1.6, checkpoints were not archives and had no sums
     with zipfile.ZipFile(path) as archive:
         record = archive.testzip()
     if record is not None:
@@ -67,25 +67,25 @@ def _check_sums(path: Path) -> None:
 
 
 def read_extra(path: str | Path, key: str) -> Any:
-    """One entry of a checkpoint that is no tensor, without reading these; None where it or the file is missing."""
-    with contextlib.suppress(Exception):  # bad bytes lead torch to errors of many kinds
+    """One entry of a checkpoint other than tensors, without reading tensors; None if it or the file is missing."""
+    with contextlib.suppress(Exception):  # for bad bytes torch raises errors of many kinds
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True).get(key)
     return None
 
 
 def write_checkpoint(path: str | os.PathLike, data: dict[str, Any]) -> None:
-    """Save `data` (tensors and plain types) with torch.save under `path`; on failure what was there stays.
+    """Save `data` (tensors and plain types) with torch.save at `path`. If this fails, an existing file is unchanged.
 
-    On return it would outlast a power loss.
+    When the function returns, the file survives a power failure.
 
     Raises:
         InputError: the folder cannot be written, or the disk is full.
     """
     with replacing(path, durable=True) as temporary:
         try:
-            with open(temporary, "wb") as file:  # by name, torch would store the temporary name inside
+            with open(temporary, "wb") as file:  # given a path, torch would store the temporary name inside
                 torch.save(data, file)
-        except RuntimeError as error:  # how torch's writer reports a full disk
+        except RuntimeError as error:  # torch's writer raises this for a full disk
             free = shutil.disk_usage(temporary.parent).free
             raise InputError(
                 f"{path}: cannot write, the disk has {free:,} bytes left: {str(error).splitlines()[0]}"

@@ -1,4 +1,4 @@
-"""Pretrained tensors for a network that differs from their file where a rule says what to do."""
+"""Adapting pretrained tensors to a network that differs from their file in a supported way."""
 
 import logging
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ logger = logging.getLogger("dinomatte.pretrained")
 
 
 def fit_pretrained(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return `state` with the trimap's channels and the relative positions as `expected` has them; changes are logged.
+    """Return `state` with the trimap channels and relative positions of `expected`. Changes are logged.
 
     Raises:
-        InputError: as `fit_input_channels` and `fit_relative_positions`.
+        InputError: see `fit_input_channels` and `fit_relative_positions`.
     """
     state = fit_input_channels(state, expected)
     shapes = {key: tuple(value.shape) for key, value in expected.items()}

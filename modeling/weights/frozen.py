@@ -1,4 +1,4 @@
-"""Frozen weights of a checkpoint: named by file and hash instead of stored again in every checkpoint of a run."""
+"""Frozen weights of a checkpoint, which are named by file and hash and not stored in every checkpoint of a run."""
 
 import os
 from collections.abc import Iterable
@@ -13,15 +13,15 @@ FROZEN_ENTRY = "frozen"  # key in a checkpoint
 
 
 def frozen_entry(path: str | os.PathLike, keys: Iterable[str]) -> dict[str, Any]:
-    """What a checkpoint says of the tensors `keys`, which it leaves to the file they were loaded from."""
+    """Entry of a checkpoint for the tensors `keys`, which are in the file that they were loaded from."""
     return {"file": os.fspath(path), "sha256": hash_file(path), "keys": list(keys)}
 
 
 def found_entry(checkpoint: dict[str, Any], path: str | os.PathLike) -> dict[str, Any] | None:
-    """The entry of a checkpoint read from `path`, naming its file where that is found now; None where it has none.
+    """Entry of a checkpoint from `path`, with the current path of its file; None if the checkpoint has no such entry.
 
     Raises:
-        InputError: the file is neither under its recorded path nor beside the checkpoint, or the entry is damaged.
+        InputError: the file is neither at its recorded path nor beside the checkpoint, or the entry is damaged.
     """
     entry = checkpoint.get(FROZEN_ENTRY)
     if entry is None:
@@ -41,12 +41,12 @@ def found_entry(checkpoint: dict[str, Any], path: str | os.PathLike) -> dict[str
 
 
 def with_frozen_weights(checkpoint: dict[str, Any], path: str | os.PathLike) -> dict[str, Any]:
-    """The checkpoint with the tensors that it names by file and hash; unchanged where it names none.
+    """The checkpoint with the tensors that it names by file and hash; unchanged if it names none.
 
-    The file is looked for under its recorded path, then beside the checkpoint.
+    The file is searched for at its recorded path, then beside the checkpoint.
 
     Raises:
-        InputError: it is in neither place, or is not the file that the run used.
+        InputError: the file is not found, or is not the one that the run used.
     """
     entry = found_entry(checkpoint, path)
     if entry is None:

@@ -1,4 +1,4 @@
-"""A pretrained patch embedding for a network whose trimap takes other input channels than in its file."""
+"""Adapting a pretrained patch embedding to a network with different input channels for the trimap."""
 
 import logging
 from collections.abc import Mapping
@@ -12,22 +12,22 @@ from runtime.errors import InputError
 logger = logging.getLogger("dinomatte.pretrained")
 
 PATCH_EMBED = "backbone.patch_embed.proj.weight"
-FIRST_KERNELS = (PATCH_EMBED, "backbone.layer1.0.weight")  # of a ViT, of VGG-16
+FIRST_KERNELS = (PATCH_EMBED, "backbone.layer1.0.weight")  # those of a ViT and of VGG-16
 RGB_CHANS = 3
 VALUE_CHANS = RGB_CHANS + 1
 ONE_HOT_CHANS = RGB_CHANS + len(LEVELS)
 
 
 def fit_input_channels(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return `state` with the first kernel's trimap channels as `expected` has them; what was done is logged.
+    """Return `state` with the trimap channels of `expected` in the first kernel. The change is logged.
 
-    An RGB encoder, as preprocess.py writes it, gets zeros for the trimap. A trimap channel of values 0, 0.5 and 1
-    becomes one for each region, its weight times the region's value: the network computes what it did, and zeros stay
-    zeros. A trimap channel of zeros, as in encoders of format 1, is dropped for a network without trimap. Any other
-    difference is left for the caller to refuse.
+    An RGB encoder, as preprocess.py writes it, gets zeros for the trimap. A trimap channel of values 0, 0.5 and 1 is
+    replaced by one channel for each region, with its weight times the region's value. The network then computes the
+    same. A trimap channel of zeros, as in encoders of format 1, is dropped for a network without a trimap. Any other
+    difference is left to the caller, who refuses it.
 
     Raises:
-        InputError: the network has no trimap, and the file's trimap channel is not zero.
+        InputError: the network has no trimap, but the file's trimap channel is not zero.
     """
     key = next((key for key in FIRST_KERNELS if key in state and key in expected), None)
     if key is None:
@@ -41,7 +41,7 @@ def fit_input_channels(state: Mapping[str, Tensor], expected: Mapping[str, Tenso
     ):
         return dict(state)
     rgb, trimap = weight[:, :RGB_CHANS], weight[:, RGB_CHANS:]  # (D, 3, p, p), (D, 0 or 1, p, p)
-    is_trained = bool(trimap.any())  # NaN counts
+    is_trained = bool(trimap.any())  # true for NaN
     if chans == RGB_CHANS:
         if is_trained:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Loading weights into a model: every key a file has too much or too little is accounted for."""
+"""Loading weights into a model, with an account of every missing and every unexpected key."""
 
 import logging
 from collections import Counter
@@ -23,16 +23,16 @@ METADATA_TOLERANCE = 1e-6
 
 
 def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, pretrained: bool = False) -> None:
-    """Copy the weights of `checkpoint` into `model`, all of them or none.
+    """Copy the weights of `checkpoint` into `model`, either all or none.
 
     Args:
-        model: unwrapped (no DDP).
-        checkpoint: from `read_checkpoint`.
-        path: named in messages.
-        pretrained: the file may be an encoder from preprocess.py. Then tensors may be missing or unused as the system
-            says (`System.starts_fresh`, `System.may_be_left_out`), and the trimap may take other channels, and tables
-            of relative positions have other rows, than in the file (`fit_pretrained`); all are logged. Otherwise the
-            keys and shapes must match exactly.
+        model: model without wrappers such as DDP.
+        checkpoint: result of `read_checkpoint`.
+        path: path for messages.
+        pretrained: whether the file may be an encoder from preprocess.py. Tensors may then be missing or unused as
+            declared by the system (`System.starts_fresh`, `System.may_be_left_out`), and the trimap channels and the
+            tables of relative positions may differ from the file (`fit_pretrained`); all differences are logged.
+            Otherwise keys and shapes must match exactly.
 
     Raises:
         InputError: keys, shapes or preprocessing metadata do not match the model.
@@ -70,13 +70,13 @@ def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, p
     model.load_state_dict(state, strict=False)
     logger.info("%s: loaded %d of %d tensors of the model", path, len(expected) - len(missing), len(expected))
     if missing:
-        logger.info("start fresh: %s", _counted(missing))
+        logger.info("newly initialised: %s", _counted(missing))
     if unused:
         logger.info("in the file, left out by the config: %s", _counted(unused))
 
 
 def _check_system(model: System, checkpoint: dict[str, Any], path: str | Path) -> None:
-    """Name the system that a checkpoint says it is of, where that is another."""
+    """Refuse a checkpoint of another system; the message names it."""
     description = checkpoint.get(CONFIG_ENTRY)
     target = description.get("_target_") if isinstance(description, dict) else None
     theirs, ours = str(target).rpartition(".")[2], type(model).__name__
@@ -108,12 +108,12 @@ def _check_metadata(model: System, metadata: dict[str, Any], path: str | Path) -
 def _agree(theirs: Any, ours: Any) -> bool:
     try:
         return bool(np.allclose(theirs, ours, rtol=METADATA_TOLERANCE, atol=0))
-    except (TypeError, ValueError):  # not numbers, or not as many
+    except (TypeError, ValueError):  # not numbers, or a different number of them
         return False
 
 
 def _counted(names: Iterable[str]) -> str:
-    """All of the names, those that differ by an index only counted together."""
+    """All of the names. Those that differ only by an index are counted together."""
     return ", ".join(f"{pattern} x{count}" for pattern, count in Counter(map(key_pattern, names)).items())
 
 

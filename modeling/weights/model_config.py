@@ -1,9 +1,9 @@
-"""The model's config inside a checkpoint: plain values, from which only networks of this project can be built.
+"""Description of a model in a checkpoint: plain values that can only name networks of this project.
 
-A checkpoint may come from a stranger. Its config names classes by their import path; a name is followed only to a
-subclass of `torch.nn.Module` in `modeling` or `torch.nn.modules`, so no other code can be called. Before the network is
-built for real, it is built without memory, within limits, and must have the very tensors of the file, which must be as
-large as they say.
+A checkpoint may come from a stranger. Its config names classes by their import path. A name is only accepted for a
+subclass of `torch.nn.Module` in `modeling` or `torch.nn.modules`, so no other code can be called. The network is first
+built without memory and within limits. It must then have exactly the tensors of the file, whose sizes must match their
+shapes.
 """
 
 import contextlib
@@ -27,24 +27,24 @@ from runtime.text import one_line
 
 TARGET, PARTIAL = "_target_", "_partial_"
 PACKAGES = ("modeling.", "torch.nn.modules.")
-NOT_SETTINGS = ("device", "dtype")  # they would take a network out of its outline without memory
+NOT_SETTINGS = ("device", "dtype")  # they would allocate memory for the outline of a network
 MOST_SETTINGS = 10_000
 MOST_MODULES = 5_000  # a ViT of 40 blocks has some 600
-LARGEST_NUMBER = 2**20  # iterations are the largest settings of a model
+LARGEST_NUMBER = 2**20  # the largest settings of a model are iterations
 LONGEST_LIST = 2**10
 LONGEST_TEXT = 2**8
 DEEPEST = 8
 
 
 def plain_config(node: Any) -> Any:
-    """The config of a model as dicts, lists, numbers and texts.
+    """Config of a model as dicts, lists, numbers and strings.
 
     Args:
         node: nested dicts and lists whose `_target_` entries are classes or their names; an object may be a
             `functools.partial` of a class with keywords.
 
     Raises:
-        ValueError: it holds an object that has no plain form.
+        ValueError: the config contains an object without a plain form.
     """
     if isinstance(node, Mapping):
         return {key: _path_of(value) if key == TARGET else plain_config(value) for key, value in node.items()}
@@ -58,15 +58,15 @@ def plain_config(node: Any) -> Any:
 
 
 def build_model(checkpoint: Mapping[str, Any], path: Any) -> System:
-    """The network that a checkpoint describes, without its weights.
+    """Network that a checkpoint describes, without its weights.
 
     Args:
-        checkpoint: from `read_checkpoint`.
-        path: named in messages.
+        checkpoint: result of `read_checkpoint`.
+        path: path for messages.
 
     Raises:
-        InputError: it describes none, describes something else than a network of this project, or one of other tensors
-            than it holds.
+        InputError: the checkpoint has no description, or describes something other than a network of this project, or a
+            network with other tensors.
     """
     if CONFIG_ENTRY not in checkpoint:
         raise InputError(f"{path}: says nothing about its model; give --config-file too")
@@ -101,7 +101,7 @@ def _check_outline(outline: Any, tensors: Mapping[str, Tensor], fit: bool) -> No
 
 @contextlib.contextmanager
 def _few_modules() -> Iterator[None]:
-    """Within, building more than `MOST_MODULES` modules is an error."""
+    """Limit the number of modules built inside this context to `MOST_MODULES`."""
     counted = itertools.count(1)
 
     def count(*_: Any) -> None:
@@ -116,7 +116,7 @@ def _few_modules() -> Iterator[None]:
 
 
 class _Builder:
-    """Builds what a description says, and counts its settings: a small file can repeat a part any number of times."""
+    """Builder of a description. It counts the settings, because a small file can repeat a part any number of times."""
 
     def __init__(self) -> None:
         self.num_settings = 0
@@ -149,7 +149,7 @@ class _Builder:
 
 
 def _network_class(name: Any) -> type[nn.Module]:
-    """Follow an import path to a network class, and to nothing else."""
+    """Network class at an import path. Any other object is refused."""
     name = current_name(name) if isinstance(name, str) else name
     if not isinstance(name, str) or not name.startswith(PACKAGES) or not name.replace(".", "_").isidentifier():
         raise ValueError(f"{str(name)[:80]!r} is no network of this project")

@@ -1,4 +1,4 @@
-"""Tables of relative positions for a network of another crop size than in its file."""
+"""Adapting tables of relative positions to a network for another crop size."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -12,20 +12,20 @@ TABLES = (".attn.rel_pos_h", ".attn.rel_pos_w")
 
 
 def is_table(key: str) -> bool:
-    """Tell a table of relative positions by its name."""
+    """Whether the name is that of a table of relative positions."""
     return key.endswith(TABLES)
 
 
 def fit_relative_positions(
     state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]
 ) -> tuple[dict[str, Tensor], str]:
-    """Return `state` with its tables interpolated to the rows that `expected` has, and what was done, "" for nothing.
+    """Return `state` with its tables interpolated to the rows of `expected`, and a description of the change or "".
 
-    The backbone interpolates them to the size of every image in the same way. Once they are shorter, what a larger
-    image would have read of them is lost. Any other difference is left for the caller to refuse.
+    The backbone interpolates tables to the size of every image in the same way. Shortening a table loses the values for
+    larger images. Any other difference is left to the caller, who refuses it.
 
     Args:
-        expected: the shapes of the network's tensors.
+        expected: tensors of the network, of which only the shapes are used.
     """
     fitted, done = dict(state), Counter()
     for key in filter(is_table, state):

@@ -1,7 +1,7 @@
-"""A trained model as two small files to be passed on: NAME.safetensors in half precision, and NAME.json.
+"""A trained model as two small files for distribution: NAME.safetensors in half precision, and NAME.json.
 
-`modeling.weights.shipping` writes them. NAME.json describes the network in plain values, from which only networks of
-this project can be built, and holds the SHA-256 of the weights: a file that was damaged or exchanged is refused.
+`modeling.weights.shipping` writes them. NAME.json describes the network in plain values, which can only name networks
+of this project, and has the SHA-256 of the weights. Damaged or exchanged weights are refused.
 """
 
 import json
@@ -20,19 +20,19 @@ BOX = Path(__file__).resolve().parents[2] / "weights" / "box" / "matting.json"  
 
 
 def read_shipped(path: Path) -> dict[str, Any]:
-    """A checkpoint of what `write_shipped` wrote, in float32.
+    """Read the files of `write_shipped` as a checkpoint in float32.
 
     Returns:
-        What `read_checkpoint` gives: for `modeling.weights.model_config.build_model` and
+        A checkpoint like that of `read_checkpoint`, for `modeling.weights.model_config.build_model` and
         `modeling.weights.loading.load_model`.
 
     Raises:
-        InputError: a file is missing or no description, or the weights are not those that it was written with.
+        InputError: a file is missing or is not a description, or the weights do not match the description.
 
     Example:
-        >>> checkpoint = read_shipped(Path("weights/box/matting.json"))
-        >>> model = build_model(checkpoint, "matting.json")
-        >>> load_model(model, checkpoint, "matting.json")
+        >>> checkpoint = read_shipped(BOX)
+        >>> sorted(checkpoint), len(checkpoint["model"]) > 100
+        (['config', 'metadata', 'model'], True)
     """
     description = _description(path)
     weights = path.parent / Path(description["weights"]).name
@@ -63,7 +63,7 @@ def _description(path: Path) -> dict[str, Any]:
 
 
 def read_model_file(path: str | Path) -> dict[str, Any]:
-    """A checkpoint of a run or of preprocess.py (.pth), or a shipped model (.json), by the suffix.
+    """Checkpoint of a run or of preprocess.py (.pth), or a shipped model (.json), depending on the suffix.
 
     Raises:
         InputError: see `read_checkpoint` and `read_shipped`.

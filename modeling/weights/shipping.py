@@ -1,4 +1,4 @@
-"""Writing a trained model as the two files that `modeling.weights.shipped` reads."""
+"""Export of a trained model as the two files that `modeling.weights.shipped` reads."""
 
 import json
 from pathlib import Path
@@ -15,21 +15,21 @@ from runtime.files import hash_file, replacing
 
 
 def write_shipped(checkpoint: Path, folder: Path, name: str, size_limit: int | None = None) -> Path:
-    """Write the weights of a run's checkpoint, and the description of its network, into `folder`.
+    """Write the weights of a run's checkpoint and the description of its network into `folder`.
 
-    Matrices and kernels become float16. Vectors (norms with their running statistics, biases, LayerScale) stay
-    float32: they take little room, and half precision would flush small variances to zero.
+    Matrices and kernels become float16. Vectors (norms with their running statistics, biases, LayerScale) stay float32,
+    because they are small and half precision would round small variances to zero.
 
     Args:
-        checkpoint: of a run; with train.ema_decay its model is the average of the weights.
+        checkpoint: checkpoint of a run; with train.ema_decay its model is the average of the weights.
         size_limit: largest number of bytes of the weights.
 
     Returns:
         The path of NAME.json.
 
     Raises:
-        InputError: an unreadable checkpoint, or one that does not describe its network; a value that half precision
-            cannot hold; weights above the limit.
+        InputError: an unreadable checkpoint, or one without a description of its network; a value outside the range of
+            half precision; weights above the limit.
     """
     content = read_checkpoint(checkpoint)
     if CONFIG_ENTRY not in content:

@@ -1,4 +1,4 @@
-"""A system from one file: the network it describes, with its weights."""
+"""Reading a system from one file: the network that the file describes, with its weights."""
 
 import os
 
@@ -11,11 +11,11 @@ from modeling.weights.shipped import BOX, read_model_file
 
 
 def read_system(path: str | os.PathLike = BOX, device: str | torch.device = "cpu") -> System:
-    """Build the system that a file describes, load its weights, and set it to predict.
+    """Build the system that a file describes, load its weights, and set it to eval mode.
 
     Args:
-        path: a checkpoint of a run (.pth) or a shipped model (.json); by default the model in the box.
-        device: where it goes.
+        path: checkpoint of a run (.pth) or shipped model (.json); by default the model in the box.
+        device: device of the system.
 
     Raises:
         InputError: see `read_model_file`, `build_model` and `load_model`.

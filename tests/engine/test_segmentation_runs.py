@@ -197,7 +197,7 @@ def test_mistakes_at_inference_are_one_line(run, pictures, tmp_path):
         InputError, match="--save: expected some of mask, colours, overlay of a Segmentation, got alpha"
     ):
         infer(run, pictures, tmp_path, "--save", "mask,alpha")
-    with pytest.raises(InputError, match=r"lies in .*images, whose sub-folders are read too"):
+    with pytest.raises(InputError, match=r"is inside .*images, whose sub-folders are read too"):
         infer(run, pictures, pictures / "masks")
     image = pictures / "a.b.png"
     with pytest.raises(InputError, match="Segmentation reads no trimap"):

@@ -718,3 +718,55 @@ def session_members(session):
         if int(member_session) == session and state != "Z":
             members.append(int(stat.parent.name))
     return members
+
+
+def test_a_truth_in_the_alpha_channel_scores_as_one_in_gray_and_is_reported(folders, capsys):
+    rng = np.random.default_rng(0)
+    for file in (folders / "alpha").iterdir():
+        gray = np.array(Image.open(file))
+        write(file, np.dstack([rng.integers(0, 256, (*gray.shape, 3), np.uint8), gray]))
+    assert evaluation.main(command(folders, "--json", folders / "scores.json")) == 0
+    record = strict_json(folders / "scores.json")
+    for name in NAMES[:4]:
+        assert record["images"][name] == pytest.approx(goldens("goldens.json")[name], rel=1e-5)
+    assert "warning: 4 truths: read from the alpha channel (the first is" in capsys.readouterr().err
+
+
+def test_a_truth_in_colours_is_reported(folders, capsys):
+    tinted(folders / "alpha" / "hair_240x320.png")
+    assert evaluation.main(command(folders)) == 0
+    assert "warning: 1 truth: read by the first of channels that differ (" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["pred", "alpha"])
+def test_mattes_of_0_and_1_are_refused(folders, kind):
+    file = folders / kind / "hair_240x320.png"
+    write(file, (np.array(Image.open(file)) > 127).astype(np.uint8))
+    message = refused(folders)
+    assert "1 of 4" in message
+    assert "found only 0 and 1; multiply it by 255" in message
+
+
+def test_a_prediction_that_sees_next_to_nothing_where_nothing_is_is_scored(folders):
+    for kind in ("pred", "alpha"):
+        file = folders / kind / "hair_240x320.png"
+        gray = np.zeros_like(np.array(Image.open(file)))
+        gray[0, 0] = kind == "pred"
+        write(file, gray)
+    assert score_folders(folders / "pred", folders / "alpha", folders / "trimap").failed == {}
+
+
+def test_trimaps_of_labels_are_read_with_the_option_and_reported(folders, capsys):
+    for file in (folders / "trimap").iterdir():
+        write(file, (np.array(Image.open(file)) // 127).astype(np.uint8))
+    assert "found 1, 2; correct it" in refused(folders)
+    assert evaluation.main(command(folders, "--quantise-trimaps", "--json", folders / "scores.json")) == 0
+    record = strict_json(folders / "scores.json")
+    assert record["images"]["hair_240x320"] == pytest.approx(goldens("goldens.json")["hair_240x320"], rel=1e-5)
+    assert "trimaps: values 0, 1, 2 read as background, unknown, foreground" in capsys.readouterr().err
+
+
+def test_what_the_folders_hold_besides_images_is_named(folders, capsys):
+    (folders / "alpha" / "x.psd").touch()
+    assert evaluation.main(command(folders)) == 0
+    assert f"warning: {folders / 'alpha'}: passed over 1 .psd (x.psd)" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """The network of manic-cui/DINOv3-ViTMatte restated from its description: what benchmarks compare with.
 
-No CLS or register tokens; every block builds its rotary table anew; windowed blocks pad the normed map with zeros to
+No CLS or register tokens; every block builds its own rotary table; windowed blocks pad the normed map with zeros to
 whole windows, which then take part in the softmax, and restart the coordinates in every window; global attention is
 fused. Weights are random: only time and memory are of interest.
 """

@@ -48,7 +48,7 @@ def test_says_in_one_line_that_there_is_no_gpu():
     done = check()
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
-        "error: no GPU: torch finds no CUDA device; --tiny-on-cpu rehearses the sections on the CPU"
+        "error: no GPU: torch finds no CUDA device; --tiny-on-cpu runs the sections on the CPU"
     ]
 
 

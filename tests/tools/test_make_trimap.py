@@ -66,8 +66,8 @@ def test_an_empty_mask_is_remarked(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "match"),
     [
-        (["--mask", "masks", "--output", "masks"], "lies in masks, whose sub-folders are read too"),
-        (["--mask", "masks", "--output", "masks/trimaps"], "lies in masks, whose sub-folders are read too"),
+        (["--mask", "masks", "--output", "masks"], "is inside masks, whose sub-folders are read too"),
+        (["--mask", "masks", "--output", "masks/trimaps"], "is inside masks, whose sub-folders are read too"),
         (["--mask", "masks", "--output", "t.png"], "expected a folder for the results of a folder of masks"),
         (["--mask", "masks/a.b.png", "--output", "masks/a.b.png"], "is an input file"),
         (["--mask", "masks/a.b.png", "--output", "t.jpg"], "written as PNG"),

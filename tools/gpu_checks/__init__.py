@@ -1,1 +1,1 @@
-"""The sections of tools/check_gpu.py, a module each; what they share is in `settings`, `inputs` and `rows`."""
+"""Sections of tools/check_gpu.py, one module each, with common parts in `settings`, `inputs` and `rows`."""

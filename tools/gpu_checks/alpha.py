@@ -1,4 +1,4 @@
-"""Alpha on the device against alpha on a CPU, by precision and way of decoding."""
+"""Alpha on the device compared with that on a CPU, by precision and decoding."""
 
 import copy
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ MODELS = {"DINOv3 ViTMatte-S": random_dinov3_vitmatte, "original ViTMatte-S": ra
 SIZES = ((512, 512), (333, 517), (97, 701), (768, 1024))
 TINY_SIZES = ((64, 64), (45, 70))
 SHARE = 0.2
-# Largest and mean difference in the unknown region, where a grey level is 4e-3. "tf32" is float32 as PyTorch has it
-# without further settings, with TF32 in convolutions.
+# Largest and mean difference in the unknown region, where a gray level is 4e-3. "tf32" is float32 with PyTorch's
+# default settings, with TF32 in convolutions.
 LIMITS = {"fp32": (1e-3, 2e-5), "tf32": (5e-3, 6e-4), "bf16": (3e-2, 4e-3), "fp16": (5e-3, 6e-4)}
 
 PREDICTORS = {
@@ -50,7 +50,7 @@ def cases(settings: Settings) -> Iterator[Case]:
 
 @torch.inference_mode()
 def compare(settings: Settings, model: ViTMatte, expected: Alphas, precision: str, decoding: str) -> Row:
-    """The differences of one precision and way of decoding, over all sizes."""
+    """Differences of one precision and decoding, over all sizes."""
     model.decoder.decoding = decoding
     largest, means = [], []
     for size, alpha in expected.items():
@@ -74,7 +74,7 @@ def compare(settings: Settings, model: ViTMatte, expected: Alphas, precision: st
 
 
 def compare_predictors(reference: ViTMatte, model: ViTMatte, size: tuple[int, int], views: str, plan: Plan) -> Row:
-    """Mattes of 8 bits from arrays, as inference.py makes them."""
+    """Compare 8-bit mattes from arrays, as in inference.py."""
     model.decoder.decoding = "auto"
     image, trimap = random_pair(size, SHARE)
     sample = {
@@ -87,4 +87,4 @@ def compare_predictors(reference: ViTMatte, model: ViTMatte, size: tuple[int, in
             for each in (reference, model)
         ]
     largest = int(np.abs(alphas[1] - alphas[0]).max())
-    return Row(f"at most {largest} of 255 levels apart, where 1 may be", largest <= 1, {"levels": largest})
+    return Row(f"at most {largest} of 255 levels apart, limit 1", largest <= 1, {"levels": largest})

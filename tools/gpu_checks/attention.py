@@ -34,7 +34,7 @@ def cases(settings: Settings) -> Iterator[Case]:
 
 
 def compare_chunks(settings: Settings, backbone: nn.Module, size: tuple[int, int], precision: str) -> Row:
-    """The backbone by the bytes of relative positions that are alive at a time."""
+    """Costs of the backbone by the number of bytes of relative positions at a time."""
     known = dict(relative_positions.CHUNK_BYTES)
     now = known.get(settings.device, relative_positions.ACCELERATOR_CHUNK_BYTES)
     costs = {}

@@ -1,4 +1,4 @@
-"""Closed-form matting on the device against a CPU, and what it takes as a prior of training crops."""
+"""Closed-form matting on the device compared with a CPU, and its costs as a prior of training crops."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -14,8 +14,8 @@ from tools.gpu_checks.settings import Settings
 
 SIZES = ((512, 512), (333, 517))
 TINY_SIZES = ((64, 64), (45, 110))
-LIMIT = 1e-3  # of alpha, of systems solved until the residual is 1e-7
-CROPS = (48, 256)  # of a training batch: number and side
+LIMIT = 1e-3  # largest difference of alpha for systems solved to a residual of 1e-7
+CROPS = (48, 256)  # number and side of the crops of a training batch
 TINY_CROPS = (2, 64)
 
 
@@ -27,7 +27,7 @@ def cases(settings: Settings) -> Iterator[Case]:
 
 
 def compare(settings: Settings, size: tuple[int, int]) -> Row:
-    """The largest difference at any pixel."""
+    """Largest difference at any pixel."""
     image, trimap = random_pair(size, 0.2)
     expected = closed_form_alpha(image, trimap, iterations=500, tolerance=1e-7)
     moved = (x.to(settings.device) for x in (image, trimap))
@@ -37,9 +37,9 @@ def compare(settings: Settings, size: tuple[int, int]) -> Row:
 
 
 def time_prior(settings: Settings, count: int, side: int) -> Row:
-    """Time and memory; on a GPU a call that waits for it fails."""
+    """Time and memory. On a GPU, a call that waits for it fails."""
     image, trimap = random_pair((side, side), 0.4, count, settings.device)
-    prior = ClosedFormPrior()
+    prior = ClosedFormPrior().eval()  # in training mode it records itself
     prior(image, trimap)
     if settings.device == "cuda":
         torch.cuda.set_sync_debug_mode("error")

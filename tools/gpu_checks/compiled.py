@@ -1,4 +1,4 @@
-"""A compiled backbone against an eager one: alpha, losses, and the time of both."""
+"""A compiled backbone compared with an eager one: alpha, losses and time."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ def build(settings: Settings) -> ViTMatte:
 
 
 def train(settings: Settings, batch: int, side: int) -> Row:
-    """Forward and backward in bf16, the backbone compiled as by train.compile=True."""
+    """Forward and backward in bf16, with the backbone compiled as by train.compile=True."""
     torch._dynamo.reset()
     samples = {key: value.to(settings.device) for key, value in random_samples(batch, side).items()}
     model = build(settings).train()
@@ -76,7 +76,7 @@ def compare_alpha(settings: Settings, size: tuple[int, int]) -> Row:
 
 
 def compile_backbone(settings: Settings, model: ViTMatte, first_call: Callable[[], Tensor]) -> float:
-    """Compile the backbone in place, as training does; the seconds of the first call after it."""
+    """Compile the backbone in place, as in training, and return the seconds of the first call."""
     model.compile_encoder(backend=settings.sized("inductor", "aot_eager"))
     started = time.perf_counter()
     first_call()

@@ -1,4 +1,4 @@
-"""Sparse against dense decoding by size, unknown share and precision, and the constants that follow from it."""
+"""Sparse and dense decoding by size, unknown share and precision, and the constants fitted to them."""
 
 import math
 from collections.abc import Iterator
@@ -24,11 +24,11 @@ TINY_SIZES = ((64, 64), (96, 128))
 SHARES = (0.05, 0.1, 0.2, 0.4)
 PRECISIONS = ("fp32", "bf16")
 CHUNKS = (2**21, 2**24, 2**26, 2**28)
-DIM = 384  # of the features, ViT-S
+DIM = 384  # channels of the features of ViT-S
 
 
 class Decoding(NamedTuple):
-    """What one decoding took either way, and whether the present constants choose the sparse one."""
+    """Costs of sparse and of dense decoding, and whether the current constants choose the sparse one."""
 
     work: sparse.Work
     dense: Cost
@@ -37,7 +37,7 @@ class Decoding(NamedTuple):
 
     @property
     def loss(self) -> float:
-        """How much longer the way that is chosen takes than the other; 1 where it is the faster."""
+        """Ratio of the time of the chosen decoding to that of the faster one; 1 if it is the faster."""
         dense, tiles = self.dense.milliseconds, self.sparse.milliseconds
         return (tiles if self.chosen else dense) / min(dense, tiles)
 
@@ -59,13 +59,13 @@ def cases(settings: Settings) -> Iterator[Case]:
 def compare(
     settings: Settings, decoder: DetailCapture, size: tuple[int, int], precision: str, timed: list[Decoding]
 ) -> Row:
-    """Dense and sparse decoding by the share of active tiles; what it takes is added to `timed`."""
+    """Dense and sparse decoding by the share of active tiles; the measurements are added to `timed`."""
     found = [time_both(settings, decoder, size, share, precision) for share in settings.sized(SHARES, (0.1,))]
     timed += found
     tiles = "; ".join(f"{each.work.share:.0%} of tiles {each.sparse}" for each in found)
     loss = max(each.loss for each in found)
     return Row(
-        f"dense {found[0].dense}; sparse: {tiles}; the present choice takes at most {loss:.2f} of the faster way",
+        f"dense {found[0].dense}; sparse: {tiles}; the current choice takes at most {loss:.2f} of the faster one",
         None,
         {"decodings": [each._asdict() | {"work": each.work._asdict()} for each in found]},
     )
@@ -95,17 +95,17 @@ def make_inputs(settings: Settings, size: tuple[int, int], share: float) -> tupl
 
 
 def fit(settings: Settings, timed: list[Decoding]) -> Row:
-    """The constants of sparse/costs.py that fit the times best; those of the dense decoder give the unit."""
+    """Best-fitting constants of sparse/costs.py, in the unit of the dense decoder."""
     work = [each.work for each in timed]
     dense, tiles = (
         np.array([cost.milliseconds for cost in costs])
         for costs in ([each.dense for each in timed], [each.sparse for each in timed])
     )
     products = np.array([w.pixels * w.dense for w in work])
-    unit = float((products * dense).sum() / (products**2).sum())  # ms of a multiplication; dense_pixel is then 0
+    unit = float((products * dense).sum() / (products**2).sum())  # ms of a multiplication, with a dense_pixel of 0
     terms = np.array([[1, w.pixels * w.active, w.pixels * w.share] for w in work])
     scale = terms.max(axis=0)
-    weighted = terms / scale / tiles[:, None]  # so that relative errors count alike
+    weighted = terms / scale / tiles[:, None]  # so that relative errors have equal weight
     call, product, pixel = (float(x) for x in nnls(weighted, np.ones(len(tiles)))[0] / scale / unit)
     faster = sum(math.isclose(each.loss, 1) for each in timed)
     now = costs_on(torch.device(settings.device))
@@ -120,7 +120,7 @@ def fit(settings: Settings, timed: list[Decoding]) -> Row:
 
 @torch.inference_mode()
 def compare_chunks(settings: Settings, decoder: DetailCapture, size: tuple[int, int]) -> Row:
-    """Sparse decoding by how many values are computed together."""
+    """Sparse decoding by the number of values that are computed together."""
     inputs = make_inputs(settings, size, share=0.2)
     usual, known = costs_on(torch.device(settings.device)), dict(COSTS)
     decoder.decoding = "sparse"

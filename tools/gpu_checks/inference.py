@@ -1,4 +1,4 @@
-"""Time and peak memory of ViTMatte-S against transformers' VitMatte with the same weights, and by way of decoding."""
+"""Time and peak memory of ViTMatte-S and of transformers' VitMatte with the same weights, by kind of decoding."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -33,7 +33,7 @@ def cases(settings: Settings) -> Iterator[Case]:
 
 @torch.inference_mode()
 def compare_alpha(ours: nn.Module, theirs: nn.Module, pair: Pair) -> Row:
-    """How far alpha is from theirs in the unknown region, in exact float32."""
+    """Difference between both alphas in the unknown region, in exact float32."""
     with exact_float32():
         expected = unless_out_of_memory(lambda: predict(theirs, *pair))
         alpha = predict(ours, *pair)
@@ -45,7 +45,7 @@ def compare_alpha(ours: nn.Module, theirs: nn.Module, pair: Pair) -> Row:
 
 @torch.inference_mode()
 def compare_costs(settings: Settings, ours: nn.Module, theirs: nn.Module, pair: Pair, precision: str) -> Row:
-    """Time and memory of ours, also with either way of decoding, and of theirs."""
+    """Time and memory of ours, with each kind of decoding, and of theirs."""
     costs: dict[str, Cost | None] = {}
     with settings.autocast(precision):
         for decoding in WAYS[precision]:
@@ -62,7 +62,7 @@ def compare_costs(settings: Settings, ours: nn.Module, theirs: nn.Module, pair: 
 
 
 def unless_out_of_memory(function: Callable[[], Tensor | Cost]) -> Tensor | Cost | None:
-    """What the function returns, or None where the device's memory does not suffice."""
+    """Result of the function, or None if the device's memory is too small."""
     try:
         return function()
     except torch.OutOfMemoryError:

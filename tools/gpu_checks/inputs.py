@@ -1,4 +1,4 @@
-"""Models, images and trimaps that the sections share."""
+"""Models, images and trimaps for the sections."""
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,10 @@ WINDOWED, RESIDUAL = [0, 1, 3, 4, 6, 7, 9, 10], [2, 5, 8, 11]
 
 
 def dinov3_vitmatte(small: bool = False) -> ViTMatte:
-    """The model of configs/ViTMatte_S_100ep.py, which cannot be loaded without Detectron2, as initialised.
+    """The model of configs/ViTMatte_S_100ep.py, which cannot be loaded without Detectron2, with its initial weights.
 
     Args:
-        small: the same parts, two narrow blocks.
+        small: whether the model has two narrow blocks.
     """
     mean, std = DINOV3_PIXEL_STATISTICS["lvd1689m"]
     backbone, decoder = ViT(window_block_indexes=WINDOWED, residual_block_indexes=RESIDUAL), DetailCapture()
@@ -28,7 +28,7 @@ def dinov3_vitmatte(small: bool = False) -> ViTMatte:
 
 
 def random_dinov3_vitmatte(small: bool = False) -> ViTMatte:
-    """The same with random values in every tensor, in eval mode."""
+    """The model of `dinov3_vitmatte` with random values in every tensor, in eval mode."""
     model = dinov3_vitmatte(small)
     randomise(model)
     return model.eval()
@@ -51,7 +51,7 @@ def random_pair(size: tuple[int, int], share: float, batch: int = 1, device: str
 
 
 def named(size: tuple[int, int]) -> str:
-    """Width x height, as pictures are called."""
+    """Width x height."""
     return f"{size[1]} x {size[0]}"
 
 

@@ -1,4 +1,4 @@
-"""Images a second of the training loader with the DIM recipe, by the number of workers."""
+"""Images per second of the training loader with the DIM recipe, by the number of workers."""
 
 import os
 import tempfile
@@ -13,7 +13,7 @@ from tools.benchmark_loader import write_procedural_set
 from tools.gpu_checks.rows import Case, Row
 from tools.gpu_checks.settings import Settings
 
-CACHE_PASSES = 3  # over the foregrounds, before the clock starts
+CACHE_PASSES = 3  # passes over the foregrounds before the measurement
 
 
 def cases(settings: Settings) -> Iterator[Case]:
@@ -27,7 +27,7 @@ def cases(settings: Settings) -> Iterator[Case]:
 
 
 def time_loader(root: Path, files: int, batch_size: int, side: int, workers: int, seconds: float) -> Row:
-    """Draw batches until the foregrounds are cached, then for some seconds by the clock."""
+    """Draw batches until the foregrounds are cached, then for some seconds."""
     dataset = CompositionDataset(root, samples_per_epoch=43100, crop_size=side)
     batches = iter(build_train_loader(dataset, batch_size, num_workers=workers))
     for _ in range(max(2 * workers, -(-CACHE_PASSES * files // batch_size))):

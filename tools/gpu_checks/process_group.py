@@ -1,4 +1,4 @@
-"""One process with nccl: collective operations as the trainer uses them, a DDP step, and main.py in a group."""
+"""One process with nccl: the collective operations of the trainer, a DDP step, and main.py in a group."""
 
 import contextlib
 import os
@@ -34,7 +34,7 @@ def cases(settings: Settings) -> Iterator[Case]:
 
 @contextlib.contextmanager
 def group_of_one(backend: str) -> Iterator[None]:
-    """Within, this process is a group."""
+    """Make this process a group of one inside this context."""
     if backend == "nccl":
         torch.cuda.set_device(0)
     store = dist.TCPStore("127.0.0.1", 0, 1, is_master=True)
@@ -46,7 +46,7 @@ def group_of_one(backend: str) -> Iterator[None]:
 
 
 def communicate(settings: Settings) -> Row:
-    """What one process puts in comes out."""
+    """Check that the data of one process come back unchanged."""
     numbers = torch.arange(5.0, dtype=torch.float64, device=settings.device)
     total, gathered, sent = numbers.clone(), [torch.empty_like(numbers)], numbers.clone()
     dist.all_reduce(total)
@@ -58,7 +58,7 @@ def communicate(settings: Settings) -> Row:
 
 
 def compare_gradients(settings: Settings) -> Row:
-    """Gradients of a step through DDP, and without."""
+    """Compare gradients of a step with and without DDP."""
     torch.manual_seed(0)
     samples = random_samples(*settings.sized((2, 256), (1, 64)))
     model = dinov3_vitmatte(settings.tiny).to(settings.device).train()
@@ -74,7 +74,7 @@ def compare_gradients(settings: Settings) -> Row:
 
 
 def train_in_group(settings: Settings) -> Row:
-    """main.py trains two iterations of the demo's model in a process group of one."""
+    """Train two iterations of the demo's model with main.py in a process group of one."""
     if find_spec("detectron2") is None:
         raise Skipped("detectron2 is not installed")
     with socket.socket() as free:

@@ -1,4 +1,4 @@
-"""Sections in processes of their own: a crash, a CUDA error or a hang of one leaves the others alone."""
+"""Sections in separate processes, so that a crash, a CUDA error or a hang of one does not affect the others."""
 
 import contextlib
 import importlib
@@ -15,17 +15,17 @@ from typing import Any, NamedTuple
 from tools.gpu_checks.rows import Row, Skipped
 from tools.gpu_checks.settings import Settings
 
-DEVICE_SECONDS = 60  # that finding the GPU may take
-END = None  # what a process sends last
+DEVICE_SECONDS = 60  # time limit for finding the GPU
+END = None  # the last message of a process
 
 
 class Launcher(NamedTuple):
-    """How sections are started.
+    """Starter of sections.
 
     Attributes:
-        settings: what they are given.
-        method: "fork", so that libraries are imported once, or "spawn".
-        machine: names of the device and of what drives it.
+        settings: settings of the sections.
+        method: "fork", which imports libraries once, or "spawn".
+        machine: names of the device and its drivers.
     """
 
     settings: Settings
@@ -34,22 +34,22 @@ class Launcher(NamedTuple):
 
     @classmethod
     def on(cls, settings: Settings) -> "Launcher | None":
-        """A launcher for the settings' device; None without a GPU where one is needed.
+        """A launcher for the device of the settings; None if a GPU is needed and there is none.
 
-        The GPU is looked at by processes of their own: where CUDA is initialised, as a library might do when it is
-        imported, forked processes cannot use it.
+        Separate processes inspect the GPU, because forked processes cannot use CUDA if it was initialised before, which
+        a library might do on import.
         """
         machine = _machine("fork", settings) or _machine("spawn", settings)
         if machine is None:
             return None
-        with contextlib.suppress(ImportError):  # a section that needs what is missing says so
+        with contextlib.suppress(ImportError):  # a section that needs a missing package reports it
             importlib.import_module("tools.gpu_checks.inputs")
         return cls(settings, "fork" if _machine("fork", settings) else "spawn", machine)
 
     def run(self, name: str, seconds: float) -> Iterator[Row]:
-        """Yield a section's rows; where it fails, is skipped, or takes longer than `seconds`, the last one says so."""
+        """Yield a section's rows. If it fails, is skipped, or takes longer than `seconds`, the last row says so."""
         if seconds <= 0:
-            yield Row("not run: the time is used up", passed=False, section=name)
+            yield Row("not run: no time left", passed=False, section=name)
             return
         for row in _answers(self.method, seconds, _run_section, self.settings, name):
             yield row._replace(section=name)
@@ -61,7 +61,7 @@ def _machine(method: str, settings: Settings) -> str | None:
 
 
 def _answers(method: str, seconds: float, function: Callable[..., None], *arguments: Any) -> Iterator[Any]:
-    """What `function(connection, *arguments)` sends from a process of its own within `seconds`, or a failed row."""
+    """Messages of `function(connection, *arguments)` in a separate process within `seconds`, or a failed row."""
     context = multiprocessing.get_context(method)
     receiving, sending = context.Pipe(duplex=False)
     process = context.Process(target=_lead_group, args=(function, sending, *arguments))
@@ -89,7 +89,7 @@ def _answers(method: str, seconds: float, function: Callable[..., None], *argume
 
 
 def _end(process: multiprocessing.Process) -> None:
-    """End the process and what it has started: loaders, compilers."""
+    """End the process and its children, such as loaders and compilers."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
@@ -98,7 +98,7 @@ def _end(process: multiprocessing.Process) -> None:
 
 def _lead_group(function: Callable[..., None], connection: Connection, *arguments: Any) -> None:
     os.setpgid(0, 0)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the table's alone
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # stdout is for the table only
     function(connection, *arguments)
     connection.send(END)
 
@@ -108,7 +108,7 @@ def _describe(connection: Connection, settings: Settings) -> None:
 
     versions = f"torch {torch.__version__}, Python {sys.version.split()[0]}, {os.cpu_count()} CPU cores"
     if settings.device == "cpu":
-        connection.send(f"CPU, tiny sizes, so no figure of speed means anything; {versions}")
+        connection.send(f"CPU, tiny sizes, not meaningful for speed; {versions}")
     elif torch.cuda.is_available():
         torch.zeros(1, device="cuda").item()
         gpu = torch.cuda.get_device_properties(0)

@@ -1,4 +1,4 @@
-"""Cases of a section, and rows of the report: what was found in each."""
+"""Cases of a section, and rows of the report."""
 
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -11,10 +11,10 @@ class Row(NamedTuple):
     """One line of the report.
 
     Attributes:
-        result: the figures in words, with what they may be at most.
-        passed: None where a figure is reported without a limit, or nothing was checked.
-        values: the figures, for the JSON file.
-        section, case: what was checked; the runner fills them in.
+        result: text of the figures with their limits.
+        passed: whether the check passed; None for a figure without a limit, or if nothing was checked.
+        values: figures for the JSON file.
+        section, case: names of the check, set by the runner.
     """
 
     result: str
@@ -24,11 +24,11 @@ class Row(NamedTuple):
     case: str = ""
 
 
-Case = tuple[str, Callable[[], Row]]  # its name, and the check itself: one that raises is a failed row
+Case = tuple[str, Callable[[], Row]]  # name and check; a check that raises is a failed row
 
 
-class Skipped(Exception):  # noqa: N818  (no error: the case needs what is not installed)
-    """The reason why there is nothing to check here."""
+class Skipped(Exception):  # noqa: N818  (not an error: the case needs a package that is not installed)
+    """Reason why a case is skipped."""
 
 
 def markdown(rows: Iterable[Row]) -> str:

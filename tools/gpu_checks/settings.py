@@ -1,4 +1,4 @@
-"""What every section is given, and how it measures: device, sizes, precision, time and memory."""
+"""Settings and measurements of the sections: device, sizes, precision, time and memory."""
 
 import contextlib
 import statistics
@@ -14,7 +14,7 @@ from runtime.precision import DTYPES
 
 
 class Cost(NamedTuple):
-    """Median milliseconds of a call, and the most GiB of the device that tensors held meanwhile; None on a CPU."""
+    """Median milliseconds of a call, and the peak of tensors on the device in GiB, None on a CPU."""
 
     milliseconds: float
     gib: float | None
@@ -25,24 +25,24 @@ class Cost(NamedTuple):
         return f"{self.milliseconds:.{digits}f} ms{memory}"
 
     def speed_against(self, other: "Cost") -> str:
-        """How many times as fast as the other: 2.35 x."""
+        """Ratio of the speeds, such as 2.35 x."""
         return f"{other.milliseconds / self.milliseconds:.2f} x"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the sections run, and whether at full size.
+    """Device and sizes of the sections.
 
     Attributes:
-        device: "cuda", or "cpu" for the rehearsal.
-        tiny: sizes for seconds on a CPU, each time measured once.
+        device: "cuda", or "cpu" for tiny sizes.
+        tiny: whether sizes are chosen for seconds on a CPU, with a single measurement.
     """
 
     device: str
     tiny: bool
 
     def sized(self, full: Any, tiny: Any) -> Any:
-        """The one of two settings that goes with the run."""
+        """One of two settings, depending on the size of the run."""
         return tiny if self.tiny else full
 
     def autocast(self, precision: str) -> contextlib.AbstractContextManager:
@@ -52,14 +52,14 @@ class Settings:
         return torch.autocast(self.device, dtype=DTYPES[precision])
 
     def synchronise(self) -> None:
-        """Wait until the device has done what it was given."""
+        """Wait until the device has finished its work."""
         if self.device == "cuda":
             torch.cuda.synchronize()
 
     def measure(self, function: Callable[[], Any], repeats: int = 5, warm_up: int = 2, seconds: float = 1.5) -> Cost:
-        """Time `function` after a warm-up, at most `repeats` times and for about `seconds` at most.
+        """Time `function` after a warm-up, at most `repeats` times and for about `seconds` seconds.
 
-        Memory includes whatever else the process holds: weights, inputs, results.
+        Memory includes everything that the process holds: weights, inputs, results.
         """
         if self.tiny:
             repeats, warm_up = 1, 0
@@ -80,7 +80,7 @@ class Settings:
 
 @contextlib.contextmanager
 def exact_float32() -> Iterator[None]:
-    """Within, no TF32: matrix products and convolutions of float32 are float32's."""
+    """Disable TF32 in this context, so that matrix products and convolutions are exact float32."""
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32 = cudnn.allow_tf32 = False

@@ -1,4 +1,4 @@
-"""Iterations of the project's trainer in mixed precision with averaged weights, and the same cut and resumed."""
+"""Iterations of the trainer in mixed precision with averaged weights, also interrupted and resumed."""
 
 import json
 import math
@@ -14,7 +14,7 @@ from tools.gpu_checks.rows import Case, Row, Skipped
 from tools.gpu_checks.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT = 0.1  # of the distance that training moved the weights: on a GPU bits differ from run to run
+LIMIT = 0.1  # share of the distance by which training moved the weights, as bits differ between runs on a GPU
 
 
 def cases(settings: Settings) -> Iterator[Case]:
@@ -24,7 +24,7 @@ def cases(settings: Settings) -> Iterator[Case]:
 
 
 def compare(settings: Settings, precision: str, iterations: int) -> Row:
-    """A run, and one that continues from the checkpoint in its middle."""
+    """Compare a run with one that continues from its middle checkpoint."""
     if find_spec("detectron2") is None:
         raise Skipped("detectron2 is not installed")
     from engine.training.run import train
@@ -40,14 +40,14 @@ def compare(settings: Settings, precision: str, iterations: int) -> Row:
     relative = ((resumed - uninterrupted).norm() / (uninterrupted - first).norm()).item()
     return Row(
         f"losses {losses[0][0]:.3f} to {losses[0][-1]:.3f}, {'all' if finite else 'not all'} finite; resumed in the "
-        f"middle, averaged weights differ by {relative:.1e} of how far they moved, at most {LIMIT:.0e}",
+        f"middle, averaged weights differ by {relative:.1e} of the distance they moved, at most {LIMIT:.0e}",
         finite and relative <= LIMIT,
         {"losses": losses, "relative": relative},
     )
 
 
 def config_of(settings: Settings, folder: Path, precision: str, iterations: int, max_iter: int | None = None):
-    """ViTMatte-S on procedural images; the demo's model at tiny sizes."""
+    """Config of ViTMatte-S on procedural images, or of the demo's model at tiny sizes."""
     from engine.config import load_config
 
     side, batch, workers = settings.sized((256, 8, 4), (32, 2, 0))
@@ -66,7 +66,7 @@ def config_of(settings: Settings, folder: Path, precision: str, iterations: int,
 
 
 def copy_middle(whole: Path, cut: Path, done: int) -> None:
-    """Copy a run folder as it was when the checkpoint after `done` iterations had been written."""
+    """Copy a run folder in its state after the checkpoint of `done` iterations was written."""
     shutil.copytree(whole, cut)
     middle = cut / f"model_{done - 1:07d}.pth"
     for path in cut.glob("model_*.pth"):

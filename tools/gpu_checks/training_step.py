@@ -1,4 +1,4 @@
-"""Time and peak memory of a training step against the public DINOv3-ViTMatte."""
+"""Time and peak memory of a training step and of that of the public DINOv3-ViTMatte."""
 
 import math
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def cases(settings: Settings) -> Iterator[Case]:
 
 
 def compare(settings: Settings, batch: int, side: int, precision: str) -> Row:
-    """A step of either on the same random samples."""
+    """Compare a step of each on the same random samples."""
     torch.manual_seed(0)
     samples = {key: value.to(settings.device) for key, value in random_samples(batch, side).items()}
     costs, losses = {}, {}
@@ -27,7 +27,7 @@ def compare(settings: Settings, batch: int, side: int, precision: str) -> Row:
         step = build(settings, name, precision)
         losses[name] = step(samples).item()
         costs[name] = settings.measure(partial(step, samples), repeats=9, seconds=4)
-        del step  # its weights, moments and cached gradients
+        del step  # frees its weights, moments and cached gradients
     ours, public = costs["ours"], costs["public"]
     memory = "" if ours.gib is None else f" and {ours.gib / public.gib:.0%} of the memory"
     return Row(

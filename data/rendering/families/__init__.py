@@ -1,6 +1,6 @@
-"""Families of rendered objects, by name, with the share of a library that each gets.
+"""Families of rendered objects by name, with their shares of a library.
 
-Foliage, flowers, wire and yarn together are more than half: there classical matting fails most.
+Foliage, flowers, wire and yarn together have more than half, because classical matting has the largest errors there.
 """
 
 from collections.abc import Callable

@@ -9,7 +9,7 @@ from data.rendering.model import Finish, Mesh, Model, Strands
 from data.rendering.solids import Implicit, ellipsoids, meshed, outwards, scattered, surface_area
 
 MOST = 44000  # strands of one coat
-COVER = 3.0  # how many times over the strands of a coat, laid flat, cover the body at least
+COVER = 3.0  # how many times the strands of a coat, laid flat, cover the body at least
 
 
 def fur(rng: np.random.Generator) -> Model:
@@ -66,12 +66,12 @@ def coat(
     """Strands growing out of a mesh: guard hairs, and an undercoat half as long that leaves no bare skin.
 
     Args:
-        albedo: colour by the root's place.
-        length: mean length; it varies smoothly over the body.
-        lean: how far strands lie along the body's flow; 0 stands upright.
-        gravity: how much tips turn down. radius: at the root, more where the coat would be too thin to cover.
-        clump: how far tips move to the middle of their tuft, 0 to 1.
-        frizz: waviness of single strands. curl: radius of curls shared by a tuft, as a share of a tenth of the length.
+        albedo: colour as a function of the root's position.
+        length: mean length, which varies smoothly over the body.
+        lean: inclination of strands along the body's flow; 0 is upright.
+        gravity: downward bend of the tips. radius: radius at the root, increased if the coat would not cover the body.
+        clump: displacement of tips to the middle of their tuft, 0 to 1.
+        frizz: waviness of single strands. curl: radius of the curls of a tuft, as a share of a tenth of the length.
     """
     roots, normals = scattered(rng, vertices, faces, count)
     radius = max(radius, COVER * surface_area(vertices, faces) / (2 * count * length))
@@ -82,7 +82,7 @@ def coat(
     direction = normals + lean * flow + rng.normal(0, 0.12, (count, 3))
     lying = rng.normal(size=(count, 3))
     lying -= (lying * normals).sum(1, keepdims=True) * normals
-    # the undercoat lies every way, so it covers the skin where the combed hairs part
+    # The undercoat grows in all directions, so it covers the skin where the combed hairs part.
     direction = unit(np.where(under[:, None], 0.45 * normals + unit(lying) + 0.5 * lean * flow, direction))
     m = 9 if length < 0.12 and not curl and frizz < 0.3 else 15
     s = np.linspace(0, 1, m)[None, :, None]

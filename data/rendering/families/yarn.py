@@ -137,9 +137,9 @@ def plied(
     """Yarn along (n, m, 3) curves: two to four plies of fibres, wound twice, and fuzz that stands off.
 
     Args:
-        budget: points of all fibres together.
-        albedo: (n, 3); None picks from `colours`, sometimes changing along the yarn.
-        hairy: amount of fuzz, 0 to 1. frayed: the ends of the curves open.
+        budget: number of points of all fibres together.
+        albedo: (n, 3); None to choose from `colours`, which sometimes change along the yarn.
+        hairy: amount of fuzz, 0 to 1. frayed: whether the ends of the curves open.
     """
     n = len(curves)
     plies, per = int(rng.choice([2, 3, 3, 4])), int(rng.integers(7, 16) * np.clip(radius / 0.025, 1, 5))
@@ -211,7 +211,7 @@ def _striped(rng: np.random.Generator, rows: int, colours: list[np.ndarray]) -> 
 def _band(
     rng: np.random.Generator, kind: str, roots: np.ndarray, thick: float, colours: list[np.ndarray]
 ) -> list[Mesh]:
-    """What the cords hang from."""
+    """Object from which the cords hang."""
     colour = colours[-1] if rng.random() < 0.5 else any_colour(rng)
     if kind == "fringe":
         edge = resampled(roots[None, np.linspace(0, len(roots) - 1, 9).astype(int)], 60)

@@ -1,1 +1,1 @@
-"""Sparse evaluation of the detail-capture decoder: only what alpha in the unknown region depends on."""
+"""Sparse evaluation of the detail-capture decoder: only the values that alpha in the unknown region depends on."""

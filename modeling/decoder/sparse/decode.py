@@ -1,9 +1,9 @@
-"""The detail capture decoder evaluated only where alpha is unknown, with the dense decoder's results there.
+"""Sparse evaluation of the detail capture decoder where alpha is unknown, with the result of the dense decoder.
 
-From the unknown pixels back to the features, every level's receptive field is marked; then, coarse to fine, only the
-tiles that hold a marked pixel are computed, from patches with the border that their convolutions read. Pixels of a
-tile outside the receptive field may hold anything finite: nothing that is asked for reads them. The last fusion and
-the matting head run together, some tiles at a time, so that beside the input no map exists at full resolution.
+The receptive field of the unknown pixels is marked at every level, from the output back to the features. Then, coarse
+to fine, only the tiles with a marked pixel are computed, from patches with the border that their convolutions read.
+Pixels of a tile outside the receptive field may have any finite value, because no needed value depends on them. The
+last fusion and the matting head run together, a few tiles at a time, so the input is the only map at full resolution.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,17 +18,17 @@ from modeling.decoder.sparse.patch_convs import ColumnWeights, FoldedConv, Folde
 from modeling.decoder.sparse.receptive_field import ReceptiveField
 from modeling.decoder.sparse.tiles import SparseMap, TileList, mask_tiles
 
-TILE_SIDES = (16, 32, 64)  # pixels of the level; each level takes the side that costs it least
+TILE_SIDES = (16, 32, 64)  # pixels; each level uses the side with the lowest cost
 
 
 class Work(NamedTuple):
-    """Multiplications of the dense decoder, and what of them the sparse decoder does in some way.
+    """Multiplications of the dense decoder, and those of them in active tiles.
 
     Attributes:
-        pixels: of full resolution, a batch's together.
-        dense: multiplications of the dense decoder for a pixel of full resolution.
-        active: those in active tiles, for a pixel of full resolution.
-        share: of the smallest tiles of full resolution that are active.
+        pixels: pixels of full resolution, of a batch together.
+        dense: multiplications of the dense decoder per pixel of full resolution.
+        active: multiplications in active tiles per pixel of full resolution.
+        share: share of the smallest tiles of full resolution that are active.
     """
 
     pixels: int
@@ -38,11 +38,11 @@ class Work(NamedTuple):
 
 
 def is_cheaper(decoder: nn.Module, field: ReceptiveField, unknown: Tensor) -> bool:
-    """Whether `decode` takes less time than the dense decoder, judged by the share of tiles that it computes.
+    """Whether `decode` is faster than the dense decoder, estimated from the share of tiles that it computes.
 
-    On a CPU, with the widths of ViTMatte-S, it does from 256 x 256 on, even where all is unknown; the narrower the
-    network, the larger the image and the smaller the unknown region must be. Above the costs' `dense_limit` it is
-    always taken as cheaper.
+    On a CPU with the widths of ViTMatte-S it is faster from 256 x 256 pixels on, even if all pixels are unknown. For
+    narrower networks the image must be larger or the unknown region smaller. Above the costs' `dense_limit` the result
+    is always True.
     """
     costs = costs_on(unknown.device)
     if costs.dense_limit is not None and unknown.numel() > costs.dense_limit:
@@ -53,7 +53,7 @@ def is_cheaper(decoder: nn.Module, field: ReceptiveField, unknown: Tensor) -> bo
 
 
 def work_of(decoder: nn.Module, field: ReceptiveField, unknown: Tensor) -> Work:
-    """The work of decoding `unknown` (B, H, W) bool, whose receptive field is `field`."""
+    """Work of decoding `unknown` (B, H, W) bool, whose receptive field is `field`."""
     depth = len(decoder.convstream.convs)
     shares = torch.stack([tile_share(mask) for mask in (unknown, *field.fused[:depth], *field.details)]).tolist()
     share, fused_shares, details_shares = shares[0], shares[1 : 1 + depth], shares[1 + depth :]
@@ -69,7 +69,7 @@ def work_of(decoder: nn.Module, field: ReceptiveField, unknown: Tensor) -> Work:
 
 
 def tile_share(mask: Tensor) -> Tensor:
-    """The share of the smallest tiles that hold a true pixel of `mask` (B, H, W), a scalar on its device."""
+    """Share of the smallest tiles with a true pixel of `mask` (B, H, W), a scalar on its device."""
     return mask_tiles(mask, TILE_SIDES[0]).float().mean()
 
 
@@ -77,9 +77,9 @@ def decode(decoder: nn.Module, features: Tensor, images: Tensor, field: Receptiv
     """Alpha of a DetailCapture in eval mode where `unknown` is true, 0 elsewhere: (B, 1, H, W) float32.
 
     Args:
-        decoder: its convolutions; not called.
+        decoder: module whose convolutions are used; it is not called.
         features, images: as in DetailCapture.forward.
-        field: of `unknown`, (B, H, W) bool.
+        field: receptive field of `unknown`, (B, H, W) bool.
     """
     device = images.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else images.dtype
@@ -99,7 +99,7 @@ def decode(decoder: nn.Module, features: Tensor, images: Tensor, field: Receptiv
 
 
 def convolve_details(conv: FoldedConv, finer: SparseMap, mask: Tensor) -> SparseMap:
-    """The next detail map, half the size of `finer`, in the tiles that cover `mask` (B, H / 2, W / 2)."""
+    """Next detail map, half the size of `finer`, in the tiles that cover `mask` (B, H / 2, W / 2)."""
     tiles = cheapest_tiles(mask, conv.work)
     out = SparseMap.allocate(tiles, len(conv.bias), tuple(mask.shape[-2:]), conv.bias.dtype)
     side = 2 * tiles.side + 1
@@ -114,7 +114,7 @@ def convolve_details(conv: FoldedConv, finer: SparseMap, mask: Tensor) -> Sparse
 
 
 def fuse(block: FoldedFusion, details: SparseMap, deep: SparseMap, mask: Tensor) -> SparseMap:
-    """A fusion block's output in the tiles that cover `mask` (B, H, W)."""
+    """Output of a fusion block in the tiles that cover `mask` (B, H, W)."""
     tiles = cheapest_tiles(mask, lambda side: block.work(side, halo=0))
     weights = ColumnWeights(tiles, 0, details.size[1], block.dtype)
     tiles, counts = weights.sort(tiles)
@@ -131,9 +131,9 @@ def fuse(block: FoldedFusion, details: SparseMap, deep: SparseMap, mask: Tensor)
 def matte(
     block: FoldedFusion, head: FoldedHead, details: SparseMap, deep: SparseMap, candidates: Tensor, unknown: Tensor
 ) -> Tensor:
-    """The last fusion and the head: alpha (B, H, W) in the tiles that cover `unknown` (B, H, W), 0 elsewhere.
+    """Last fusion and head: alpha (B, H, W) in the tiles that cover `unknown` (B, H, W), 0 elsewhere.
 
-    `candidates` (B, K, H, W) are the estimates that the head's gate chooses among, none with K = 0.
+    `candidates` (B, K, H, W) are the estimates for the head's gate; K is 0 if there are none.
     """
     height, width = details.size
     tiles = cheapest_tiles(unknown, lambda side: block.work(side, halo=1) + head.work(side))
@@ -153,7 +153,7 @@ def matte(
 
 
 def cheapest_tiles(mask: Tensor, work: Callable[[int], int]) -> TileList:
-    """The tiles that cover `mask` (B, H, W), of the side that costs least when a tile of a side costs `work`(side)."""
+    """Tiles that cover `mask` (B, H, W), of the side with the lowest cost, where `work`(side) is the cost of a tile."""
     choices = [mask_tiles(mask, side) for side in TILE_SIDES]
     counts = torch.stack([active.sum() for active in choices]).tolist()
     _, side, active = min(zip(counts, TILE_SIDES, choices, strict=True), key=lambda choice: choice[0] * work(choice[1]))
@@ -161,12 +161,12 @@ def cheapest_tiles(mask: Tensor, work: Callable[[int], int]) -> TileList:
 
 
 def chunks(tiles: TileList, values: int) -> Iterator[tuple[int, TileList]]:
-    """Yield start and tiles of pieces to be computed together, where each tile has `values` intermediate values."""
+    """Yield the start and the tiles of pieces to compute together; each tile has `values` intermediate values."""
     if len(tiles) == 0:
         return
     pieces = -(-len(tiles) // max(1, costs_on(tiles.row.device).chunk_values // values))
     threads = num_threads(tiles.row.device)
-    rounds = -(-pieces // threads)  # all threads have work until the end
+    rounds = -(-pieces // threads)  # so that all threads have work until the end
     size = -(-len(tiles) // (rounds * threads))
     for start in range(0, len(tiles), size):
         yield start, tiles[start : start + size]
@@ -175,17 +175,17 @@ def chunks(tiles: TileList, values: int) -> Iterator[tuple[int, TileList]]:
 def fusion_chunks(
     block: FoldedFusion, tiles: TileList, counts: list[int], weights: ColumnWeights
 ) -> Iterator[tuple[int, TileList, Tensor]]:
-    """Yield start, tiles, and the column weights they share; `tiles` and `counts` are from ColumnWeights.sort."""
+    """Yield the start, the tiles and their common column weights; `tiles` and `counts` are from ColumnWeights.sort."""
     begin = 0
     for count, columns in zip(counts, weights.kinds, strict=True):
-        values = 3 * columns.shape[1] ** 2 * 3 * block.out_chans  # of the mixed pixels, the largest intermediate
+        values = 3 * columns.shape[1] ** 2 * 3 * block.out_chans  # those of the mixed pixels, the largest intermediate
         for start, chunk in chunks(tiles[begin : begin + count], values):
             yield begin + start, chunk, columns
         begin += count
 
 
 def clear_outside(fused: Tensor, tiles: TileList, height: int, width: int) -> None:
-    """Zero, in place, what lies outside the map in tiles with a halo of 1: the head's convolution pads with zeros."""
+    """Zero, in place, the pixels outside the map in tiles with a halo of 1, as the head's convolution requires."""
     span = torch.arange(-1, tiles.side + 1, device=fused.device)
     y, x = tiles.top[:, None] + span, tiles.left[:, None] + span
     outside_y, outside_x = (y < 0) | (y >= height), (x < 0) | (x >= width)  # (n, side + 2)

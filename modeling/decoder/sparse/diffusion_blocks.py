@@ -1,8 +1,9 @@
-"""The blocks of DiffMatte's decoder where their maps are read, in packed rows whose indices serve all steps.
+"""Blocks of DiffMatte's decoder, evaluated where their maps are read, in packed rows whose indices serve all steps.
 
-A doubling block's transposed convolution, and its convolution of the upsampled map, are four 3x3 convolutions of the
-small map each, for the even and odd rows and columns; Winograd's transform of the small map serves all eight. Beyond
-the border the upsampling repeats pixels where the convolutions read zeros: there the shortcut is computed directly.
+A doubling block's transposed convolution and its convolution of the upsampled map are equivalent to four 3x3
+convolutions of the small map each, for the even and odd rows and columns. One Winograd transform of the small map
+serves all eight. At the border, upsampling repeats pixels where the convolutions read zeros, so the shortcut is
+computed directly there.
 """
 
 from collections.abc import Sequence
@@ -25,10 +26,10 @@ def flat_taps(weight: Tensor) -> Tensor:
 
 
 class SecondConv:
-    """ReLU(norm(conv2(y)) + shortcut), where the shortcut holds the norm's bias."""
+    """ReLU(norm(conv2(y)) + shortcut). The shortcut includes the bias of the norm."""
 
     def __init__(self, conv: BlockConv, blocks: Pixels, index: RowIndex, rows: BlockRows) -> None:
-        """`index` is that of y and of the shortcut; `rows` are those to be written, and get the blocks'."""
+        """`index` is that of y and of the shortcut. `rows` are the rows to write; they receive the blocks' rows."""
         self._conv = conv
         self._pieces = [
             (written, index.squares(piece, 1, PATCH).flatten(), index.squares(piece, 0, SIDE).flatten())
@@ -48,7 +49,7 @@ class SecondConv:
 
 
 class HalvingWeights:
-    """A DownBlock's convolutions with their norms folded in."""
+    """Convolutions of a DownBlock with their norms folded in."""
 
     def __init__(self, block: nn.Module) -> None:
         self.time = block.emb_layers
@@ -59,10 +60,10 @@ class HalvingWeights:
 
 
 class Halving:
-    """A DownBlock where its map is read.
+    """A DownBlock, evaluated where its map is read.
 
     Attributes:
-        index: the rows of its map's pixels.
+        index: rows of the pixels of its map.
     """
 
     def __init__(
@@ -77,9 +78,9 @@ class Halving:
         """Set up for the pixels of `mask` (B, h, W).
 
         Args:
-            finer: of the map that is read.
-            scratch: two.
-            still: rows of the first input channels, if no step changes them; others then read the channels after.
+            finer: index of the map that is read.
+            scratch: two scratch memories.
+            still: rows of the first input channels if no step changes them; the others are the remaining channels.
         """
         self._weights = weights
         self._scratch = scratch
@@ -108,7 +109,7 @@ class Halving:
             memory.reserve(self._count, channels)
 
     def __call__(self, workers: Workers, finer: Tensor, time: Tensor) -> Tensor:
-        """The rows of the map, from those of the finer."""
+        """Rows of the map, from those of the finer map."""
         shift = self._weights.time(time)
         y, shortcut = (memory.rows(self._count, len(shift)) for memory in self._scratch)
 
@@ -125,16 +126,16 @@ class Halving:
 
 
 class DoublingWeights:
-    """An UpBlock's convolutions with their norms folded in, the first two as convolutions of the small map."""
+    """Convolutions of an UpBlock with their norms folded in, the first two as convolutions of the small map."""
 
     def __init__(self, block: nn.Module) -> None:
         self.time = block.emb_layers
         scale = block.bn1.weight * torch.rsqrt(block.bn1.running_var + block.bn1.eps)
         self.bias = block.bn1.bias - block.bn1.running_mean * scale
-        # output 2 m + p of the transposed convolution reads pixel m + d through tap 1 + p - 2 d
+        # output 2 m + p of the transposed convolution reads pixel m + d with tap 1 + p - 2 d
         spread = torch.tensor([[[1 + p - 2 * d == tap for tap in range(4)] for d in (-1, 0, 1)] for p in (0, 1)])
         first = (block.conv1.weight * scale[:, None, None]).transpose(0, 1)
-        # even rows read no pixel after, odd ones none before: their six points at infinity, or at zero, are zero
+        # Even rows read no later pixel and odd rows no earlier one: six points, at infinity or at zero, are zero.
         spans = [(0, PATCH**2 - PATCH), (PATCH, PATCH**2)]
         self.resized = BlockConv(point_weights(first, spread), spans)
         bilinear = axis_weights(torch.tensor([2]), 2, TAPS, limit=8, dtype=scale.dtype)[0]  # away from the border
@@ -151,12 +152,12 @@ class DoublingWeights:
 
 @dataclass(frozen=True)
 class Border:
-    """Pixels at the border of a small map, and the shortcut of the four pixels that stand for each.
+    """Pixels at the border of a small map, and the shortcut of the four output pixels of each.
 
     Attributes:
         vertical, horizontal: `axis_weights` of the pixels, (n, 2, 3, 3).
-        reads: of each map, the rows of the pixels around, (n, 3, 3).
-        writes: rows of the four, (4 * n,).
+        reads: rows of the surrounding pixels in each map, (n, 3, 3).
+        writes: rows of the four output pixels, (4 * n,).
     """
 
     vertical: Tensor
@@ -166,7 +167,7 @@ class Border:
 
     @classmethod
     def of(cls, pixels: Pixels, index: RowIndex, sources: Sequence[RowIndex], dtype: torch.dtype) -> "Border":
-        """Of those of `pixels` (n,) that are at the border; `index` is that of the shortcut's rows."""
+        """Border pixels among `pixels` (n,); `index` is that of the shortcut's rows."""
         height, width = sources[0].shape[1:]
         at_border = (pixels.y == 0) | (pixels.y == height - 1) | (pixels.x == 0) | (pixels.x == width - 1)
         pixels = pixels.select(at_border)
@@ -185,7 +186,7 @@ class Border:
 
 
 class Doubling:
-    """An UpBlock where its map is read, in some rows of it."""
+    """An UpBlock, evaluated where its map is read, in some of its rows."""
 
     def __init__(
         self,
@@ -199,15 +200,15 @@ class Doubling:
         """Set up for the pixels of `mask` (B, h, W).
 
         Args:
-            sources: of the maps that are read together.
-            mask: holds the rows from `top`, an even number, on of the map.
-            scratch: two.
-            rows: those to be written, which get the blocks'.
+            sources: indexes of the maps that are read together.
+            mask: pixels of the rows from `top` on, an even number.
+            scratch: two scratch memories.
+            rows: rows to write; they receive the blocks' rows.
         """
         self._weights = weights
         self._scratch = scratch
         small = Pixels.blocks(halve(dilate(mask)), top // 2)
-        inner = BlockRows(rows.workers, scale=2)  # of y and of the shortcut
+        inner = BlockRows(rows.workers, scale=2)  # rows of y and of the shortcut
         self._pieces = [
             (written, [source.squares(piece, 1, PATCH).flatten() for source in sources])
             for piece, written in inner.append(small)
@@ -222,7 +223,7 @@ class Doubling:
             memory.reserve(self._count, weights.channels)
 
     def __call__(self, workers: Workers, sources: Sequence[Tensor], time: Tensor | None, out: Tensor) -> None:
-        """Write the rows `out`; without a time, those before the last ReLU."""
+        """Write the rows `out`; without a time, the values before the last ReLU."""
         weights = self._weights
         shift = torch.zeros_like(weights.bias) if time is None else weights.time(time)
         bias = weights.bias + shift
@@ -233,7 +234,7 @@ class Doubling:
             patches = [rows.index_select(0, read) for rows, read in zip(sources, reads, strict=True)]
             values = point_values(torch.cat(patches, dim=1))
             weights.resized(values, bias, y[written])
-            torch.maximum(y[written], shift, out=y[written])  # ReLU, then the time, which both sides hold
+            torch.maximum(y[written], shift, out=y[written])  # ReLU plus time, as both sides include the time
             weights.shortcut(values, weights.shortcut_bias, shortcut[written])
 
         workers.for_each(compute, self._pieces)
@@ -243,7 +244,7 @@ class Doubling:
 
 
 class HeadWeights:
-    """The matting head's convolutions, the first with its norm folded in."""
+    """Convolutions of the matting head, the first with its norm folded in."""
 
     def __init__(self, head: nn.Module) -> None:
         conv, norm, _, last = head.matting_convs
@@ -253,10 +254,10 @@ class HeadWeights:
 
 
 class Head:
-    """The matting head where alpha is asked for, in some rows."""
+    """The matting head where alpha is needed, in some rows."""
 
     def __init__(self, weights: HeadWeights, index: RowIndex, mask: Tensor, top: int, rows: BlockRows) -> None:
-        """`index` is that of the map that is read; `mask`, `top` and `rows` are as in Doubling."""
+        """`index` is that of the map that is read. `mask`, `top` and `rows` are as in Doubling."""
         self._weights = weights
         self._pieces = [
             (written, index.squares(piece, 1, PATCH).flatten())

@@ -1,12 +1,12 @@
-"""DiffMatte's decoder over the steps of one picture: what no step changes is computed once, for unknown pixels only.
+"""DiffMatte's decoder over the steps of one image, for unknown pixels only; values that no step changes are stored.
 
-Every level's receptive field is marked from the unknown pixels back to the input, and a map exists in blocks that cover
-it. The doubling blocks run band by band, so that what they hold inside does not grow with the picture, and no map
-exists at full resolution.
+The receptive field of the unknown pixels is marked at every level, from the output back to the input, and a map
+consists of blocks that cover it. The doubling blocks run band by band, so that their memory does not grow with the
+image, and no map exists at full resolution.
 
-- The block in the middle reads the encoder's features only. A step adds the time before its second convolution, which
-  adds a constant to each channel, another one at the border, where some taps read the padding.
-- The first halving block reads the picture through channels of its own, whose sums are kept.
+- The middle block only reads the encoder's features. A step adds the time before its second convolution, which adds a
+  constant to each channel. The constant is different at the border, where some taps read the padding.
+- The first halving block reads the image through separate channels, whose sums are stored.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,12 +29,12 @@ from modeling.decoder.sparse.parallel import Workers
 from modeling.decoder.sparse.receptive_field import ReceptiveField, dilate, double
 from modeling.decoder.sparse.tiles import SparseMap, mask_tiles
 
-BAND_PIXELS = 2**17  # of a map, computed together
-STEP = 8  # rows that bands are made of
+BAND_PIXELS = 2**17  # pixels of a map that are computed together
+STEP = 8  # rows; bands are multiples of it
 
 
 class Shared:
-    """Folded weights, and memory within a step, shared by the steps of several pictures or tiles."""
+    """Folded weights and scratch memory, shared by the steps of several images or tiles."""
 
     def __init__(self, decoder: nn.Module) -> None:
         self.halvings = [HalvingWeights(block) for block in decoder.down_blks]
@@ -45,15 +45,15 @@ class Shared:
 
 
 class SparseSteps:
-    """The decoder of a batch in eval mode, for any noisy alpha and time, where alpha is asked for.
+    """Decoder of a batch in eval mode, for any noisy alpha and time, at the pixels that are needed.
 
-    Everything is in float32, whatever autocast says.
+    All computations are in float32, under autocast too.
 
     Args:
         decoder: a DiffusionUNet.
         features, guide: as in DiffusionUNet.forward.
-        unknown: (B, 1, H, W) bool, the pixels asked for.
-        shared: None to make it.
+        unknown: (B, 1, H, W) bool, the pixels that are needed.
+        shared: weights and memory of earlier steps; None to make them.
     """
 
     def __init__(
@@ -68,9 +68,9 @@ class SparseSteps:
         decoder, shared = self._decoder, self.shared
         depth = len(decoder.down_blks)
         field = ReceptiveField.of(unknown, depth + 1)
-        maps = [dilate(unknown), *field.fused]  # what is read of the doubling blocks' maps, fine to coarse
-        reads = list(maps)  # and of the halving blocks'
-        for level in reversed(range(1, depth)):  # 3x3 with stride 2, on what 3x3 reads
+        maps = [dilate(unknown), *field.fused]  # pixels that are read of the doubling blocks' maps, fine to coarse
+        reads = list(maps)  # pixels that are read of the halving blocks' maps
+        for level in reversed(range(1, depth)):  # 3x3 with stride 2 after the 3x3 that reads it
             reads[level] = reads[level] | dilate(double(dilate(reads[level + 1])))
 
         self._middle = Middle(workers, decoder.mid_blk, features, field.features, maps[-1], shared.inner)
@@ -91,11 +91,11 @@ class SparseSteps:
 
     @torch.no_grad()
     def __call__(self, x_t: Tensor, time: float) -> Tensor:
-        """The raw map (B, 1, H, W), 0 where it was not asked for.
+        """Raw map (B, 1, H, W), 0 at pixels that are not needed.
 
         Args:
             x_t: (B, 1, H, W), as in DiffusionUNet.forward.
-            time: in [0, 1], of all the batch.
+            time: time in [0, 1] of the whole batch.
         """
         with torch.autocast(x_t.device.type, enabled=False), Workers(x_t.device) as workers:
             embedded = self._decoder.embed_time(torch.tensor([time], device=x_t.device))[0]
@@ -110,10 +110,10 @@ class SparseSteps:
 
 
 class Middle:
-    """The block in the middle, to which a step adds the time's part.
+    """The middle block, to which a step adds the contribution of the time.
 
     Attributes:
-        index: the rows of its map's pixels.
+        index: rows of the pixels of its map.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Middle:
         mask: Tensor,
         scratch: Sequence[Scratch],
     ) -> None:
-        """Compute the map without the time for `mask` (B, h, W), from the features that are `needed`."""
+        """Compute the map without the time for `mask` (B, h, W), from the features in `needed`."""
         rows = SparseMap.pixels(features, needed, torch.float32).rows
         level = Level(workers, DoublingWeights(block), [RowIndex.where(needed)], mask, scratch)
         self._still = level(workers, [rows], None)
@@ -137,7 +137,7 @@ class Middle:
         self._kinds[self.index.map.flatten().long()] = self._constant.kinds.expand(mask.shape).flatten()
 
     def __call__(self, time: Tensor) -> Tensor:
-        """The rows of the map."""
+        """Rows of the map."""
         constants = self._constant(self._time(time))
         torch.add(self._still, constants[self._kinds], out=self._rows).relu_()
         self._rows[0] = 0
@@ -145,10 +145,10 @@ class Middle:
 
 
 class Level:
-    """A doubling block's map.
+    """Map of a doubling block.
 
     Attributes:
-        index: the rows of its pixels.
+        index: rows of its pixels.
     """
 
     def __init__(
@@ -159,26 +159,26 @@ class Level:
         mask: Tensor,
         scratch: Sequence[Scratch],
     ) -> None:
-        """As Doubling, for all of `mask` (B, h, W)."""
+        """Set up like Doubling, for all of `mask` (B, h, W)."""
         rows = BlockRows(workers)
         self._bands = [Doubling(weights, sources, part, top, scratch, rows) for part, top in bands(mask)]
         self._rows = weights.bias.new_zeros(1 + rows.count, weights.channels)
         self.index = rows.index(tuple(mask.shape))
 
     def __call__(self, workers: Workers, sources: Sequence[Tensor], time: Tensor | None) -> Tensor:
-        """The rows of the map."""
+        """Rows of the map."""
         for band in self._bands:
             band(workers, sources, time, self._rows)
         return self._rows
 
 
 class LastLevel:
-    """The last doubling block and the head; a band's map makes way for the next."""
+    """Last doubling block and head. The map of a band is overwritten by that of the next."""
 
     def __init__(
         self, workers: Workers, weights: DoublingWeights, sources: Sequence[RowIndex], unknown: Tensor, shared: Shared
     ) -> None:
-        """For the pixels `unknown` (B, H, W)."""
+        """Set up for the pixels `unknown` (B, H, W)."""
         self._scratch, self._channels = shared.last, weights.channels
         asked = BlockRows(workers)
         self._bands = []
@@ -192,7 +192,7 @@ class LastLevel:
         self._pixels = (asked.index(tuple(unknown.shape)).map * unknown).flatten()
 
     def __call__(self, workers: Workers, sources: Sequence[Tensor], time: Tensor) -> Tensor:
-        """The raw map, (B * H * W, 1)."""
+        """Raw map, (B * H * W, 1)."""
         for doubling, count, head in self._bands:
             rows = self._scratch.rows(count, self._channels)
             doubling(workers, sources, time, rows)
@@ -201,7 +201,7 @@ class LastLevel:
 
 
 def bands(mask: Tensor) -> Iterator[tuple[Tensor, int]]:
-    """Yield parts of `mask` (B, H, W), some BAND_PIXELS in whole rows and a margin, and the first row of each."""
+    """Yield parts of `mask` (B, H, W) of about BAND_PIXELS in whole rows with a margin, and the first row of each."""
     counts = mask_tiles(mask, STEP).sum(dim=(0, 2)).cpu() * STEP**2
     numbers = (counts.cumsum(0) - counts) // BAND_PIXELS
     for number in numbers[counts > 0].unique():

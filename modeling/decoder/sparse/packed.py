@@ -1,7 +1,7 @@
-"""Blocks of 4 x 4 pixels of a batch of maps, in packed rows, and the rows of any square of pixels.
+"""Packed rows: blocks of 4 x 4 pixels of a batch of maps, and an index of the rows of any square of pixels.
 
-Row 0 of the packed rows holds zeros, which every pixel that is not kept reads, and every pixel beyond the map.
-Indices are made once and serve any number of maps in the same rows.
+Row 0 of the packed rows is zero. Pixels that are not stored, and pixels outside the map, are read from it. Indices are
+computed once and serve any number of maps with the same rows.
 """
 
 from collections.abc import Iterator
@@ -16,11 +16,11 @@ from modeling.decoder.sparse.parallel import Workers
 from modeling.decoder.sparse.tiles import mask_tiles
 from modeling.decoder.sparse.winograd import SIDE
 
-MARGIN = 2 * SIDE  # pixels beyond a map that blocks and their patches may reach
+MARGIN = 2 * SIDE  # pixels by which blocks and their patches may extend beyond a map
 
 
 class Pixels(NamedTuple):
-    """Pixels of a batch of maps, or squares by their first pixel: image, row and column of each, int64."""
+    """Pixels of a batch of maps, or the first pixels of squares: image, row and column of each, int64."""
 
     image: Tensor
     y: Tensor
@@ -28,12 +28,12 @@ class Pixels(NamedTuple):
 
     @classmethod
     def where(cls, mask: Tensor) -> "Pixels":
-        """The pixels that are true in `mask` (B, H, W), (n,)."""
+        """Pixels that are true in `mask` (B, H, W), (n,)."""
         return cls(*mask.nonzero(as_tuple=True))
 
     @classmethod
     def blocks(cls, mask: Tensor, top: int = 0) -> "Pixels":
-        """The blocks that cover `mask` (B, h, W), which holds the rows from `top` on of maps: (n,)."""
+        """Blocks that cover `mask` (B, h, W), which has the rows from `top` on of the maps: (n,)."""
         image, row, column = mask_tiles(mask, SIDE).nonzero(as_tuple=True)
         return cls(image, SIDE * row + top, SIDE * column)
 
@@ -41,24 +41,24 @@ class Pixels(NamedTuple):
         return Pixels(*(part[index] for part in self))
 
     def squares(self, side: int) -> "Pixels":
-        """All pixels of squares of `side`: (side^2, n)."""
+        """All pixels of squares of side `side`: (side^2, n)."""
         span = torch.arange(side, device=self.y.device)
         y, x = torch.broadcast_tensors(span[:, None, None] + self.y, span[:, None] + self.x)
         return Pixels(self.image.expand(side**2, -1), y.flatten(0, 1), x.flatten(0, 1))
 
 
 class RowIndex:
-    """The row of every pixel of a batch of maps, or of some rows of them."""
+    """Row number of every pixel of a batch of maps, or of some rows of them."""
 
     def __init__(self, rows: Tensor, top: int = 0) -> None:
-        """`rows` (B, H, W) int32, 0 for none, of which `top` is the first row of the maps."""
+        """`rows` (B, H, W) int32, 0 for none; `top` is the number of its first row in the maps."""
         self.shape = tuple(rows.shape)
         self._padded = F.pad(rows, [MARGIN] * 4)
         self._top = top
 
     @classmethod
     def of(cls, pixels: Pixels, shape: tuple[int, int, int], top: int = 0) -> "RowIndex":
-        """Of `pixels` (n,) in their order; those beyond maps of `shape` (B, H, W) are left out."""
+        """Index of `pixels` (n,) in their order. Pixels outside maps of `shape` (B, H, W) are dropped."""
         y = pixels.y - top
         kept = (y >= 0) & (y < shape[1]) & (pixels.x >= 0) & (pixels.x < shape[2])
         rows = torch.zeros(shape, dtype=torch.int32, device=y.device)
@@ -67,7 +67,7 @@ class RowIndex:
 
     @classmethod
     def where(cls, mask: Tensor) -> "RowIndex":
-        """Of the pixels that are true in `mask` (B, H, W), row by row."""
+        """Index of the pixels that are true in `mask` (B, H, W), row by row."""
         return cls((mask.flatten().cumsum(0).view(mask.shape) * mask).int())
 
     @property
@@ -76,7 +76,7 @@ class RowIndex:
         return self._padded[:, MARGIN:-MARGIN, MARGIN:-MARGIN]
 
     def squares(self, pixels: Pixels, before: int, side: int) -> Tensor:
-        """Rows of squares of `side` that start `before` pixels above and left of `pixels` (n,): int32 (side^2, n)."""
+        """Rows of squares of `side`, from `before` pixels above and left of `pixels` (n,) on: int32 (side^2, n)."""
         _, height, width = self._padded.shape
         shift = MARGIN - before
         first = (pixels.image * height + pixels.y - self._top + shift) * width + pixels.x + shift
@@ -87,23 +87,23 @@ class RowIndex:
 
 
 class BlockRows:
-    """Rows of blocks, piece after piece; a piece's are laid out as `BlockConv` writes them."""
+    """Rows of blocks, piece by piece, in the order in which `BlockConv` writes them."""
 
     def __init__(self, workers: Workers, scale: int = 1) -> None:
         """Start with no blocks.
 
         Args:
-            workers: who will compute the pieces.
-            scale: with 2, blocks are those of a map of half the size, and each stands for its four phases.
+            workers: threads that will compute the pieces.
+            scale: 1, or 2 if blocks are those of a map of half the size, each with its four phases.
         """
-        self.count = 0  # of the rows, without the row of zeros
+        self.count = 0  # number of rows, without the row of zeros
         self.workers = workers
         self._scale = scale
         none = torch.zeros(0, dtype=torch.int64, device=workers.device)
         self._pixels = [Pixels(none, none, none)]
 
     def append(self, blocks: Pixels) -> list[tuple[Pixels, slice]]:
-        """Give blocks rows; pieces of them and each piece's rows."""
+        """Assign rows to blocks; returns pieces of the blocks and the rows of each piece."""
         pieces = []
         for piece in map(blocks.select, split(len(blocks.image), self.workers)):
             small, phases = piece.squares(SIDE), torch.arange(self._scale, device=piece.y.device)
@@ -119,33 +119,33 @@ class BlockRows:
         return pieces
 
     def index(self, shape: tuple[int, int, int], top: int = 0) -> RowIndex:
-        """The index of maps of `shape` (B, H, W), or of rows of them from `top` on."""
+        """Index of maps of `shape` (B, H, W), or of their rows from `top` on."""
         pixels = Pixels(*map(torch.cat, zip(*self._pixels, strict=True)))
         return RowIndex.of(pixels, shape, top)
 
 
 class Scratch:
-    """Memory for maps that do not outlive each other."""
+    """Memory for maps that are not needed at the same time."""
 
     def __init__(self, like: Tensor) -> None:
         self._values = like.new_empty(0)
 
     def reserve(self, count: int, channels: int) -> None:
-        """Have room for `count` rows and that of zeros."""
+        """Reserve memory for `count` rows and the row of zeros."""
         if (1 + count) * channels > len(self._values):
             self._values = self._values.new_empty((1 + count) * channels)
 
     def rows(self, count: int, channels: int) -> Tensor:
-        """(1 + count, channels), of which the first is zero. It takes the place of what was given out before."""
+        """Rows (1 + count, channels), of which the first is zero. They overwrite the rows of earlier calls."""
         rows = self._values[: (1 + count) * channels].view(-1, channels)
         rows[0] = 0
         return rows
 
 
 def split(count: int, workers: Workers, size: int = 1) -> Iterator[slice]:
-    """Yield pieces of `count` blocks, or of what is a block divided by `size`, to be computed together."""
+    """Yield slices of `count` items to compute together; `size` items make one block."""
     most = size * costs_on(workers.device).chunk_blocks
-    rounds = -(-count // (most * workers.threads))  # all threads have work until the end
+    rounds = -(-count // (most * workers.threads))  # so that all threads have work until the end
     step = max(1, -(-count // max(1, rounds * workers.threads)))
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))

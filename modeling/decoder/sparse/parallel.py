@@ -1,4 +1,4 @@
-"""Independent pieces of work on all cores."""
+"""Threads for independent pieces of work on all cores."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -11,19 +11,19 @@ T = TypeVar("T")
 
 
 def num_threads(device: torch.device) -> int:
-    """How many items `for_each` works on at once."""
+    """Number of items that `for_each` processes at once."""
     return torch.get_num_threads() if device.type == "cpu" else 1
 
 
 class Workers:
-    """Threads for several rounds of work, one for each of torch's on a CPU; a context to work in.
+    """Threads for several rounds of work, on a CPU as many as torch has. A context manager.
 
-    Torch's own threads divide every operation, and wait for each other at its end. Where operations take a
-    millisecond, that costs much when the cores are not free: any other process holds up all threads. So there is one
-    thread for an operation meanwhile, in this thread too.
+    torch's own threads share every operation and synchronise at its end. For operations of about a millisecond this is
+    slow if the cores are busy, because another process delays all threads. Inside the context each operation therefore
+    uses one thread, in the calling thread too.
 
     Attributes:
-        threads: how many items are worked on at once.
+        threads: number of items that are processed at once.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -43,12 +43,12 @@ class Workers:
             torch.set_num_threads(self.threads)
 
     def for_each(self, function: Callable[[T], None], items: Iterable[T]) -> None:
-        """Call `function` with every item, with as many at once as there are threads."""
+        """Call `function` with every item, with as many calls at once as there are threads."""
         if self._pool is None:
             deque(map(function, items), maxlen=0)
             return
         items = list(items)
-        inference = torch.is_inference_mode_enabled()  # belongs to a thread, as gradient mode does
+        inference = torch.is_inference_mode_enabled()  # a property of the thread, like gradient mode
 
         def call(item: T) -> None:
             with torch.inference_mode(inference), torch.no_grad():
@@ -58,8 +58,8 @@ class Workers:
 
 
 def for_each(function: Callable[[T], None], items: Iterable[T], device: torch.device) -> None:
-    """Call `function` with every item; on a CPU with as many at once as torch has threads."""
+    """Call `function` with every item; on a CPU with as many calls at once as torch has threads."""
     if num_threads(device) > 1:
-        items = list(items)  # while this thread still has torch's number of threads
+        items = list(items)  # evaluated while this thread still has torch's number of threads
     with Workers(device) as workers:
         workers.for_each(function, items)

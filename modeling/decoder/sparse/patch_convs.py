@@ -1,4 +1,4 @@
-"""The detail capture decoder's convolutions with their batch norms folded in, applied to patches."""
+"""Convolutions of the detail capture decoder with their batch norms folded in, applied to patches."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from modeling.decoder.sparse.upsampled_conv import UpsampledConv, axis_weights, 
 
 @dataclass(frozen=True)
 class FoldedConv:
-    """A 3x3 convolution over patches that bring their own border, (n, side, side, in), in channels-last memory."""
+    """3x3 convolution over patches that include their border, (n, side, side, in), in channels-last memory."""
 
     weight: Tensor  # (out, in, 3, 3)
     bias: Tensor  # (out,)
@@ -31,13 +31,13 @@ class FoldedConv:
         return out.permute(0, 2, 3, 1).contiguous()
 
     def work(self, side: int) -> int:
-        """Multiplications for side x side outputs."""
+        """Number of multiplications for side x side outputs."""
         return side**2 * self.weight.numel()
 
 
 @dataclass(frozen=True)
 class FoldedFusion:
-    """A fusion block's convolution, divided between the details and the upsampled features."""
+    """Convolution of a fusion block, divided between the details and the upsampled features."""
 
     details: FoldedConv
     upsampled: UpsampledConv
@@ -58,9 +58,9 @@ class FoldedFusion:
         return self.details.bias.dtype
 
     def __call__(self, tiles: TileList, halo: int, details: SparseMap, deep: SparseMap, columns: Tensor) -> Tensor:
-        """The fusion, before its ReLU, of `tiles` and `halo` pixels around: (n, side + 2 halo, side + 2 halo, out).
+        """Fusion before its ReLU, of `tiles` with `halo` pixels around them: (n, side + 2 halo, side + 2 halo, out).
 
-        `deep` is the map to be upsampled, half the size of `details`; `columns` is from `ColumnWeights`.
+        `deep` is the map to upsample, half the size of `details`; `columns` is from `ColumnWeights`.
         """
         top, left, side = tiles.top - halo, tiles.left - halo, tiles.side + 2 * halo
         low = low_length(side, odd_start=halo % 2 == 1)
@@ -70,13 +70,13 @@ class FoldedFusion:
         return out
 
     def work(self, side: int, halo: int) -> int:
-        """Multiplications for a tile."""
+        """Number of multiplications for a tile."""
         side += 2 * halo
         return self.details.work(side) + self.upsampled.work(side, low_length(side, odd_start=halo % 2 == 1))
 
 
 class ColumnWeights:
-    """The horizontal `axis_weights` of every tile column, which all but those at the map's borders share."""
+    """Horizontal `axis_weights` of every tile column. All columns but those at the borders have the same."""
 
     def __init__(self, tiles: TileList, halo: int, width: int, dtype: torch.dtype) -> None:
         side, device = tiles.side + 2 * halo, tiles.column.device
@@ -87,13 +87,13 @@ class ColumnWeights:
         self._kind_of_column = kind_of_column.to(device)  # (tile columns,)
 
     def sort(self, tiles: TileList) -> tuple[TileList, list[int]]:
-        """Put tiles that share weights next to each other; how many there are of each kind."""
+        """Tiles sorted so that those with the same weights are adjacent, and the number of tiles of each kind."""
         kind, order = self._kind_of_column[tiles.column].sort(stable=True)
         return tiles[order], kind.bincount(minlength=len(self.kinds)).tolist()
 
 
 class FoldedHead:
-    """The matting head, and its gate where it has one."""
+    """The matting head and its gate, if it has one."""
 
     def __init__(self, head: nn.Module, dtype: torch.dtype) -> None:
         conv, norm, _, last = head.matting_convs
@@ -102,12 +102,12 @@ class FoldedHead:
         self.bias = last.bias.to(dtype)
 
     def __call__(self, fused: Tensor, candidates: Tensor | None = None) -> Tensor:
-        """(n, side + 2, side + 2, in), and of a gate (n, side, side, K) estimates -> alpha (n, side, side), float32."""
+        """(n, side + 2, side + 2, in), and for a gate (n, side, side, K) -> alpha (n, side, side), float32."""
         hidden = self.conv(fused).relu_()
         if candidates is None:
             return torch.sigmoid((hidden @ self.weight[0] + self.bias).float())
         return gated_alpha(hidden @ self.weight.T + self.bias, candidates, dim=-1)[..., 0]
 
     def work(self, side: int) -> int:
-        """Multiplications for a tile."""
+        """Number of multiplications for a tile."""
         return self.conv.work(side)

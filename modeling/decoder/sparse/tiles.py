@@ -1,8 +1,7 @@
-"""Maps of which only some tiles exist: packed rows of pixels, and an index that finds a pixel's row.
+"""Sparse maps: packed rows of the pixels of some tiles, and an index of the row of each pixel.
 
-A tile is a square of pixels; at the bottom and right it may reach beyond the map. Patches are read through the index,
-so a patch may cross tiles and borders freely: what lies outside the map, or in a tile that does not exist, reads as
-zero.
+A tile is a square of pixels; at the bottom and right it may extend beyond the map. Patches are read through the index
+and may cross tiles and borders. Pixels outside the map, or in a tile that does not exist, are read as zero.
 """
 
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from modeling.decoder.sparse.receptive_field import halve
 
 
 def mask_tiles(mask: Tensor, side: int) -> Tensor:
-    """Which tiles hold a true pixel: (B, H, W) -> (B, ceil(H / side), ceil(W / side)), for a power of two."""
+    """Tiles with a true pixel: (B, H, W) -> (B, ceil(H / side), ceil(W / side)), for a side that is a power of two."""
     while side > 1:
         mask, side = halve(mask), side // 2
     return mask
@@ -35,7 +34,7 @@ class TileList:
 
     @classmethod
     def where(cls, active: Tensor, side: int) -> "TileList":
-        """The tiles that are true in `active`, (B, tile rows, tile columns)."""
+        """Tiles that are true in `active`, (B, tile rows, tile columns)."""
         return cls(side, tuple(active.shape), *active.nonzero(as_tuple=True))
 
     def __len__(self) -> int:
@@ -56,15 +55,15 @@ class TileList:
 
 
 class SparseMap:
-    """A map (B, C, H, W) of which some tiles are kept.
+    """A map (B, C, H, W) of which some tiles are stored.
 
     Attributes:
-        rows: (1 + pixels kept, C): a row of zeros, which every pixel that is not kept reads, then tile after tile.
+        rows: (1 + stored pixels, C): a row of zeros, from which other pixels are read, then the pixels tile by tile.
         size: (H, W).
     """
 
     def __init__(self, rows: Tensor, first: Tensor, tile: tuple[int, int], size: tuple[int, int]) -> None:
-        """`first` (B, tile rows, tile columns): the row of each tile's first pixel, 0 for none."""
+        """`first` (B, tile rows, tile columns): the row of each tile's first pixel, 0 for tiles that do not exist."""
         self.rows = rows
         self.size = size
         self._first = first
@@ -72,7 +71,7 @@ class SparseMap:
 
     @classmethod
     def allocate(cls, tiles: TileList, channels: int, size: tuple[int, int], dtype: torch.dtype) -> "SparseMap":
-        """A map of `tiles`, in their order, whose pixels are not yet written."""
+        """A map of `tiles`, in their order, with uninitialised pixels."""
         area = tiles.side**2
         device = tiles.row.device
         first = torch.zeros(tiles.grid, dtype=torch.int64, device=device)
@@ -83,7 +82,7 @@ class SparseMap:
 
     @classmethod
     def whole(cls, x: Tensor, dtype: torch.dtype) -> "SparseMap":
-        """Keep all of (B, C, H, W): each image is one tile."""
+        """A map with all of (B, C, H, W): each image is one tile."""
         batch, channels, height, width = x.shape
         rows = torch.empty(1 + batch * height * width, channels, dtype=dtype, device=x.device)
         rows[0] = 0
@@ -93,7 +92,7 @@ class SparseMap:
 
     @classmethod
     def pixels(cls, x: Tensor, mask: Tensor, dtype: torch.dtype) -> "SparseMap":
-        """Keep the pixels of (B, C, H, W) that are true in `mask` (B, H, W)."""
+        """A map with the pixels of (B, C, H, W) that are true in `mask` (B, H, W)."""
         kept = cls.allocate(TileList.where(mask, 1), x.shape[1], tuple(x.shape[-2:]), dtype)
         kept.rows[1:] = x.permute(0, 2, 3, 1)[mask].to(dtype)
         return kept
@@ -103,7 +102,7 @@ class SparseMap:
         return self.rows.shape[1]
 
     def tiles(self, start: int, stop: int) -> Tensor:
-        """Tiles number `start` to `stop` - 1, (n, side, side, C), to be written."""
+        """Writable view of tiles `start` to `stop` - 1, (n, side, side, C)."""
         return self.rows[1:].view(-1, *self._tile, self.channels)[start:stop]
 
     def patches(self, image: Tensor, top: Tensor, left: Tensor, side: int) -> Tensor:
@@ -119,6 +118,6 @@ class SparseMap:
 
 
 def _span(start: Tensor, length: int, limit: int) -> tuple[Tensor, Tensor]:
-    """`length` coordinates from each `start` (n,), clamped to [0, limit), and whether they were inside: (n, length)."""
+    """`length` coordinates from each `start` (n,), clamped to [0, limit), and a mask of those inside: (n, length)."""
     span = start[:, None] + torch.arange(length, device=start.device)
     return span.clamp(0, limit - 1), (span >= 0) & (span < limit)

@@ -1,12 +1,12 @@
-"""A 3x3 convolution of a map upsampled x2, computed without the upsampled map and with a quarter of the products.
+"""3x3 convolution of a map upsampled x2, computed without the upsampled map and with a quarter of the multiplications.
 
 The convolution is a sum over its taps (k, l) of shifted maps W[k, l] x, and mixing channels commutes with
-resampling: conv(up(x)) = sum over (k, l) of shift[k, l](up(W[k, l] x)). So the channels are mixed at the lower
-resolution, where there are a quarter of the pixels. What remains acts on each channel alone, is separable, and along
-an axis is a small banded matrix, which holds the bilinear weights, the taps' shifts, and at the map's borders the
-clamping of the upsampling and the zero padding of the convolution. Nothing is approximated.
+resampling: conv(up(x)) = sum over (k, l) of shift[k, l](up(W[k, l] x)). The channels are therefore mixed at the lower
+resolution, which has a quarter of the pixels. The remaining operation acts on each channel alone and is separable.
+Along an axis it is a small banded matrix with the bilinear weights, the shifts of the taps, and at the borders of the
+map the clamping of the upsampling and the zero padding of the convolution. The result is exact.
 
-Along an axis, "outputs" are pixels of the upsampled map, `low` pixels those of the map below.
+Along an axis, "outputs" are pixels of the upsampled map, and `low` pixels those of the original map.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class UpsampledConv:
 
         Args:
             vertical: `axis_weights` of the rows of every patch, (n, side, low, 3).
-            horizontal: those of the columns, the same for all patches, (side, low, 3).
+            horizontal: `axis_weights` of the columns, the same for all patches, (side, low, 3).
         """
         count, low = patches.shape[:2]
         side, channels = out.shape[2:]
@@ -48,33 +48,33 @@ class UpsampledConv:
         out.view(count * side, side, channels).baddbmm_(weights, rows_done.view(count * side, low * TAPS, channels))
 
     def work(self, side: int, low: int) -> int:
-        """Multiplications for a patch of side x side outputs from low x low pixels."""
+        """Number of multiplications for a patch of side x side outputs from low x low pixels."""
         channels = self.mixing.shape[1] // TAPS
         return low**2 * self.mixing.numel() + TAPS * low * side * (TAPS * low + side) * channels
 
 
 def low_start(start: Tensor) -> Tensor:
-    """The first low pixel that outputs from `start` on read."""
+    """First low pixel that outputs from `start` on read."""
     return (start - 2).div(2, rounding_mode="floor")
 
 
 def low_length(length: int, odd_start: bool) -> int:
-    """How many low pixels an even number of outputs reads."""
+    """Number of low pixels that an even number of outputs reads."""
     return length // 2 + (3 if odd_start else 2)
 
 
 def axis_weights(start: Tensor, length: int, low: int, limit: int, dtype: torch.dtype) -> Tensor:
-    """How outputs read low pixels along one axis, for patches of `length` outputs from each `start` and `low` pixels.
+    """Weights of low pixels along one axis, for patches of `length` outputs from each `start` and `low` pixels.
 
     Output u reads the map at (u + 0.5) / 2 - 0.5, clamped to the map, as F.interpolate(scale_factor=2,
     mode="bilinear", align_corners=False) does.
 
     Args:
         start: (n,) int64, may be negative.
-        limit: outputs along the whole axis, twice the low pixels.
+        limit: number of outputs along the whole axis, twice the number of low pixels.
 
     Returns:
-        (n, length, low, 3): what an output takes, through each tap, of the low pixels from `low_start` on.
+        (n, length, low, 3): weight of each low pixel from `low_start` on for each output and tap.
     """
     outputs = start[:, None] + torch.arange(length, device=start.device)  # (n, length)
     read = outputs[:, :, None] + torch.arange(TAPS, device=start.device) - TAPS // 2  # (n, length, 3)

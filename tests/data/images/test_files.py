@@ -9,7 +9,17 @@ import pytest
 from PIL import Image
 
 from data.images import files
-from data.images.files import images_by_stem, read_gray, read_rgb, read_size, read_trimap, write_png
+from data.images.files import (
+    FORMATS,
+    images_by_stem,
+    passed_over,
+    read_gray,
+    read_header,
+    read_rgb,
+    read_size,
+    write_png,
+)
+from data.images.mattes import read_gray_exact, read_trimap
 from runtime.errors import InputError
 from runtime.files import replacing
 
@@ -63,7 +73,7 @@ def test_sixteen_bits_are_rounded(tmp_path):
 def test_eight_bits_in_several_channels_are_not_taken_for_sixteen(tmp_path, width, suffix):
     gray = np.random.default_rng(0).integers(0, 256, (3, width), np.uint8)
     Image.merge("RGB", [Image.fromarray(gray)] * 3).save(tmp_path / f"matte{suffix}")
-    np.testing.assert_array_equal(files.read_gray_exact(tmp_path / f"matte{suffix}"), gray)
+    np.testing.assert_array_equal(read_gray_exact(tmp_path / f"matte{suffix}"), gray)
 
 
 def test_a_bmp_of_sixteen_bits_a_pixel_has_no_deep_channels(tmp_path):
@@ -72,7 +82,7 @@ def test_a_bmp_of_sixteen_bits_a_pixel_has_no_deep_channels(tmp_path):
         "<2sIIIIiiHHIIiiIIIII", b"BM", 70, 0, 66, 40, 2, 1, 1, 16, 3, 4, 0, 0, 0, 0, 0xF800, 0x7E0, 0x1F
     )
     (tmp_path / "a.bmp").write_bytes(header + struct.pack("<HH", 0xFFFF, 0))
-    assert files.read_gray_exact(tmp_path / "a.bmp").tolist() == [[255, 0]]
+    assert read_gray_exact(tmp_path / "a.bmp").tolist() == [[255, 0]]
 
 
 @pytest.mark.parametrize("name", ["deep.png", "deep_alpha.png", "deep.tif", "deep.ppm"])
@@ -80,7 +90,7 @@ def test_sixteen_bits_in_several_channels_are_refused_where_values_must_be_exact
     deep = np.full((4, 5, 4 if "alpha" in name else 3), 40_000, np.uint16)
     cv2.imwrite(str(tmp_path / name), deep)
     with pytest.raises(InputError, match="found 16 bits in each of several channels"):
-        files.read_gray_exact(tmp_path / name)
+        read_gray_exact(tmp_path / name)
 
 
 def test_exif_orientation_is_applied(tmp_path, colours):
@@ -189,3 +199,101 @@ def test_writing_follows_a_link_and_does_not_replace_what_is_no_file(tmp_path):
     assert os.read(reader, 100) == b"through"
     os.close(reader)
     assert pipe.is_fifo()
+
+
+WRITTEN = {"PNG", "JPEG", "TIFF", "WEBP", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", "QOI", "SGI", "PCX", "TGA", "MPO"}
+LOSSLESS = WRITTEN - {"JPEG", "MPO", "AVIF", "GIF", "WEBP"}
+
+
+@pytest.mark.parametrize("kind", [name for name in FORMATS if name in WRITTEN])
+def test_a_format_is_read_from_a_folder_under_each_suffix_as_it_is_alone(tmp_path, colours, kind):
+    smooth = np.kron(colours // 2, np.ones((8, 8, 1), np.uint8))
+    for suffix in set(FORMATS[kind]) - {".pgm", ".pbm", ".pfm"}:  # of other modes
+        path = tmp_path / f"a{suffix.upper()}"
+        Image.fromarray(smooth).save(path, format=kind, **({"lossless": True} if kind == "WEBP" else {}))
+        assert images_by_stem(tmp_path) == {"a": path}
+        assert passed_over(tmp_path) == ""
+        difference = np.abs(read_rgb(path).astype(int) - smooth)
+        assert difference.max() == 0 if kind in LOSSLESS else difference.mean() < 20
+        path.unlink()
+
+
+def test_portable_graymaps_bitmaps_and_floatmaps_are_read(tmp_path, colours):
+    gray = colours[..., 0]
+    Image.fromarray(gray).save(tmp_path / "a.pgm")
+    Image.fromarray(gray > 127).save(tmp_path / "b.pbm")
+    Image.fromarray((gray / 255).astype(np.float32)).save(tmp_path / "c.pfm", format="PPM")
+    found = {stem: read_gray(path) for stem, path in images_by_stem(tmp_path).items()}
+    np.testing.assert_array_equal(found["a"], gray)
+    np.testing.assert_array_equal(found["b"], np.where(gray > 127, 255, 0))
+    np.testing.assert_array_equal(found["c"], gray)
+
+
+def test_formats_that_are_not_listed_are_refused_whatever_they_are_called(tmp_path, colours):
+    """Encapsulated PostScript would be handed to a program."""
+    for kind in ("EPS", "ICO", "PDF"):
+        Image.fromarray(colours).save(tmp_path / "a.png", format=kind)
+        for read in (read_rgb, read_size):
+            with pytest.raises(InputError, match=r"a\.png: not a readable image"):
+                read(tmp_path / "a.png")
+
+
+def test_what_a_folder_holds_besides_images_is_counted_and_named(tmp_path, colours):
+    assert passed_over(tmp_path) == ""
+    for name in ("a.png", "b.heic2", "c.HEIC2", "notes", "Thumbs.db", ".hidden.txt", "desktop.ini"):
+        (tmp_path / name).touch()
+    (tmp_path / "raw").mkdir()
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "raw" / "x.txt").touch()
+    assert passed_over(tmp_path) == (
+        "passed over 2 .heic2 (b.heic2, c.HEIC2) and 1 without suffix (notes) and 1 sub-folder (raw), which are not "
+        "read (docs/data.md)"
+    )
+    (tmp_path / "more").mkdir()
+    assert "2 sub-folders (more, raw)" in passed_over(tmp_path)
+    assert "1 .txt (raw/x.txt)" in passed_over(tmp_path, recursive=True)
+    assert "sub-folder" not in passed_over(tmp_path, recursive=True)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+def test_headers_give_the_stored_and_the_upright_size(tmp_path, colours, orientation, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(colours).save(tmp_path / f"a{suffix}", exif=exif)
+    header = read_header(tmp_path / f"a{suffix}")
+    assert header.stored_size == (7, 9)
+    assert header.size == ((9, 7) if orientation >= 5 else (7, 9)) == read_rgb(tmp_path / f"a{suffix}").shape[:2]
+    assert header.orientation == orientation
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535])
+def test_an_orientation_that_is_none_counts_as_upright(tmp_path, colours, value):
+    exif = Image.Exif()
+    exif[0x0112] = value
+    Image.fromarray(colours).save(tmp_path / "a.png", exif=exif)
+    assert read_header(tmp_path / "a.png").orientation == 1
+    assert read_size(tmp_path / "a.png") == read_rgb(tmp_path / "a.png").shape[:2] == (7, 9)
+
+
+def test_headers_say_how_many_bits_a_channel_has(tmp_path, colours):
+    Image.fromarray(colours).save(tmp_path / "a.png")
+    assert read_header(tmp_path / "a.png")[3:] == ("PNG", "RGB", False)
+    Image.fromarray(colours[..., 0].astype(np.uint16) * 257).save(tmp_path / "b.png")
+    assert read_header(tmp_path / "b.png")[3:] == ("PNG", "I;16", True)
+    cv2.imwrite(str(tmp_path / "c.png"), colours.astype(np.uint16) * 257)
+    assert read_header(tmp_path / "c.png")[3:] == ("PNG", "RGB", True)
+
+
+def test_values_are_scaled_and_rounded_in_parts(monkeypatch):
+    monkeypatch.setattr(files, "DEEP_CHUNK", 5)
+    values = np.arange(0, 65536, 5041, dtype=np.uint16).reshape(1, -1)
+    np.testing.assert_array_equal(files.to_uint8(values, 65535), np.rint(values / 257))
+    np.testing.assert_array_equal(files.to_uint8(values / 65535, 1), np.rint(values / 257))
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.01, 1), (0, 1.01), (np.nan, 1)])
+def test_floats_outside_their_scale_are_refused(tmp_path, low, high):
+    Image.fromarray(np.float32([[low, high]])).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=r"expected values in 0\.\.1, found"):
+        read_gray(tmp_path / "a.tif")

@@ -101,6 +101,20 @@ SPOILED = {
         "alpha-transparent",
         "ant.png",
     ),
+    "alpha of 0 and 1": (lambda r: levels(r / "alpha" / "cat.png", [0, 1, 1]), "alpha-coding", "cat.png"),
+    "alpha of 8 bits in 16": (
+        lambda r: Image.fromarray(np.asarray(matte(0)).astype(np.uint16)).save(r / "alpha" / "ant.png"),
+        "alpha-coding",
+        "ant.png",
+    ),
+    "a photograph as alpha": (lambda r: photograph(0).save(r / "alpha" / "ant.png"), "alpha-colour", "ant.png"),
+    "matte in the alpha channel": (
+        lambda r: Image.merge("RGBA", [*photograph(0).split(), matte(0)]).save(r / "alpha" / "ant.png"),
+        "alpha-channel",
+        "ant.png",
+    ),
+    "faint alpha": (lambda r: levels(r / "alpha" / "cat.png", [0, 50, 100]), "alpha-faint", "cat.png"),
+    "not read": (lambda r: (r / "bg" / "a.psd").write_bytes(b"8BPS"), "passed-over", "bg"),
     "mask as foreground": (lambda r: levels(r / "fg" / "bee.jpg", [0] * 32 + [255] * 32), "two-colours", "bee.jpg"),
     "one colour": (lambda r: Image.new("RGB", SIZE[::-1], 99).save(r / "fg" / "bee.jpg"), "two-colours", "bee.jpg"),
     "foreground as background": (

@@ -14,7 +14,8 @@ import torch
 from tiny import ROOT
 from torch.utils.data import DataLoader
 
-from data.images.files import images_by_stem, read_gray, read_rgb, read_trimap
+from data.images.files import images_by_stem, read_gray, read_rgb
+from data.images.mattes import read_trimap
 from data.synthetic import (
     SyntheticMatting,
     layers,

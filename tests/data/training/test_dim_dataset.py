@@ -163,7 +163,7 @@ def test_same_samples_in_freshly_started_processes(root):
 
 @pytest.mark.parametrize("interpolation", ["random", "linear"])
 def test_a_sample_is_the_same_with_and_without_layers_and_cache(monkeypatch, root, tmp_path, interpolation):
-    monkeypatch.setattr("data.training.decoded_cache.SHARED_MEMORY", tmp_path)
+    monkeypatch.setenv("DINOMATTE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("data.training.decoded_cache.SETTLED_AFTER", 0)
     settings = {**SMALL, "interpolation": interpolation, "seed": 3}
     whole = CompositionDataset(root, **settings, cache=None, return_layers=True)
@@ -173,11 +173,11 @@ def test_a_sample_is_the_same_with_and_without_layers_and_cache(monkeypatch, roo
             sample = cached[1, index]
             assert set(sample) == {"image", "alpha", "trimap", "name"}
             assert same(sample, whole[1, index])
-    assert len([path for path in cached.cache.folder.iterdir() if path.suffix != ".lock"]) == 6
+    assert len(list((tmp_path / "cache").glob("*.npy"))) == 6
 
 
 def test_same_samples_for_workers_that_share_a_cache(monkeypatch, root, tmp_path):
-    monkeypatch.setattr("data.training.decoded_cache.SHARED_MEMORY", tmp_path)
+    monkeypatch.setenv("DINOMATTE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("data.training.decoded_cache.SETTLED_AFTER", 0)
     cached = CompositionDataset(root, **SMALL, cache="50MB")
     for here, there in zip(batches(CompositionDataset(root, **SMALL, cache=None), 0), batches(cached, 2), strict=True):
@@ -394,3 +394,51 @@ def test_quick_scan_reads_headers_only(root):
     (root / "bg" / "bg1.jpg").write_text("text")
     problems = training_set_problems(root / "fg", root / "alpha", root / "bg", decode=False)
     assert [line.split(":")[0] for line in problems] == [str(root / "bg" / "bg1.jpg")]
+
+
+# --- what mattes hold
+
+
+def test_mattes_that_teach_wrong_are_refused_by_the_scan_and_by_samples(root):
+    levels = np.asarray(disc((120, 150)))
+    Image.fromarray((levels > 127).astype(np.uint8)).save(root / "alpha" / "cat.png")
+    (root / "alpha" / "bee.PNG").unlink()
+    Image.fromarray(levels.astype(np.uint16)).save(root / "alpha" / "bee.tif")
+    dataset = CompositionDataset(root, **SMALL)
+    problems, remarks = dataset.look_at_mattes(decode=False)
+    assert [line.split(": ")[1].split(",")[0] for line in problems] == [
+        "expected an alpha of 0..65535 in 16 bits",
+        "expected an alpha of 0..255",
+    ]
+    assert remarks == []
+    assert set(problems) == set(dataset.problems())
+    with pytest.raises(InputError, match=r"0 and 1|of 8 bits"):
+        [dataset[index] for index in range(10)]
+
+
+def test_mattes_in_the_alpha_channel_are_the_mattes_and_reported(root):
+    plain = [CompositionDataset(root, **SMALL)[index] for index in range(5)]
+    for path in (root / "alpha").glob("*.[pP]*"):
+        Image.merge("RGBA", [*photograph(np.random.default_rng(1), (120, 150)).split(), Image.open(path)]).save(path)
+    dataset = CompositionDataset(root, **SMALL)
+    assert all(same(dataset[index], sample) for index, sample in enumerate(plain))
+    problems, (remark,) = dataset.look_at_mattes(decode=False)
+    assert problems == []
+    assert remark == f"2 alphas: read from the alpha channel (the first is {root / 'alpha' / 'bee.PNG'})"
+
+
+def test_a_scan_without_decoding_looks_at_some_mattes_and_says_so(root, monkeypatch):
+    monkeypatch.setattr("data.images.scan.SAMPLED", 2)
+    path = root / "alpha" / "ant.jpeg"
+    path.unlink()
+    Image.merge("RGBA", [*photograph(np.random.default_rng(1), (120, 150)).split(), disc((120, 150))]).save(
+        root / "alpha" / "ant.png"
+    )
+    (root / "bg" / "clip.psd").touch()
+    assert CompositionDataset(root).look_at_mattes(decode=False) == (
+        [],
+        [
+            f"of 2 alphas looked at, 1 alpha: read from the alpha channel ({root / 'alpha' / 'ant.png'})",
+            f"{root / 'bg'}: passed over 1 .psd (clip.psd), which are not read (docs/data.md)",
+        ],
+    )

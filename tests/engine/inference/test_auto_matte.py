@@ -262,7 +262,7 @@ def test_a_small_subject_of_a_large_picture_needs_the_memory_of_its_part(tmp_pat
         (["--mask", "in/clip"], "expected a mask for each picture, found none for a, clip/b"),
         (["--mask", "masks", "--classes", "person"], "give --seg"),
         (["--mask", "masks", "--click-outside", "3", "3"], "got --mask and --box or --click"),
-        (["--mask", "masks", "--output", "masks"], "masks: lies in masks"),
+        (["--mask", "masks", "--output", "masks"], "masks: is inside masks"),
         (["--mask", "masks", "--seg-every", "2"], "--seg-every: serves --seg alone"),
         (["--mask", "masks", "--largest", "0"], "largest: expected 1 object or more"),
     ],

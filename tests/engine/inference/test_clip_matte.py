@@ -7,7 +7,7 @@ from clips import NTSC, write_clip
 from PIL import Image
 from systems import Red
 
-from data.images.files import read_trimap
+from data.images.mattes import read_trimap
 from data.synthetic.clips import SyntheticClip
 from data.video import open_clip
 from engine.inference import Predictor
@@ -109,7 +109,7 @@ def test_key_frames_without_a_number_are_refused(tmp_path, name):
 
 def test_key_frames_are_read_where_they_are_used(tmp_path):
     for number in (1, 30):
-        Image.new("L", (4, 4), number).save(tmp_path / f"key_{number:03d}.png")
+        Image.new("L", (4, 4), 128).save(tmp_path / f"key_{number:03d}.png")
     read = []
     keys = key_frames_of(tmp_path, lambda path: read.append(path.name) or read_trimap(path))
     assert (sorted(keys), read) == ([0, 29], [])

@@ -224,3 +224,27 @@ def test_a_runs_checkpoint_needs_no_config(tmp_path, capsys):
         inference.main([*files, "--checkpoint", str(tmp_path / "old.pth"), "--output", str(tmp_path / "old.png")])
     assert inference.main([*together[:-3], str(tmp_path / "old.pth"), "--output", str(tmp_path / "old.png")]) == 0
     assert (tmp_path / "old.png").read_bytes() == (tmp_path / "config.png").read_bytes()
+
+
+def test_trimaps_of_another_coding_are_read_and_counted_in_one_line(tmp_path, pictures, checkpoint, run):
+    for name, trimap in pictures.items():
+        if name != "rgb":
+            Image.fromarray(trimap // 127).save(tmp_path / "trimaps" / f"{name}.png")  # 0, 1, 2
+    (tmp_path / "images" / "notes.psd").touch()
+    status, _, err = run(*folder_arguments(tmp_path, checkpoint))
+    assert status == 0, err
+    (line,) = [line for line in err.splitlines() if "background, unknown, foreground" in line]
+    assert line.startswith("warning: 4 trimaps: values 0, 1, 2 read as background, unknown, foreground (the first is ")
+    assert f"warning: {tmp_path / 'images'}: passed over 1 .psd (notes.psd)" in err
+    for name, trimap in pictures.items():
+        alpha = np.asarray(Image.open(tmp_path / "out" / f"{name}.png"))
+        np.testing.assert_array_equal(alpha[trimap != 128], trimap[trimap != 128])
+
+
+def test_a_photograph_without_its_orientation_on_the_trimap_is_warned_of(tmp_path, pictures, checkpoint, run):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(tmp_path / "images" / "rgb.png").save(tmp_path / "images" / "rgb.png", exif=exif)
+    status, _, err = run(*folder_arguments(tmp_path, checkpoint))
+    assert status == 0
+    assert "warning: 1 trimap: EXIF orientation other than that of the file it belongs to" in err

@@ -73,7 +73,7 @@ def events_of(output_dir) -> EventAccumulator:
 
 @pytest.fixture(scope="module")
 def resumed_run(tmp_path_factory):
-    """A run of six iterations, begun anew after the fourth: iterations 4 and 5 were done twice."""
+    """A run of six iterations, restarted after the fourth: iterations 4 and 5 were done twice."""
     output_dir = tmp_path_factory.mktemp("run")
     run(output_dir, 6, "train.eval_period=2", "train.num_panels=1")
     for name in ("model_final.pth", "model_0000005.pth"):
@@ -495,49 +495,52 @@ def test_a_run_on_a_full_disk_ends_in_a_line(small_disk):
 
 
 class FakeWandb(types.ModuleType):
-    """As much of the package as is used, keeping what it was given."""
+    """As much of the package as is used, keeping what it was given, and the files of events at start and end."""
 
     def __init__(self) -> None:
         super().__init__("wandb")
         self.begun: list[dict] = []
-        self.logged: list[dict] = []
-        self.finished = 0
-        self.run = types.SimpleNamespace(define_metric=lambda *a, **k: None, log=self.logged.append, finish=self._end)
-        self.Image = lambda picture: ("image", picture.shape)
-        self.Histogram = lambda np_histogram: ("histogram", len(np_histogram[0]), len(np_histogram[1]))
+        self.events: list[int] = []
+        self.finished: list[list[int]] = []
+        self.run = types.SimpleNamespace(finish=self._end)
+        self.folder = None
 
     def init(self, **settings):
         self.begun.append(settings)
+        self.events.append(len(list(self.folder.glob("events.*"))))
         return self.run
 
     def _end(self) -> None:
-        self.finished += 1
+        self.finished.append([event.step for event in events_of(self.folder).Scalars("total_loss")])
 
 
 @pytest.fixture
-def wandb(monkeypatch):
+def wandb(monkeypatch, tmp_path):
     fake = FakeWandb()
+    fake.folder = tmp_path
     monkeypatch.setitem(sys.modules, "wandb", fake)
     return fake
 
 
-def test_wandb_gets_what_the_run_logs_and_goes_on_in_the_same_run(tmp_path, wandb):
-    settings = ["train.wandb.enabled=True", "train.wandb.name=trial", "train.eval_period=2", "train.num_panels=1"]
+def test_wandb_follows_the_events_of_a_run_and_of_its_continuation(tmp_path, wandb):
+    settings = ["train.wandb.enabled=True", "train.wandb.name=trial"]
     run(tmp_path, 4, *settings)
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
     run(tmp_path, 4, *settings, resume=True)
     first, second = wandb.begun
     assert first["id"] == second["id"] == (tmp_path / "wandb_id").read_text()
     assert (first["project"], first["name"], first["resume"]) == ("dinomatte", "trial", "allow")
+    assert first["sync_tensorboard"] is True
     assert first["config"]["train"]["max_iter"] == 4
     json.dumps(first["config"])
-    assert wandb.finished == 2
-    losses = [(values["iteration"], values["total_loss"]) for values in wandb.logged if "total_loss" in values]
-    in_file = [(line["iteration"], line["total_loss"]) for line in metrics_lines(tmp_path) if "total_loss" in line]
-    assert sorted(set(losses)) == in_file  # those logged twice have the same values
-    kinds = [value[0] for values in wandb.logged for value in values.values() if isinstance(value, tuple)]
-    assert {"image", "histogram"} <= set(kinds)
-    assert events_of(tmp_path).Tags()["images"]  # what W&B read is not lost to TensorBoard
+    assert wandb.events == [0, 1]  # it observes what is made later
+    assert wandb.finished == [[0, 1, 2, 3]] * 2  # all events are in the files
+
+
+def test_wandbs_own_files_may_not_be_in_the_run_folder(tmp_path, wandb, monkeypatch):
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "run" / "wandb"))
+    with pytest.raises(InputError, match=r"expected W&B's files outside the run folder .*set WANDB_DIR"):
+        run(tmp_path / "run", 1, "train.wandb.enabled=True")
 
 
 def test_a_new_run_in_a_folder_is_a_new_wandb_run(tmp_path, wandb):
@@ -546,13 +549,13 @@ def test_a_new_run_in_a_folder_is_a_new_wandb_run(tmp_path, wandb):
     assert wandb.begun[0]["id"] != "earlier"
 
 
-def test_trouble_with_wandb_while_logging_is_a_warning(tmp_path, wandb, capfd):
-    def fail(values):
+def test_trouble_with_wandb_at_the_end_is_a_warning(tmp_path, wandb, capfd):
+    def fail():
         raise RuntimeError("connection lost")
 
-    wandb.run.log = fail
+    wandb.run.finish = fail
     run(tmp_path, 3, "train.wandb.enabled=True")
-    assert capfd.readouterr().out.count("W&B takes nothing more from this run: connection lost") == 1
+    assert capfd.readouterr().out.count("W&B may lack the end of this run: connection lost") == 1
     assert len(metrics_lines(tmp_path)) == 3
 
 

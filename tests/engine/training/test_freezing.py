@@ -11,7 +11,6 @@ from torch import nn
 
 import inference
 from engine.config import build, load_config
-from engine.processes.sync_batch_norm import synchronise_batch_norms
 from engine.training.averaging import WeightAverage
 from engine.training.checkpoints import RunCheckpointer
 from engine.training.freezing import freeze
@@ -58,10 +57,10 @@ def test_what_is_frozen_as_a_whole_stays_in_eval_mode():
 
 
 def test_a_frozen_norm_stays_in_eval_mode_where_processes_share_statistics():
-    """synchronise_batch_norms puts other modules in the place of those that were frozen."""
+    """convert_sync_batchnorm puts other modules in the place of those that were frozen."""
     model = small_model()
     freeze(model, ["*.bn.*"])
-    synchronise_batch_norms(model, "cpu").train()
+    nn.SyncBatchNorm.convert_sync_batchnorm(model).train()
     norms = [m for name, m in model.named_modules() if name.endswith(".bn") and any(True for _ in m.parameters())]
     assert norms
     assert not any(norm.training for norm in norms)

@@ -299,41 +299,6 @@ with Interruption(), replacing(sys.argv[1]) as temporary:
 """
 
 
-@pytest.mark.parametrize(("delay", "status", "printed"), [(0.1, 0, "saved\n"), (SAME_REQUEST + 0.3, 143, "")])
-def test_what_counts_is_when_a_signal_comes_not_when_a_long_c_call_lets_it_be_handled(delay, status, printed):
-    process = subprocess.Popen(
-        [sys.executable, "-c", BUSY], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGTERM)
-    assert process.stderr.readline().startswith("SIGTERM: finishing")
-    time.sleep(delay)
-    process.send_signal(signal.SIGTERM)
-    assert process.communicate(timeout=60) == (printed, "")
-    assert process.returncode == status
-
-
-BUSY = f"""
-import hashlib, time
-from engine.training.interruption import Interruption
-
-def work(rounds):
-    started = time.perf_counter()
-    hashlib.pbkdf2_hmac("sha256", b"password", b"salt", rounds)
-    return time.perf_counter() - started
-
-seconds = {2 * SAME_REQUEST + 1}
-rounds = int(100_000 * seconds / min(work(100_000) for _ in range(5)))  # one call that long, if not longer
-with Interruption() as interruption:
-    print("ready", flush=True)
-    while not interruption.signal:
-        time.sleep(0.001)
-    took = work(rounds)
-    assert took > {2 * SAME_REQUEST}, took
-    print("saved", flush=True)
-"""
-
-
 def test_many_signals_of_other_kinds_do_no_harm():
     """As when many loading processes end: each sends SIGCHLD."""
     usual = signal.signal(signal.SIGUSR1, lambda number, frame: None)

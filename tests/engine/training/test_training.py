@@ -6,16 +6,18 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import LazyCall as L
+from in_two_processes import in_two_processes
+from PIL import Image
 from tiny import CONFIG, ROOT, overrides
 
 import main
 from data.synthetic import write_dim_layout
 from data.training.dim_dataset import CompositionDataset
 from engine.config import load_config
-from engine.processes.launch import launch
 from engine.training.run import evaluate, train
 from engine.training.run_folder import claimed
 from engine.training.trainer import NonFiniteLossError
@@ -218,10 +220,17 @@ def test_training_on_files_scans_them_first_and_names_the_bad_ones(tmp_path):
     config.train.output_dir = str(tmp_path / "other")
     with pytest.raises(InputError, match=r"broken\.jpg: not a readable image.*on_bad=skip"):
         train(config)
+    (tmp_path / "dim" / "bg" / "broken.jpg").unlink()
+    matte = min((tmp_path / "dim" / "alpha").iterdir())
+    Image.fromarray((np.asarray(Image.open(matte)) > 127).astype(np.uint8)).save(matte)
+    with pytest.raises(
+        InputError, match=rf"{matte.name}: expected an alpha of 0..255, found only 0 and 1.*on_bad=skip"
+    ):
+        train(config)
 
 
 def test_processes_hold_the_same_weights_after_training(tmp_path):
-    launch(_train_and_compare, device_type="cpu", num_processes=2, args=(str(tmp_path),))
+    in_two_processes(_train_and_compare, str(tmp_path))
 
 
 def _train_and_compare(output_dir: str) -> None:

@@ -126,7 +126,7 @@ def test_merge_projections_start_fresh_from_a_backbone_alone(caplog):
     checkpoint = backbone_file()
     with caplog.at_level("INFO", logger="dinomatte"):
         load_model(model, checkpoint, "b.pth", pretrained=True)
-    assert "start fresh: " in caplog.text
+    assert "newly initialised: " in caplog.text
     assert "backbone.merge." in caplog.text
     with pytest.raises(InputError, match=r"missing: backbone\.merge"):
         load_model(model, {"model": {**option_model().state_dict()}}, "t.pth")

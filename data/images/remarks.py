@@ -1,0 +1,37 @@
+"""Remarks on how files were read where that is not plain: counted by kind, so that a set of thousands is one line."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from runtime.text import printable
+
+
+class Remark(NamedTuple):
+    """How one file was read.
+
+    Attributes:
+        what: the file's part in a set: "trimap", "alpha".
+        text: how it was read, the same for all files of a kind.
+        path: the file.
+    """
+
+    what: str
+    text: str
+    path: str
+
+
+def counted(remarks: Iterable[Remark]) -> list[str]:
+    """One line for each kind of remark, in the order they came.
+
+    Example:
+        >>> counted([Remark("trimap", "read from the alpha channel", f"{name}.png") for name in "ab"])
+        ['2 trimaps: read from the alpha channel (the first is a.png)']
+    """
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for what, text, path in remarks:
+        kinds.setdefault((what, text), []).append(path)
+    return [
+        f"{len(paths)} {what}{'s' if len(paths) > 1 else ''}: {text} "
+        f"({'the first is ' if len(paths) > 1 else ''}{printable(paths[0])})"
+        for (what, text), paths in kinds.items()
+    ]

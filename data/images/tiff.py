@@ -1,0 +1,216 @@
+"""TIFF files that Pillow misreads or does not know, decoded by tifffile.
+
+Pillow reads the common kinds. Of the others it byte-swaps big-endian floats that are compressed, leaves 16-bit
+WhiteIsZero inverted, and takes planes of 16 bits that are not compressed for bytes, all without an error.
+`pillow_reads` lists the kinds that were compared with tifffile and found right (tests/data/images/test_tiff.py); every
+other kind is decoded here, or refused.
+"""
+
+import os
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # either byte order, 32-bit and 64-bit offsets
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # values of PhotometricInterpretation
+UNSIGNED, SIGNED, FLOAT = 1, 2, 3  # values of SampleFormat
+UNCOMPRESSED, DEFLATE, PACKBITS = 1, (8, 32946), 32773  # values of Compression
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262  # tags
+ORIENTATION, SAMPLES, PLANAR, FORMAT = 274, 277, 284, 339
+MOST_SAMPLES = 4
+READ_KINDS = "save it as 8-bit or 16-bit PNG, or as TIFF without compression"
+
+
+class TiffHeader(NamedTuple):
+    """What a header says.
+
+    Attributes:
+        size: (height, width) as stored.
+        orientation: EXIF's, 1 upright.
+        bits: of a sample.
+        samples: of a pixel.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+    bits: int
+    samples: int
+
+
+class TiffError(Exception):
+    """A file that is not read; the message says why and what to do."""
+
+
+def is_tiff(path: str | os.PathLike) -> bool:
+    """Whether a file begins as a TIFF does."""
+    with open(path, "rb") as file:
+        return file.read(4) in MAGIC
+
+
+def pillow_reads(tags: Mapping[int, Any], big_endian: bool) -> bool:
+    """Whether Pillow decodes a file with these tags as it should.
+
+    Args:
+        tags: by number, as Pillow's `tag_v2` has them.
+        big_endian: byte order of the file.
+    """
+    bits, formats = _values(tags, BITS, 1), _values(tags, FORMAT, UNSIGNED)
+    if len(set(bits)) != 1 or len(set(formats)) != 1:
+        return False
+    depth, kind, samples = bits[0], formats[0], tags.get(SAMPLES, 1)
+    planar, compressed = tags.get(PLANAR, 1) == 2 and samples > 1, tags.get(COMPRESSION, 1) != UNCOMPRESSED
+    photometric = tags.get(PHOTOMETRIC, BLACK_IS_ZERO)
+    if depth in (1, 2, 4, 8):
+        return kind == UNSIGNED and not (planar and samples == 2)
+    if photometric == WHITE_IS_ZERO:
+        return False
+    if samples == 1:
+        if depth == 16 and kind == UNSIGNED:
+            return True
+        return (depth, kind) in ((16, SIGNED), (32, SIGNED), (32, UNSIGNED), (32, FLOAT)) and not (
+            big_endian and compressed
+        )
+    return depth == 16 and kind == UNSIGNED and (not planar or compressed)
+
+
+def stored_size(tags: Mapping[int, Any]) -> tuple[int, int]:
+    """(height, width) before the orientation is applied; Pillow's `size` of a TIFF that is not decoded yet has it."""
+    return int(tags[HEIGHT]), int(tags[WIDTH])
+
+
+def is_signed(tags: Mapping[int, Any]) -> bool:
+    """Whether samples are signed integers."""
+    return SIGNED in _values(tags, FORMAT, UNSIGNED)
+
+
+def read_header(path: str | os.PathLike) -> TiffHeader:
+    """Read the header of a TIFF file without its pixels.
+
+    Raises:
+        TiffError: no pictures, or several.
+    """
+    from tifffile import TiffFile  # it takes 0.1 s to import, and few runs meet such a file
+
+    with TiffFile(path) as file:
+        return _header(_only_page(file))
+
+
+def read_tiff(path: str | os.PathLike, max_pixels: int) -> Image.Image:
+    """Decode a TIFF file by tifffile, upside down or not as it is stored.
+
+    Returns:
+        An image of mode "1", "L", "LA", "RGB", "RGBA", "I;16", "I" or "F". Of several channels of 16 bits the upper
+        8 are kept, as Pillow does; WhiteIsZero is inverted. `info["signed"]` is set where samples are.
+
+    Raises:
+        TiffError: too large, or of a kind that is not read.
+    """
+    from tifffile import TiffFile
+
+    with TiffFile(path) as file:
+        page = _only_page(file)
+        header = _header(page)
+        height, width = header.size
+        if height * width > max_pixels:
+            raise TiffError(f"{width} x {height} pixels is over the limit of {max_pixels:,}; make it smaller")
+        photometric = int(page.photometric)
+        if photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB) or header.samples > MOST_SAMPLES:
+            raise TiffError(f"TIFF of kind {_kind(page)} is not read; {READ_KINDS}")
+        _require_bounded(page)
+        try:
+            values = page.asarray()
+        except Exception as error:  # a codec that is missing; bad bytes lead to all kinds of errors
+            raise TiffError(f"TIFF of kind {_kind(page)} is not read ({error}); {READ_KINDS}") from error
+        if int(page.planarconfig or 1) == 2 and values.ndim == 3:
+            values = np.moveaxis(values, 0, -1)
+        if values.dtype != bool and values.dtype.itemsize * 8 != header.bits:  # 4 bits come in bytes, on another scale
+            raise TiffError(f"TIFF of kind {_kind(page)} is not read; {READ_KINDS}")
+        image = _as_image(values, photometric, _kind(page))
+        exif = image.getexif()
+        exif[ORIENTATION] = header.orientation
+        image.format = "TIFF"
+        return image
+
+
+def _as_image(values: np.ndarray, photometric: int, kind: str) -> Image.Image:
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[..., 0]
+    is_deep_picture = values.ndim == 3 and values.dtype == np.uint16
+    is_plain = values.dtype == np.uint8 or is_deep_picture or values.ndim == 2
+    if values.ndim not in (2, 3) or not is_plain:
+        raise TiffError(f"TIFF of kind {kind} is not read; {READ_KINDS}")
+    if photometric == WHITE_IS_ZERO:
+        if values.dtype.kind not in "bu":
+            raise TiffError(f"WhiteIsZero of {values.dtype} says nothing about white; save it as BlackIsZero")
+        colour = values[..., 0] if values.ndim == 3 else values
+        colour = ~colour  # of unsigned integers the largest less the value
+        values = np.dstack([colour, values[..., 1:]]) if values.ndim == 3 else colour
+    signed = values.dtype.kind == "i"
+    if is_deep_picture:
+        values = (values >> 8).astype(np.uint8)
+    elif values.dtype.kind == "f":
+        values = values.astype(np.float32)
+    elif values.dtype.kind in "iu" and values.dtype not in (np.uint8, np.uint16):
+        if values.size and int(values.max()) > np.iinfo(np.int32).max:
+            raise TiffError(f"values up to {values.max()} are not read; {READ_KINDS}")
+        values = values.astype(np.int32)
+    image = Image.fromarray(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="))))
+    if signed:
+        image.info["signed"] = True
+    return image
+
+
+def _require_bounded(page) -> None:
+    """Refuse deflated data that unpack to more than the picture, before they fill the memory.
+
+    What tifffile unpacks by other codecs of its own is at most 64 times as large as the file (PackBits).
+    """
+    compression = int(page.compression)
+    if compression in (UNCOMPRESSED, PACKBITS):
+        return
+    if compression not in DEFLATE:
+        raise TiffError(f"TIFF of kind {_kind(page)} is not read; {READ_KINDS}")
+    rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+    samples = 1 if int(page.planarconfig or 1) == 2 else page.samplesperpixel
+    expected = min(rows, max(page.imagelength, rows if page.is_tiled else 0)) * -(
+        -columns * samples * page.bitspersample // 8
+    )
+    handle = page.parent.filehandle
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+        handle.seek(offset)
+        try:
+            unpacked = zlib.decompressobj().decompress(handle.read(count), expected + 1)
+        except zlib.error as error:
+            raise TiffError(f"not a readable image ({error})") from error
+        if len(unpacked) > expected:
+            raise TiffError("not a readable image (a strip is longer than its rows)")
+
+
+def _only_page(file):
+    if len(file.pages) != 1:
+        raise TiffError(f"expected a single image, found {len(file.pages)}; save the one you mean")
+    return file.pages[0]
+
+
+def _header(page) -> TiffHeader:
+    tag = page.tags.get(ORIENTATION)
+    orientation = tag.value if tag is not None and tag.value in range(1, 9) else 1
+    return TiffHeader((page.imagelength, page.imagewidth), orientation, int(page.bitspersample), page.samplesperpixel)
+
+
+def _kind(page) -> str:
+    """Bits, sample format, channels, planes and compression, for messages."""
+    formats = {UNSIGNED: "", SIGNED: " signed", FLOAT: " float"}
+    layout = "planar " if int(page.planarconfig or 1) == 2 else ""
+    return (
+        f"{page.bitspersample}-bit{formats.get(int(page.sampleformat), '')} {layout}{page.photometric.name} with "
+        f"{page.samplesperpixel} channels, compression {page.compression.name}"
+    )
+
+
+def _values(tags: Mapping[int, Any], number: int, default: int) -> tuple[int, ...]:
+    found = tags.get(number, default)
+    return found if isinstance(found, tuple) else (found,)

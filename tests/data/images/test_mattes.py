@@ -1,0 +1,447 @@
+"""One reader of mattes and trimaps: which channel, which scale, and what is refused."""
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from data.images.mattes import CodingError, matte_reading, read_gray_exact, read_trimap, trimap_reading
+from data.images.trimap_coding import TrimapCodingError, decode_trimap
+from runtime.errors import InputError
+
+SIZE = (24, 30)
+LABELS = np.repeat([0, 1, 2], 10)[None].repeat(24, 0)  # background, unknown, foreground
+TRIMAP = np.uint8([0, 128, 255])[LABELS]
+ALPHA = np.tile(np.linspace(0, 255, SIZE[1]).round().astype(np.uint8), (SIZE[0], 1))
+COLOURS = np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)
+
+
+def coded(levels, dtype):
+    return np.array(levels, dtype)[LABELS]
+
+
+# --- trimaps: the values
+
+PLAIN = {
+    "8 bits": coded([0, 128, 255], np.uint8),
+    "127": coded([0, 127, 255], np.uint8),
+    "254": coded([0, 127, 254], np.uint8),
+    "gray and light": coded([10, 128, 245], np.uint8),
+    "thirds": coded([0, 85, 170], np.uint8),
+    "100 and 200": coded([0, 100, 200], np.uint8),
+    "16 bits": coded([0, 32768, 65535], np.uint16),
+    "32 bits": coded([0, 32767, 65535], np.int32),
+    "floats": coded([0, 0.5, 1], np.float32),
+    "double": coded([0, 0.5, 1], np.float64),
+}
+REPORTED = {
+    "labels": (coded([0, 1, 2], np.uint8), "values 0, 1, 2 read as"),
+    "percent": (coded([0, 50, 100], np.uint8), "values 0, 50, 100 read as"),
+    "scaled to 160": (coded([0, 80, 160], np.uint8), "values 0, 80, 160 read as"),
+    "labels in 16 bits": (coded([0, 1, 2], np.uint16), "values 0, 1, 2 read as"),
+    "8 bits in 16": (coded([0, 128, 255], np.uint16), "values 0, 128, 255 read as"),
+    "half of 16 bits": (coded([0, 16384, 32767], np.uint16), "values 0, 16384, 32767 read as"),
+    "half and one": (coded([0, 16384, 32768], np.uint16), "values 0, 16384, 32768 read as"),
+    "labels in floats": (coded([0, 1, 2], np.float32), "values 0, 1, 2 read as"),
+    "8 bits in floats": (coded([0, 128, 255], np.float32), "values 0, 128, 255 read as"),
+    "half range in floats": (coded([0, 0.25, 0.5], np.float32), "values 0, 0.25, 0.5 read as"),
+    "around 0": (coded([-1, 0, 1], np.int32), "values -1, 0, 1 read as"),
+    "around 0 in floats": (coded([-1, 0, 1], np.float32), "values -1, 0, 1 read as"),
+    "signed bytes": (coded([-128, 0, 127], np.int32), "values -128, 0, 127 read as"),
+    "signed 16 bits": (coded([-32768, 0, 32767], np.int32), "values -32768, 0, 32767 read as"),
+}
+WRONG = {
+    "0 and 1": (coded([0, 1, 1], np.uint8), "found 0, 1, which would all be background"),
+    "labels from 1": (coded([1, 2, 3], np.uint8), "found 1, 2, 3, which would all be background"),
+    "uneven labels": (coded([0, 1, 3], np.uint8), "found 0, 1, 3, which"),
+    "below the thirds": (coded([0, 40, 84], np.uint8), "found 0, 40, 84, which would all be background"),
+    "an edge or half the range": (coded([0, 64, 128], np.uint8), "found 0, 64, 128, of which two would become one"),
+    "dark unknown": (coded([0, 50, 255], np.uint8), "found 0, 50, 255, of which two would become one"),
+    "light unknown": (coded([0, 200, 255], np.uint8), "found 0, 200, 255, of which two would become one"),
+    "0 and 1 in 16 bits": (coded([0, 1, 1], np.uint16), "found 0, 1;"),
+    "0 and 1 as floats of two": (coded([0, 1.05, 1.05], np.float32), "found 0, 1.05;"),
+    "uneven floats": (coded([-0.02, 0.5, 1], np.float32), "found -0.02, 0.5, 1;"),
+    "negative": (coded([-5, 0, 100], np.int32), "found -5, 0, 100;"),
+    "above 16 bits": (coded([0, 1, 70000], np.int32), "found 0, 1, 70000;"),
+    "NaN": (coded([0, 0.5, np.nan], np.float32), "found NaN or infinity"),
+    "infinite": (coded([0, 0.5, np.inf], np.float32), "found NaN or infinity"),
+    "soft matte": (ALPHA, "found 30 values, as a soft matte"),
+    "soft matte in 16 bits": (ALPHA.astype(np.uint16) * 257, "found 30 values, as a soft matte"),
+    "soft matte of 8 bits in 16": (ALPHA.astype(np.uint16), "found 30 values, as a soft matte"),
+    "soft matte in floats": (ALPHA.astype(np.float32) / 255, "found 30 values, as a soft matte"),
+    "dark": (ALPHA // 4, "which would all be background"),
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_plain_values_are_quantised_without_a_remark(name):
+    trimap, remark = decode_trimap(PLAIN[name])
+    np.testing.assert_array_equal(trimap, TRIMAP)
+    assert (trimap.dtype, remark) == (np.uint8, "")
+    trimap[0] = 0  # not the file's own, which may be read-only
+
+
+@pytest.mark.parametrize("name", REPORTED)
+def test_three_evenly_spaced_values_are_read_and_reported(name):
+    values, expected = REPORTED[name]
+    trimap, remark = decode_trimap(values)
+    np.testing.assert_array_equal(trimap, TRIMAP)
+    assert remark.startswith(expected)
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_other_values_are_refused_and_listed(name):
+    values, expected = WRONG[name]
+    with pytest.raises(TrimapCodingError) as caught:
+        decode_trimap(values)
+    assert "expected a trimap of 0 (background), 128 (unknown) and 255 (foreground)" in str(caught.value)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_long_lists_of_values_are_shortened():
+    with pytest.raises(TrimapCodingError, match=r"found 0, 1, 2, 3, 4, 5, \.\.\. \(20 values up to 19\), which"):
+        decode_trimap(np.arange(20, dtype=np.uint8)[None])
+
+
+def test_signed_values_that_are_not_three_are_refused_since_their_scale_is_not_known():
+    values = coded([0, 32767, 32767], np.int32)
+    assert set(np.unique(decode_trimap(values)[0])) == {0, 128}
+    with pytest.raises(TrimapCodingError, match="found 0, 32767;"):
+        decode_trimap(values, is_signed=True)
+    np.testing.assert_array_equal(decode_trimap(values * 0, is_signed=True)[0], 0)
+
+
+def test_values_to_255_in_a_wider_type_are_levels():
+    edge = np.append(TRIMAP, TRIMAP[:1] // 2, axis=0)  # a few pixels of an edge: four values
+    for dtype in (np.uint16, np.int32, np.float32):
+        trimap, remark = decode_trimap(edge.astype(dtype))
+        np.testing.assert_array_equal(trimap, np.append(TRIMAP, np.uint8([0, 0, 128])[LABELS[:1]], axis=0))
+        assert remark == "values of 0..255 in a wider type"
+    low, _ = decode_trimap(np.array([[0, 85]], np.uint16))
+    assert low.tolist() == [[0, 128]]
+    with pytest.raises(TrimapCodingError, match="found 0, 84;"):
+        decode_trimap(np.array([[0, 84]], np.uint16))
+    with pytest.raises(TrimapCodingError, match="found 0, 256, which"):
+        decode_trimap(np.array([[0, 256]], np.uint16))
+
+
+@pytest.mark.parametrize("values", [[0], [128], [255], [0, 128], [128, 255], [0, 255], [127], [85]])
+def test_one_or_two_levels_are_a_trimap_without_the_others(values):
+    trimap, remark = decode_trimap(np.uint8([values]))
+    assert trimap.tolist() == [[0 if v < 85 else 128 if v < 170 else 255 for v in values]]
+    assert remark == ""
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.7, 1.3, 2, 3])
+@pytest.mark.parametrize("kernel", [cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4])
+def test_a_resized_trimap_is_none_the_less_one(factor, kernel):
+    """A band of 8 pixels around a disc, with soft edges after resizing."""
+    y, x = np.mgrid[:90, :120]
+    distance = np.hypot(x - 60, y - 45)
+    trimap = np.select([distance < 20, distance > 28], [255, 0], 128).astype(np.uint8)
+    resized = cv2.resize(trimap, None, fx=factor, fy=factor, interpolation=kernel)
+    assert len(np.unique(resized)) > 3
+    read, remark = decode_trimap(resized)
+    np.testing.assert_array_equal(read, np.where(resized < 85, 0, np.where(resized < 170, 128, 255)))
+    assert remark == ""
+
+
+def test_a_jpeg_of_a_trimap_is_one_and_its_noise_is_no_label(tmp_path):
+    Image.fromarray(np.kron(TRIMAP, np.ones((10, 10), np.uint8))).save(tmp_path / "t.jpg", quality=80)
+    stored = np.asarray(Image.open(tmp_path / "t.jpg"))
+    assert len(np.unique(stored)) > 3
+    reading = trimap_reading(tmp_path / "t.jpg")
+    np.testing.assert_array_equal(reading.values, np.where(stored < 85, 0, np.where(stored < 170, 128, 255)))
+    assert reading.remark == ""
+    noise = np.array([[0, 1, 2, 0]], np.uint8)
+    assert decode_trimap(noise, is_lossy=True) == (pytest.approx(np.zeros((1, 4))), "")
+    with pytest.raises(TrimapCodingError):
+        decode_trimap(np.uint8([[0, 9]]), is_lossy=True)
+
+
+def test_bits_and_empty_arrays_have_no_coding():
+    assert decode_trimap(np.array([[True, False]]))[0].tolist() == [[255, 0]]
+    for dtype in (np.uint8, np.uint16, np.float32):
+        assert decode_trimap(np.zeros((0, 3), dtype))[0].shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("levels", "dtype"),
+    [
+        ((0, 9900, 20000), np.uint16),  # 200 from even, a hundredth of the range
+        ((0, 69, 138), np.uint8),
+        ((0, 59, 118), np.uint8),
+        ((-10, 0, 11), np.int32),
+        ((-100, 0.25, 100), np.float32),
+    ],
+)
+def test_even_is_to_a_hundredth_of_the_range_or_one_integer(levels, dtype):
+    np.testing.assert_array_equal(decode_trimap(coded(levels, dtype))[0], TRIMAP)
+
+
+@pytest.mark.parametrize(
+    ("levels", "dtype"),
+    [
+        ((0, 9899, 20000), np.uint16),
+        ((0, 68, 136), np.uint8),
+        ((0, 60, 120), np.uint8),
+        ((-10, 0, 12), np.int32),
+        ((-0.1, 0.004, 0.1), np.float32),
+    ],
+)
+def test_less_even_is_not(levels, dtype):
+    with pytest.raises(TrimapCodingError):
+        decode_trimap(coded(levels, dtype))
+
+
+def test_a_soft_matte_has_sixteen_levels_between_and_four_times_as_many_pixels_as_near_128():
+    between = np.arange(20, 36, dtype=np.uint8)  # 16 levels
+    for unknown in (120, 136):
+        assert 128 in decode_trimap(np.append(between, np.uint8([unknown] * 4))[None])[0]
+        with pytest.raises(TrimapCodingError, match=r"found 17 values, as a soft matte.* 84.2%.* 15.8% near 128"):
+            decode_trimap(np.append(between, np.uint8([unknown] * 3))[None])
+    for other in (119, 137):  # near 128 no more
+        with pytest.raises(TrimapCodingError, match="soft matte"):
+            decode_trimap(np.append(between, np.uint8([other] * 9))[None])
+    for level in (8, 247):  # near 0 and 255, so that 15 are left
+        assert decode_trimap(np.append(between[1:], np.uint8([level, 255]))[None])[1] == ""
+
+
+def test_levels_in_a_wider_type_keep_their_thirds():
+    assert decode_trimap(np.array([[0, 84, 85, 169, 170]], np.uint16))[0].tolist() == [[0, 0, 128, 128, 255]]
+
+
+# --- trimaps: files of every kind
+
+
+def save(path, array, **options):
+    image = Image.fromarray(array)
+    image.save(path, **options)
+    return path
+
+
+def with_alpha(colours, alpha):
+    return np.dstack([colours, alpha])
+
+
+def palette(labels, colours):
+    image = Image.new("P", labels.shape[::-1])
+    image.putdata(labels.ravel().tolist())
+    image.putpalette([level for colour in colours for level in colour])
+    return image
+
+
+WHITE = np.full((*SIZE, 3), 255, np.uint8)
+GRAY = np.dstack([TRIMAP] * 3)
+OPAQUE = np.full(SIZE, 255, np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("array", "remark"),
+    [
+        (TRIMAP, ""),
+        (GRAY, ""),
+        (with_alpha(GRAY, OPAQUE), ""),
+        (with_alpha(COLOURS, TRIMAP), "read from the alpha channel"),
+        (with_alpha(WHITE, TRIMAP), "read from the alpha channel"),
+        (with_alpha(WHITE * 0, TRIMAP), "read from the alpha channel"),
+        (with_alpha(GRAY, TRIMAP), "read from the alpha channel"),
+        (with_alpha(GRAY, OPAQUE // 3), "read without its alpha channel, which has one value"),
+        (with_alpha(COLOURS, np.uint8([0, 1, 2])[LABELS]), "read from the alpha channel; values 0, 1, 2 read as"),
+        (GRAY + np.uint8([0, 0, 20]) * (GRAY == 128), ""),  # tinted by compression
+    ],
+)
+def test_the_channel_that_holds_a_trimap_is_found(tmp_path, array, remark):
+    reading = trimap_reading(save(tmp_path / "t.png", array))
+    np.testing.assert_array_equal(reading.values, TRIMAP)
+    assert reading.remark.startswith(remark)
+    assert bool(reading.remark) == bool(remark)
+
+
+@pytest.mark.parametrize(
+    ("array", "kind", "message"),
+    [
+        (COLOURS, "colour", "expected a gray trimap, found a picture in colours"),
+        (np.uint8([(0, 0, 0), (128, 0, 0), (0, 128, 0)])[LABELS], "colour", "found a picture in colours"),
+        (with_alpha(np.where(TRIMAP[..., None] == 0, 255, GRAY), np.where(TRIMAP, 255, 0).astype(np.uint8)),
+         "transparent", "an alpha channel that is not opaque"),
+        (with_alpha(COLOURS, ALPHA), "coding", "soft matte"),
+        (ALPHA, "coding", "soft matte"),
+        (with_alpha(COLOURS, np.maximum(ALPHA, 128)), "transparent", "an alpha channel that is not opaque"),
+    ],
+)  # fmt: skip
+def test_what_may_mean_two_things_is_no_trimap(tmp_path, array, kind, message):
+    path = save(tmp_path / "t.png", array)
+    with pytest.raises(CodingError, match=message) as caught:
+        read_trimap(path)
+    assert caught.value.kind == kind
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_palette_of_grays_is_read_and_one_of_colours_refused(tmp_path):
+    palette(LABELS, [(0,) * 3, (128,) * 3, (255,) * 3]).save(tmp_path / "t.png")
+    np.testing.assert_array_equal(read_trimap(tmp_path / "t.png"), TRIMAP)
+    palette(LABELS, [(0, 0, 0), (128, 0, 0), (0, 128, 0)]).save(tmp_path / "c.png")
+    with pytest.raises(CodingError, match="found a picture in colours"):
+        read_trimap(tmp_path / "c.png")
+    transparent = palette(LABELS, [(255, 255, 255)] * 3)
+    transparent.save(tmp_path / "a.png", transparency=bytes([0, 128, 255]))
+    np.testing.assert_array_equal(read_trimap(tmp_path / "a.png"), TRIMAP)
+
+
+def test_a_level_that_a_png_calls_transparent_is_a_level(tmp_path):
+    Image.fromarray(TRIMAP).save(tmp_path / "t.png", transparency=0)
+    assert trimap_reading(tmp_path / "t.png") == (pytest.approx(TRIMAP), "")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
+@pytest.mark.parametrize("levels", [(0, 1, 2), (0, 128, 255), (0, 0.5, 1)])
+def test_trimaps_in_tiff_files_of_any_type(tmp_path, dtype, levels):
+    if dtype != np.float32 and 0.5 in levels:
+        levels = [round(level * np.iinfo(dtype).max) for level in levels]
+    for order in "<>":
+        tifffile.imwrite(tmp_path / "t.tif", coded(levels, dtype), byteorder=order, compression="adobe_deflate")
+        np.testing.assert_array_equal(read_trimap(tmp_path / "t.tif"), TRIMAP, err_msg=order)
+
+
+def test_labels_in_the_lower_byte_of_deep_colours_are_not_lost_without_a_word(tmp_path):
+    cv2.imwrite(str(tmp_path / "t.png"), np.dstack([coded([0, 1, 2], np.uint16)] * 3))
+    for read in (read_trimap, matte_reading):
+        with pytest.raises(CodingError, match="found none above 255"):
+            read(tmp_path / "t.png")
+    cv2.imwrite(str(tmp_path / "t.png"), np.dstack([coded([0, 32768, 65535], np.uint16)] * 3))
+    np.testing.assert_array_equal(read_trimap(tmp_path / "t.png"), TRIMAP)
+
+
+# --- mattes
+
+
+@pytest.mark.parametrize(
+    ("array", "remark"),
+    [
+        (ALPHA, ""),
+        (np.dstack([ALPHA] * 3), ""),
+        (with_alpha(np.dstack([ALPHA] * 3), OPAQUE), ""),
+        (with_alpha(COLOURS, ALPHA), "read from the alpha channel"),
+        (with_alpha(WHITE, ALPHA), "read from the alpha channel"),
+        (with_alpha(np.where(ALPHA[..., None] > 0, 255, COLOURS), ALPHA), "read from the alpha channel"),
+        (with_alpha(np.where(ALPHA[..., None] > 0, WHITE, 0), ALPHA), "read from the alpha channel"),
+        (with_alpha(np.dstack([ALPHA] * 3), OPAQUE // 3), "read without its alpha channel, which has one value"),
+        (with_alpha(np.dstack([ALPHA] * 3), ALPHA), "read from the alpha channel"),
+        (ALPHA.astype(np.uint16) * 257, ""),
+        (ALPHA > 127, ""),
+    ],
+)
+def test_the_channel_that_holds_a_matte_is_found(tmp_path, array, remark):
+    reading = matte_reading(save(tmp_path / "a.png", array))
+    np.testing.assert_array_equal(reading.values, np.where(ALPHA > 127, 255, 0) if array.dtype == bool else ALPHA)
+    assert (reading.values.dtype, reading.remark) == (np.uint8, remark)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_mattes_of_floats_are_read_from_0_to_1(tmp_path, dtype):
+    tifffile.imwrite(tmp_path / "a.tif", (ALPHA / 255).astype(dtype))
+    assert matte_reading(tmp_path / "a.tif") == (pytest.approx(ALPHA), "")
+    tifffile.imwrite(tmp_path / "a.tif", ALPHA.astype(dtype))
+    with pytest.raises(InputError, match=r"expected values in 0\.\.1, found 0\.\.255"):
+        matte_reading(tmp_path / "a.tif")
+
+
+def test_an_empty_frame_of_a_matte_in_the_alpha_channel_is_transparent(tmp_path):
+    reading = matte_reading(save(tmp_path / "a.png", with_alpha(WHITE, OPAQUE * 0)))
+    assert not reading.values.any()
+
+
+@pytest.mark.parametrize(
+    ("array", "kind", "message"),
+    [
+        (COLOURS, "colour", "expected a gray alpha, found a picture in colours; are photographs and alphas exchanged"),
+        (with_alpha(COLOURS, OPAQUE), "colour", "found a picture in colours"),
+        (with_alpha(COLOURS, OPAQUE // 3), "colour", "found a picture in colours"),
+        (with_alpha(np.dstack([ALPHA] * 3), 255 - ALPHA), "transparent", "mode RGBA with an alpha channel"),
+        ((ALPHA > 127).astype(np.uint8), "coding", "found only 0 and 1; multiply it by 255"),
+        ((ALPHA > 127).astype(np.uint16), "coding", "found values up to 1, as of 8 bits"),
+        (ALPHA.astype(np.uint16), "coding", "found values up to 255, as of 8 bits"),
+        (np.rint(ALPHA / 255 * 1023).astype(np.uint16), "coding", "found values up to 1023, as of 10 bits"),
+        (np.rint(ALPHA / 255 * 4095).astype(np.uint16), "coding", "found values up to 4095, as of 12 bits"),
+        (with_alpha(COLOURS, (ALPHA > 127).astype(np.uint8)), "coding", "found only 0 and 1"),
+    ],
+)
+def test_what_may_mean_two_things_is_no_matte(tmp_path, array, kind, message):
+    path = save(tmp_path / "a.png", array)
+    with pytest.raises(CodingError, match=message) as caught:
+        matte_reading(path)
+    assert caught.value.kind == kind
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_tint_of_32_levels_is_gray_and_of_33_a_colour(tmp_path):
+    low = ALPHA // 2
+    gray, colour = (np.dstack([low, low, low + np.uint8(tint)]) for tint in (32, 33))
+    np.testing.assert_array_equal(matte_reading(save(tmp_path / "a.png", gray)).values, low)
+    with pytest.raises(CodingError, match="in colours"):
+        matte_reading(save(tmp_path / "a.png", colour))
+    with pytest.raises(CodingError, match="not opaque"):
+        matte_reading(save(tmp_path / "a.png", with_alpha(gray, 255 - ALPHA)))
+    reading = matte_reading(save(tmp_path / "a.png", with_alpha(colour, 255 - ALPHA)))
+    np.testing.assert_array_equal(reading.values, 255 - ALPHA)
+
+
+@pytest.mark.parametrize("lowest", [127, 128])
+def test_a_cut_out_is_more_transparent_than_opaque_somewhere(tmp_path, lowest):
+    path = save(tmp_path / "a.png", with_alpha(COLOURS, np.maximum(ALPHA, lowest)))
+    if lowest == 128:
+        with pytest.raises(CodingError, match="not opaque"):
+            matte_reading(path)
+    else:
+        assert matte_reading(path).values.min() == 127
+
+
+@pytest.mark.parametrize("highest", [0, 2, 254])
+def test_faint_mattes_of_8_bits_are_mattes(tmp_path, highest):
+    array = np.minimum(ALPHA, highest)
+    np.testing.assert_array_equal(matte_reading(save(tmp_path / "a.png", array)).values, array)
+
+
+@pytest.mark.parametrize("highest", [0, 256, 1022, 4096])
+def test_faint_mattes_of_16_bits_are_mattes(tmp_path, highest):
+    array = np.minimum(ALPHA.astype(np.uint16) * 257, highest)
+    np.testing.assert_array_equal(matte_reading(save(tmp_path / "a.png", array)).values, np.rint(array / 257))
+
+
+def test_specks_in_a_black_jpeg_are_no_labels(tmp_path, monkeypatch):
+    save(tmp_path / "a.jpg", np.zeros(SIZE, np.uint8))
+    monkeypatch.setattr(np, "asarray", lambda image, asarray=np.asarray: np.minimum(asarray(image) + np.uint8(1), 1))
+    assert matte_reading(tmp_path / "a.jpg").values.max() == 1
+
+
+def test_a_true_matte_in_colours_may_be_read_by_its_first_channel(tmp_path):
+    reading = matte_reading(save(tmp_path / "a.png", COLOURS), first_channel=True)
+    np.testing.assert_array_equal(reading.values, COLOURS[..., 0])
+    assert reading.remark == "read by the first of channels that differ"
+    reading = matte_reading(save(tmp_path / "a.png", with_alpha(COLOURS, ALPHA)), first_channel=True)
+    np.testing.assert_array_equal(reading.values, ALPHA)  # a cut-out is one all the same
+
+
+@pytest.mark.parametrize("array", [ALPHA.astype(np.uint16) * 257, (ALPHA / 255).astype(np.float32)])
+def test_more_than_8_bits_are_refused_where_values_must_be_exact(tmp_path, array):
+    path = save(tmp_path / "a.tif", array)
+    for read in (read_gray_exact, lambda path: matte_reading(path, exact=True)):
+        with pytest.raises(CodingError, match="expected 8-bit values, found mode"):
+            read(path)
+
+
+@pytest.mark.parametrize("array", [with_alpha(COLOURS, ALPHA), COLOURS, with_alpha(np.dstack([ALPHA] * 3), ALPHA)])
+def test_predictions_are_read_from_one_gray_channel_only(tmp_path, array):
+    with pytest.raises(CodingError, match="whose channels differ or are transparent"):
+        read_gray_exact(save(tmp_path / "a.png", array))
+    np.testing.assert_array_equal(read_gray_exact(save(tmp_path / "b.png", np.dstack([ALPHA] * 3))), ALPHA)
+
+
+def test_a_coding_error_survives_the_way_between_processes():
+    import pickle
+
+    error = pickle.loads(pickle.dumps(CodingError("a.png: wrong", "colour")))
+    assert (str(error), error.kind) == ("a.png: wrong", "colour")

@@ -1,0 +1,234 @@
+"""TIFF of every kind: bits x sample format x channels x planes x byte order x compression x photometric x tiles.
+
+tifffile writes the files and the values are known: each is read right, or refused in one line.
+"""
+
+import itertools
+import struct
+import tracemalloc
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from data.images.files import read_gray, read_header, read_rgb
+from data.images.mattes import read_matte
+from runtime.errors import InputError
+
+GOLDENS = Path(__file__).parents[2] / "goldens" / "tiff"
+SIZE = (19, 35)  # no multiple of 8 or of a tile
+TYPES = ("bool", "uint8", "uint16", "uint32", "int8", "int16", "int32", "float16", "float32", "float64")
+CODECS = ("none", "adobe_deflate", "lzma")  # those that tifffile writes by itself; others are among the goldens
+
+
+def values_of(dtype: str, channels: int) -> np.ndarray:
+    shape = SIZE if channels == 1 else (*SIZE, channels)
+    rng = np.random.default_rng(channels)
+    if dtype == "bool":
+        return rng.integers(0, 2, shape).astype(bool)
+    if dtype.startswith("float"):
+        return rng.random(shape).astype(dtype)
+    highest = min(np.iinfo(dtype).max, 65535)
+    return rng.integers(highest // 2, highest + 1, shape).astype(dtype)
+
+
+def kinds(dtype: str):
+    variants = (False, True) if dtype in ("uint8", "uint16", "float32") else (False,)  # of tiles and predictors
+    for channels in (1, 2, 3, 4):
+        for order, codec, tiled, predictor in itertools.product("<>", CODECS, variants, variants):
+            for planar, photometric in itertools.product((False, True), ("minisblack", "miniswhite", "rgb")):
+                is_rgb = photometric == "rgb"
+                if is_rgb != (channels > 2) or (planar and channels == 1):
+                    continue
+                if predictor and (codec == "none" or dtype == "bool" or dtype.startswith("float")):
+                    continue
+                yield channels, order, codec, tiled, predictor, planar, photometric
+
+
+def write(path, values, order, codec, tiled, predictor, planar, photometric) -> None:
+    channels = values.shape[2] if values.ndim == 3 else 1
+    options = {"tile": (16, 16)} if tiled else {}
+    if codec != "none":
+        options |= {"compression": codec, "predictor": predictor}
+    if channels > 1:
+        options["planarconfig"] = "separate" if planar else "contig"
+    if channels in (2, 4):
+        options["extrasamples"] = ["unassalpha"]
+    stored = np.moveaxis(values, -1, 0).copy() if planar else values
+    tifffile.imwrite(path, stored, byteorder=order, photometric=photometric, metadata=None, **options)
+
+
+def expected_of(values: np.ndarray, photometric: str) -> np.ndarray:
+    """The colours or gray, (H, W) or (H, W, 3) uint8, that a file of these values shows."""
+    channels = values.shape[2] if values.ndim == 3 else 1
+    if photometric == "miniswhite":
+        values = ~values if values.dtype == bool else np.iinfo(values.dtype).max - values
+    if values.dtype == bool:
+        levels = values * np.uint8(255)
+    elif values.dtype.kind == "f":
+        levels = np.rint(values.astype(np.float32).astype(np.float64) * 255).astype(np.uint8)
+    elif values.dtype.itemsize > 1:
+        levels = (values >> 8 if channels > 1 else np.rint(values / 257)).astype(np.uint8)
+    else:
+        levels = values
+    if channels < 3:
+        return levels if channels == 1 else levels[..., 0]
+    return levels[..., :3]
+
+
+def why_refused(dtype: str, channels: int, codec: str, photometric: str) -> str:
+    """Why a kind may be refused, or nothing for one that must be read."""
+    if dtype.startswith("int"):
+        return "the scale of signed values is not known"
+    if channels > 1 and dtype in ("bool", "uint32", "float16", "float32", "float64"):
+        return "several channels that are not of 8 or 16 bits"
+    if dtype.startswith("float") and photometric == "miniswhite":
+        return "nobody knows which float is black"
+    if dtype == "uint32" and photometric == "miniswhite":
+        return "values far above 65535"
+    return "Pillow does not read it, and tifffile unpacks it without a bound" if codec == "lzma" else ""
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_every_kind_is_read_right_or_refused_in_one_line(tmp_path, dtype):
+    path, read, refused = tmp_path / "a.tif", 0, []
+    for kind in kinds(dtype):
+        channels, codec, photometric = kind[0], kind[2], kind[6]
+        values = values_of(dtype, channels)
+        write(path, values, *kind[1:])
+        try:
+            found = read_gray(path) if channels < 3 else read_rgb(path)
+        except InputError as error:
+            refused.append((channels, codec, photometric))
+            message = str(error)
+        else:
+            message = ""
+        if message:
+            assert message.startswith(str(path)), kind
+            assert "\n" not in message, kind
+            assert why_refused(dtype, channels, codec, photometric), (kind, message)
+            continue
+        np.testing.assert_array_equal(found, expected_of(values, photometric), err_msg=str(kind))
+        assert read_header(path).size == SIZE, kind
+        read += 1
+    assert (read == 0) == dtype.startswith("int")
+    if dtype == "uint8":
+        # planes of gray and opacity, or white is zero beside an opacity
+        assert set(refused) == {(2, "lzma", "minisblack"), (2, "lzma", "miniswhite")}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in GOLDENS.glob("*.tif")))
+def test_codecs_that_tifffile_does_not_write_are_read_right_or_refused(name):
+    """Files of imagecodecs: LZW, PackBits and Zstandard."""
+    y, x = np.mgrid[:12, :10]
+    base = ((x * 7 + y * 11) % 120 / 119).astype(np.float32)
+    deep = np.rint(base * 65535).astype(np.uint16)
+    if name == "float32_big_lzw":  # Pillow swaps its bytes, and tifffile needs imagecodecs
+        with pytest.raises(InputError, match=r"float32_big_lzw\.tif: TIFF of kind 32-bit float"):
+            read_gray(GOLDENS / f"{name}.tif")
+    elif name.startswith("float32"):
+        np.testing.assert_array_equal(read_gray(GOLDENS / f"{name}.tif"), np.rint(base.astype(np.float64) * 255))
+    elif name.startswith("gray16"):
+        np.testing.assert_array_equal(read_gray(GOLDENS / f"{name}.tif"), np.rint(deep / 257))
+    elif name.startswith("gray8"):
+        np.testing.assert_array_equal(read_gray(GOLDENS / f"{name}.tif"), np.rint(base * 255))
+    else:
+        expected = np.dstack([deep, deep[::-1], deep[:, ::-1]]) >> 8
+        np.testing.assert_array_equal(read_rgb(GOLDENS / f"{name}.tif"), expected)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_fewer_than_eight_bits_are_scaled(tmp_path, bits):
+    """Written by hand: one row of levels 0, 1, 2, 3, and zeros."""
+    row = {2: bytes([0b00011011]), 4: bytes([0x01, 0x23])}[bits]
+    tags = [(256, 4, 4), (257, 4, 1), (258, 3, bits), (259, 3, 1), (262, 3, 1), (273, 4, 8), (278, 4, 1), (279, 4, 2)]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    header = struct.pack("<2sHI", b"II", 42, 10) + row.ljust(2, b"\0")
+    (tmp_path / "a.tif").write_bytes(header + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0))
+    scale = 255 // (2**bits - 1)
+    assert read_gray(tmp_path / "a.tif").tolist() == [[0, scale, 2 * scale, 3 * scale]]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("planar", [False, True])
+def test_the_orientation_is_applied_by_either_decoder(tmp_path, orientation, planar):
+    values = values_of("uint16", 3)
+    stored = np.moveaxis(values, -1, 0).copy() if planar else values
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        stored,
+        photometric="rgb",
+        planarconfig="separate" if planar else "contig",
+        metadata=None,
+        extratags=[(274, 3, 1, orientation, True)],
+    )
+    upright = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a),
+    }
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.tif"), upright[orientation](values >> 8))
+    assert read_header(tmp_path / "a.tif").size == upright[orientation](values).shape[:2]
+
+
+def test_what_pillow_does_not_know_has_a_header(tmp_path):
+    write(tmp_path / "a.tif", values_of("uint16", 1), ">", "none", False, False, False, "miniswhite")
+    header = read_header(tmp_path / "a.tif")
+    assert (header.size, header.stored_size, header.orientation) == (SIZE, SIZE, 1)
+    assert (header.format, header.mode, header.deep) == ("TIFF", "", True)
+
+
+def test_a_strip_that_unpacks_to_more_than_its_rows_is_refused_before_it_fills_the_memory(tmp_path):
+    values = np.zeros((8, 8), np.float32)
+    bomb = zlib.compress(bytes(200_000_000), 9)
+    tifffile.imwrite(tmp_path / "a.tif", values, byteorder=">", compression="adobe_deflate", metadata=None)
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        tags = file.pages[0].tags
+        offset, count = tags[273].valueoffset, tags[279].valueoffset
+    data[offset : offset + 4] = struct.pack(">I", len(data))
+    data[count - 8 : count + 4] = struct.pack(">HHII", 279, 4, 1, len(bomb))
+    (tmp_path / "a.tif").write_bytes(bytes(data) + bomb)
+    tracemalloc.start()
+    with pytest.raises(InputError, match="longer than its rows"):
+        read_gray(tmp_path / "a.tif")
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+def test_more_pixels_than_the_limit_are_refused_by_either_decoder(tmp_path, monkeypatch):
+    monkeypatch.setattr("data.images.files.MAX_PIXELS", 100)
+    for photometric in ("minisblack", "miniswhite"):
+        write(tmp_path / "a.tif", values_of("uint16", 1), ">", "none", False, False, False, photometric)
+        for read in (read_gray, read_header):
+            with pytest.raises(InputError, match="over the limit of 100"):
+                read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+def test_several_pages_are_refused_by_either_decoder(tmp_path, photometric):
+    with tifffile.TiffWriter(tmp_path / "a.tif", byteorder=">") as file:
+        for _ in range(2):
+            file.write(values_of("uint16", 1), photometric=photometric, metadata=None)
+    with pytest.raises(InputError, match="expected a single image"):
+        read_gray(tmp_path / "a.tif")
+
+
+def test_signed_integers_are_no_matte_and_twelve_bits_in_sixteen_are_none(tmp_path):
+    for codec in ("none", "adobe_deflate"):  # by Pillow, and for big-endian by tifffile
+        for order in "<>":
+            write(tmp_path / "a.tif", values_of("int16", 1), order, codec, False, False, False, "minisblack")
+            with pytest.raises(InputError, match="found signed integers"):
+                read_matte(tmp_path / "a.tif")
+    values = np.linspace(0, 4095, SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.uint16)
+    Image.fromarray(values).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match="values up to 4095, as of 12 bits"):
+        read_matte(tmp_path / "a.tif")
