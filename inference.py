@@ -21,12 +21,12 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from runtime.command_line import run, tell, unwinding
 from runtime.errors import InputError
-from runtime.text import NAMED_AT_MOST, printable
+from runtime.text import printable
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -206,7 +206,17 @@ def main(arguments: list[str] | None = None) -> int:
         return run_bare(arguments)
 
     from data.images.remarks import counted
-    from engine.inference import Crew, Predictor, SharedJobs, fit_to, is_clip, needs_exact, with_steps
+    from engine.inference import (
+        Crew,
+        Predictor,
+        SharedJobs,
+        fit_to,
+        is_clip,
+        needs_exact,
+        predict_clip,
+        settings_of,
+        with_steps,
+    )
     from runtime.memory import keep_freed_memory, parse_bytes
 
     crew, folder = Crew.of_environment(), results_folder(arguments)
@@ -240,12 +250,16 @@ def main(arguments: list[str] | None = None) -> int:
     )
 
     if is_clip(jobs[0]):
-        return run_clip(arguments, predictor, jobs[0])
+        if arguments.save_steps:
+            raise InputError("--save-steps: shows the steps of pictures; give it a frame of the video")
+        settings = settings_of(vars(arguments), without=("output", "skip_existing"))
+        skip = arguments.skip_existing
+        return predict_clip(predictor, jobs[0], settings=settings, skip_existing=skip, announce=announcer())
     place = next(iter(jobs[0].outputs.values())) if len(jobs) == 1 else folder
     if shared is not None:
         jobs = shared.begin(jobs)
     counts, read_as = Counter(), []
-    for outcome in shown(arguments, predictor, jobs, "image", len(jobs), quiet=crew.rank > 0):
+    for outcome in shown(arguments, predictor, jobs, quiet=crew.rank > 0):
         counts[outcome.status] += 1
         read_as += outcome.read_as
         if shared is not None:
@@ -267,7 +281,15 @@ def run_bare(arguments: argparse.Namespace) -> int:
     from engine.onnx.file import OnnxFile
     from runtime.memory import parse_bytes
 
-    plain = {"mode": ("auto", "whole"), "batch_size": (1,), "views": ("none",), "save": (None, "alpha")}
+    plain = {
+        "mode": ("auto", "whole"),
+        "batch_size": (1,),
+        "views": ("none",),
+        "save": (None, "alpha"),
+        "format": (None, "png"),
+        "bits": (None, 8),
+        "transfer": (None,),
+    }
     others = [name for name, values in plain.items() if getattr(arguments, name) not in values]
     others += [name for name in ("sample_strategy", "seed", "save_steps", "clamp_known") if getattr(arguments, name)]
     if others:
@@ -298,40 +320,27 @@ def results_folder(arguments: argparse.Namespace) -> str | None:
     return arguments.output_dir or (arguments.output if os.path.isdir(arguments.image or "") else None)
 
 
-def run_clip(arguments: argparse.Namespace, predictor, job) -> int:
-    """One video, frame by frame."""
-    from engine.inference import clip_jobs
-
-    place = next(iter(job.outputs.values()))
-    if arguments.save_steps:
-        raise InputError("--save-steps: shows the steps of pictures; give it a frame of the video")
-    if arguments.skip_existing and job.is_done():
-        print(printable(f"{place}: exists, skipped"))
-        return 0
-    with (
-        clip_jobs(job) as frames,
-        closing(shown(arguments, predictor, frames, "frame", frames.clip.num_frames or None)) as outcomes,
-    ):
-        for outcome in outcomes:
-            frames.count(outcome)
-        frames.require_some()
-    speed = frames.speed()
-    for note in frames.notes():
-        tell(note)
-    print(printable(f"{place}: {frames.written} frames written, {frames.failed} failed, on {predictor.device}"))
-    print(speed)
-    return 0 if frames.is_done() else 2
-
-
-def shown(
-    arguments: argparse.Namespace, predictor, jobs, unit: str, total: int | None, quiet: bool = False
-) -> Iterator:
-    """Do the jobs, and show the progress (unless `quiet`), the mode used, and what fails: of a video the first few."""
+def shown(arguments: argparse.Namespace, predictor, jobs, quiet: bool = False) -> Iterator:
+    """Do the jobs, and show the progress (unless `quiet`), the mode used, and what fails."""
     from tqdm import tqdm
 
     from engine.inference import run_jobs
 
-    announced, lines = "", 0
+    outcomes = run_jobs(predictor, jobs, skip_existing=arguments.skip_existing, announce=announcer())
+    with closing(outcomes), tqdm(total=len(jobs), unit="image", disable=quiet or None) as progress:
+        for outcome in outcomes:
+            if outcome.remark and outcome.status != "skipped":
+                label = "error" if outcome.status == "failed" else "warning"
+                tell(f"{label}: {outcome.remark}", progress.write)
+            progress.update()
+            yield outcome
+
+
+def announcer() -> Callable:
+    """A function that prints the plan of a picture if it differs from the plan of the picture before."""
+    from tqdm import tqdm
+
+    announced = ""
 
     def announce(job, plan) -> None:
         nonlocal announced
@@ -339,16 +348,7 @@ def shown(
             announced = str(plan)
             tell(f"{job.inputs['image']}: predicting {plan}", tqdm.write)
 
-    outcomes = run_jobs(predictor, jobs, skip_existing=arguments.skip_existing and unit == "image", announce=announce)
-    with closing(outcomes), tqdm(total=total, unit=unit, disable=quiet or None) as progress:
-        for outcome in outcomes:
-            if outcome.remark and outcome.status != "skipped":
-                lines += 1
-                label = "error" if outcome.status == "failed" else "warning"
-                if unit == "image" or lines <= NAMED_AT_MOST:
-                    tell(f"{label}: {outcome.remark}", progress.write)
-            progress.update()
-            yield outcome
+    return announce
 
 
 if __name__ == "__main__":

@@ -29,11 +29,12 @@ from PIL import ImageColor
 from tqdm import tqdm
 
 from data.images.files import images_by_stem, read_rgb
+from data.images.mask_to_trimap import KEEP_ALL, SEGMENTATION, Cleaning
 from data.images.masks import read_mask
 from data.images.mattes import read_trimap
 from data.images.pairing import fitted
 from data.video.reading import VIDEO_SUFFIXES
-from engine.inference import Predictor, clip_jobs, fit_to, is_clip, run_jobs
+from engine.inference import Predictor, fit_to, is_clip, predict_clip, run_jobs, settings_of
 from engine.inference.auto_matte import KINDS, AutoMatte
 from engine.inference.clip_matte import ClipMatte, carried_trimaps, first_frame, key_frames_of
 from engine.inference.jobs import Job, plan_files
@@ -48,7 +49,7 @@ from runtime.files import kind_of
 from runtime.memory import keep_freed_memory, parse_bytes
 from runtime.output_folders import require_outside
 from runtime.text import name_some, printable
-from tools.make_trimap import band_width
+from tools.make_trimap import band_width, share
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -82,33 +83,27 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def matte_clip(options: argparse.Namespace, job: Job, matting: Predictor, background: np.ndarray | None) -> int:
-    """One video: a segmentation of each frame, or key frames that are carried to the others."""
-    clip, keys = job.inputs["image"], None
+    """One video: a segmentation of each frame or of some, or key frames that are carried to the others."""
+    clip = job.inputs["image"]
     found = found_by(options, matting.device) if options.trimap is None else None
-    chain = ClipMatte(found, matting, options.width, options.save, background)
+    chain = ClipMatte(found, matting, options.width, options.save, background, segment_every=options.seg_every)
     (job,) = fit_to([job], chain, options.save, skip_existing=options.skip_existing)
-    if options.skip_existing and job.is_done():
-        print(printable(f"{options.output}: exists, skipped"))
-        return 0
+    skip = options.skip_existing
+    beside = None
+    if options.seg is None and not (skip and job.is_done()):
+        beside = carried_trimaps(clip, key_frames(options, found))
+    settings = settings_of(vars(options), without=("output", "skip_existing"))
+    return predict_clip(chain, job, settings=settings, beside=beside, skip_existing=skip, watch=chain.watch)
+
+
+def key_frames(options: argparse.Namespace, found: Callable[..., Subject] | None) -> dict[int, KeyFrame]:
+    """The frames of a clip whose subject is given."""
     if options.trimap is not None:
-        keys = key_frames_of(options.trimap, read_trimap)
-    elif options.mask is not None:
-        keys = key_frames_of(options.mask, lambda path: found({"mask": read_mask(path).values}).trimap(options.width))
-    elif options.seg is None:
-        trimap = found({"image": first_frame(clip)}).trimap(options.width)
-        keys = {0: KeyFrame.given(trimap, "--box and --click")}
-    beside = None if keys is None else carried_trimaps(clip, keys)
-    with clip_jobs(job, beside) as frames, closing(run_jobs(chain, frames)) as outcomes:
-        for outcome in tqdm(outcomes, total=frames.clip.num_frames or None, unit="frame", disable=None):
-            frames.count(outcome)
-        frames.require_some()
-    speed = frames.speed()
-    for note in [*(f"error: {line}" for line in frames.failures), *frames.notes()]:
-        tell(note)
-    place = next(iter(job.outputs.values()))
-    print(printable(f"{place}: {frames.written} frames written, {frames.failed} failed, on {matting.device}"))
-    print(speed)
-    return 0 if frames.is_done() else 2
+        return key_frames_of(options.trimap, read_trimap)
+    if options.mask is not None:
+        return key_frames_of(options.mask, lambda path: found({"mask": read_mask(path).values}).trimap(options.width))
+    trimap = found({"image": first_frame(options.input)}).trimap(options.width)
+    return {0: KeyFrame.given(trimap, "--box and --click")}
 
 
 def planned(options: argparse.Namespace) -> list[Job]:
@@ -142,11 +137,22 @@ def videos_of(folder: Path) -> list[str]:
 def found_by(options: argparse.Namespace, device) -> Callable[..., Subject]:
     """The way to find the subject that the options name."""
     if options.seg is not None:
-        return SegmentedSubjects(Predictor(read_system(options.seg, device), probabilities=True), options.classes)
+        predictor = Predictor(read_system(options.seg, device), probabilities=True)
+        return SegmentedSubjects(predictor, options.classes, cleaning_of(options, SEGMENTATION))
     if options.mask is not None:
-        return GivenMasks()
+        return GivenMasks(cleaning_of(options, KEEP_ALL))
     box = None if options.box is None else tuple(options.box)
-    return PointedSubjects(box, _points(options.click), _points(options.click_outside))
+    cleaning = cleaning_of(options, SEGMENTATION)
+    return PointedSubjects(box, _points(options.click), _points(options.click_outside), cleaning)
+
+
+def cleaning_of(options: argparse.Namespace, usual: Cleaning) -> Cleaning:
+    """What the options leave out of a subject; what they do not name is as usual."""
+    if options.smallest_island is not None:
+        usual = replace(usual, smallest_island=options.smallest_island, smallest_of_largest=0.0)
+    if options.smallest_hole is not None:
+        usual = replace(usual, smallest_hole=options.smallest_hole)
+    return replace(usual, largest_only=options.largest)
 
 
 def background_of(text: str) -> np.ndarray:
@@ -189,8 +195,17 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         help=f"what to write, some of {','.join(KINDS)} (default: alpha)")  # fmt: skip
     parser.add_argument("--width", type=band_width, default="auto", metavar="auto|PIXELS",
                         help="of the unknown band on each side of the edge (default: auto)")  # fmt: skip
+    parser.add_argument("--largest", type=int, metavar="N", help="keep the N largest objects, such as people apart")
+    parser.add_argument("--smallest-island", type=share, metavar="SHARE", help="drop objects below this share of the "
+                        "picture (default: .001 and a tenth of the largest; 0 for --mask)")  # fmt: skip
+    parser.add_argument("--smallest-hole", type=share, metavar="SHARE", help="fill holes below this share of the "
+                        "picture (default: .0005; 0 for --mask)")  # fmt: skip
+    parser.add_argument("--seg-every", type=int, default=1, metavar="N", help="of a video: segment every Nth frame, "
+                        "and carry its trimap to the others (default: 1)")  # fmt: skip
     parser.add_argument("--background", metavar="COLOUR_OR_IMAGE", help="of composites (default: white)")
-    parser.add_argument("--skip-existing", action="store_true", help="leave pictures alone whose files are there")
+    parser.add_argument("--skip-existing", action="store_true",
+                        help="leave pictures alone whose files are there, and "
+                        "go on after the numbered frames that a stopped run has written")  # fmt: skip
     parser.add_argument("--device", help="cuda, mps or cpu (default: the first there is)")
     parser.add_argument("--max-memory", metavar="AMOUNT", help="such as 4GB (default: most of what is free)")
     options = parser.parse_args(arguments)
@@ -204,6 +219,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         )
     if options.classes and not options.seg:
         raise InputError("--classes: names classes of a segmentation; give --seg")
+    if options.seg_every != 1 and not options.seg:
+        raise InputError("--seg-every: serves --seg alone; give both or neither")
+    if options.trimap and any(v is not None for v in (options.largest, options.smallest_island, options.smallest_hole)):
+        raise InputError("--largest, --smallest-island, --smallest-hole: of masks; a trimap is taken as it is")
     if options.background is not None and "composite" not in options.save:
         raise InputError("--background: serves composites alone; add composite to --save")
     return options

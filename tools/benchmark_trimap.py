@@ -29,7 +29,7 @@ SOFT = (5, 250)  # 8-bit alpha
 SEED = 3_000_003  # never drawn in training
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, nargs="+", default=[1, 8], help="pixels a cell of the mask (default: 1 8)")
     parser.add_argument("--widths", nargs="+", default=["auto", "4", "8", "16", "32"], metavar="auto|PIXELS")
     parser.add_argument("--no-matting", action="store_true", help="leave out the mattes and their SAD")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     scenes = EightBit(SyntheticMatting(size=options.size, samples_per_epoch=options.images, seed=SEED))
     samples = [scenes[index] for index in range(options.images)]
     predictor = None if options.no_matting else Predictor(read_system())

@@ -168,9 +168,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=band_width, default="auto", metavar="auto|PIXELS", help="default: auto")
     parser.add_argument("--image", type=Path, help="the image, or a folder, to draw previews over")
     parser.add_argument("--preview", type=Path, help="a PNG, or a folder, for pictures of the band")
-    parser.add_argument("--smallest-island", type=_share, default=0.0, metavar="SHARE",
+    parser.add_argument("--smallest-island", type=share, default=0.0, metavar="SHARE",
                         help="drop objects below this share of the picture (default: 0, keep all)")  # fmt: skip
-    parser.add_argument("--smallest-hole", type=_share, default=0.0, metavar="SHARE",
+    parser.add_argument("--smallest-hole", type=share, default=0.0, metavar="SHARE",
                         help="fill holes below this share of the picture (default: 0, keep all)")  # fmt: skip
     parser.add_argument("--num-workers", type=int, default=usable_cpus(), help="processes for a folder (default: all)")
     options = parser.parse_args()
@@ -186,7 +186,8 @@ def band_width(text: str) -> float | None:
     return _number(text, "auto or a number of pixels from 0 to 10000", 10_000)
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
+    """An argument from 0 to 1."""
     return _number(text, "a share from 0 to 1", 1)
 
 

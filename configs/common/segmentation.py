@@ -75,7 +75,7 @@ dataloader.train = L(build_train_loader)(
 dataloader.test = L(SegmentationFolder)(
     root=None, classes="${model.classes}", mask_mode="${dataloader.train.dataset.mask_mode}"
 )
-dataloader.evaluator = L(SegmentationEvaluator)(num_classes=2, loss=True)
+dataloader.evaluator = L(SegmentationEvaluator)(classes="${model.classes}", loss=True)
 
 optimizer.lr = 1e-5  # for the backbone if it is not frozen
 optimizer.params.head_lr_mult = 10.0

@@ -30,19 +30,24 @@ class Cleaning:
         smallest_island: objects below this are removed.
         smallest_of_largest: objects below this share of the largest object are removed.
         smallest_hole: holes below this are filled.
+        largest_only: how many objects are kept, the largest; None for all.
 
     Raises:
-        InputError: a share outside [0, 1].
+        InputError: a share outside [0, 1], or no object is to be kept.
     """
 
     smallest_island: float = 0.0
     smallest_of_largest: float = 0.0
     smallest_hole: float = 0.0
+    largest_only: int | None = None
 
     def __post_init__(self):
-        for name, share in vars(self).items():
+        for name in ("smallest_island", "smallest_of_largest", "smallest_hole"):
+            share = getattr(self, name)
             if not 0 <= share <= 1:
                 raise InputError(f"{name}: expected a share from 0 to 1, got {share}")
+        if self.largest_only is not None and self.largest_only < 1:
+            raise InputError(f"largest: expected 1 object or more, got {self.largest_only}")
 
 
 KEEP_ALL = Cleaning()
@@ -179,12 +184,14 @@ def _distance_to(inside: np.ndarray) -> np.ndarray:
 def _cleaned(possible: np.ndarray, sure: np.ndarray, cleaning: Cleaning) -> tuple[np.ndarray, np.ndarray]:
     """Both regions without small objects and small holes."""
     size = possible.size
-    if cleaning.smallest_island or cleaning.smallest_of_largest:
+    if cleaning.smallest_island or cleaning.smallest_of_largest or cleaning.largest_only:
         count, objects, facts, _ = cv2.connectedComponentsWithStats(possible.astype(np.uint8), connectivity=8)
         areas = facts[1:, cv2.CC_STAT_AREA]
         if count > 1:
             least = max(cleaning.smallest_island * size, cleaning.smallest_of_largest * areas.max())
-            kept = np.concatenate([[False], areas >= least])[objects]
+            large = areas >= least
+            large[np.argsort(-areas, kind="stable")[cleaning.largest_only :]] &= cleaning.largest_only is None
+            kept = np.concatenate([[False], large])[objects]
             possible, sure = kept, sure & kept
     if cleaning.smallest_hole:
         possible = possible | _small_regions(~possible, cleaning.smallest_hole * size)

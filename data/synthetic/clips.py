@@ -36,6 +36,7 @@ class SyntheticClip:
         pan: motion of the background in pixels.
         noise: standard deviation of the sensor noise, drawn for each frame, as a fraction of white.
         cut_at: index of the frame that begins another scene, of `seed` + 1.
+        share: of the picture's height and width that the object is drawn in, about its centre.
 
     Raises:
         InputError: a setting is out of its range.
@@ -52,13 +53,16 @@ class SyntheticClip:
         pan: float = 0.8,
         noise: float = 0.01,
         cut_at: int | None = None,
+        share: float = 1.0,
     ) -> None:
         require_choice("family", family, FAMILIES)
         for name, value, lowest in (("frames", frames, 1), ("motion", motion, 0), ("noise", noise, 0), ("pan", pan, 0)):
             if value < lowest:
                 raise InputError(f"{name}: expected at least {lowest}, got {value}")
         self.size, self.frames, self.seed, self.family = size, frames, seed, family
-        self.motion, self.turn, self.pan, self.noise, self.cut_at = motion, turn, pan, noise, cut_at
+        if not 0 < share <= 1:
+            raise InputError(f"share: expected more than 0 and at most 1, got {share}")
+        self.motion, self.turn, self.pan, self.noise, self.cut_at, self.share = motion, turn, pan, noise, cut_at, share
         self._scenes: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     def __len__(self) -> int:
@@ -87,15 +91,26 @@ class SyntheticClip:
             self.turn * _swing(index, 50.0),
         )
 
+    def _shared(self, window: tuple[int, int]) -> tuple[int, int]:
+        return round(self.share * window[0]), round(self.share * window[1])
+
     def _scene(self, seed: int) -> tuple[np.ndarray, np.ndarray]:
         if seed not in self._scenes:
             rng = np.random.default_rng((seed, 0))
             margin = round(MARGIN * min(self.size))
             window = self.size[0] + 2 * margin, self.size[1] + 2 * margin
-            layer, _ = draw_object(rng, self.family, window, window)
+            layer = _in_the_middle(draw_object(rng, self.family, *[self._shared(window)] * 2)[0], window)
             background = textures.recoloured(rng, textures.pick(rng, textures.BACKDROPS)(rng, *window))
             self._scenes = {seed: (layer, background.astype(np.float32) / 255)}  # one at a time
         return self._scenes[seed]
+
+
+def _in_the_middle(layer: np.ndarray, window: tuple[int, int]) -> np.ndarray:
+    """A layer (h, w, 4) in a window (H, W) that is empty around it."""
+    top, left = ((side - own) // 2 for side, own in zip(window, layer.shape, strict=False))
+    around = np.zeros((*window, layer.shape[2]), layer.dtype)
+    around[top : top + layer.shape[0], left : left + layer.shape[1]] = layer
+    return around
 
 
 def _swing(index: int, period: float) -> float:

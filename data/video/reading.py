@@ -78,6 +78,11 @@ class Clip:
             found = "only sound" if container.streams.audio else "none"
             raise InputError(f"{path}: expected a video with pictures, found {found}")
         self._stream = container.streams.video[0]
+        if self._stream.codec_context is None:
+            raise InputError(
+                f"{path}: this PyAV has no decoder for its pictures; convert it, for example to H.264, or extract the "
+                "frames to a folder of images"
+            )
         _check_size(path, self._stream.height, self._stream.width)
         self._stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
         self._stream.thread_type = "AUTO"

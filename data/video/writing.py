@@ -1,11 +1,14 @@
 """Writing videos: H.264, ProRes 4444, VP9, or a folder of PNG frames; whole or not at all.
 
 Timestamps are the source's. The kind of file follows from the name, transparency from the pictures that are written.
+Numbered frames can be resumed: until they are complete, they are in FOLDER.part, with the settings of their run.
 """
 
 import contextlib
+import json
 import os
 import re
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from data.images.files import write_png
+from data.images.files import opened_image, write_png
 from data.video.library import careful_scaling, import_av
 from data.video.reading import Clip, open_container
 from runtime.errors import InputError
@@ -21,6 +24,8 @@ from runtime.files import replacing, replacing_folder
 
 PATTERN = re.compile(r"[^%]*%(0\d+)?d[^%]*\.png", re.IGNORECASE)  # of numbered frames, as FFmpeg writes it
 TIMESTAMPS = "timestamps.txt"  # beside numbered frames: milliseconds, in the format v2 of mkvmerge
+PART = ".part"  # ends the name of a folder of frames that is not complete
+_SETTINGS, _FAILED = "settings.json", "failed.txt"  # in it: of its run, and the numbers of frames that failed, from 1
 _BT709 = 1  # FFmpeg's number for matrix, primaries and transfer
 _LIMITED = 1  # luma from 16 to 235, which every player expects
 
@@ -61,7 +66,10 @@ class FrameWriter:
 
     Attributes:
         remarks: what a user should know about the file, such as sound that was left out.
+        done: frames that an earlier run has written.
     """
+
+    done = 0
 
     def __init__(self) -> None:
         self.remarks: list[str] = []
@@ -79,7 +87,7 @@ class FrameWriter:
             InputError: alpha in a kind of file that holds none; a full disk.
         """
         for waiting in self._waiting:
-            self._add(np.zeros_like(picture), *waiting)
+            self._add(np.zeros_like(picture), *waiting, failed=True)
         self._waiting.clear()
         self._last = picture
         self._add(picture, pts, duration)
@@ -89,9 +97,18 @@ class FrameWriter:
         if self._last is None:
             self._waiting.append((pts, duration))
         else:
-            self._add(self._last, pts, duration)
+            self._add(self._last, pts, duration, failed=True)
 
-    def _add(self, picture: np.ndarray, pts: int, duration: int) -> None:
+    def go_on_after(self, frames: int) -> int:
+        """Take the first `frames` frames, at most `done`, as an earlier run wrote them.
+
+        Returns:
+            how many of them had failed.
+        """
+        assert frames <= self.done
+        return 0
+
+    def _add(self, picture: np.ndarray, pts: int, duration: int, failed: bool = False) -> None:
         raise NotImplementedError
 
     def finish(self) -> None:
@@ -142,20 +159,33 @@ def check_video_output(path: Path, transparent: bool = False) -> None:
 
 
 @contextlib.contextmanager
-def frame_writer(path: str | os.PathLike, clip: Clip, sound: bool = True) -> Iterator[FrameWriter]:
+def frame_writer(
+    path: str | os.PathLike,
+    clip: Clip,
+    sound: bool = True,
+    settings: Mapping[str, str] | None = None,
+    resume: bool = False,
+) -> Iterator[FrameWriter]:
     """Open a writer for pictures of a clip's size; the file, or folder of frames, appears when the block is left.
 
     Args:
         path: NAME.mp4, NAME.mov, NAME.webm, or FOLDER/%06d.png.
         clip: gives size, rate, time base, and the sound.
         sound: copy the clip's audio packets, without encoding them again.
+        settings: of the run, for numbered frames that a later run may go on with: they stay in FOLDER.part when the
+            block is left by an error. None keeps nothing.
+        resume: go on with the frames in FOLDER.part, if there are any; else they are refused.
 
     Raises:
-        InputError: as `check_video_output` and `FrameWriter.write`; then nothing appears.
+        InputError: as `check_video_output` and `FrameWriter.write`; then nothing appears. Or FOLDER.part is there, and
+            `resume` is not wanted or its settings differ.
     """
     path = Path(path)
     check_video_output(path)
-    whole = replacing_folder(path.parent) if is_pattern(path) else replacing(path)
+    if not is_pattern(path):
+        whole = replacing(path)
+    else:
+        whole = replacing_folder(path.parent) if settings is None else _kept_folder(path, settings, resume)
     with whole as temporary:
         if is_pattern(path):
             writer = _Frames(temporary, path.name, clip)
@@ -168,6 +198,61 @@ def frame_writer(path: str | os.PathLike, clip: Clip, sound: bool = True) -> Ite
             writer.close()
 
 
+@contextlib.contextmanager
+def _kept_folder(path: Path, settings: Mapping[str, str], resume: bool) -> Iterator[Path]:
+    """FOLDER.part, renamed to FOLDER at the end of the block, kept with its frames where that is left by an error."""
+    folder, part = path.parent, part_of(path)
+    stated = part / _SETTINGS
+    if stated.is_file():
+        if not resume:
+            raise InputError(
+                f"{part}: holds frames of a run that was stopped; --skip-existing goes on after them, or remove it"
+            )
+        _require_same(part, json.loads(stated.read_text(encoding="utf-8")), settings)
+        for torn in part.glob(".*.part"):  # of a process that was killed
+            torn.unlink()
+    elif part.exists():
+        raise InputError(f"{part}: expected nothing or frames of a run that was stopped, found something else; move it")
+    else:
+        with _writing(folder):
+            part.mkdir(parents=True)
+            with replacing(stated) as temporary:
+                temporary.write_text(json.dumps(dict(settings), indent=1), encoding="utf-8")
+    try:
+        yield part
+        for name in (_SETTINGS, _FAILED):
+            (part / name).unlink(missing_ok=True)
+        with _writing(folder):
+            os.replace(part, folder)
+    except BaseException:
+        if not any(part.glob("*.png")):
+            shutil.rmtree(part, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot write: {error.strerror}") from error
+
+
+def part_of(path: Path) -> Path:
+    """The folder of numbered frames that are not complete."""
+    return path.parent.with_name(path.parent.name + PART)
+
+
+def _require_same(part: Path, found: Mapping[str, str], wanted: Mapping[str, str]) -> None:
+    differ = [name for name in {**found, **wanted} if found.get(name) != wanted.get(name)]
+    if differ:
+        name = differ[0]
+        raise InputError(
+            f"{part}: its frames were made with {name} {found.get(name)}, this run has {wanted.get(name)}; run with "
+            "the same settings, or remove it"
+        )
+
+
 class _Frames(FrameWriter):
     """Numbered PNG files, and the milliseconds at which they are shown."""
 
@@ -175,16 +260,48 @@ class _Frames(FrameWriter):
         super().__init__()
         self.folder, self.pattern, self.time_base = folder, pattern, clip.time_base
         self.number = 0
-        self.times = open(folder / TIMESTAMPS, "w", encoding="ascii")  # noqa: SIM115  closed by `close`
-        self.times.write("# timestamp format v2\n")
+        lines = self._lines(TIMESTAMPS)
+        while self.done < len(lines) - 1 and self._path(self.done + 1).is_file():
+            self.done += 1
+        self.times = open(folder / TIMESTAMPS, "a", encoding="ascii")  # noqa: SIM115  closed by `close`
+        if not lines:
+            self.times.write("# timestamp format v2\n")
 
-    def _add(self, picture: np.ndarray, pts: int, duration: int) -> None:
+    def go_on_after(self, frames: int) -> int:
+        """See `FrameWriter.go_on_after`."""
+        self.number = frames
+        self.times.close()
+        kept = self._lines(TIMESTAMPS)[: frames + 1]
+        failed = [line for line in self._lines(_FAILED) if int(line) <= frames]
+        for name, lines in ((TIMESTAMPS, kept), (_FAILED, failed)):
+            with replacing(self.folder / name) as temporary:
+                temporary.write_text("".join(lines), encoding="ascii")
+        self.times = open(self.folder / TIMESTAMPS, "a", encoding="ascii")  # noqa: SIM115
+        if frames:
+            with opened_image(self._path(frames)) as image:
+                self._last = np.array(image)
+        return len(failed)
+
+    def _add(self, picture: np.ndarray, pts: int, duration: int, failed: bool = False) -> None:
         self.number += 1
-        write_png(self.folder / (self.pattern % self.number), picture)
+        write_png(self._path(self.number), picture)
+        if failed:
+            with open(self.folder / _FAILED, "a", encoding="ascii") as numbers:
+                numbers.write(f"{self.number}\n")
         self.times.write(f"{float(1000 * pts * self.time_base):.6f}\n")
+        self.times.flush()  # after the picture: a line stands for a frame that is there
 
     def close(self) -> None:
         self.times.close()
+
+    def _path(self, number: int) -> Path:
+        return self.folder / (self.pattern % number)
+
+    def _lines(self, name: str) -> list[str]:
+        """The whole lines of a file in the folder."""
+        path = self.folder / name
+        lines = path.read_text(encoding="ascii").splitlines(keepends=True) if path.is_file() else []
+        return [line for line in lines if line.endswith("\n")]
 
 
 class _Video(FrameWriter):
@@ -202,7 +319,7 @@ class _Video(FrameWriter):
         self.sound = _Sound(clip, self.output, self.remarks) if sound else None
         self.stream = None
 
-    def _add(self, picture: np.ndarray, pts: int, duration: int) -> None:
+    def _add(self, picture: np.ndarray, pts: int, duration: int, failed: bool = False) -> None:
         if self.stream is None:
             self.stream = self._calling(self._open_stream, picture)
         frame = self._frame(picture)
@@ -287,13 +404,13 @@ class _Sound:
         """Add an audio stream to the output for each of the source that its container can hold."""
         audio = []
         for stream in self.source.streams.audio:
-            if stream.codec_context.name in self.output.supported_codecs:
+            codec = "of an unknown codec" if stream.codec_context is None else stream.codec_context.name
+            if codec in self.output.supported_codecs:
                 self.streams[stream.index] = self.output.add_stream_from_template(stream)
                 audio.append(stream)
             else:
                 self.remarks.append(
-                    f"{self.path}: its sound ({stream.codec_context.name}) cannot be copied into "
-                    f"{self.output.format.name}; written without"
+                    f"{self.path}: its sound ({codec}) cannot be copied into {self.output.format.name}; written without"
                 )
         if audio:
             self.packets = self.source.demux(*audio)

@@ -99,14 +99,14 @@ class SegmentationEvaluator(Evaluator):
     """Mean intersection over union and pixel accuracy from one confusion matrix over the set.
 
     Args:
-        num_classes: number of classes; pixels of class 255 are not scored.
+        classes: the classes, or their number; pixels of class 255 are not scored.
         loss: whether the mean cross entropy of all scored pixels is also computed.
     """
 
-    def __init__(self, num_classes: int = 2, loss: bool = False) -> None:
-        if num_classes < 2:
-            raise InputError(f"dataloader.evaluator.num_classes: expected 2 or more, got {num_classes}")
-        self.num_classes = num_classes
+    def __init__(self, classes: int | Sequence[Any] = 2, loss: bool = False) -> None:
+        self.num_classes = classes if isinstance(classes, int) else len(classes)
+        if self.num_classes < 2:
+            raise InputError(f"dataloader.evaluator.classes: expected 2 or more, got {self.num_classes}")
         self.reads = ("mask",)
         self.uses_probabilities = loss
         self.metrics = SEGMENTATION_METRICS | (SEGMENTATION_LOSS if loss else {})
@@ -115,7 +115,7 @@ class SegmentationEvaluator(Evaluator):
     def check(self, model: System) -> None:
         if model.num_classes != self.num_classes:
             raise InputError(
-                f"dataloader.evaluator.num_classes: expected {model.num_classes}, as {type(model).__name__} predicts, "
+                f"dataloader.evaluator.classes: expected {model.num_classes}, as {type(model).__name__} predicts, "
                 f"got {self.num_classes}"
             )
 

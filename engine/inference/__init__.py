@@ -1,6 +1,6 @@
 """Inference: from images and videos to mattes and masks, within a budget of memory."""
 
-from engine.inference.clips import ClipJobs, clip_jobs
+from engine.inference.clips import ClipJobs, clip_jobs, predict_clip, settings_of
 from engine.inference.jobs import (
     FileSettings,
     Job,
@@ -35,7 +35,9 @@ __all__ = [
     "plan_composition1k",
     "plan_files",
     "predict_alpha",
+    "predict_clip",
     "read_inputs",
     "run_jobs",
+    "settings_of",
     "with_steps",
 ]

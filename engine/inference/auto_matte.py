@@ -10,6 +10,7 @@ from data.images.classes import Classes
 from data.images.foreground_colours import composite_over, estimate_foreground
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN, fuse_with_trimap
 from engine.inference.predict import Arrays, Plan, Predictor
+from engine.inference.stopwatch import Stopwatch
 from engine.inference.subjects import Subject
 from runtime.errors import InputError
 
@@ -31,6 +32,9 @@ class AutoMatte:
         kinds: names in `KINDS` of what is wanted.
         background: (3,) colour or (H, W, 3) picture, uint8, of composites.
 
+    Attributes:
+        watch: seconds of the parts of each picture.
+
     Example:
         >>> from engine.inference.subjects import PointedSubjects
         >>> from modeling.weights.system_file import read_system
@@ -43,6 +47,7 @@ class AutoMatte:
     """
 
     batch_size = 1
+    look_back = look_ahead = 0
     num_classes = 2
     classes = Classes.numbered(2)
 
@@ -64,6 +69,7 @@ class AutoMatte:
         self.background = np.full(3, 255, np.uint8) if background is None else background
         self.used_plan: Plan | None = None
         self.remark = ""
+        self.watch = Stopwatch(matting.device)
 
     # ---- what the pipeline and the sinks ask of a predictor and its model
 
@@ -103,25 +109,35 @@ class AutoMatte:
             and "composite" (H, W, 3) uint8.
         """
         self.used_plan, self.remark = plan, ""
-        return [self._matte(sample) for sample in samples]
+        results = []
+        for sample in samples:
+            results.append(self._matte(sample))
+            self.watch.lap()
+        return results
 
     def _matte(self, sample: Mapping[str, np.ndarray]) -> Arrays:
-        image = sample["image"]
-        mask, trimap = self._found(sample)
-        self._judge(trimap)
-        result = {"mask": mask.astype(np.uint8), "trimap": trimap, "alpha": self.alpha_of(image, trimap)}
-        if COLOURED & set(self.kinds):
-            result["foreground"] = estimate_foreground(image, result["alpha"])
-        if "composite" in self.kinds:
-            background = self.background
-            if background.ndim == 3:
-                background = fitted(background, image.shape[:2])
-            result["composite"] = composite_over(image, result["alpha"], background, result["foreground"])
-        return result
+        with self.watch.part("segmentation"):
+            subject = self.subjects(sample)
+        with self.watch.part("trimap"):
+            mask, trimap = self._regions(subject)
+        with self.watch.part("matting"):
+            alpha = self.alpha_of(sample["image"], trimap)
+        return self._results(sample["image"], mask, trimap, alpha)
 
-    def _found(self, sample: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """The subject's mask (H, W) boolean, and its trimap."""
-        return self._regions(self.subjects(sample))
+    def _results(self, image: np.ndarray, mask: np.ndarray, trimap: np.ndarray, alpha: np.ndarray) -> Arrays:
+        """All that is wanted; see `__call__`."""
+        self._judge(trimap)
+        result = {"mask": mask.astype(np.uint8), "trimap": trimap, "alpha": alpha}
+        if not COLOURED & set(self.kinds):
+            return result
+        with self.watch.part("colours"):
+            result["foreground"] = estimate_foreground(image, alpha)
+            if "composite" in self.kinds:
+                background = self.background
+                if background.ndim == 3:
+                    background = fitted(background, image.shape[:2])
+                result["composite"] = composite_over(image, alpha, background, result["foreground"])
+        return result
 
     def _regions(self, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
         """The mask and the trimap of a subject, which agree about what was left out of it."""

@@ -3,61 +3,234 @@
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 from tqdm import tqdm
 
 from data.images.files import images_by_stem
-from data.images.trimap import FOREGROUND
+from data.images.trimap import UNKNOWN
 from data.video import open_clip
 from engine.inference.auto_matte import AutoMatte
 from engine.inference.predict import Arrays
-from engine.video.key_frames import KeyFrame, carry_key_frames, check_key_frames, find_scenes
-from engine.video.motion import Motion, Moved
-from engine.video.steady import SteadyAlpha, SteadyProbability
+from engine.inference.subjects import Subject
+from engine.video.key_frames import KeyFrame, Way, carry_key_frames, check_key_frames, find_scenes
+from engine.video.motion import Link, Motion, Moved
+from engine.video.steady import REACH, is_same_subject, steadied
 from runtime.errors import InputError
 
 OPAQUE_FROM = 128  # 8-bit alpha that counts as the subject in a mask
 
 
+@dataclass(eq=False)
+class _Frame:
+    """A frame in the window.
+
+    Attributes:
+        number: of the clip, from 0.
+        sample: what came with it; empty when its turn is over.
+        link: the motion between it and the frame before.
+        found: by name what was made of it so far, or the error that making it met.
+        remark: of what was made of it.
+    """
+
+    number: int
+    sample: Mapping[str, Any]
+    link: Link | None
+    found: dict[str, Any] = field(default_factory=dict)
+    remark: str = ""
+
+
 class ClipMatte(AutoMatte):
     """`AutoMatte` of the frames of one clip, in their order.
 
-    Probabilities of the subject and alpha are averaged along its motion, see `engine.video.steady`. A frame that comes
-    with a "trimap" is not searched for the subject. Arguments are those of `AutoMatte`.
+    Probabilities of the subject and alpha are averaged with those of `REACH` frames on either side, see
+    `engine.video.steady`. A frame that comes with a "trimap" is not searched for the subject. Each sample may bring, as
+    its "following", the samples of the next `look_ahead` frames; without them, frames are averaged with those before
+    alone. What is found of a frame depends on `look_back` frames before it and no others: a run that begins within a
+    clip gives the first of its samples those as "preceding", and each sample its "number" from 0.
+
+    Args:
+        segment_every: 1 to look for the subject in each frame; N to look in frames 0, N, 2 N and after cuts, and to
+            carry its trimap to the others along the motion.
+        arguments, settings: of `AutoMatte`.
     """
 
-    def __init__(self, *arguments: Any, **settings: Any) -> None:
+    def __init__(self, *arguments: Any, segment_every: int = 1, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self._motion, self._moved = Motion(), None
-        self._probabilities, self._alphas = SteadyProbability(), SteadyAlpha()
+        if segment_every < 1:
+            raise InputError(f"--seg-every: expected 1 or more, got {segment_every}")
+        self.segment_every = segment_every
+        self._motion = Motion()
+        self._frames: list[_Frame] = []
+        self._count = 0
 
-    def _matte(self, sample: Mapping[str, np.ndarray]) -> Arrays:
-        self._moved: Moved | None = self._motion.step(sample["image"])
+    look_ahead = 2 * REACH  # frames after its own that a matte depends on: alphas of some, which need trimaps of more
+
+    @property
+    def look_back(self) -> int:
+        """Frames before its own that a matte depends on."""
+        return REACH + max(REACH, self.segment_every - 1)
+
+    def _matte(self, sample: Mapping[str, Any]) -> Arrays:
+        self._follow([*sample.get("preceding", ()), sample, *sample.get("following", ())])
+        index = next(i for i, frame in enumerate(self._frames) if frame.sample.get("image") is sample["image"])
         try:
-            result = super()._matte(sample)
-        except InputError:
-            self._motion = Motion()  # the next frame does not follow the last one that was matted
-            raise
-        if "trimap" in sample:
-            result["mask"] = (result["alpha"] >= OPAQUE_FROM).astype(np.uint8)
+            alpha, (mask, trimap) = self._required("steady alpha", index), self._required("regions", index)
+            self.remark = self._frames[index].remark
+            mask = alpha >= OPAQUE_FROM if mask is None else mask
+            return self._results(sample["image"], mask, trimap, alpha)
+        finally:
+            for earlier in self._frames[: index + 1]:
+                earlier.sample = {}
+            del self._frames[: max(0, index + 1 - REACH)]
+
+    # ---- the window: what is made of a frame is made once, when it or a frame near it needs it
+
+    def _follow(self, samples: Sequence[Mapping[str, Any]]) -> None:
+        known = {id(frame.sample["image"]) for frame in self._frames if frame.sample}
+        for sample in samples:
+            if id(sample["image"]) not in known:
+                with self.watch.part("motion"):
+                    link = self._motion.step(sample["image"])
+                self._count = sample.get("number", self._count)
+                self._frames.append(_Frame(self._count, sample, link))
+                self._count += 1
+
+    def _of(self, name: str, index: int) -> Any:
+        """What is made of the frame at an index of the window; None where that failed."""
+        frame = self._frames[index]
+        if name not in frame.found:
+            try:
+                frame.found[name] = self._makers[name](self, index)
+            except InputError as error:
+                frame.found[name] = InputError(str(error))  # its traceback would keep arrays alive
+        found = frame.found[name]
+        return None if isinstance(found, InputError) else found
+
+    def _required(self, name: str, index: int) -> Any:
+        """See `_of`.
+
+        Raises:
+            InputError: it failed.
+        """
+        found = self._of(name, index)
+        if found is None:
+            raise self._frames[index].found[name]
+        return found
+
+    def _subject(self, index: int) -> Subject:
+        with self.watch.part("segmentation"):
+            return self.subjects(self._frames[index].sample)
+
+    def _segmented(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        subject = self._required("subject", index)
+        if self.segment_every == 1:
+            with self.watch.part("steadying"):
+                probability = steadied(subject.probability, self._neighbours("probability", index))
+            subject = subject._replace(probability=probability)
+        return self._noting(index, "trimap", lambda: self._regions(subject))
+
+    def _way(self, index: int) -> tuple[Way, np.ndarray, int]:
+        """The motion from the frame back to the one that was segmented, its trimap, and how many frames that is."""
+        frame = self._frames[index]
+        goes_on = index > 0 and frame.link is not None and frame.number % self.segment_every != 0
+        before = self._of("way", index - 1) if goes_on else None
+        if before is not None:
+            way, key, steps = before
+            with self.watch.part("trimap"):
+                return way.further(frame.link.back), key, steps + 1
+        _, trimap = self._required("segmented", index)
+        return Way.none(trimap, self._motion.shape), trimap, 0
+
+    def _regions_of(self, index: int) -> tuple[np.ndarray | None, np.ndarray]:
+        """The mask of a frame, None where its alpha is to give it, and the trimap."""
+        given = self._frames[index].sample.get("trimap")
+        if given is not None:
+            return None, given
+        if self.segment_every == 1:
+            return self._required("segmented", index)
+        way, key, steps = self._required("way", index)
+        if steps == 0:
+            return self._required("segmented", index)
+        with self.watch.part("trimap"):
+            return None, way.trimap(key)
+
+    def _alpha(self, index: int) -> np.ndarray:
+        image, (_, trimap) = self._frames[index].sample["image"], self._required("regions", index)
+        return self._noting(index, "matting", lambda: self.alpha_of(image, trimap))
+
+    def _noting(self, index: int, part: str, make: Callable[[], Any]) -> Any:
+        """The result of `make`, its time and its remark taken note of."""
+        self.remark = ""
+        with self.watch.part(part):
+            result = make()
+        self._frames[index].remark = self.remark or self._frames[index].remark
         return result
 
-    def _found(self, sample: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        if "trimap" in sample:
-            return sample["trimap"] == FOREGROUND, sample["trimap"]
-        subject = self.subjects(sample)
-        if not self._probabilities.continues(subject.probability):
-            self._moved = None  # another subject: neither mean goes on
-        subject = subject._replace(probability=self._probabilities.step(subject.probability, self._moved))
-        return self._regions(subject)
+    def _steady_alpha(self, index: int) -> np.ndarray:
+        alpha, (_, trimap) = self._required("alpha", index), self._required("regions", index)
+        unknown = trimap == UNKNOWN
+        if not unknown.any():
+            return alpha
+        neighbours = self._neighbours("alpha plane", index)
+        with self.watch.part("steadying"):
+            plane = steadied(self._required("alpha plane", index), neighbours, unknown)
+            return np.where(unknown, cv2.convertScaleAbs(plane, alpha=255), alpha)  # rounds to the nearest
 
-    def alpha_of(self, image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
-        """See `AutoMatte.alpha_of`; steadied."""
-        return self._alphas.matte(super().alpha_of(image, trimap), trimap, self._moved)
+    _makers: ClassVar[Mapping[str, Callable[["ClipMatte", int], Any]]] = {
+        "subject": _subject,
+        "probability": lambda self, index: self._required("subject", index).probability,
+        "segmented": _segmented,
+        "way": _way,
+        "regions": _regions_of,
+        "alpha": _alpha,
+        "alpha plane": lambda self, index: self._required("alpha", index).astype(np.float32) / 255,
+        "steady alpha": _steady_alpha,
+    }
+
+    # ---- the frames beside a frame
+
+    def _neighbours(self, name: str, index: int) -> list[tuple[np.ndarray, Moved]]:
+        """The planes of the frames on either side, with the motion of the object to each; up to a cut or a failure."""
+        found = []
+        for side in (-1, 1):
+            moved = None
+            for at in range(index, index + REACH * side, side):
+                step = self._step(name, at, side)
+                if step is None:
+                    break
+                moved = step if moved is None else moved.then(step)
+                found.append((self._of(name, at + side), moved))
+        return found
+
+    def _step(self, name: str, index: int, side: int) -> Moved | None:
+        """The motion of a plane's object to the frame on one side; None where nothing leads there."""
+        other = index + side
+        if not 0 <= other < len(self._frames):
+            return None
+        frame, key = self._frames[index], f"{name} to {side}"
+        if key not in frame.found:
+            frame.found[key] = self._motion_of(name, index, other)
+        return frame.found[key]
+
+    def _motion_of(self, name: str, index: int, other: int) -> Moved | None:
+        link = self._frames[max(index, other)].link
+        plane, beside = self._of(name, index), self._of(name, other)
+        if link is None or plane is None or beside is None or not self._is_same_subject(index, other):
+            return None
+        with self.watch.part("steadying"):
+            return (link.back if other < index else link.forth).of_object(plane)
+
+    def _is_same_subject(self, *indices: int) -> bool:
+        if any("subject" not in self._frames[index].found for index in indices):
+            return True
+        planes = [self._of("probability", index) for index in indices]
+        return any(plane is None for plane in planes) or is_same_subject(*planes)
 
 
 def carried_trimaps(path: Path, keys: Mapping[int, KeyFrame]) -> Iterator[dict[str, np.ndarray]]:

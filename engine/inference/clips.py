@@ -4,19 +4,29 @@ import contextlib
 import itertools
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from data.images.remarks import Remark
 from data.video import Clip, Frame, FrameWriter, frame_writer, open_clip
+from data.video.writing import is_pattern, part_of
 from engine.inference.jobs import Job, Outcome
-from engine.inference.pipeline import read_ahead
+from engine.inference.pipeline import Item, read_ahead, run_jobs
+from engine.inference.predict import Plan, Predictor
 from engine.inference.sinks import PICTURES
+from engine.inference.stopwatch import Stopwatch
 from modeling.meta_arch.base import System
+from runtime.command_line import tell
 from runtime.errors import InputError
-from runtime.text import NAMED_AT_MOST
+from runtime.files import hash_file
+from runtime.text import NAMED_AT_MOST, printable
 
 FRAMES_AHEAD = 2  # decoded before their turn
 WARM_UP = 3  # frames that the speed leaves out, and the rest of their batch: libraries are loaded, kernels chosen
@@ -31,13 +41,16 @@ class FrameJob(Job):
     Attributes:
         when: seconds from the start of the clip.
         writers: by kind of result.
-        beside: what else is read with it, such as its "trimap".
+        sample: what the predictor takes: its "image", what else is read with it, such as its "trimap", and for
+            predictors that look at other frames, see `ClipMatte`, those.
+        watch: takes the time of writing.
     """
 
     frame: Frame
     when: float
     writers: Mapping[str, FrameWriter]
-    beside: Mapping[str, np.ndarray]
+    sample: Mapping[str, Any]
+    watch: Stopwatch
 
     @property
     def label(self) -> str:
@@ -46,12 +59,14 @@ class FrameJob(Job):
     def size(self) -> tuple[int, int]:
         return self.frame.image.shape[:2]
 
-    def read(self, remarks: list[Remark] | None = None) -> dict[str, np.ndarray]:
-        return {"image": self.frame.image, **self.beside}
+    def read(self, remarks: list[Remark] | None = None) -> Mapping[str, Any]:
+        return self.sample
 
     def write(self, predicted: Mapping[str, np.ndarray], model: System) -> None:
-        for kind, writer in self.writers.items():
-            writer.write(PICTURES[kind](predicted, model), self.frame.pts, self.frame.duration)
+        with self.watch.part("writing"):
+            for kind, writer in self.writers.items():
+                writer.write(PICTURES[kind](predicted, model), self.frame.pts, self.frame.duration)
+        self.watch.lap()
 
     def pass_over(self) -> None:
         """Show the last result once more, so that no other frame moves in time."""
@@ -78,27 +93,64 @@ class _Batch:
 class ClipJobs:
     """The jobs of a clip's frames, in their order, and how they went.
 
+    Args:
+        job: the clip and its outputs.
+        clip: what is read.
+        writers: by kind of result.
+        beside: for each frame what else is read with it.
+        look_back, look_ahead: frames before and after its own that a prediction depends on.
+
     Attributes:
         clip: what is read.
-        written, failed: frames so far; a failed one shows the result before it.
+        first: index of the first frame to do; those before it were done by an earlier run.
+        written, failed: frames so far, of earlier runs too; a failed one shows the result before it.
         failures: why the first few failed.
+        remarks: outcomes so far that had one.
+        reading, writing: take the time of each frame.
     """
 
     def __init__(
-        self, job: Job, clip: Clip, writers: Mapping[str, FrameWriter], beside: Iterable[Mapping[str, np.ndarray]]
+        self,
+        job: Job,
+        clip: Clip,
+        writers: Mapping[str, FrameWriter],
+        beside: Iterable[Mapping[str, np.ndarray]],
+        look_back: int = 0,
+        look_ahead: int = 0,
     ) -> None:
         self.clip = clip
         self.failures: list[str] = []
-        self._beside = beside
-        self.written = self.failed = 0
+        self.reading, self.writing = Stopwatch(), Stopwatch()
+        self.first = min((writer.done for writer in writers.values()), default=0)
+        self.failed = max((writer.go_on_after(self.first) for writer in writers.values()), default=0)
+        self.written = self.first - self.failed
+        self._beside, self._look_back, self._look_ahead = beside, look_back, look_ahead
         self._job, self._writers = job, writers
         self._batches: list[_Batch] = []
+        self.remarks = 0
 
     def __iter__(self) -> Iterator[FrameJob]:
-        pairs = zip(self._beside, self.clip, strict=False)  # in this order, so that `beside` sees its end
-        for beside, frame in read_ahead(pairs, FRAMES_AHEAD):
+        preceding: list[Mapping[str, Any]] = []
+        for (frame, sample), following in looking_ahead(read_ahead(self._read(), FRAMES_AHEAD), self._look_ahead):
+            if sample["number"] < self.first:
+                preceding = [*preceding, sample][-self._look_back :] if self._look_back else []
+                continue
+            if self._look_ahead:
+                sample = {**sample, "preceding": preceding, "following": [next_sample for _, next_sample in following]}
+            preceding = []
             when = float(frame.pts * self.clip.time_base)
-            yield FrameJob(self._job.inputs, self._job.outputs, frame, when, self._writers, beside)
+            yield FrameJob(self._job.inputs, self._job.outputs, frame, when, self._writers, sample, self.writing)
+
+    def _read(self) -> Iterator[tuple[Frame, Mapping[str, Any]]]:
+        pairs = zip(self._beside, self.clip, strict=False)  # in this order, so that `beside` sees its end
+        for number in itertools.count():
+            with self.reading.part("reading"):
+                pair = next(pairs, None)
+            if pair is None:
+                return
+            self.reading.lap()
+            beside, frame = pair
+            yield frame, {"image": frame.image, "number": number, **beside}
 
     def count(self, outcome: Outcome) -> None:
         """Take note of an outcome, in the moment it comes."""
@@ -106,6 +158,7 @@ class ClipJobs:
             self._batches.append(_Batch(outcome.batch, outcome.seconds))
         self._batches[-1].frames += 1
         self._batches[-1].done_at = time.perf_counter()
+        self.remarks += bool(outcome.remark)
         if outcome.status == "written":
             self.written += 1
         else:
@@ -121,6 +174,21 @@ class ClipJobs:
         """
         if not self.written:
             raise InputError(f"no frame could be predicted: {self.failures[0]}")
+
+    def parts(self, watch: Stopwatch) -> str:
+        """Seconds of the parts of a frame as a line for people; "" where there are too few. See `speed`.
+
+        Args:
+            watch: of the predictor.
+        """
+        watches = {self.reading: 0, watch: self._look_ahead, self.writing: 0}  # laps at the end, of work done before
+        if any(len(each.laps) - last - WARM_UP < LEAST_TIMED for each, last in watches.items()):
+            return ""
+        summary = {}
+        for each, last in watches.items():
+            summary |= each.summary(WARM_UP, last)
+        cells = ", ".join(f"{name} {median:.3f}, {mean:.3f}" for name, (median, mean) in summary.items())
+        return f"seconds a frame (median, mean), some at the same time: {cells}"
 
     def notes(self) -> list[str]:
         """Lines for the user about the files and the frames, "warning: ..." or "error: ..."."""
@@ -140,8 +208,9 @@ class ClipJobs:
     def speed(self) -> str:
         """Frames a second as a line for people: in the predictor alone, and from file to finished file.
 
-        Whole batches are timed, those with the first `WARM_UP` frames left out. Call it when the files are closed: what
-        encoders hold back counts.
+        Whole batches are timed, those with the first `WARM_UP` frames left out. A predictor that looks ahead did the
+        work of the last frames with the first ones, so means count so many fewer. Call it when the files are closed:
+        what encoders hold back counts.
         """
         closed_at = time.perf_counter()
         first = left_out = 0
@@ -150,30 +219,56 @@ class ClipJobs:
             first += 1
         timed = self._batches[first:]
         predicting = [batch.seconds for batch in timed for _ in range(batch.frames) if batch.seconds]
-        if len(timed) < LEAST_TIMED or not predicting:
+        ahead = self._look_ahead
+        if len(timed) - ahead < LEAST_TIMED or len(predicting) <= ahead:
             return (
                 f"speed: not measured, it takes {LEAST_TIMED} batches of frames after the {left_out} frames of warming "
-                f"up, the clip has {len(timed)}"
+                f"up, the clip has {max(0, len(timed) - ahead)}"
             )
         spans = [
             (batch.done_at - before.done_at) / batch.frames
             for before, batch in itertools.pairwise(self._batches[first - 1 :])
             for _ in range(batch.frames)
         ]
-        mean_whole = len(spans) / (closed_at - self._batches[first - 1].done_at)
+        mean_whole = (len(spans) - ahead) / (closed_at - self._batches[first - 1].done_at)
         return (
             f"frames/s, the first {left_out} left out: predicting {1 / statistics.median(predicting):.2f} (median), "
-            f"{1 / statistics.fmean(predicting):.2f} (mean); with reading and writing "
+            f"{(len(predicting) - ahead) / sum(predicting):.2f} (mean); with reading and writing "
             f"{1 / statistics.median(spans):.2f} (median), {mean_whole:.2f} (mean)"
         )
 
 
+def looking_ahead(items: Iterable[Item], count: int) -> Iterator[tuple[Item, list[Item]]]:
+    """Pair each item with the `count` items that follow it, with fewer at the end.
+
+    Example:
+        >>> list(looking_ahead("abc", 1))
+        [('a', ['b']), ('b', ['c']), ('c', [])]
+    """
+    waiting: deque[Item] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > count:
+            yield waiting.popleft(), list(waiting)
+    while waiting:
+        yield waiting.popleft(), list(waiting)
+
+
 @contextlib.contextmanager
-def clip_jobs(job: Job, beside: Iterable[Mapping[str, np.ndarray]] | None = None) -> Iterator[ClipJobs]:
+def clip_jobs(
+    job: Job,
+    beside: Iterable[Mapping[str, np.ndarray]] | None = None,
+    look_back: int = 0,
+    look_ahead: int = 0,
+    settings: Mapping[str, str] | None = None,
+    resume: bool = False,
+) -> Iterator[ClipJobs]:
     """Open a clip and a writer for each of a job's outputs, which appear when the block is left without an error.
 
     Args:
         beside: for each frame what else is read with it.
+        look_back, look_ahead: of the predictor, see `ClipJobs`.
+        settings, resume: see `frame_writer`.
 
     Raises:
         InputError: see `open_clip` and `frame_writer`.
@@ -184,5 +279,87 @@ def clip_jobs(job: Job, beside: Iterable[Mapping[str, np.ndarray]] | None = None
                 frames.count(outcome)
     """
     with open_clip(job.inputs["image"]) as clip, contextlib.ExitStack() as files:
-        writers = {kind: files.enter_context(frame_writer(path, clip)) for kind, path in job.outputs.items()}
-        yield ClipJobs(job, clip, writers, itertools.repeat({}) if beside is None else beside)
+        writers = {
+            kind: files.enter_context(frame_writer(path, clip, settings=settings, resume=resume))
+            for kind, path in job.outputs.items()
+        }
+        yield ClipJobs(job, clip, writers, itertools.repeat({}) if beside is None else beside, look_back, look_ahead)
+
+
+def predict_clip(
+    predictor: Predictor,
+    job: Job,
+    *,
+    settings: Mapping[str, str] | None = None,
+    beside: Iterable[Mapping[str, np.ndarray]] | None = None,
+    skip_existing: bool = False,
+    announce: Callable[[Job, Plan], None] = lambda job, plan: None,
+    watch: Stopwatch | None = None,
+) -> int:
+    """Do one clip, and tell the user how it goes.
+
+    Args:
+        predictor: or what stands for one, such as a `ClipMatte`.
+        settings: of the run, see `settings_of`; numbered frames then outlast a run that is stopped.
+        beside: for each frame what else is read with it.
+        skip_existing: leave a clip alone whose outputs exist, and go on after the numbered frames that do.
+        announce: see `run_jobs`.
+        watch: the predictor's own, for the time of its parts.
+
+    Returns:
+        the exit status: 0, or 2 where more than 1 % of the frames failed, or the clip ended early.
+
+    Raises:
+        InputError: see `clip_jobs`; or no frame could be predicted.
+    """
+    place = next(iter(job.outputs.values()))
+    if skip_existing and job.is_done():
+        print(printable(f"{place}: exists, skipped"))
+        return 0
+    if skip_existing and not is_pattern(place):
+        tell(f"warning: {place}: a video file begins again after a stop; numbered frames (DIR/%06d.png) would go on")
+    window = predictor.look_back, predictor.look_ahead
+    try:
+        with (
+            clip_jobs(job, beside, *window, settings, skip_existing) as frames,
+            closing(run_jobs(predictor, frames, announce=announce)) as outcomes,
+            tqdm(total=frames.clip.num_frames or None, initial=frames.first, unit="frame", disable=None) as progress,
+        ):
+            if frames.first:
+                tell(f"{place}: goes on after {frames.first} frames of an earlier run", progress.write)
+            for outcome in outcomes:
+                frames.count(outcome)
+                if outcome.remark and frames.remarks <= NAMED_AT_MOST:
+                    label = "error" if outcome.status == "failed" else "warning"
+                    tell(f"{label}: {outcome.remark}", progress.write)
+                progress.update()
+            frames.require_some()
+    except BaseException:
+        if is_pattern(place) and part_of(place).exists():
+            tell(f"{part_of(place)}: keeps the frames that are done; the same command with --skip-existing goes on")
+        raise
+    for note in frames.notes():
+        tell(note)
+    print(printable(f"{place}: {frames.written} frames written, {frames.failed} failed, on {predictor.device}"))
+    print(frames.speed())
+    if watch is not None and (parts := frames.parts(watch)):
+        print(parts)
+    return 0 if frames.is_done() else 2
+
+
+def settings_of(options: Mapping[str, Any], without: Collection[str] = ()) -> dict[str, str]:
+    """What decides the frames of a run, as text: options of a command, with the content of the files that they name.
+
+    Args:
+        options: by name.
+        without: names that decide nothing.
+    """
+    return {name: _as_text(value) for name, value in sorted(options.items()) if name not in without}
+
+
+def _as_text(value: Any) -> str:
+    path = Path(value) if isinstance(value, str | Path) and str(value) else None
+    if path is None or not path.exists():
+        return repr(value)
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return ", ".join(f"{file.name} (sha256 {hash_file(file)})" for file in files)

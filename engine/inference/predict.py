@@ -91,6 +91,8 @@ class Predictor:
         ((48, 64), dtype('uint8'), 0, 255)
     """
 
+    look_back = look_ahead = 0  # frames of a clip beside its own that a prediction depends on
+
     def __init__(
         self,
         model: System,

@@ -54,12 +54,13 @@ class SegmentedSubjects:
     Args:
         predictor: of a system that predicts a mask, with its `probabilities`.
         names: of the classes to take; by default all but the first.
+        cleaning: what is too small to be the subject.
 
     Raises:
         InputError: the system predicts no mask, or has no class of that name.
     """
 
-    def __init__(self, predictor: Predictor, names: Sequence[str] = ()) -> None:
+    def __init__(self, predictor: Predictor, names: Sequence[str] = (), cleaning: Cleaning = SEGMENTATION) -> None:
         model = predictor.model
         if "mask" not in model.outputs:
             raise InputError(
@@ -69,21 +70,28 @@ class SegmentedSubjects:
         unknown = [name for name in names if name not in model.classes.names]
         if unknown:
             raise InputError(f"--classes: expected some of {', '.join(model.classes.names)}, got {', '.join(unknown)}")
-        self.predictor = predictor
+        self.predictor, self.cleaning = predictor, cleaning
         self.indices = [model.classes.names.index(name) for name in names] or list(range(1, model.num_classes))
 
     def __call__(self, arrays: Mapping[str, np.ndarray]) -> Subject:
         probabilities = self.predictor.one(arrays)["probabilities"]
         cell = self.predictor.model.mask_cell(*probabilities.shape[:2])
-        return Subject(probabilities[..., self.indices].sum(axis=2), cell, is_sharp=False, cleaning=SEGMENTATION)
+        return Subject(probabilities[..., self.indices].sum(axis=2), cell, is_sharp=False, cleaning=self.cleaning)
 
 
+@dataclass(frozen=True)
 class GivenMasks:
-    """A user's masks: the job's "mask", (H, W) float32 in [0, 1]."""
+    """A user's masks: the job's "mask", (H, W) float32 in [0, 1].
+
+    Args:
+        cleaning: what is too small to be the subject.
+    """
+
+    cleaning: Cleaning = KEEP_ALL
 
     def __call__(self, arrays: Mapping[str, np.ndarray]) -> Subject:
         mask = arrays["mask"]
-        return Subject(mask, None, is_sharp=bool(((mask == 0) | (mask == 1)).all()))
+        return Subject(mask, None, is_sharp=bool(((mask == 0) | (mask == 1)).all()), cleaning=self.cleaning)
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,7 @@ class PointedSubjects:
     Args:
         box: left, top, right, bottom in pixels; without one, a subject may be anywhere.
         inside, outside: x, y of clicks on the subject and off it.
+        cleaning: what is too small to be the subject.
 
     Raises:
         InputError: neither a box nor a click on the subject.
@@ -101,6 +110,7 @@ class PointedSubjects:
     box: tuple[int, int, int, int] | None = None
     inside: Sequence[Point] = ()
     outside: Sequence[Point] = ()
+    cleaning: Cleaning = SEGMENTATION
 
     def __post_init__(self):
         if self.box is None and not self.inside:
@@ -122,7 +132,7 @@ class PointedSubjects:
             cv2.grabCut(small, labels, None, *models, GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
         inside = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
         mask = cv2.resize(inside, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.float32)
-        return Subject(mask, 1 / scale, is_sharp=True, cleaning=SEGMENTATION)
+        return Subject(mask, 1 / scale, is_sharp=True, cleaning=self.cleaning)
 
     def _marked(self, size: tuple[int, int], scale: float) -> np.ndarray:
         """(h, w) uint8 labels that GrabCut starts from."""

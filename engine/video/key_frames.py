@@ -16,7 +16,16 @@ import cv2
 import numpy as np
 
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
-from engine.video.motion import CUT_DISTANCE, histogram, histogram_distance, moved_between, places, pulled, small_gray
+from engine.video.motion import (
+    CUT_DISTANCE,
+    Moved,
+    histogram,
+    histogram_distance,
+    moved_between,
+    places,
+    pulled,
+    small_gray,
+)
 from runtime.errors import InputError
 from runtime.text import NAMED_AT_MOST
 
@@ -25,7 +34,7 @@ _LOST = 12.0  # pixels at the flow's size beyond which nothing is known
 
 
 @dataclass
-class _Way:
+class Way:
     """From a frame back to its key frame, at the flow's size.
 
     Attributes:
@@ -39,19 +48,22 @@ class _Way:
     key: np.ndarray
 
     @classmethod
-    def none(cls, key: np.ndarray, shape: tuple[int, int]) -> "_Way":
+    def none(cls, key: np.ndarray, shape: tuple[int, int]) -> "Way":
         small = cv2.resize(key, shape[::-1], interpolation=cv2.INTER_AREA).astype(np.float32) / 255
         return cls(places(shape), np.zeros(shape, np.float32), small)
 
-    def further(self, gray: np.ndarray, next_gray: np.ndarray) -> "_Way":
-        """The way of the next frame, on either side."""
-        moved = moved_between(gray, next_gray)
+    def further(self, moved: Moved) -> "Way":
+        """The way of the next frame, on either side, from its motion to this one."""
         moved = moved.of_object(pulled(self.now(), moved.flow))
         drift = pulled(self.drift, moved.flow) + moved.error + _LEAST_DRIFT
-        return _Way(pulled(self.place, moved.flow), drift, self.key)
+        return Way(pulled(self.place, moved.flow), drift, self.key)
+
+    def trimap(self, key: np.ndarray) -> np.ndarray:
+        """The key frame's (H, W) trimap as this frame has it; see `carried_trimap`."""
+        return carried_trimap(key, self.place, self.drift)
 
     def now(self) -> np.ndarray:
-        """The key frame's trimap as this frame has it."""
+        """The key frame's trimap as this frame has it, from 0 to 1, at the flow's size."""
         return cv2.remap(self.key, self.place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
@@ -183,32 +195,32 @@ class _Carrier:
 
     def _after(self, key: np.ndarray, count: int) -> Iterator[np.ndarray]:
         """The last key frame of a scene, then carried to the scene's end: `count` frames."""
-        way = _Way.none(key, self.gray.shape)
+        way = Way.none(key, self.gray.shape)
         yield key
         for _ in range(count - 1):
             before = self.gray
             self._step()
-            way = way.further(before, self.gray)
-            yield carried_trimap(key, way.place, way.drift)
+            way = way.further(moved_between(before, self.gray))
+            yield way.trimap(key)
 
     def _before(self, first: int, key: np.ndarray | None, last: int, next_key: np.ndarray) -> Iterator[np.ndarray]:
         """Frames `first` to `last` - 1, where `next_key` is of frame `last`, and `key`, if there is one, of `first`."""
         inner = range(first if key is None else first + 1, last)
-        way = None if key is None else _Way.none(key, self.gray.shape)
+        way = None if key is None else Way.none(key, self.gray.shape)
         for index in range(first, last):
             if index in inner:
                 _keep(self._waiting(index, "gray"), self.gray)
             if index in inner and way is not None:
-                _keep(self._waiting(index, "trimap"), carried_trimap(key, way.place, way.drift))
+                _keep(self._waiting(index, "trimap"), way.trimap(key))
             before = self.gray
             self._step()
             if way is not None and index + 1 in inner:
-                way = way.further(before, self.gray)
-        way, gray = _Way.none(next_key, self.gray.shape), self.gray
+                way = way.further(moved_between(before, self.gray))
+        way, gray = Way.none(next_key, self.gray.shape), self.gray
         for index in reversed(inner):
             before = _kept(self._waiting(index, "gray"))
-            way, gray = way.further(gray, before), before
-            trimap = carried_trimap(next_key, way.place, way.drift)
+            way, gray = way.further(moved_between(gray, before)), before
+            trimap = way.trimap(next_key)
             if key is not None:
                 trimap = agreed(_kept(self._waiting(index, "trimap")), trimap)
             _keep(self._waiting(index, "trimap"), trimap)

@@ -1,79 +1,121 @@
-"""Temporal steadiness: exponential means along the object's motion, of probabilities, and of alpha where it is unknown.
+"""Temporal steadiness: a robust mean over neighbouring frames on both sides, along the motion of the object.
 
-Averaging takes away what changes from frame to frame without cause: sensor noise, and the edges of a segmentation that
-wander. What changes with cause, by motion that the flow misses or by a cut, is followed at once.
+What changes from frame to frame without cause, by the sensor's noise or by the edge of a segmentation that wanders, is
+an outlier among its neighbours or averages out. As many frames follow as go before, so nothing lags behind; each frame
+is sampled once, through the sum of the motion to it, so nothing blurs on the way; and a mean ends after `REACH` frames,
+so a frame is the same wherever a run began.
 """
+
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
 
-from data.images.trimap import UNKNOWN
 from engine.video.motion import CUT_IOU, Moved, mask_iou
 
+REACH = 2  # frames on either side
+LEAST_TRUST = 0.01  # below which a neighbour counts for nothing
+LEAST_SPREAD = 0.02  # of alpha or probability: a difference that counts as none
+MOST_SPREAD = 0.3  # beyond which a difference is no noise
+SPREADS = 3.0  # median deviations from the median that still count, by 1 / e
+ROUNDS = 2  # of weighing by the distance from the mean
+_SURE = 0.98  # where all frames have more, or less than the rest, there is nothing to average
+_ROW = 4096  # pixels in a row of OpenCV's remap, which holds at most 32767
 
-class SteadyMean:
-    """An exponential mean along the motion of an object; one plane in memory.
 
-    Where the flow is not trusted, at the first frame and after a cut, the mean is the new frame.
+def steadied(
+    plane: np.ndarray, neighbours: Iterable[tuple[np.ndarray, Moved]], region: np.ndarray | None = None
+) -> np.ndarray:
+    """A frame's plane, averaged with those of its neighbours where the motion to them is trusted.
 
     Args:
-        weight: of the new frame where the flow is trusted, in (0, 1]; 1 leaves all as it is.
-        tolerance: difference from the mean that counts as a change by 1 - 1 / e, as a fraction of the full range.
+        plane: (H, W) float32 in [0, 1]: the object's alpha or probability.
+        neighbours: planes of other frames, each with the motion of the object to it.
+        region: (H, W) boolean, where to average; None for wherever the planes are not all 0 or all 1.
+
+    Returns:
+        (H, W) float32 in [0, 1].
     """
-
-    def __init__(self, weight: float, tolerance: float) -> None:
-        self.weight, self.tolerance = weight, tolerance
-        self._mean: np.ndarray | None = None
-
-    def step(self, plane: np.ndarray, moved: Moved | None) -> np.ndarray:
-        """The mean after a frame.
-
-        Args:
-            plane: (H, W) float32 in [0, 1]: the object's alpha or probability.
-            moved: how this frame follows from that of the last call; None where it does not.
-        """
-        if moved is None or self._mean is None or self._mean.shape != plane.shape:
-            self._mean = plane
-            return plane
-        moved = moved.of_object(plane)
-        change = moved.pulled(self._mean) - plane
-        trust = moved.trust_at(plane.shape) * np.exp(-((change / self.tolerance) ** 2))
-        self._mean = plane + (1 - self.weight) * trust * change
-        return self._mean
+    neighbours = list(neighbours)
+    if region is None:
+        planes = [plane, *(other for other, _ in neighbours)]
+        region = (np.max(planes, axis=0) > 1 - _SURE) & (np.min(planes, axis=0) < _SURE)
+    at = np.flatnonzero(region)
+    if not neighbours or not at.size:
+        return plane
+    values, weights = [plane.ravel()[at]], [np.ones(at.size, np.float32)]
+    for other, moved in neighbours:
+        moved = moved.at_size(plane.shape)
+        values.append(_sampled(other, at, moved.flow.reshape(-1, 2)[at]))
+        trust = moved.trust.ravel()[at]
+        weights.append(np.where(trust < LEAST_TRUST, 0, trust).astype(np.float32))
+    result = plane.copy()
+    result.ravel()[at] = robust_mean(np.stack(values), np.stack(weights))
+    return result
 
 
-class SteadyProbability(SteadyMean):
-    """`SteadyMean` of a segmentation's probabilities, begun again where the mask becomes another one.
+def is_same_subject(plane: np.ndarray, next_plane: np.ndarray) -> bool:
+    """Whether the masks of two frames' probabilities (H, W) overlap by `CUT_IOU` or more; else there is a cut."""
+    return mask_iou(plane >= 0.5, next_plane >= 0.5) >= CUT_IOU
 
-    See `continues`, by which a caller ends other means too.
+
+def robust_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Means of the columns, of the values that are near to the others.
+
+    Begins with the median. A value counts by its weight and by exp(-(d / s)^2), where d is its distance from the mean,
+    and s is `SPREADS` median deviations, so the spread of the noise is that of the values themselves.
+
+    Args:
+        values: (K, N) float32 in [0, 1].
+        weights: (K, N) float32 in [0, 1], those of the first row positive.
+
+    Returns:
+        (N,) float32.
+
+    Example:
+        >>> robust_mean(np.float32([[0.5], [0.52], [0.9]]), np.ones((3, 1), np.float32)).round(2).tolist()
+        [0.51]
     """
-
-    def __init__(self, weight: float = 0.6, tolerance: float = 0.3) -> None:
-        super().__init__(weight, tolerance)
-
-    def continues(self, plane: np.ndarray) -> bool:
-        """Whether the mask of (H, W) float32 probabilities overlaps that of the mean by `CUT_IOU` or more.
-
-        True where there is no mean yet.
-        """
-        if self._mean is None or self._mean.shape != plane.shape:
-            return True
-        return mask_iou(plane >= 0.5, self._mean >= 0.5) >= CUT_IOU
-
-    def step(self, plane: np.ndarray, moved: Moved | None) -> np.ndarray:
-        """See `SteadyMean.step`."""
-        return super().step(plane, moved if self.continues(plane) else None)
+    mean = weighted_median(values, weights)
+    spread = np.clip(SPREADS * weighted_median(np.abs(values - mean), weights), LEAST_SPREAD, MOST_SPREAD)
+    for _ in range(ROUNDS):
+        near = weights * np.exp(-(((values - mean) / spread) ** 2)) + np.float32(1e-6) * weights
+        mean = (near * values).sum(axis=0) / near.sum(axis=0)
+    return mean
 
 
-class SteadyAlpha(SteadyMean):
-    """`SteadyMean` of alpha, within the unknown region alone: known pixels stay as the trimap has them."""
+def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(N,) medians of the columns of (K, N) values, between two values by interpolation.
 
-    def __init__(self, weight: float = 0.4, tolerance: float = 0.4) -> None:
-        super().__init__(weight, tolerance)
+    Each value lies at the middle of its weight; the median is where half of the weight is passed. Values without weight
+    change nothing.
 
-    def matte(self, alpha: np.ndarray, trimap: np.ndarray, moved: Moved | None) -> np.ndarray:
-        """(H, W) uint8 alpha of a frame, steadied where (H, W) uint8 `trimap` is 128."""
-        plane = alpha.astype(np.float32) / 255
-        mean = self.step(plane, moved)
-        self._mean = np.where(trimap == UNKNOWN, mean, plane)
-        return cv2.convertScaleAbs(self._mean, alpha=255)  # rounds to the nearest
+    Example:
+        >>> weighted_median(np.float32([[1], [2], [9]]), np.float32([[1], [1], [1]])).tolist()
+        [2.0]
+        >>> weighted_median(np.float32([[1], [2]]), np.float32([[1], [1]])).tolist()
+        [1.5]
+    """
+    values = np.where(weights > 0, values, values.max(initial=0) + 1)  # to the end, where half is never passed
+    order = np.argsort(values, axis=0)
+    values, weights = np.take_along_axis(values, order, 0), np.take_along_axis(weights, order, 0)
+    passed = np.cumsum(weights, axis=0) - weights / 2
+    half = weights.sum(axis=0) / 2
+    last = len(values) - 1
+    lower = np.clip((passed <= half).sum(axis=0) - 1, 0, last)[None]
+    upper = np.minimum(lower + 1, last)
+    low, high, at_low, at_high = (
+        np.take_along_axis(rows, index, 0)[0] for rows in (values, passed) for index in (lower, upper)
+    )
+    share = (half - at_low) / np.maximum(at_high - at_low, np.float32(1e-6))
+    return low + np.clip(share, 0, 1) * (high - low)
+
+
+def _sampled(plane: np.ndarray, at: np.ndarray, flow: np.ndarray) -> np.ndarray:
+    """(N,) values of (H, W) float32 at flat indices (N,) displaced by (N, 2) x and y, by cubic interpolation."""
+    rows, columns = np.divmod(at, plane.shape[1])
+    places = np.zeros((-(-at.size // _ROW) * _ROW, 2), np.float32)
+    places[: at.size] = flow + np.stack([columns, rows], axis=1)
+    places = places.reshape(-1, _ROW, 2)
+    sampled = cv2.remap(plane, places, None, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    return np.clip(sampled.ravel()[: at.size], 0, 1)

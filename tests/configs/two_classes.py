@@ -13,5 +13,5 @@ dataloader, lr_multiplier, optimizer, train = LazyConfig.load_rel(
 model = L(TwoClasses)()
 dataloader.train.dataset = L(Masks)(dataset=dataloader.train.dataset)
 dataloader.test = L(Masks)(dataset=dataloader.test)
-dataloader.evaluator = L(SegmentationEvaluator)(num_classes=2)
+dataloader.evaluator = L(SegmentationEvaluator)(classes=2)
 train.checkpointer.best_metric = "miou"

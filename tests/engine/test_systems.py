@@ -120,8 +120,8 @@ def test_segmentation_scores_are_those_of_one_matrix_over_the_set():
 
 def test_an_evaluator_of_other_classes_is_refused_before_the_first_image(tmp_path):
     train(config_of("two_classes", tmp_path, 2, "train.eval_period=0"))
-    with pytest.raises(InputError, match="num_classes: expected 2, as TwoClasses predicts, got 3"):
-        evaluate(config_of("two_classes", tmp_path, 2, "dataloader.evaluator.num_classes=3"))
+    with pytest.raises(InputError, match="classes: expected 2, as TwoClasses predicts, got 3"):
+        evaluate(config_of("two_classes", tmp_path, 2, "dataloader.evaluator.classes=3"))
 
 
 def test_a_batch_without_a_target_is_named():

@@ -126,11 +126,23 @@ def test_specks_of_a_segmentation_are_removed_and_holes_filled():
     assert trimap[100, 100] == 255
 
 
+def test_the_largest_objects_alone_are_kept():
+    mask = np.zeros((60, 120), bool)
+    mask[5:45, 5:45], mask[5:25, 60:80], mask[5:15, 100:110] = True, True, True
+    for count, kept in ((1, [True, False, False]), (2, [True, True, False]), (3, [True] * 3), (None, [True] * 3)):
+        trimap = trimap_from_mask(mask, 2, 1, Cleaning(largest_only=count))
+        assert [trimap[y, x] == 255 for y, x in ((20, 20), (15, 70), (10, 105))] == kept
+    both = trimap_from_mask(mask, 2, 1, Cleaning(smallest_island=0.05, largest_only=3))  # 0.05 of 7200 is 360
+    assert [both[y, x] == 255 for y, x in ((20, 20), (15, 70), (10, 105))] == [True, True, False]
+
+
 def test_impossible_settings_are_one_line():
     with pytest.raises(InputError, match="width: expected 0 pixels or more, got -1"):
         trimap_from_mask(np.zeros((4, 4)), width=-1)
     with pytest.raises(InputError, match="smallest_hole: expected a share"):
         Cleaning(smallest_hole=3)
+    with pytest.raises(InputError, match="largest: expected 1 object or more, got 0"):
+        Cleaning(largest_only=0)
     with pytest.raises(InputError, match="got NaN or infinity"):
         trimap_from_probability(np.full((4, 4), np.nan))
 

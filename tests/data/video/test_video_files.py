@@ -12,7 +12,7 @@ from clips import NTSC, UNEVEN, picture, sound_of, write_clip
 from PIL import Image
 from tiny import ROOT
 
-from data.video import frame_writer, open_clip
+from data.video import check_video_output, frame_writer, open_clip
 from data.video.reading import MAX_FRAME_PIXELS
 from runtime.errors import InputError
 
@@ -225,6 +225,13 @@ def _cut_before_its_index(path):
     path.write_bytes(path.read_bytes()[:2000])
 
 
+def _of_an_unknown_codec(path):
+    write_clip(path)
+    content = path.read_bytes()
+    sample_entry = content.rindex(b"avc1")  # the first is among the brands
+    path.write_bytes(content[:sample_entry] + b"zz9z" + content[sample_entry + 4 :])
+
+
 HOSTILE = {
     "empty": (lambda path: path.touch(), "found an empty one"),
     "text": (lambda path: path.write_text("no video " * 500), "no video, damaged, or cut off"),
@@ -236,6 +243,7 @@ HOSTILE = {
     "a list of files": (lambda path: path.write_text("ffconcat version 1.0\nfile other.mp4\n"), "no video, damaged"),
     "sound alone": (_audio_only, "found only sound"),
     "cut before its index": (_cut_before_its_index, "no video, damaged, or cut off"),
+    "of an unknown codec": (_of_an_unknown_codec, "has no decoder for its pictures"),
     "missing": (lambda path: None, "found nothing"),
     "a folder": (lambda path: path.mkdir(), "found a folder"),
 }  # fmt: skip
@@ -249,6 +257,17 @@ def test_what_is_no_clip_is_one_clear_line(tmp_path, kind):
         pass
     assert "\n" not in str(caught.value)
     assert str(tmp_path / "clip.mp4") in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mov", "out.webm"])
+def test_a_missing_encoder_is_named_before_any_work(tmp_path, monkeypatch, name):
+    def missing(encoder, mode):
+        raise av.codec.codec.UnknownCodecError(encoder)
+
+    monkeypatch.setattr(av.codec, "Codec", missing)
+    with pytest.raises(InputError, match=r"this PyAV has no encoder .*; install the one of requirements/video"):
+        check_video_output(tmp_path / name)
+    check_video_output(tmp_path / "frames" / "%d.png")  # needs none
 
 
 @pytest.mark.slow
@@ -274,7 +293,7 @@ def test_memory_does_not_grow_with_a_clip(tmp_path):
     """Peak resident memory of copying 40 and 400 frames of 640 x 360, each in a process of its own."""
     code = (
         "import sys, resource; sys.path.insert(0, 'tests')\n"
-        "from data.video import frame_writer, open_clip\n"
+        "from data.video import check_video_output, frame_writer, open_clip\n"
         "with open_clip(sys.argv[1]) as clip, frame_writer(sys.argv[2], clip) as writer:\n"
         "    for frame in clip: writer.write(frame.image, frame.pts, frame.duration)\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"

@@ -47,7 +47,7 @@ def test_only_what_is_around_the_subject_is_matted(matting):
     seen = []
 
     class Watching:
-        model = matting.model
+        model, device = matting.model, matting.device
 
         plan, used_plan = matting.plan, None
 
@@ -205,6 +205,25 @@ def test_one_picture_by_a_box(tmp_path):
     assert score_image(np.asarray(Image.open(tmp_path / "o.png")), truth)["sad"] < 0.7 * rough
 
 
+def test_of_several_people_the_largest_can_be_kept(tmp_path, capsys):
+    """Discs of 28 and 9 pixels; and a speck that only --smallest-island drops from a mask of the user's."""
+    image, truth = disc(softness=2)
+    mask = np.where(truth > 127, 255, 0).astype(np.uint8)
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    mask[np.hypot(rows - 20, columns - 100) < 9] = 255
+    mask[2:4, 2:4] = 255
+    for name, picture in (("i.png", image), ("m.png", mask)):
+        Image.fromarray(picture).save(tmp_path / name)
+    arguments = [str(tmp_path / "i.png"), "--output", str(tmp_path / "o.png"), "--mask", str(tmp_path / "m.png")]
+    kept = {}
+    for more in ((), ("--smallest-island", ".01"), ("--largest", "2"), ("--largest", "1")):
+        assert auto_matte.main([*arguments, "--save", "mask", "--width", "1", *more]) == 0
+        found = np.asarray(Image.open(tmp_path / "o.png")) > 0
+        kept[more] = [bool(found[y, x]) for y, x in (CENTRE, (20, 100), (2, 2))]
+    assert list(kept.values()) == [[True] * 3, [True, True, False], [True, True, False], [True, False, False]]
+    assert "were left out" in capsys.readouterr().err
+
+
 def test_a_mask_is_never_written_over(tmp_path):
     files(tmp_path)
     mask = tmp_path / "masks/a.png"
@@ -244,6 +263,8 @@ def test_a_small_subject_of_a_large_picture_needs_the_memory_of_its_part(tmp_pat
         (["--mask", "masks", "--classes", "person"], "give --seg"),
         (["--mask", "masks", "--click-outside", "3", "3"], "got --mask and --box or --click"),
         (["--mask", "masks", "--output", "masks"], "masks: is inside masks"),
+        (["--mask", "masks", "--seg-every", "2"], "--seg-every: serves --seg alone"),
+        (["--mask", "masks", "--largest", "0"], "largest: expected 1 object or more"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(tmp_path, monkeypatch, more, match):

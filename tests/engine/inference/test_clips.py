@@ -203,9 +203,9 @@ def test_one_failure_in_a_hundred_is_forgiven(tmp_path):
     assert (clip.written, clip.failed, clip.is_done()) == (99, 1, True)
 
 
-def speed_of(monkeypatch, batches, closed_at: float) -> str:
+def speed_of(monkeypatch, batches, closed_at: float, look_ahead: int = 0) -> str:
     """The line for batches of (frames, seconds of the batch in the predictor, when it is written)."""
-    clip = ClipJobs(None, None, {}, ())
+    clip = ClipJobs(None, None, {}, (), look_ahead=look_ahead)
     for frames, seconds, done_at in batches:
         monkeypatch.setattr("time.perf_counter", lambda done_at=done_at: done_at)
         for _ in range(frames):
@@ -233,6 +233,16 @@ def test_speeds_of_batches_leave_out_whole_batches(monkeypatch):
     assert "the first 4 left out: predicting 0.50" in speed_of(
         monkeypatch, [(2, 90, 90), (2, 90, 180), *((2, 4, 180 + 4 * n) for n in (1, 2, 3))], 192.0
     )
+
+
+def test_frames_that_were_done_ahead_count_in_no_mean(monkeypatch):
+    """The work of two frames of seven was done with the first three: five frames in 7 s of predicting, 10 s in all."""
+    batches = list(zip([1] * 10, [9, 9, 9, *[1] * 7], [9, 18, 27, *range(28, 35)], strict=True))
+    assert speed_of(monkeypatch, batches, 37.0, look_ahead=2) == (
+        f"frames/s, the first 3 left out: predicting 1.00 (median), {5 / 7:.2f} (mean); with reading and writing 1.00 "
+        "(median), 0.50 (mean)"
+    )
+    assert "the clip has 2" in speed_of(monkeypatch, batches[:7], 31.0, look_ahead=2)
 
 
 def test_no_speed_is_given_of_a_few_batches(monkeypatch):

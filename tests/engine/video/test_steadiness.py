@@ -18,13 +18,14 @@ from engine.video.motion import (
     Moved,
     histogram,
     histogram_distance,
+    linked,
     mask_iou,
     moved_between,
     places,
     pulled,
     small_gray,
 )
-from engine.video.steady import SteadyAlpha, SteadyMean, SteadyProbability
+from engine.video.steady import robust_mean, steadied, weighted_median
 from runtime.errors import InputError
 
 
@@ -67,7 +68,7 @@ def test_large_frames_are_followed_at_a_small_size(texture):
     assert max(small_gray(large).shape) == FLOW_SIDE
     motion = Motion()
     assert motion.step(large) is None
-    moved = motion.step(np.roll(large, 10, axis=1))
+    moved = motion.step(np.roll(large, 10, axis=1)).back
     plane = np.tile(np.arange(1300, dtype=np.float32), (1000, 1))
     inner = moved.pulled(plane)[100:-100, 100:-100]
     assert np.median(plane[100:-100, 100:-100] - inner) == pytest.approx(10, abs=0.3)
@@ -94,61 +95,115 @@ def test_intersection_over_union_by_hand():
     assert mask_iou(first & second & ~first, np.zeros(4, bool)) == 1
 
 
-def test_a_steady_mean_of_a_still_plane_by_hand():
-    mean = SteadyMean(weight=0.5, tolerance=1e6)
-    planes = [np.full((8, 8), value, np.float32) for value in (0, 1, 1)]
-    values = [mean.step(plane, still((8, 8)))[0, 0] for plane in planes]
-    assert values == pytest.approx([0, 0.5, 0.75])
+def test_medians_of_weights_by_hand():
+    values = np.float32([[1, 1, 5], [2, 2, 6], [10, 10, 7]])
+    weights = np.float32([[1, 1, 1], [1, 0, 0], [1, 1, 0]])
+    assert weighted_median(values, weights).tolist() == [2, 5.5, 5]  # the second lies between 1 and 10
 
 
-def test_noise_falls_as_the_theory_of_exponential_means_says():
-    """Changes of a mean with weight w have the standard deviation of the noise's times w / sqrt(2 - w)."""
+def test_the_median_of_equal_weights_is_numpys():
+    values = np.random.default_rng(0).random((5, 200)).astype(np.float32)
+    np.testing.assert_allclose(weighted_median(values, np.ones_like(values)), np.median(values, axis=0), atol=1e-6)
+
+
+def test_the_mean_of_values_that_are_near_each_other_by_hand():
+    """Median 0.5, median deviation 0.02, so the spread is 0.06; 0.9 counts for nothing."""
+    values = np.float32([[0.5], [0.48], [0.52], [0.9]])
+    weights = np.ones_like(values)
+    weights[3] = 0.5
+    expected = 0.5
+    for _ in range(2):
+        near = weights * np.exp(-(((values - expected) / 0.06) ** 2))
+        expected = float((near * values).sum() / near.sum())
+    assert robust_mean(values, weights)[0] == pytest.approx(expected, abs=2e-3)
+    assert robust_mean(values, weights)[0] == pytest.approx(0.5, abs=5e-3)
+
+
+def test_noise_falls_nearly_as_that_of_a_plain_mean_and_an_outlier_is_dropped():
+    """Of five values the mean has the noise's standard deviation / sqrt(5), the median 1.2 times that."""
     rng = np.random.default_rng(0)
-    mean = SteadyMean(weight=0.5, tolerance=1e6)
-    planes = [(0.5 + 0.02 * rng.standard_normal((64, 64))).astype(np.float32) for _ in range(40)]
-    means = [mean.step(plane, still((64, 64))) for plane in planes]
-    raw, steadied = (np.diff(series[10:], axis=0).std() for series in (planes, means))
-    assert steadied / raw == pytest.approx(0.5 / 1.5**0.5, rel=0.03)
+    planes = (0.5 + 0.02 * rng.standard_normal((5, 64, 64))).astype(np.float32)
+    neighbours = [(plane, still((64, 64))) for plane in planes[1:]]
+    everywhere = np.ones((64, 64), bool)
+    steady = steadied(planes[0], neighbours, everywhere)
+    assert steady.std() / 0.02 < 1.2 / 5**0.5
+    spoilt = steadied(np.ones_like(planes[0]), neighbours, everywhere)  # the frame itself is wrong throughout
+    assert np.abs(spoilt - 0.5).mean() < 0.02
 
 
-def test_a_mean_follows_the_motion_and_what_is_not_trusted():
-    edge = np.zeros((16, 32), np.float32)
-    edge[:, :10] = 1
-    moved = still((16, 32))
-    moved.flow[..., 0] = -4  # it was four pixels to the left
-    mean = SteadyMean(weight=0.5, tolerance=1e6)
-    mean.step(edge, None)
-    shifted = np.roll(edge, 4, axis=1)
-    shifted[:, :4] = 1
-    np.testing.assert_allclose(mean.step(shifted, moved), shifted, atol=1e-5)
-    hidden = Moved(moved.flow, np.zeros((16, 32), np.float32), moved.error)
-    np.testing.assert_array_equal(mean.step(edge, hidden), edge)
+def test_an_edge_that_moves_evenly_stays_where_it_is():
+    """Frames on both sides, each four pixels further; the mean of any of them would be off by as much."""
+    edges = [np.zeros((16, 64), np.float32) for _ in range(5)]
+    for number, edge in enumerate(edges):
+        edge[:, : 20 + 4 * number] = 1
+        edge[:, 20 + 4 * number] = 0.5
+    moved = []
+    for steps in (-2, -1, 1, 2):
+        motion = still((16, 64))
+        motion.flow[..., 0] = 4 * steps
+        moved.append((edges[2 + steps], motion))
+    np.testing.assert_allclose(steadied(edges[2], moved), edges[2], atol=1e-5)
+    noisy = edges[2] + np.float32([0.2, -0.2] * 32)
+    inner = steadied(noisy, moved, np.ones((16, 64), bool))[:, 4:-4]
+    np.testing.assert_allclose(inner, edges[2][:, 4:-4], atol=0.03)
 
 
-def test_a_change_beyond_the_tolerance_is_followed():
-    mean = SteadyMean(weight=0.5, tolerance=0.3)
-    mean.step(np.zeros((8, 8), np.float32), None)
-    assert mean.step(np.ones((8, 8), np.float32), still((8, 8)))[0, 0] == pytest.approx(1, abs=1e-4)
+def test_what_is_not_trusted_counts_for_nothing():
+    plane, others = np.full((4, 4), 0.3, np.float32), np.full((4, 4), 0.6, np.float32)
+    hidden = Moved(still((4, 4)).flow, np.zeros((4, 4), np.float32), still((4, 4)).error)
+    everywhere = np.ones((4, 4), bool)
+    np.testing.assert_allclose(steadied(plane, [(others, hidden)] * 4, everywhere), plane, atol=1e-6)
+    np.testing.assert_allclose(steadied(plane, [(others, still((4, 4)))] * 4, everywhere), others, atol=1e-6)
 
 
-def test_alpha_is_steadied_in_the_unknown_region_alone():
-    trimap = np.zeros((4, 6), np.uint8)
-    trimap[:, 2:4], trimap[:, 4:] = UNKNOWN, FOREGROUND
-    steady = SteadyAlpha(weight=0.5, tolerance=1e6)
-    first = np.where(trimap == UNKNOWN, np.uint8(100), trimap)
-    second = np.where(trimap == UNKNOWN, np.uint8(120), trimap)
-    np.testing.assert_array_equal(steady.matte(first, trimap, None), first)
-    result = steady.matte(second, trimap, still((4, 6)))
-    np.testing.assert_array_equal(result[trimap == UNKNOWN], 110)
-    np.testing.assert_array_equal(result[trimap != UNKNOWN], trimap[trimap != UNKNOWN])
+def test_only_the_region_is_averaged():
+    plane, others = np.full((4, 4), 0.3, np.float32), np.full((4, 4), 0.6, np.float32)
+    region = np.zeros((4, 4), bool)
+    region[1, 2] = True
+    result = steadied(plane, [(others, still((4, 4)))] * 4, region)
+    assert result[1, 2] == pytest.approx(0.6)
+    np.testing.assert_array_equal(result[~region], plane[~region])
+    sure = np.ones((4, 4), np.float32)
+    assert steadied(sure, [(sure, still((4, 4)))] * 4) is sure
 
 
-def test_another_mask_begins_again():
-    left, right = np.zeros((8, 8), np.float32), np.zeros((8, 8), np.float32)
-    left[:, :4] = right[:, 4:] = 1
-    steady = SteadyProbability(tolerance=1e6)
-    steady.step(left, None)
-    np.testing.assert_array_equal(steady.step(right, still((8, 8))), right)
+@pytest.mark.parametrize(("step", "least", "most"), [(0.0, -1e-6, 1e-6), (0.5, 0.3, 0.65), (3.0, 1.5, 3.3)])
+def test_the_flow_of_noise_is_no_motion_and_half_a_pixel_is(texture, step, least, most):
+    """A disc of one colour before a texture, both with noise: only its edge says how it moves."""
+    rng = np.random.default_rng(2)
+    rows, columns = np.mgrid[:160, :200].astype(np.float32)
+    images, alphas = [], []
+    for number in range(2):
+        alpha = np.clip(40.5 - np.hypot(rows - 80, columns - 100 - step * number), 0, 1).astype(np.float32)
+        image = alpha[..., None] * (0.7, 0.5, 0.4) + (1 - alpha[..., None]) * texture[:160, :200] / 255
+        noisy = np.clip(image + 0.02 * rng.standard_normal(image.shape), 0, 1)
+        images.append(np.rint(255 * noisy).astype(np.uint8))
+        alphas.append(alpha)
+    moved = linked(*map(small_gray, images)).back.of_object(alphas[1])
+    edge = (alphas[1] > 0.05) & (alphas[1] < 0.95)
+    assert least <= -np.median(moved.flow[edge][:, 0]) <= most
+    if step == 0:
+        assert np.abs(moved.flow[edge]).mean() < 0.03
+
+
+def test_motions_one_after_the_other_add_up():
+    flow = still((8, 32))
+    flow.flow[..., 0] = 3
+    half = Moved(flow.flow, flow.trust / 2, flow.error + 0.25)
+    twice = half.then(half)
+    np.testing.assert_allclose(twice.flow[..., 0], 6)
+    np.testing.assert_allclose(twice.trust, 0.25)
+    np.testing.assert_allclose(twice.error, 0.5)
+    large = half.at_size((16, 96))
+    assert (large.flow[0, 0, 0], large.error[0, 0]) == pytest.approx((9, 0.25 * 2.5))
+
+
+def test_both_ways_of_a_link_lead_back(texture):
+    gray = cv2.cvtColor(texture, cv2.COLOR_RGB2GRAY)
+    link = linked(gray[20:180, 20:240], gray[18:178, 17:237])
+    there_and_back = link.back.then(link.forth).flow
+    assert np.abs(there_and_back[10:-10, 10:-10]).mean() < 0.05
+    assert np.abs(np.median(link.forth.flow[10:-10, 10:-10], axis=(0, 1)) - (3, 2)).max() < 0.05
 
 
 def test_a_trimap_carried_nowhere_is_itself_and_its_band_widens_by_the_drift():
@@ -307,26 +362,3 @@ def test_a_frame_that_waits_takes_less_than_a_sixteenth_of_its_trimap_and_no_tri
     assert [len(files) for files in sizes] == [0, 0, 2, 4, 0]  # frames 1 and 2: gray and trimap
     assert sum(sizes[3]) < 2 * 768 * 2048 / 16
     assert max(most) == 2
-
-
-def test_a_clip_becomes_steadier_at_no_more_error():
-    """A stand-in for matting that needs no model: alpha with noise, and a band that wanders."""
-    rng = np.random.default_rng(0)
-    motion, steady = Motion(), SteadyAlpha()
-    plain, steadied, truths = [], [], []
-    for frame in SyntheticClip((120, 160), 12, seed=3, family="solid", motion=0.5, turn=0.1, pan=0.3, noise=0.01):
-        trimap = trimap_of(frame.alpha)
-        noisy = np.clip(frame.alpha + 25 * rng.standard_normal(frame.alpha.shape), 0, 255).round().astype(np.uint8)
-        alpha = np.where(trimap == UNKNOWN, noisy, trimap)
-        plain.append(alpha)
-        steadied.append(steady.matte(alpha, trimap, motion.step(frame.image)))
-        truths.append(frame.alpha)
-    from metrics.temporal import score_sequence
-
-    def scores(alphas):
-        error = np.mean([cv2.absdiff(alpha, truth).mean() for alpha, truth in zip(alphas, truths, strict=True)])
-        return score_sequence((a, t, None) for a, t in zip(alphas, truths, strict=True))["dtssd"], error
-
-    (before, error_before), (after, error_after) = scores(plain), scores(steadied)
-    assert after < 0.5 * before
-    assert error_after < error_before
