@@ -14,7 +14,7 @@ from data.images.trimap import fuse_with_trimap, quantise_trimap, trimap_from_al
 from data.synthetic.dataset import SyntheticMatting
 from data.testing.matting_folder import MattingFolder
 from data.training.mixture import Mixture
-from engine.inference import Predictor
+from engine.inference import Matting, Predictor
 from modeling.backbone import ViT
 from modeling.classical.closed_form import closed_form_alpha
 from modeling.meta_arch.base import System
@@ -41,7 +41,7 @@ def test_the_examples_of_a_module_run(name, tmp_path, monkeypatch):
 
 PUBLIC = [
     *(getattr(metrics, name) for name in metrics.__all__ if inspect.isroutine(getattr(metrics, name))),
-    *(Predictor, ViT.features, System.predict, closed_form_alpha, read_system),
+    *(Matting, Matting.predict, Predictor, ViT.features, System.predict, closed_form_alpha, read_system),
     *(trimap_from_mask, trimap_from_probability, trimap_from_alpha, quantise_trimap, fuse_with_trimap),
     *(estimate_foreground, composite_over, convert, MattingFolder, SyntheticMatting, Mixture),
 ]

@@ -4,6 +4,7 @@ They mean what the same picture means in a file: a picture saved as PNG and read
 array. The scale belongs to the type: uint8 is 0..255, uint16 is 0..65535, float is 0..1.
 """
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image, ImageOps
 
 from data.images.files import MAX_PIXELS, is_deep
 from data.images.masks import mask_of_levels
-from data.images.trimap import UNKNOWN_FROM, quantise_trimap
+from data.images.trimap_coding import TrimapCodingError, decode_trimap
 from runtime.errors import InputError
 
 Picture = np.ndarray | Image.Image
@@ -44,20 +45,29 @@ def trimap_of(picture: Picture, name: str = "trimap") -> np.ndarray:
     """A trimap as (H, W) uint8 of exactly 0 (background), 128 (unknown) and 255 (foreground).
 
     Args:
-        picture: (H, W), or several channels of which the first is read, of uint8, uint16, float in [0, 1] (0.5 is
-            unknown) or bool; or a PIL image. Anti-aliased edges are snapped by `data.images.trimap.quantise_trimap`.
+        picture: (H, W), or several channels of which the first is read, of bool, integers or floats in [0, 1] (0.5 is
+            unknown); or a PIL image. `data.images.trimap_coding` says which codings are read; what is not plain, such
+            as labels 0, 1 and 2, is warned about.
         name: for messages.
 
     Raises:
-        InputError: as `rgb_of`; or labels such as 0, 1, 2, which would be background throughout.
+        InputError: another shape or coding.
+
+    Example:
+        >>> trimap_of(np.array([[0, 0.5, 1]])).tolist()
+        [[0, 128, 255]]
     """
-    levels = _gray_of(picture, name, overshoot=OVERSHOOT)
-    if 0 < levels.max() < UNKNOWN_FROM:
-        raise InputError(
-            f"{name}: expected 0 background, 128 unknown, 255 foreground (floats: 0, 0.5, 1), found nothing above "
-            f"{levels.max()}; scale it"
-        )
-    return quantise_trimap(levels)
+    values = _upright_array(picture, name)
+    values = np.ascontiguousarray(values if values.ndim == 2 else values[..., 0])
+    if np.issubdtype(values.dtype, np.floating) and values.min() >= -OVERSHOOT and 1 < values.max() <= 1 + OVERSHOOT:
+        values = values.clip(0, 1)
+    try:
+        trimap, remark = decode_trimap(values)
+    except TrimapCodingError as error:
+        raise InputError(f"{name}: {error}") from None
+    if remark:
+        warnings.warn(f"{name}: {remark}", stacklevel=3)
+    return trimap
 
 
 def mask_of(picture: Picture, name: str = "mask") -> np.ndarray:
@@ -86,9 +96,9 @@ def mask_of(picture: Picture, name: str = "mask") -> np.ndarray:
     return mask_of_levels(_gray_of(values, name)).values
 
 
-def _gray_of(picture: Picture, name: str, overshoot: float = ROUNDING) -> np.ndarray:
+def _gray_of(picture: Picture, name: str) -> np.ndarray:
     """(H, W) uint8, of several channels the first."""
-    levels = _to_levels(_upright_array(picture, name), name, overshoot)
+    levels = _to_levels(_upright_array(picture, name), name, ROUNDING)
     return np.ascontiguousarray(levels if levels.ndim == 2 else levels[..., 0])
 
 
