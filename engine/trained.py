@@ -35,8 +35,8 @@ def trained_model(config: DictConfig, checkpoint_file: str | Path, config_file: 
             the configs of the project that have that model, or else the settings that differ.
 
     Example:
-        >>> config = load_config("configs/ViTMatte_demo.py")
-        >>> model = trained_model(config, "output/demo/run/model_final.pth", "configs/ViTMatte_demo.py").eval()
+        config = load_config("configs/ViTMatte_demo.py")
+        model = trained_model(config, "output/demo/run/model_final.pth", "configs/ViTMatte_demo.py").eval()
     """
     checkpoint = read_model_file(checkpoint_file)
     model = build(config.model)

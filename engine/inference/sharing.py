@@ -97,11 +97,11 @@ class SharedJobs:
         crew: of more than one process.
 
     Example:
-        >>> shared = SharedJobs("out", Crew.of_environment())
-        >>> shared.wait_for_first()
-        >>> for outcome in run_jobs(predictor, shared.begin(jobs)):
-        ...     shared.record(outcome)
-        >>> counts = shared.finish()  # None but in process 0
+        shared = SharedJobs("out", Crew.of_environment())
+        shared.wait_for_first()
+        for outcome in run_jobs(predictor, shared.begin(jobs)):
+            shared.record(outcome)
+        counts = shared.finish()  # None except in process 0
     """
 
     def __init__(self, folder: str | os.PathLike, crew: Crew) -> None:

@@ -68,8 +68,7 @@ def write_mattes(
         InputError: an output cannot be written.
 
     Example:
-        >>> write_mattes(OnnxFile("model.onnx"), pairs_of_files("images", "trimaps"), "mattes")
-        Counter({'written': 2})
+        counts = write_mattes(OnnxFile("model.onnx"), pairs_of_files("images", "trimaps"), "mattes")
     """
     outputs = list(_outputs(pairs, Path(output)))
     counts: Counter[str] = Counter()

@@ -73,8 +73,9 @@ def robust_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
         (N,) float32.
 
     Example:
-        >>> robust_mean(np.float32([[0.5], [0.52], [0.9]]), np.ones((3, 1), np.float32)).round(2).tolist()
-        [0.51]
+        >>> mean = robust_mean(np.float32([[0.5], [0.52], [0.9]]), np.ones((3, 1), np.float32))
+        >>> print(f"{mean[0]:.2f}")
+        0.51
     """
     mean = weighted_median(values, weights)
     spread = np.clip(SPREADS * weighted_median(np.abs(values - mean), weights), LEAST_SPREAD, MOST_SPREAD)
