@@ -277,6 +277,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run_bare(arguments: argparse.Namespace) -> int:
     """An ONNX file without PyTorch: each image as a whole."""
+    from data.images.remarks import Remark, counted
     from engine.onnx.bare import pairs_of_composition1k, pairs_of_files, write_mattes
     from engine.onnx.file import OnnxFile
     from runtime.memory import parse_bytes
@@ -296,12 +297,15 @@ def run_bare(arguments: argparse.Namespace) -> int:
         raise InputError(
             f"--{others[0].replace('_', '-')}: needs PyTorch, which is not installed; see requirements.txt"
         )
+    tell_passed_over(arguments)
     if arguments.data_dir and arguments.output_dir:
         pairs, output = pairs_of_composition1k(arguments.data_dir), arguments.output_dir
     elif arguments.image and arguments.trimap and arguments.output:
-        pairs, output = pairs_of_files(arguments.image, arguments.trimap), arguments.output
+        output = arguments.output
+        pairs = pairs_of_files(arguments.image, arguments.trimap, leave_out=[output])
     else:
         raise InputError("give either --image, --trimap and --output, or --data-dir and --output-dir")
+    remarks: list[Remark] = []
     counts = write_mattes(
         OnnxFile(arguments.onnx, device=arguments.device),
         pairs,
@@ -309,7 +313,10 @@ def run_bare(arguments: argparse.Namespace) -> int:
         max_memory=None if arguments.max_memory is None else parse_bytes(arguments.max_memory),
         skip_existing=arguments.skip_existing,
         report=tell,
+        remarks=remarks,
     )
+    for line in counted(remarks):
+        tell(f"warning: {line}")
     done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
     print(printable(f"{output}: {done}, on onnxruntime without PyTorch"))
     return 2 if counts["failed"] else 0

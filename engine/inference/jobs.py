@@ -12,14 +12,11 @@ from data.images.files import (
     IMAGE_SUFFIXES,
     found_none,
     images_by_stem,
-    read_photograph,
     read_rgb_profile,
     read_size,
 )
+from data.images.inputs import read_files
 from data.images.light import TRANSFERS
-from data.images.masks import read_mask
-from data.images.mattes import trimap_reading
-from data.images.pairs import size_hint, turned_apart
 from data.images.remarks import Remark
 from data.images.writing import check_writable, depth_of
 from data.testing.composition1k import Composition1k
@@ -109,38 +106,9 @@ class FileSettings(NamedTuple):
     transfer: str | None = None
 
 
-READERS = {  # the array, and how it was read where that is not plain
-    "image": read_photograph,
-    "trimap": trimap_reading,
-    "mask": lambda path: (read_mask(path).values, ""),
-}
-
-
 def read_inputs(job: Job, remarks: list[Remark] | None = None) -> dict[str, np.ndarray]:
-    """Read a job's "image" (H, W, 3) uint8 RGB and where it has them, "trimap" (H, W) uint8 of
-    0, 128 and 255 and "mask" (H, W) float32 in [0, 1].
-
-    Args:
-        remarks: a list to which is added how files were read where that is not plain.
-
-    Raises:
-        InputError: a file cannot be read, or the sizes differ.
-    """
-    settings = {"image": {"transfer": job.transfer}} if job.transfer is not None else {}
-    read = {name: READERS[name](path, **settings.get(name, {})) for name, path in job.inputs.items()}
-    arrays = {name: array for name, (array, _) in read.items()}
-    image = job.inputs["image"]
-    for name, (array, remark) in read.items():
-        path = job.inputs[name]
-        if array.shape[:2] != arrays["image"].shape[:2]:
-            raise InputError(
-                f"{path}: the {name} is {_size(array)}, its image {image} is {_size(arrays['image'])}"
-                + (size_hint(image, path) or f"; make the {name} at the image's size")
-            )
-        found = [remark, turned_apart(image, path) if name != "image" else ""]
-        if remarks is not None:
-            remarks += [Remark(name, text, str(path)) for text in found if text]
-    return arrays
+    """Read the files of a job, see `data.images.inputs.read_files`."""
+    return read_files(job.inputs, job.transfer, remarks)
 
 
 def fit_to(
@@ -370,7 +338,3 @@ def _check_folder(folder: Path) -> None:
         raise InputError(f"{folder}: expected a folder for the mattes, found {kind_of(existing)} at {existing}")
     if not os.access(existing, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise InputError(f"{folder}: cannot write: no permission to write to {existing}; choose another folder")
-
-
-def _size(array: np.ndarray) -> str:
-    return f"{array.shape[1]} x {array.shape[0]}"

@@ -6,12 +6,14 @@ Each image is predicted as a whole, one after the other. Tiles, views and batche
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from data.images.files import write_png
+from data.images.inputs import read_files
+from data.images.remarks import Remark
 from data.images.trimap import FOREGROUND, UNKNOWN, fuse_with_trimap
 from data.testing.composition1k import Composition1k
 from data.testing.matting_folder import MattingFolder
@@ -23,14 +25,19 @@ from runtime.memory import amount_text, available_memory
 SHARE_OF_FREE = 0.8
 
 
-def pairs_of_files(image: str | os.PathLike, trimap: str | os.PathLike) -> MattingFolder:
-    """One image with its trimap, or two folders, whose names agree.
+def pairs_of_files(
+    image: str | os.PathLike, trimap: str | os.PathLike, leave_out: Sequence[str | os.PathLike] = ()
+) -> MattingFolder:
+    """One image with its trimap, or two folders with their sub-folders, whose names agree.
+
+    Args:
+        leave_out: folders inside the folder of images that hold something else, such as results.
 
     Raises:
         InputError: a file beside a folder, or a missing one; or names that do not agree.
     """
     image, trimap = Path(image), Path(trimap)
-    pairs = MattingFolder(image, trimap, allow_extra=False)
+    pairs = MattingFolder(image, trimap, allow_extra=False, recursive=True, leave_out=leave_out)
     if not image.is_dir():
         for path in (image, trimap):
             if not path.is_file():
@@ -52,6 +59,7 @@ def write_mattes(
     max_memory: int | None = None,
     skip_existing: bool = False,
     report: Callable[[str], None] = print,
+    remarks: list[Remark] | None = None,
 ) -> Counter[str]:
     """Write an 8-bit PNG for each pair; what cannot be read is reported, and the rest is done.
 
@@ -60,6 +68,7 @@ def write_mattes(
         max_memory: bytes that predicting may take; None for most of what is free.
         skip_existing: leave outputs that exist as they are.
         report: takes a line for each file that failed.
+        remarks: a list that gets a remark for each file whose reading is not plain.
 
     Returns:
         how many were "written", "skipped" and "failed".
@@ -77,7 +86,7 @@ def write_mattes(
             counts["skipped"] += 1
             continue
         try:
-            pair = pairs[index]
+            pair = read_files(pairs.files()[index], remarks=remarks)
             _check_memory(file, pair["image"], max_memory)
             alpha = predict_alpha(file, pair["image"], pair["trimap"])
         except (InputError, MemoryError) as error:
@@ -114,7 +123,7 @@ def predict_alpha(file: OnnxFile, image: np.ndarray, trimap: np.ndarray) -> np.n
 def _outputs(pairs: MattingFolder, output: Path) -> Iterator[Path]:
     files = pairs.files()
     single = len(files) == 1 and not pairs.image_dir.is_dir()
-    names = [output / f"{pair['image'].stem}.png" for pair in files]
+    names = [output / f"{pair['image'].stem if single else pairs.name_of(pair)}.png" for pair in files]
     if single and output.suffix and not output.is_dir():
         names = [output]
     for name, pair in zip(names, files, strict=True):

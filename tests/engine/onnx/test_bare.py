@@ -12,7 +12,7 @@ from PIL import Image
 from test_onnx import graph_of, with_external_data
 from tiny import ROOT
 
-from engine.inference import Predictor
+from engine.inference import Predictor, plan_files
 from engine.onnx import wire
 from engine.onnx.bare import pairs_of_files, predict_alpha, write_mattes
 from engine.onnx.file import OnnxFile
@@ -182,6 +182,27 @@ def test_bad_files_are_counted_and_the_rest_is_done(model_file, pictures):
     small = write_mattes(OnnxFile(model_file), pairs, pictures / "small", max_memory=6, report=lines.append)
     assert small == {"failed": 2}
     assert "install PyTorch" in lines[-1]
+
+
+def test_sub_folders_and_remarks_are_those_of_the_other_programs(model_file, pictures):
+    for folder in ("images", "trimaps"):
+        (pictures / folder / "clip").mkdir()
+        Image.open(pictures / folder / "a.png").save(pictures / folder / "clip" / "a.png")
+    levels = np.array(Image.open(pictures / "trimaps/a.png"))
+    empty = np.zeros((*levels.shape, 3), np.uint8)
+    Image.fromarray(np.dstack([empty, levels])).save(pictures / "trimaps/a.png")  # in the alpha channel
+    found, jobs_found = [], []
+    pairs = pairs_of_files(pictures / "images", pictures / "trimaps", leave_out=[pictures / "out"])
+    assert write_mattes(OnnxFile(model_file), pairs, pictures / "out", remarks=found) == {"written": 3}
+    jobs = plan_files(str(pictures / "images"), str(pictures / "trimaps"), str(pictures / "out"))
+    for job in jobs:
+        job.read(jobs_found)
+    assert [job.outputs["alpha"].relative_to(pictures).as_posix() for job in jobs] == [
+        path.relative_to(pictures).as_posix() for path in sorted((pictures / "out").rglob("*.png"))
+    ]
+    assert found == jobs_found
+    assert len(found) == 1
+    assert "alpha channel" in found[0].text
 
 
 def test_the_script_runs_where_only_onnxruntime_numpy_and_pillow_are(model_file, pictures):

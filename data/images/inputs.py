@@ -1,0 +1,61 @@
+"""Inputs of a prediction: the files of one picture, read by the same rules in every program."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from data.images.files import read_photograph
+from data.images.mattes import trimap_reading
+from data.images.pairs import size_hint, turned_apart
+from data.images.remarks import Remark
+from runtime.errors import InputError
+
+
+def read_files(
+    files: Mapping[str, Path], transfer: str | None = None, remarks: list[Remark] | None = None
+) -> dict[str, np.ndarray]:
+    """Read the "image" of a prediction, and its "trimap" and "mask" where they are given.
+
+    Args:
+        transfer: the transfer of an image of floats, see `read_photograph`.
+        remarks: a list that gets a remark for each file whose reading is not plain.
+
+    Returns:
+        image: (H, W, 3) uint8 RGB.
+        trimap: (H, W) uint8 of 0, 128 and 255.
+        mask: (H, W) float32 in [0, 1].
+
+    Raises:
+        InputError: a file cannot be read, or the sizes differ.
+    """
+    arrays = {}
+    for name, path in sorted(files.items(), key=lambda item: item[0] != "image"):  # the image first
+        arrays[name], remark = _read(name, path, transfer)
+        found = [remark]
+        if name != "image":
+            image = files["image"]
+            if arrays[name].shape[:2] != arrays["image"].shape[:2]:
+                raise InputError(
+                    f"{path}: the {name} is {_size(arrays[name])}, its image {image} is {_size(arrays['image'])}"
+                    + (size_hint(image, path) or f"; make the {name} at the image's size")
+                )
+            found.append(turned_apart(image, path))
+        if remarks is not None:
+            remarks += [Remark(name, text, str(path)) for text in found if text]
+    return arrays
+
+
+def _read(name: str, path: Path, transfer: str | None) -> tuple[np.ndarray, str]:
+    if name == "image":
+        return read_photograph(path, transfer)
+    if name == "trimap":
+        reading = trimap_reading(path)
+        return reading[0], reading[1]
+    from data.images.masks import read_mask  # needs OpenCV, and trimaps are read without
+
+    return read_mask(path).values, ""
+
+
+def _size(array: np.ndarray) -> str:
+    return f"{array.shape[1]} x {array.shape[0]}"
