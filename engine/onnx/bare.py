@@ -1,6 +1,6 @@
-"""Mattes of an ONNX file where there is no PyTorch: onnxruntime, numpy and Pillow are enough.
+"""Inference with an ONNX file without PyTorch; onnxruntime, numpy and Pillow are enough.
 
-Each image is predicted as a whole, one after the other. Tiles, views and batches need PyTorch, see
+The images are predicted one at a time, each as a whole. Tiles, views and batches need PyTorch, see
 `engine.inference.predict`.
 """
 
@@ -24,10 +24,10 @@ SHARE_OF_FREE = 0.8
 
 
 def pairs_of_files(image: str | os.PathLike, trimap: str | os.PathLike) -> MattingFolder:
-    """One image with its trimap, or two folders, whose names agree.
+    """Pair one image with its trimap, or the images of a folder with the trimaps of another by name.
 
     Raises:
-        InputError: a file beside a folder, or a missing one; or names that do not agree.
+        InputError: a file and a folder, a missing file or folder, or names that do not agree.
     """
     image, trimap = Path(image), Path(trimap)
     pairs = MattingFolder(image, trimap, allow_extra=False)
@@ -40,7 +40,7 @@ def pairs_of_files(image: str | os.PathLike, trimap: str | os.PathLike) -> Matti
 
 
 def pairs_of_composition1k(root: str | os.PathLike) -> MattingFolder:
-    """The images and trimaps of a folder laid out like Composition-1k."""
+    """Pair the images and trimaps of a folder with the layout of Composition-1k."""
     return Composition1k(root, require_alpha=False)
 
 
@@ -53,16 +53,16 @@ def write_mattes(
     skip_existing: bool = False,
     report: Callable[[str], None] = print,
 ) -> Counter[str]:
-    """Write an 8-bit PNG for each pair; what cannot be read is reported, and the rest is done.
+    """Write an 8-bit PNG for each pair. Files that cannot be read are reported, and the others are processed.
 
     Args:
-        output: the file to write, or for several the folder for NAME.png.
-        max_memory: bytes that predicting may take; None for most of what is free.
-        skip_existing: leave outputs that exist as they are.
-        report: takes a line for each file that failed.
+        output: file to write or, for several images, folder for NAME.png.
+        max_memory: memory limit for predicting in bytes; None for 80 % of the free memory.
+        skip_existing: whether existing outputs are kept.
+        report: function that is called with a line for each failed file.
 
     Returns:
-        how many were "written", "skipped" and "failed".
+        Numbers of "written", "skipped" and "failed" images.
 
     Raises:
         InputError: an output cannot be written.
