@@ -12,7 +12,7 @@ Facts = dict[Path, ImageFacts | Unusable]
 
 PROBLEM, NOTE = "problem", "note"
 HALF = 128  # level from which a pixel is more opaque than transparent
-FLAT = 0.95  # share of two colours from which a picture is a mask; a JPEG's noise makes further ones along edges
+FLAT = 0.95  # share of two colours from which a picture is a mask; JPEG noise adds other colours along edges
 
 KINDS = {
     "unreadable": (PROBLEM, "fetch the file again, or remove it and its partner"),
@@ -68,7 +68,7 @@ class Finding:
 
 
 def file_findings(role: str, path: Path, facts: ImageFacts | Unusable, crop_size: int) -> Iterator[Finding]:
-    """What one file shows by itself."""
+    """Findings about one file, without its partner."""
     name = str(path)
     if isinstance(facts, Unusable):
         yield Finding(facts.kind, name, facts.text.removeprefix(f"{name}: "))

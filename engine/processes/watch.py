@@ -146,7 +146,7 @@ class Watch:
     def _verdict(self) -> Failure | None:
         now = time.monotonic()
         if self._failure is not None and self._failure.rank == self._rank:
-            return self._own(1, f"the others took this process for lost: {self._failure.message}")
+            return self._own(1, f"the other processes considered this one lost: {self._failure.message}")
         if self._failure is not None:
             return self._failure
         if not self._talker.is_alive() and not self._leaving.wait(INTERVAL):  # it may be leaving with the others

@@ -170,11 +170,11 @@ def test_transparent_photographs_and_floats_are_remarked_on_once_a_kind(scene, r
     assert lines == [
         "warning: 2 images: has transparent pixels, as if it was cut out already; its colours are used as they are "
         f"stored there (the first is {scene / 'i' / 'b.png'})",
-        "warning: 1 image: float values taken as linear light, encoded as sRGB (see --transfer); "
+        "warning: 1 image: float values read as linear light, encoded as sRGB (see --transfer); "
         f"{share:g} % of the values are outside 0 to 1 and are clipped ({scene / 'i' / 'e.exr'})",
     ]
     _, _, err = run("i/e.exr", "t/a.png", "e.png", "--transfer", "srgb")
-    assert "float values taken as sRGB levels" in err
+    assert "float values read as sRGB levels" in err
 
 
 @pytest.mark.parametrize(
