@@ -23,7 +23,7 @@ from runtime.errors import InputError
 from runtime.pool import usable_cpus
 from runtime.text import printable
 
-NOTES_SHOWN = 3  # of each kind; all are in the JSON
+NOTES_SHOWN = 3  # number of printed notes of each kind; the JSON file has all
 
 
 def main(arguments: list[str] | None = None) -> int:

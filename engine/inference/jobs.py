@@ -270,7 +270,7 @@ def plan_files(
     if output_path.is_dir() or not output_path.suffix:
         output_path = output_path / f"{image_path.stem}{settings.suffix or '.png'}"
     elif settings.suffix not in ("", output_path.suffix.lower()):
-        raise InputError(f"{output_path}: is no {settings.suffix} as --format asks for; leave one of them out")
+        raise InputError(f"{output_path}: is not a {settings.suffix} file as --format asks for; leave one of them out")
     job = _job(inputs, output_path, image_path.stem, settings)
     _check_output(output_path, job)
     _check_folder(output_path.parent)
@@ -283,11 +283,11 @@ def _job(inputs: Mapping[str, Path], output: Path, name: str, settings: FileSett
 
 def _plan_clip(clip: Path, trimap: str | None, output: Path, skip_existing: bool, settings: FileSettings) -> Job:
     if trimap is not None:
-        raise InputError(f"{trimap}: the trimaps of a video's frames go to tools/auto_matte.py; leave out --trimap")
+        raise InputError(f"{trimap}: trimaps of a video are read by tools/auto_matte.py only; leave out --trimap")
     if not clip.is_file():
         raise InputError(f"{clip}: expected a video file, found {kind_of(clip)}")
     if settings.suffix or settings.bits not in (None, 8):
-        raise InputError(f"{clip}: --format and --bits are of pictures; the frames of a video are written in 8 bits")
+        raise InputError(f"{clip}: --format and --bits are for pictures; the frames of a video are written in 8 bits")
     if output.is_dir() or not output.suffix:
         output = output / f"{clip.stem}.mp4"
     job = Job({"image": clip}, {"alpha": output})
@@ -351,7 +351,7 @@ def _check_output(output: Path, job: Job, kind: str = "alpha") -> None:
             f"{', '.join(sorted(IN_FULL_DEPTH))} in more bits"
         )
     if output.is_dir():
-        raise InputError(f"{output}: expected a file or nothing where the matte goes, found a folder; remove it")
+        raise InputError(f"{output}: expected a file or nothing at the path of the matte, found a folder; remove it")
     target = os.path.realpath(output)
     if any(target == os.path.realpath(path) for path in job.inputs.values()):
         raise InputError(f"{output}: is an input file; the matte needs a name of its own")

@@ -109,7 +109,7 @@ class SharedJobs:
         self.work = self.folder / f"{WORK_FOLDER}{crew.run}"
         self.parent = os.getppid()
         self.listed: list[dict[str, Any]] = []
-        self.indexes: dict[int, int] = {}  # of a job's identity
+        self.indexes: dict[int, int] = {}  # id of a job -> its index among all jobs
         self.ends = None
 
     def wait_for_first(self) -> None:

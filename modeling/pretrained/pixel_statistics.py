@@ -165,7 +165,7 @@ def _collect_evidence(source: str, source_keys: Collection[str], image_mean: Seq
     """Pairs of a source of the data set's name and the data set, strongest first."""
     evidence = {}
     if any("local_cls_norm." in key for key in source_keys):
-        evidence["local_cls_norm in the file"] = "sat493m"  # of the sizes that convert, only ViT-L sat493m has it
+        evidence["local_cls_norm in the file"] = "sat493m"  # among convertible models only ViT-L sat493m has it
     for dataset, (mean, _) in DINOV3_PIXEL_STATISTICS.items():
         if image_mean is not None and all(map(_close, image_mean, mean)):
             evidence["preprocessor_config.json"] = dataset

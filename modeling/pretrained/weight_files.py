@@ -180,7 +180,7 @@ def _read_torch(path: Path) -> Any:
             if code[1].startswith("torch.distributed"):  # a ShardedTensor or DTensor
                 raise InputError(f"{path}: {SHARDED.format(found=code[1].rpartition('.')[2])}") from error
             raise InputError(
-                f"{path}: expected plain weights, found a pickle that needs {code[1]}; not loaded, for it could run "
+                f"{path}: expected plain weights, found a pickle that needs {code[1]}; not loaded, as it could run "
                 "code. Save its state_dict() alone"
             ) from error
         raise InputError(f"{path}: not a readable PyTorch file, truncated or of another kind") from error

@@ -98,7 +98,7 @@ def build_page(matting: Matting, folder: Path, limits: Limits, has_segmentation:
         def show_trimap(path, drawn, mask_path, is_automatic, unpainted, band) -> tuple[str, str]:
             _, trimap = trimap_of(path, drawn, mask_path, is_automatic, unpainted, band)
             if trimap is None:
-                raise InputError("this system needs no trimap; mark the subject to have one")
+                raise InputError("this system needs no trimap; mark the subject to make one")
             lines = ["The trimap is shown over the picture: blue foreground, yellow unknown, orange background."]
             return surface_with_trimap(trimap), message(lines)
 

@@ -34,7 +34,7 @@ from runtime.text import printable
 PREVIEW_SIDE = 1280  # longest side in pixels of the preview in the browser
 LEVELS = {"background": BACKGROUND, "unknown": UNKNOWN, "foreground": FOREGROUND}
 COLOURS = {BACKGROUND: (213, 94, 0), UNKNOWN: (240, 228, 66), FOREGROUND: (0, 114, 178)}  # Okabe and Ito's, RGB
-OVERLAY_OPACITY = 115  # of 255
+OVERLAY_OPACITY = 115  # on the scale 0 to 255
 MOST_STROKES, MOST_POINTS, MOST_CLICKS = 2_000, 200_000, 200
 LONGEST_MARKS = 2**23  # characters
 KEPT_FOR = 3600  # seconds for which results are kept
@@ -257,7 +257,7 @@ def trimap_for(
     elif marks.strokes:
         found = np.full(picture.shape[:2], LEVELS[rest], np.uint8)
     elif matting.needs_trimap:
-        raise InputError("nothing says what the subject is; draw a box around it, click on it, paint, or give a mask")
+        raise InputError("the subject is not marked; draw a box around it, click on it, paint, or give a mask")
     else:
         return None
     return paint(found, marks.strokes)
