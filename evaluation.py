@@ -113,7 +113,7 @@ def check_options(options: argparse.Namespace) -> None:
 
 
 def warn(evaluation: Evaluation, options: argparse.Namespace) -> None:
-    """Say on stderr what makes the mean other than it seems."""
+    """Warn on stderr about everything that changes the meaning of the mean."""
     if evaluation.missing:
         print(
             f"warning: {len(evaluation.missing)} of {evaluation.expected} predictions are missing "

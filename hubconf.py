@@ -3,8 +3,8 @@
     matting = torch.hub.load(FOLDER_OF_THE_CLONE, "matting", source="local")
     alpha = matting.predict(image, trimap)
 
-The packages of a clone have plain names (data, engine, modeling, ...); a program with packages of those names cannot
-load this one beside them. See docs/python.md.
+The packages of a clone have common names (data, engine, modeling, ...). A program with packages of these names cannot
+load this project in the same process. See docs/python.md.
 """
 
 import sys
@@ -20,8 +20,8 @@ def matting(checkpoint=None, device=None, **settings):
     """Load the model in the box, or another checkpoint: an `engine.inference.Matting`.
 
     Args:
-        checkpoint: a run's .pth or a shipped model's .json; None for the model in the box.
-        device: "cpu", "cuda", "cuda:N" or "mps"; None for the best there is.
+        checkpoint: .pth of a run or .json of a shipped model; None for the model in the box.
+        device: "cpu", "cuda", "cuda:N" or "mps"; None for the best available.
         settings: see `engine.inference.Matting`.
 
     Returns:
@@ -34,7 +34,7 @@ def matting(checkpoint=None, device=None, **settings):
 
 
 def _refuse_others() -> None:
-    """Refuse, by its name, a package of the calling program that stands in the place of one of ours."""
+    """Refuse a package of the calling program that has the name of a package of this project."""
     for name in _PACKAGES:
         places = list(getattr(sys.modules.get(name), "__path__", []))
         file = getattr(sys.modules.get(name), "__file__", None)

@@ -1,4 +1,4 @@
-"""Write mattes: one gray picture for each image and trimap; or what else a trained system predicts, such as masks.
+"""Write mattes, one gray picture for each image and trimap, or other predictions of a trained system, such as masks.
 
     python inference.py --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR      # the model in the box
     python inference.py --checkpoint RUN/model_final.pth --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
@@ -10,9 +10,10 @@
     python inference.py --method closed-form --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
     python inference.py --onnx MODEL.onnx --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
 
-Under torchrun the images of a folder are shared by the processes (docs/inference.md).
-Known regions of the trimap come out as exactly 0 and 255. Systems that read no trimap take none. Files that cannot be
-read are named, the rest is done. main.py's checkpoints say which model they are of; --config-file is for others.
+Under torchrun the processes share the images of a folder (docs/inference.md).
+Known regions of the trimap are exactly 0 and 255 in the matte. Leave out --trimap for systems without a trimap. Files
+that cannot be read are named, and the others are processed. Checkpoints of main.py describe their model; --config-file
+is for other checkpoints.
 """
 
 import argparse
@@ -32,64 +33,65 @@ from runtime.text import printable
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--config-file", "--config-dir", help="LazyConfig of the checkpoint's model; main.py's checkpoints need none"
+        "--config-file", "--config-dir", help="LazyConfig of the model; checkpoints of main.py need none"
     )
     parser.add_argument(
-        "--checkpoint", "--checkpoint-dir", help="written by main.py, preprocess.py or tools/export_box.py"
+        "--checkpoint", "--checkpoint-dir", help="file from main.py, preprocess.py or tools/export_box.py"
     )
-    parser.add_argument("--method", choices=("closed-form",), help="a classical method instead of a model")
-    parser.add_argument("--onnx", help="a file from tools/export_onnx.py, instead of config and checkpoint")
-    parser.add_argument("--image", help="an image, a folder of images, or a video")
-    parser.add_argument("--trimap", help="its trimap, a folder of trimaps of the same names, or one for all images")
+    parser.add_argument("--method", choices=("closed-form",), help="classical method instead of a model")
+    parser.add_argument("--onnx", help="file from tools/export_onnx.py, instead of config and checkpoint")
+    parser.add_argument("--image", help="image, folder of images, or video")
+    parser.add_argument("--trimap", help="trimap, folder of trimaps with the same names, or one trimap for all images")
     parser.add_argument(
         "--output",
-        help="the file to write, .png, .tif, .webp or .exr, or the folder for NAME.png; of a video NAME.mp4, .mov, "
+        help="file to write (.png, .tif, .webp or .exr), or folder for NAME.png; for a video, NAME.mp4, .mov or "
         ".webm, or numbered frames: DIR/%%06d.png",
     )
     parser.add_argument(
-        "--format", choices=("png", "tif", "webp", "exr"), help="of the files in a folder of results (default: png)"
+        "--format", choices=("png", "tif", "webp", "exr"), help="format of the results in a folder (default: png)"
     )
     parser.add_argument(
         "--bits",
         type=int,
         choices=(8, 16, 32),
-        help="a channel: png 8, 16; tif 8, 16, 32 (float); exr 16 (half), 32 (float); webp 8 (default: the first)",
+        help="bits per channel: png 8, 16; tif 8, 16, 32 (float); exr 16 (half), 32 (float); webp 8 (default: first)",
     )
     parser.add_argument(
         "--transfer",
         choices=("srgb", "linear"),
-        help="what the values of EXR and float TIFF images are: levels, or linear light, which is encoded as sRGB "
-        "(default: linear of EXR, srgb of TIFF)",
+        help="meaning of the values of EXR and float TIFF images: sRGB levels, or linear light, which is encoded as "
+        "sRGB (default: linear for EXR, srgb for TIFF)",
     )
     parser.add_argument(
         "--save",
         metavar="KINDS",
-        help="what to write, separated by commas; of a segmentation: mask (label values), colours, overlay "
-        "(default: the first). Of several, each has a folder of its name in --output, or NAME_KIND.png beside it",
+        help="kinds of results, separated by commas; for a segmentation: mask (label values), colours, overlay "
+        "(default: the first). Several kinds are written to folders of their names in --output, or beside the first "
+        "as NAME_KIND.png",
     )
-    parser.add_argument("--data-dir", help="a folder with merged/ and trimaps/, as Composition-1k has them")
+    parser.add_argument("--data-dir", help="folder with merged/ and trimaps/, as in Composition-1k")
     parser.add_argument("--output-dir", "--inference-dir", help="folder for the mattes of --data-dir")
-    parser.add_argument("--device", help="cpu, cuda, cuda:N or mps; the best there is by default")
+    parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: the best available)")
     parser.add_argument(
-        "--mode", default="auto", help="whole, reduced (encoder), tiles, or auto: the first that fits into memory"
+        "--mode", default="auto", help="whole, reduced (encoder), tiles, or auto: the first that fits in memory"
     )
-    parser.add_argument("--max-memory", help="what predicting may take, e.g. 6GB; by default most of what is free")
+    parser.add_argument("--max-memory", help="memory limit for predicting, e.g. 6GB (default: 80%% of the free memory)")
     parser.add_argument("--batch-size", type=int, default=1, help="images of one padded shape at a time (default: 1)")
-    parser.add_argument("--views", default="none", help="none, flip, or flip+scale: predict several and average")
+    parser.add_argument("--views", default="none", help="none, flip, or flip+scale: average several predictions")
     parser.add_argument("--precision", help="fp32, bf16 or fp16 (default: fp32)")
     parser.add_argument(
         "--compile", action="store_true", help="compile the model: slow to start, faster on many images"
     )
-    parser.add_argument("--sample-strategy", help="of a DiffMatte: ddimN or ddpmN, N steps (default: its config's)")
-    parser.add_argument("--seed", type=int, help="of the noise that a DiffMatte begins with (default: 0)")
-    parser.add_argument("--save-steps", metavar="DIR", help="write a DiffMatte's steps as pictures to DIR/NAME")
+    parser.add_argument("--sample-strategy", help="DiffMatte: ddimN or ddpmN with N steps (default: from its config)")
+    parser.add_argument("--seed", type=int, help="DiffMatte: seed of the initial noise (default: 0)")
+    parser.add_argument("--save-steps", metavar="DIR", help="DiffMatte: write the steps as pictures to DIR/NAME")
     parser.add_argument(
         "--clamp-known",
         choices=("auto", "always", "never"),
-        help="whether each step of a DiffMatte takes the trimap's known values, which is much faster; never is the "
-        "release's sampling, auto takes them in pictures of more than 512 x 512 pixels",
+        help="DiffMatte: whether each step uses the trimap's known values, which is much faster; never is the "
+        "release's sampling, auto uses them in pictures of more than 512 x 512 pixels",
     )
-    parser.add_argument("--skip-existing", action="store_true", help="leave outputs that exist as they are")
+    parser.add_argument("--skip-existing", action="store_true", help="keep existing outputs")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
     return parser.parse_intermixed_args(arguments)
 
@@ -107,7 +109,7 @@ def plan(arguments: argparse.Namespace) -> list:
 
 
 def tell_passed_over(arguments: argparse.Namespace) -> None:
-    """Name what is in the folders of pictures and trimaps and is not read."""
+    """Warn about files and sub-folders of the input folders that are not read."""
     from data.images.files import passed_over
 
     root = arguments.data_dir
@@ -120,7 +122,7 @@ def tell_passed_over(arguments: argparse.Namespace) -> None:
 
 
 def check_source(arguments: argparse.Namespace) -> None:
-    """Refuse options that do not say which model, or make no sense for it."""
+    """Refuse options that do not select a model, or that do not apply to it."""
     if arguments.method is not None:
         _refuse(arguments, ("onnx", "config_file", "checkpoint", "precision", "compile", "overrides"), "--method")
     elif arguments.onnx is None:
@@ -140,7 +142,7 @@ def _refuse(arguments: argparse.Namespace, useless: tuple[str, ...], reason: str
 
 
 def classical_method(arguments: argparse.Namespace):
-    """Closed-form matting, and the device it runs on."""
+    """Closed-form matting, and its device."""
     from engine.inference import Crew
     from modeling.meta_arch.closed_form import ClosedForm
     from runtime.device import resolve_device
@@ -150,7 +152,7 @@ def classical_method(arguments: argparse.Namespace):
 
 
 def model_of_file(arguments: argparse.Namespace):
-    """The model of an ONNX file, and what it runs on; needs neither Detectron2 nor this project's networks."""
+    """Model of an ONNX file, and its device in words. Neither Detectron2 nor a network of this project is imported."""
     from engine.inference import Crew
     from engine.onnx.model import OnnxModel
 
@@ -159,9 +161,9 @@ def model_of_file(arguments: argparse.Namespace):
 
 
 def model_of_checkpoint(arguments: argparse.Namespace):
-    """The model that the config, or the checkpoint itself, describes, with its weights, and the device it is on.
+    """Model that the config or the checkpoint describes, with its weights, and its device.
 
-    Without either, it is the model in the box.
+    Without both, it is the model in the box.
     """
     from engine.inference import Crew
     from modeling.weights.shipped import BOX
@@ -184,14 +186,14 @@ def model_of_checkpoint(arguments: argparse.Namespace):
     if arguments.compile:
         if device.type == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
             raise InputError("--compile: expected a C++ compiler for the CPU, found none; install g++ or leave it out")
-        for name in ("torch._dynamo", "torch.utils.cpp_extension"):  # of graph breaks and CUDA: not for users
+        for name in ("torch._dynamo", "torch.utils.cpp_extension"):  # warnings about graph breaks do not help users
             logging.getLogger(name).setLevel(logging.ERROR)
         model.compile_encoder(dynamic=True)
     return model, device
 
 
 def set_sampling(arguments: argparse.Namespace, model) -> None:
-    """Pass on the options of systems that predict in several steps; others refuse them."""
+    """Set the sampling options of systems that predict in several steps. Other systems refuse them."""
     given = (arguments.sample_strategy, arguments.seed, arguments.clamp_known, arguments.save_steps)
     if arguments.save_steps and arguments.views != "none":
         raise InputError("--save-steps: shows one run of steps; leave out --views")
@@ -221,13 +223,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     crew, folder = Crew.of_environment(), results_folder(arguments)
     if folder is None and crew.rank:
-        return 0  # a single picture or video is done by the first process
+        return 0  # the first process handles a single picture or video
     shared = SharedJobs(folder, crew) if folder is not None and crew.size > 1 else None
     if shared is not None:
         shared.wait_for_first()
     if crew.rank == 0:
         tell_passed_over(arguments)
-    jobs = plan(arguments)  # before the model is built: a mistyped path is reported at once
+    jobs = plan(arguments)  # before the model is built, so that a mistyped path is reported at once
     keep_freed_memory()
     if arguments.method is not None:
         model, device = classical_method(arguments)
@@ -276,7 +278,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run_bare(arguments: argparse.Namespace) -> int:
-    """An ONNX file without PyTorch: each image as a whole."""
+    """Run an ONNX file without PyTorch, on each image as a whole."""
     from data.images.remarks import Remark, counted
     from engine.onnx.bare import pairs_of_composition1k, pairs_of_files, write_mattes
     from engine.onnx.file import OnnxFile
@@ -323,12 +325,12 @@ def run_bare(arguments: argparse.Namespace) -> int:
 
 
 def results_folder(arguments: argparse.Namespace) -> str | None:
-    """The folder for the results of a folder of images; None for a single picture or video."""
+    """Folder for the results of a folder of images; None for a single picture or video."""
     return arguments.output_dir or (arguments.output if os.path.isdir(arguments.image or "") else None)
 
 
 def shown(arguments: argparse.Namespace, predictor, jobs, quiet: bool = False) -> Iterator:
-    """Do the jobs, and show the progress (unless `quiet`), the mode used, and what fails."""
+    """Do the jobs, and show progress (unless `quiet`), the mode used and failures."""
     from tqdm import tqdm
 
     from engine.inference import run_jobs

@@ -3,7 +3,7 @@
     python main.py --config-file configs/NAME.py --num-gpus N [--resume] [--eval-only] [key=value ...]
     torchrun --nproc-per-node N main.py --config-file configs/NAME.py [key=value ...]
 
---num-gpus counts processes: with train.device=cpu it starts that many CPU processes.
+--num-gpus is the number of processes. With train.device=cpu they run on the CPU.
 """
 
 import argparse
@@ -15,16 +15,20 @@ from runtime.command_line import run
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config-file", required=True, help="a LazyConfig, for example configs/ViTMatte_S_10ep.py")
-    parser.add_argument("--num-gpus", type=int, default=1, help="processes on this machine")
+    parser.add_argument("--config-file", required=True, help="LazyConfig, for example configs/ViTMatte_S_10ep.py")
+    parser.add_argument("--num-gpus", type=int, default=1, help="number of processes on this machine (default: 1)")
     parser.add_argument("--num-machines", type=int, default=1)
-    parser.add_argument("--machine-rank", type=int, default=0, help="which machine this is, from 0")
+    parser.add_argument("--machine-rank", type=int, default=0, help="number of this machine, from 0 (default: 0)")
     parser.add_argument("--dist-url", default="auto", help="tcp://HOST:PORT of machine 0; needed for several machines")
     parser.add_argument(
-        "--join-timeout", type=float, default=600, metavar="SECONDS", help="how long processes wait until all have met"
+        "--join-timeout",
+        type=float,
+        default=600,
+        metavar="SECONDS",
+        help="time limit for all processes to join (default: 600)",
     )
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint of train.output_dir")
-    parser.add_argument("--eval-only", action="store_true", help="score a checkpoint on the validation set and leave")
+    parser.add_argument("--eval-only", action="store_true", help="score a checkpoint on the validation set and exit")
     parser.add_argument("--device", help="cpu, cuda or mps; the same as train.device=...")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
     arguments = parser.parse_intermixed_args(arguments)
@@ -34,7 +38,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def work(arguments: argparse.Namespace) -> None:
-    """The work of each process of the job."""
+    """Train or evaluate in one process of the job."""
     from detectron2.utils import comm
 
     from engine.config import load_config
@@ -59,7 +63,7 @@ def work(arguments: argparse.Namespace) -> None:
 def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     arguments = parse_arguments(given)
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # where a peer is gone, its warnings are pages of C++ frames
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # warnings about a lost process are pages of C++ frames
     from engine.config import load_config
     from engine.processes.launch import launch
     from runtime.device import resolve_device

@@ -1,11 +1,11 @@
-"""Check a training set before hours are spent on it: decode every file, name every problem and its cure.
+"""Check a training set before training: decode every file, and report every problem with a remedy.
 
     python tools/check_dataset.py --root DIM --bg-names training_bg_names.txt --test-names test_fg_names.txt
     python tools/check_dataset.py --layout am-2k --root AM-2k/train --json report.json
     python tools/check_dataset.py --image-dir photographs --alpha-dir mattes [--bg-dir backgrounds]
 
-Exit status 0 without problems, 2 with them. A problem stops training or teaches something wrong; a note is something
-training copes with.
+The exit status is 0 without problems and 2 with problems. A problem stops training or teaches something wrong; a note
+does neither.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from runtime.errors import InputError
 from runtime.pool import usable_cpus
 from runtime.text import printable
 
-NOTES_SHOWN = 3  # of each kind; all are in the JSON
+NOTES_SHOWN = 3  # number of printed notes of each kind; the JSON file has all
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,28 +46,28 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--root", type=Path, metavar="DIR", help="the set's folder")
-    parser.add_argument("--layout", choices=["dim", *LAYOUTS], default="dim", help="of --root (dim: fg, alpha, bg)")
-    parser.add_argument("--image-dir", type=Path, metavar="DIR", help="foregrounds or photographs, instead of --root's")
-    parser.add_argument("--alpha-dir", type=Path, metavar="DIR", help="their alphas, instead of --root's")
-    parser.add_argument("--bg-dir", type=Path, metavar="DIR", help="backgrounds, instead of --root's")
+    parser.add_argument("--root", type=Path, metavar="DIR", help="folder of the set")
+    parser.add_argument("--layout", choices=["dim", *LAYOUTS], default="dim", help="its layout (dim: fg, alpha, bg)")
+    parser.add_argument("--image-dir", type=Path, metavar="DIR", help="folder of foregrounds or photographs")
+    parser.add_argument("--alpha-dir", type=Path, metavar="DIR", help="folder of their alphas")
+    parser.add_argument("--bg-dir", type=Path, metavar="DIR", help="folder of backgrounds")
     for option, what in (
-        ("--names", "lists of the images that must be there"),
-        ("--bg-names", "lists of the backgrounds that must be there"),
-        ("--test-names", "lists of test images and backgrounds, which must not be there"),
+        ("--names", "lists of images that the set must contain"),
+        ("--bg-names", "lists of backgrounds that the set must contain"),
+        ("--test-names", "lists of test images and backgrounds that the set must not contain"),
     ):
         parser.add_argument(option, type=Path, nargs="+", default=[], metavar="FILE", help=what)
-    parser.add_argument("--crop-size", type=int, default=512, metavar="N", help="pixels, of training (default: 512)")
+    parser.add_argument("--crop-size", type=int, default=512, metavar="N", help="crop size of training (default: 512)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all findings as JSON")
-    parser.add_argument("--strict", action="store_true", help="exit with 2 for notes too")
+    parser.add_argument("--strict", action="store_true", help="exit with status 2 for notes too")
     parser.add_argument(
-        "--workers", type=int, default=usable_cpus(), metavar="N", help="processes (default: one per processor)"
+        "--workers", type=int, default=usable_cpus(), metavar="N", help="number of processes (default: all processors)"
     )
     return parser
 
 
 def training_set(options: argparse.Namespace) -> TrainingSet:
-    """The folders that the options name."""
+    """Folders of the training set that the options name."""
     if options.root is None or options.layout != "dim":
         layout = None if options.layout == "dim" else options.layout
         if not (options.root and layout) and not (options.image_dir and options.alpha_dir):
@@ -81,7 +81,7 @@ def training_set(options: argparse.Namespace) -> TrainingSet:
 
 
 def print_report(report: CheckReport) -> None:
-    """Print all problems, some notes of each kind, and how many of what."""
+    """Print all problems, some notes of each kind, and the numbers of both."""
     for finding in report.of(PROBLEM):
         print(f"problem: {printable(str(finding))}")
     for kind in KINDS:

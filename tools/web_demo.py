@@ -1,11 +1,11 @@
-"""A web page to cut out a subject in: upload a picture, mark the subject, download alpha, cut-out and composite.
+"""Web page for cutting out a subject: upload a picture, mark the subject, download alpha, cut-out and composite.
 
     pip install -r requirements/web.txt
     python tools/web_demo.py [--port 7860] [--checkpoint CKPT] [--seg CKPT]
 
-The subject is marked by a box, clicks, a brush of three colours or a mask file, and with --seg found automatically. The
-page is served to this computer only; --host 0.0.0.0 serves it to the network, without a password. It needs no network
-itself. One request is worked on at a time, others wait in a queue. docs/web.md says more.
+The subject is marked by a box, clicks, a brush with three colours or a mask file. With --seg it is found automatically.
+Only this computer can reach the page; --host 0.0.0.0 serves it to the network, without a password. The page needs no
+internet connection. Requests are processed one at a time, and others wait in a queue. See docs/web.md.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def page_layout():
-    """The module of the page, which needs gradio.
+    """Import the module of the page, which needs gradio.
 
     Raises:
         InputError: gradio is not installed.
@@ -67,16 +67,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to serve at (default: this computer only)")
-    parser.add_argument("--port", type=int, default=7860, help="(default: 7860)")
-    parser.add_argument("--checkpoint", type=Path, metavar="CKPT", help="default: the model in the box")
-    parser.add_argument("--seg", type=Path, metavar="CKPT", help="a segmentation, to find the subject automatically")
-    parser.add_argument("--device", help="cuda, mps or cpu (default: the first there is)")
+    parser.add_argument("--host", default="127.0.0.1", help="address of the page (default: this computer only)")
+    parser.add_argument("--port", type=int, default=7860, help="port of the page (default: 7860)")
+    parser.add_argument("--checkpoint", type=Path, metavar="CKPT", help="matting model (default: the model in the box)")
+    parser.add_argument("--seg", type=Path, metavar="CKPT", help="segmentation that finds the subject automatically")
+    parser.add_argument("--device", help="cuda, mps or cpu (default: the best available)")
     parser.add_argument(
-        "--max-memory", metavar="AMOUNT", help="of the matting, such as 4GB (default: most of what is free)"
+        "--max-memory", metavar="AMOUNT", help="memory limit of matting, such as 4GB (default: 80%% of the free memory)"
     )
-    parser.add_argument("--max-megapixels", type=float, default=24, metavar="N", help="of a picture (default: 24)")
-    parser.add_argument("--max-upload", default="50MB", metavar="AMOUNT", help="of a file (default: 50MB)")
+    parser.add_argument("--max-megapixels", type=float, default=24, metavar="N", help="largest picture (default: 24)")
+    parser.add_argument("--max-upload", default="50MB", metavar="AMOUNT", help="largest file (default: 50MB)")
     options = parser.parse_args(arguments)
     if not 0 < options.port < 65536:
         raise InputError(f"--port: expected 1 to 65535, got {options.port}")

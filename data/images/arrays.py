@@ -1,7 +1,7 @@
-"""Pictures in memory, from a caller's arrays and PIL images to the 8-bit arrays that everything works with.
+"""Pictures in memory: conversion of arrays and PIL images to the 8-bit arrays of this project.
 
-They mean what the same picture means in a file: a picture saved as PNG and read by `data.images.files` gives the same
-array. The scale belongs to the type: uint8 is 0..255, uint16 is 0..65535, float is 0..1.
+A picture in memory is read like the same picture in a file: saving it as PNG and reading it by `data.images.files`
+gives the same array. The scale depends on the type: 0..255 for uint8, 0..65535 for uint16, 0..1 for floats.
 """
 
 import warnings
@@ -16,20 +16,20 @@ from data.images.trimap_coding import TrimapCodingError, decode_trimap
 from runtime.errors import InputError
 
 Picture = np.ndarray | Image.Image
-CHUNK = 2**20  # values converted at a time: in float64 all would take 8 bytes each
-ROUNDING, OVERSHOOT = 1e-3, 0.1  # beyond 0 and 1: what arithmetic leaves, and what bicubic resizing leaves
+CHUNK = 2**20  # values converted at a time, because float64 takes 8 bytes per value
+ROUNDING, OVERSHOOT = 1e-3, 0.1  # accepted distances outside 0 to 1, from rounding and from bicubic resizing
 
 
 def rgb_of(picture: Picture, name: str = "image") -> np.ndarray:
-    """A photograph as (H, W, 3) uint8 RGB.
+    """Convert a photograph to (H, W, 3) uint8 RGB.
 
     Args:
         picture: (H, W), (H, W, 1), (H, W, 3) RGB or (H, W, 4) RGBA of uint8, uint16 or float in [0, 1]; or a PIL image,
-            whose EXIF orientation is applied. An alpha channel is dropped, as of a file.
-        name: for messages.
+            whose EXIF orientation is applied. An alpha channel is dropped, as for files.
+        name: name for messages.
 
     Raises:
-        InputError: another shape or type; floats outside [0, 1]; no pixel, or more than `MAX_PIXELS`.
+        InputError: another shape or type; floats outside [0, 1]; no pixels, or more than `MAX_PIXELS`.
 
     Example:
         >>> rgb_of(np.full((2, 3), 65535, np.uint16))[0, 0].tolist()
@@ -42,13 +42,13 @@ def rgb_of(picture: Picture, name: str = "image") -> np.ndarray:
 
 
 def trimap_of(picture: Picture, name: str = "trimap") -> np.ndarray:
-    """A trimap as (H, W) uint8 of exactly 0 (background), 128 (unknown) and 255 (foreground).
+    """Convert a trimap to (H, W) uint8 of exactly 0 (background), 128 (unknown) and 255 (foreground).
 
     Args:
         picture: (H, W), or several channels of which the first is read, of bool, integers or floats in [0, 1] (0.5 is
-            unknown); or a PIL image. `data.images.trimap_coding` says which codings are read; what is not plain, such
-            as labels 0, 1 and 2, is warned about.
-        name: for messages.
+            unknown); or a PIL image. `data.images.trimap_coding` defines the accepted codings. Unusual ones, such as
+            labels 0, 1 and 2, give a warning.
+        name: name for messages.
 
     Raises:
         InputError: another shape or coding.
@@ -71,12 +71,12 @@ def trimap_of(picture: Picture, name: str = "trimap") -> np.ndarray:
 
 
 def mask_of(picture: Picture, name: str = "mask") -> np.ndarray:
-    """A mask of an object as (H, W) float32 in [0, 1], its coding found out as `data.images.masks.read_mask` does.
+    """Convert a mask of an object to (H, W) float32 in [0, 1]. Its coding is detected as in `data.images.masks`.
 
     Args:
-        picture: (H, W) of bool, of integers (zero is outside, or soft levels), or of float in [0, 1]; or a PIL image,
-            of which a transparent alpha channel is taken before its colours.
-        name: for messages.
+        picture: (H, W) of bool, of integers (zero is outside, or soft levels), or of float in [0, 1]; or a PIL image.
+            If it has a transparent alpha channel, this channel is used and not the colours.
+        name: name for messages.
 
     Raises:
         InputError: as `rgb_of`.
@@ -89,7 +89,7 @@ def mask_of(picture: Picture, name: str = "mask") -> np.ndarray:
     if values.ndim == 3:
         values = values[..., 0]
     if np.issubdtype(values.dtype, np.integer) and len(np.unique(values)) <= 2 and values.min() == 0:
-        return (values != 0).astype(np.float32)  # in any depth: 0 and 1, 0 and 65535
+        return (values != 0).astype(np.float32)  # two values of any depth, such as 0 and 1, or 0 and 65535
     if np.issubdtype(values.dtype, np.floating):
         _require_scale(values, name, ROUNDING)
         return values.astype(np.float32).clip(0, 1)
@@ -97,13 +97,13 @@ def mask_of(picture: Picture, name: str = "mask") -> np.ndarray:
 
 
 def _gray_of(picture: Picture, name: str) -> np.ndarray:
-    """(H, W) uint8, of several channels the first."""
+    """Convert to (H, W) uint8. The first of several channels is used."""
     levels = _to_levels(_upright_array(picture, name), name, ROUNDING)
     return np.ascontiguousarray(levels if levels.ndim == 2 else levels[..., 0])
 
 
 def _upright_array(picture: Picture, name: str) -> np.ndarray:
-    """A picture as an array of its own type: (H, W), (H, W, 3) or (H, W, 4)."""
+    """Convert a picture to an upright array of its own type: (H, W), (H, W, 3) or (H, W, 4)."""
     if isinstance(picture, Image.Image):
         image = _upright(picture, name)
         if is_deep(image):
@@ -123,18 +123,18 @@ def _upright_array(picture: Picture, name: str) -> np.ndarray:
 
 
 def _upright(image: Image.Image, name: str) -> Image.Image:
-    """A PIL image with its EXIF orientation applied."""
+    """Apply the EXIF orientation of a PIL image."""
     _require_size(*image.size, name)
     if getattr(image, "is_animated", False) and image.format != "MPO":
         raise InputError(f"{name}: expected a single image, found several frames; give the one you mean, as a copy")
     try:
         return ImageOps.exif_transpose(image)
-    except Exception as error:  # a file that is opened and not read yet: see `opened_image`
+    except Exception as error:  # PIL decodes the file only here; damaged bytes raise errors of many kinds
         raise InputError(f"{name}: not a readable image ({error})") from error
 
 
 def _of_16_bits(values: np.ndarray, name: str) -> np.ndarray:
-    """Values of PIL's modes "I" and "I;16", which both hold 16 bits."""
+    """Convert values of PIL's modes "I" and "I;16", which both have 16 bits, to uint16."""
     if values.min() < 0 or values.max() > 65535:
         raise InputError(f"{name}: expected values in 0..65535, found {values.min()}..{values.max()}")
     return values.astype(np.uint16)
@@ -163,7 +163,7 @@ def _to_levels(values: np.ndarray, name: str, overshoot: float) -> np.ndarray:
 
 def _require_scale(values: np.ndarray, name: str, overshoot: float) -> None:
     least, most = float(values.min()), float(values.max())
-    if not (least >= -overshoot and most <= 1 + overshoot):  # NaN is neither
+    if not (least >= -overshoot and most <= 1 + overshoot):  # also true for NaN
         raise InputError(f"{name}: expected floats in [0, 1], found {least:g}..{most:g}; divide by the full scale")
 
 

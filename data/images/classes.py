@@ -1,7 +1,7 @@
-"""Classes of segmentation: their names, colours and label values, and masks in each of these forms.
+"""Classes of a segmentation: names, colours and label values, and masks in these forms.
 
-In memory a mask holds class indexes, (H, W) uint8, and IGNORED where a pixel has no class. Files hold label values
-("ids"), anything above 0 ("binary"), or colours ("colour").
+In memory a mask has class indexes, (H, W) uint8, and IGNORED where a pixel has no class. Files have label values
+("ids"), zero and other values ("binary"), or colours ("colour").
 """
 
 import colorsys
@@ -14,21 +14,21 @@ import numpy as np
 from data.images.files import is_deep, opened_image
 from runtime.errors import InputError, require_choice
 
-IGNORED = 255  # in memory; in files of ids too, unless a class has this value
+IGNORED = 255  # value in memory, and in files of ids unless a class has this value
 MASK_MODES = ("ids", "binary", "colour")
-OPACITY = 0.5  # of a class's colour over a picture
+OPACITY = 0.5  # opacity of a class's colour over a picture
 MOST_CLASSES = 254
-_UNKNOWN = 254  # between looking up and refusing
-_LARGEST_VALUE = 65535  # of 16-bit files
+_UNKNOWN = 254  # mark in the lookup table for values without a class
+_LARGEST_VALUE = 65535  # largest value in 16-bit files
 _SHOWN = 4
 
 
 class Classes:
-    """The classes of a data set and of the network that is trained on it; the first is the background.
+    """Classes of a data set and of the network that is trained on it. The first class is the background.
 
     Args:
-        entries: one mapping a class, in the order of their indexes: "name", "colour" (R, G, B in 0..255) and "value",
-            its label in mask files (0..65535).
+        entries: a mapping for each class, in the order of the indexes: "name", "colour" (R, G, B in 0..255) and
+            "value", its label in mask files (0..65535).
 
     Raises:
         InputError: fewer than two classes, a field is missing or out of range, or two classes share a name, a colour or
@@ -59,7 +59,7 @@ class Classes:
 
     @classmethod
     def numbered(cls, number: int) -> "Classes":
-        """Classes without names: values 0 and 255 of two, else their indexes; black, then distinct colours."""
+        """Create classes without names. Two classes have values 0 and 255, more have their indexes as values."""
         hues = [(1 / 3 + 0.618034 * index) % 1 for index in range(number - 1)]
         colours = [[round(255 * part) for part in colorsys.hsv_to_rgb(hue, 1, 1)] for hue in hues]
         values = (0, 255) if number == 2 else range(number)
@@ -74,10 +74,10 @@ class Classes:
         return len(self.names)
 
     def from_values(self, values: np.ndarray) -> np.ndarray:
-        """Class indexes (H, W) uint8 of label values (H, W).
+        """Convert label values (H, W) to class indexes (H, W) uint8.
 
         Raises:
-            InputError: a value is that of no class.
+            InputError: a value belongs to no class.
         """
         table = np.full(_LARGEST_VALUE + 1, _UNKNOWN, np.uint8)
         table[IGNORED] = IGNORED
@@ -90,10 +90,10 @@ class Classes:
         return mask
 
     def from_colours(self, picture: np.ndarray) -> np.ndarray:
-        """Class indexes (H, W) uint8 of colours (H, W, 3) uint8.
+        """Convert colours (H, W, 3) uint8 to class indexes (H, W) uint8.
 
         Raises:
-            InputError: a colour is that of no class.
+            InputError: a colour belongs to no class.
         """
         own, codes = _codes(self.colours), _codes(picture)
         order = np.argsort(own)
@@ -110,34 +110,34 @@ class Classes:
         return order.astype(np.uint8)[place]
 
     def to_values(self, mask: np.ndarray) -> np.ndarray:
-        """Label values (H, W) of class indexes: uint8, or uint16 where a value needs it."""
+        """Convert class indexes to label values (H, W), uint8, or uint16 if a value exceeds 255."""
         return self.values.astype(np.uint8 if self.values.max() < 256 else np.uint16)[mask]
 
     def colour_map(self, mask: np.ndarray) -> np.ndarray:
-        """The colours (H, W, 3) uint8 of class indexes; white where a pixel has no class."""
+        """Convert class indexes to colours (H, W, 3) uint8, white where a pixel has no class."""
         table = np.full((256, 3), 255, np.uint8)
         table[: len(self)] = self.colours
         return table[mask]
 
     def overlay(self, image: np.ndarray, mask: np.ndarray, opacity: float = OPACITY) -> np.ndarray:
-        """A picture (H, W, 3) uint8 under the colours of its classes; the background stays as it is.
+        """Blend the colours of the classes over a picture, (H, W, 3) uint8. The background class is not coloured.
 
-        The colours are mixed, (1 - opacity) * image + opacity * colour, so that nothing saturates.
+        The result is (1 - opacity) * image + opacity * colour, which cannot saturate.
         """
         share = np.where(mask == 0, 0, opacity).astype(np.float32)[..., None]
         return np.rint(image * (1 - share) + self.colour_map(mask) * share).astype(np.uint8)
 
 
 def read_mask(path: str | os.PathLike, classes: Classes, mode: str = "ids") -> np.ndarray:
-    """Read a mask file as class indexes, (H, W) uint8, IGNORED where it has none.
+    """Read a mask file as class indexes, (H, W) uint8, IGNORED where a pixel has no class.
 
     Args:
-        mode: "ids" reads label values (of palette files the indexes), IGNORED among them; "binary" takes every value
-            above 0, instance numbers among them, for the second of two classes; "colour" reads colours.
+        mode: "ids" reads label values (of palette files the indexes), which may include IGNORED; "binary" reads every
+            value above 0, such as an instance number, as the second of two classes; "colour" reads colours.
 
     Raises:
-        InputError: not a readable picture, several channels where values are expected, or a value or colour that is
-            that of no class; the message names the file.
+        InputError: the file is not a readable picture, has several channels instead of values, or has a value or
+            colour that belongs to no class. The message names the file.
     """
     require_choice("mask_mode", mode, MASK_MODES)
     if mode == "binary" and len(classes) != 2:
@@ -153,7 +153,7 @@ def read_mask(path: str | os.PathLike, classes: Classes, mode: str = "ids") -> n
 
 
 def _values(image, path: str | os.PathLike) -> np.ndarray:
-    """The whole numbers (H, W) that a file of one channel holds, or one of equal channels."""
+    """Whole numbers (H, W) of a file with one channel or with equal channels."""
     if image.mode in ("L", "P", "1"):
         return np.asarray(image).astype(np.uint8, copy=False)
     if is_deep(image) and image.mode != "F":
@@ -186,7 +186,7 @@ def _is_whole(number: Any, largest: int) -> bool:
 
 
 def _codes(colours: np.ndarray) -> np.ndarray:
-    """One number for each colour (..., 3) uint8."""
+    """Pack each colour (..., 3) uint8 into one number."""
     red, green, blue = (colours[..., channel].astype(np.int32) for channel in range(3))
     return (red << 16) | (green << 8) | blue
 

@@ -1,7 +1,7 @@
-"""What other libraries read for Pillow: EXR, TIFF of floats, HEIC. Importing this module registers them with it.
+"""Readers for EXR, float TIFF and HEIC. Importing this module registers them with Pillow.
 
-A file of floats (`FloatFile`) opens wherever a picture does, and shows its values as they are, 0 to 1 as levels 0 to
-255: right for mattes, trimaps and masks. The values of a photograph are light, see `data.images.light`.
+A float file (`FloatFile`) can be opened like any picture. Its levels 0 to 255 are its values 0 to 1 without a curve,
+which is right for mattes, trimaps and masks. The values of a photograph may be light, see `data.images.light`.
 """
 
 import os
@@ -18,14 +18,14 @@ from runtime.errors import InputError
 INSTALL = "install it with `pip install -r requirements/formats.txt`"
 EXR_MAGIC = b"\x76\x2f\x31\x01"
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-MOST_BYTES = 16 * 400_000_000  # of a file's channels together, as floats: four of the largest picture
+MOST_BYTES = 16 * 400_000_000  # limit of a file's channels as floats: four channels of the largest picture
 
 
 def import_openexr(path: str | os.PathLike) -> ModuleType:
-    """The module `OpenEXR`, an extra.
+    """Import `OpenEXR`, an optional dependency.
 
     Raises:
-        InputError: it is not installed.
+        InputError: the module is not installed.
     """
     try:
         import OpenEXR
@@ -35,11 +35,11 @@ def import_openexr(path: str | os.PathLike) -> ModuleType:
 
 
 class FloatFile(ImageFile.ImageFile):
-    """A picture of floats.
+    """A picture with float values.
 
     Attributes:
-        values: (H, W) or (H, W, C) float32, upright, once it is loaded; C is 3 or 4.
-        usual_transfer: "linear" or "srgb", what the values of photographs in such files are by convention.
+        values: (H, W) or (H, W, C) float32, upright, with C of 3 or 4; None before the picture is loaded.
+        usual_transfer: "linear" or "srgb", the conventional meaning of the values of photographs in this format.
     """
 
     values: np.ndarray | None = None
@@ -49,7 +49,7 @@ class FloatFile(ImageFile.ImageFile):
         raise NotImplementedError
 
     def is_within(self, low: float, high: float) -> bool:
-        """Whether all values are in a range, ends included."""
+        """Whether all values are in a range that includes its ends."""
         return bool(((self.values >= low) & (self.values <= high)).all())
 
     def _describe(self, size: tuple[int, int], channels: int) -> None:
@@ -67,7 +67,7 @@ class FloatFile(ImageFile.ImageFile):
 
 
 class ExrFile(FloatFile):
-    """An OpenEXR file: of the first part that has them the channels R, G, B and A, or Y, or A alone."""
+    """An OpenEXR file. The channels R, G, B (and A), or Y, or A are read from the first part that has them."""
 
     format = "EXR"
     usual_transfer = "linear"
@@ -75,12 +75,12 @@ class ExrFile(FloatFile):
     def _open(self) -> None:
         path = self.filename
         exr = import_openexr(path)
-        with exr.File(path, header_only=True) as file:  # which empties its headers when it closes
+        with exr.File(path, header_only=True) as file:  # its headers are empty after it is closed
             headers = [file.header(part) for part in range(len(file.parts))]
             self._part, self._names = self._chosen(headers)
             nbytes = 4 * sum(_area(header["dataWindow"]) * len(header["channels"]) for header in headers)
             self._num_parts, header = len(headers), headers[self._part]
-            # corners (2, 2), x before y
+            # (2, 2), the upper left and lower right corners as x, y
             self._data, self._display = (np.array(header[name], int) for name in ("dataWindow", "displayWindow"))
         if nbytes > MOST_BYTES:
             raise InputError(
@@ -107,26 +107,26 @@ class ExrFile(FloatFile):
 
     def _values(self) -> np.ndarray:
         with import_openexr(self.filename).File(self.filename, separate_channels=True) as file:
-            if len(file.parts) != self._num_parts:  # the library leaves out a part whose pixels it cannot read
+            if len(file.parts) != self._num_parts:  # the library omits a part whose pixels it cannot read
                 raise ValueError("its pixels are damaged or cut off")
             channels = file.channels(self._part)
             planes = [channels[name].pixels for name in self._names]
             if any(plane.dtype.kind != "f" for plane in planes):
                 raise InputError(f"{self.filename}: expected channels of half or float, found {planes[0].dtype}")
             values = np.stack(planes, axis=-1).astype(np.float32)
-        if not np.array_equal(self._data, self._display):  # a part of the picture is stored, or more than it
+        if not np.array_equal(self._data, self._display):  # the stored window is smaller or larger than the picture
             values = _windowed(values, self._data, self._display)
         return values[..., 0] if len(self._names) == 1 else values
 
 
 class FloatTiffFile(FloatFile):
-    """A TIFF that Pillow does not know: floats in three or four channels, or of 16 or 64 bits."""
+    """A float TIFF that Pillow cannot read: with three or four channels, or with 16 or 64 bits."""
 
     format = "FLOAT-TIFF"
     usual_transfer = "srgb"
 
     def _open(self) -> None:
-        from tifffile import TiffFile, TiffFileError  # it takes 0.1 s to import, and few runs meet such a file
+        from tifffile import TiffFile, TiffFileError  # here, because the import takes 0.1 s and few runs need it
 
         try:
             file = TiffFile(self.filename)
@@ -175,7 +175,7 @@ def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _windowed(values: np.ndarray, data: Any, display: Any) -> np.ndarray:
-    """The pixels of the display window; those that are not stored are 0, as in OpenEXR's viewers."""
+    """Pixels of the display window. Pixels that are not stored are 0, as in OpenEXR's viewers."""
     width, height = _size(display)
     shown = np.zeros((height, width, values.shape[2]), np.float32)
     left, top = (int(data[0][axis]) - int(display[0][axis]) for axis in (0, 1))
@@ -189,7 +189,7 @@ def _windowed(values: np.ndarray, data: Any, display: Any) -> np.ndarray:
 
 
 def _size(window: Any) -> tuple[int, int]:
-    """(width, height) of a window, whose corners are both inside."""
+    """(width, height) of a window. Both corners are inside it."""
     return tuple(int(window[1][axis]) - int(window[0][axis]) + 1 for axis in (0, 1))
 
 
@@ -199,7 +199,7 @@ def _area(window: Any) -> int:
 
 
 def _open_heif(fp: Any, filename: Any) -> ImageFile.ImageFile:
-    """What Pillow calls to open a HEIC file."""
+    """Open a HEIC file; Pillow calls this function."""
     try:
         from pillow_heif import HeifImageFile
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""The contract of data sets that read files: they can name those that are of no use before hours are spent."""
+"""Contract of data sets that read files, with which unusable files are found before training starts."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ class FileSet:
     """A data set whose items are read from files.
 
     Attributes:
-        on_bad: "error" where a bad file ends the run, "skip" where other files take its place.
-        on_bad_setting: how a config makes it skip bad files, for messages; empty where it cannot.
-        knows_layers: whether `fg` and `bg` of samples that have them are true, not the image in their place.
+        on_bad: "error" if an unusable file ends the run, "skip" if another file replaces it.
+        on_bad_setting: setting with which a config skips unusable files, for messages; empty if there is none.
+        knows_layers: whether `fg` and `bg` of samples are the true layers and not the image itself.
     """
 
     on_bad: str = "error"
@@ -17,20 +17,23 @@ class FileSet:
     knows_layers: bool = True
 
     def problems(self, decode: bool = True) -> list[str]:
-        """One line for each file that cannot be used; with `decode=False` from the headers only."""
+        """One line for each unusable file. With `decode=False` only headers are read."""
         return []
 
     def look_at_mattes(self, decode: bool = True) -> tuple[list[str], list[str]]:
-        """Lines on mattes whose values are refused, and remarks on what is read unusually or passed over.
+        """Check the values of mattes.
 
         Args:
-            decode: look at all mattes, not at some.
+            decode: whether all mattes are read and not only a sample.
+
+        Returns:
+            One line for each refused matte, and remarks on ignored files and on files read in an unusual way.
         """
         return [], []
 
     def paths(self) -> list[Path]:
-        """The files that samples are read from; a set that does not list them cannot notice that they changed."""
+        """Files from which samples are read. Changes of files that are not listed here are not noticed."""
         return []
 
     def list_files(self) -> None:
-        """Look which files there are, in one process before others start."""
+        """List the files, in one process before the others start."""

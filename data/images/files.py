@@ -1,7 +1,7 @@
-"""Reading and writing image files: every mode and bit depth in, 8-bit arrays out.
+"""Reading and writing of image files: 8-bit arrays from files of every mode and bit depth.
 
-All programs and data sets read through here, so a palette PNG, a 16-bit TIFF or a truncated JPEG means the same
-thing everywhere. Files are untrusted: sizes are bounded, truncation is an error, nothing is unpickled.
+All programs and data sets read files by these functions, so a palette PNG, a 16-bit TIFF or a truncated JPEG is treated
+the same everywhere. Files are untrusted: sizes are limited, truncation is an error, and nothing is unpickled.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from runtime.errors import InputError
 from runtime.files import kind_of, replacing, temporary_beside
 from runtime.text import name_some
 
-FORMATS = {  # of Pillow, in the order they are tried, with the suffixes by which folders are searched
+FORMATS = {  # Pillow's formats in the order in which they are tried, with their suffixes
     "PNG": (".png", ".apng"),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
     "MPO": (".mpo",),
@@ -42,39 +42,39 @@ FORMATS = {  # of Pillow, in the order they are tried, with the suffixes by whic
     "QOI": (".qoi",),
     "SGI": (".sgi",),
     "PCX": (".pcx",),
-    "TGA": (".tga", ".icb", ".vda", ".vst"),  # last: nothing in such a file says that it is one
+    "TGA": (".tga", ".icb", ".vda", ".vst"),  # last, because these files have no signature
 }
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-NO_PICTURES = frozenset({"thumbs.db", "desktop.ini"})  # what systems put beside pictures; nobody means them
+NO_PICTURES = frozenset({"thumbs.db", "desktop.ini"})  # system files beside pictures, ignored without a warning
 ORIENTATION = 0x0112  # EXIF tag: 1 upright, 2 to 4 mirrored or upside down, 5 to 8 with the axes swapped
 TO_8_BITS = "scale the file to 8 bits and save it as PNG"
-MAX_PIXELS = 400_000_000  # 20000 x 20000: above any photograph, below what exhausts a workstation's memory
-DEEP_RAW_MODE = re.compile(r";16[BLN]$")  # Pillow's 16 bits a channel: "RGB;16B"; "BGR;16" is 16 bits a pixel
-DEEP_CHUNK = 2**20  # pixels of more than 8 bits converted at a time: in float64 all would take 16 bytes each
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's own guard would refuse from 179 million on; it stays, behind ours
+MAX_PIXELS = 400_000_000  # 20000 x 20000, more than any photograph has and less than exhausts a workstation's memory
+DEEP_RAW_MODE = re.compile(r";16[BLN]$")  # Pillow's 16 bits per channel, "RGB;16B"; "BGR;16" is 16 bits per pixel
+DEEP_CHUNK = 2**20  # pixels of more than 8 bits converted at a time, because float64 arithmetic takes 16 bytes each
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS  # Pillow's default limit would refuse images from 179 million pixels on
 
 
 def read_rgb(path: str | os.PathLike) -> np.ndarray:
     """Read a photograph as (H, W, 3) uint8 RGB.
 
-    Gray and palette images are expanded, an alpha channel is dropped (not composited: its colours are the
-    photograph), 16-bit values are scaled to 8, floats are read as `read_photograph` says, and the EXIF orientation is
+    Gray and palette images are expanded. An alpha channel is dropped and not composited, because the colours are the
+    photograph. 16-bit values are scaled to 8 bits, floats are read as in `read_photograph`, and the EXIF orientation is
     applied.
 
     Raises:
-        InputError: missing, unreadable, truncated, animated or larger than `MAX_PIXELS`.
+        InputError: the file is missing, unreadable, truncated, animated or larger than `MAX_PIXELS`.
     """
     return read_photograph(path)[0]
 
 
 def read_photograph(path: str | os.PathLike, transfer: str | None = None) -> tuple[np.ndarray, str]:
-    """Read a photograph as `read_rgb`, with a remark on how it was read where that is not plain.
+    """Read a photograph like `read_rgb`, and return a remark, which is empty unless the file is unusual.
 
     Args:
-        transfer: what floats are, see `data.images.light`. None takes those of EXR for linear light, others for sRGB.
+        transfer: meaning of floats, see `data.images.light`; None for linear light in EXR and sRGB in other formats.
 
     Raises:
-        InputError: as `read_rgb`.
+        InputError: see `read_rgb`.
     """
     with opened_image(path) as image:
         if isinstance(image, FloatFile) or image.mode == "F":
@@ -89,7 +89,7 @@ def read_photograph(path: str | os.PathLike, transfer: str | None = None) -> tup
 
 
 def _remark_on_alpha(image: Image.Image) -> str:
-    """A remark on a photograph with transparent pixels."""
+    """Remark on transparent pixels of a photograph; empty if there are none."""
     if image.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in image.info:
         return ""
     if image.convert("RGBA").getchannel("A").getextrema()[0] == 255:
@@ -98,10 +98,10 @@ def _remark_on_alpha(image: Image.Image) -> str:
 
 
 def read_rgb_profile(path: str | os.PathLike) -> bytes | None:
-    """The ICC profile that a picture's RGB values are in; None where it has none, or one of gray or CMYK.
+    """ICC profile of a picture's RGB values; None without a profile, or with one for gray or CMYK.
 
     Raises:
-        InputError: as `read_rgb`, but for damage in the pixels.
+        InputError: see `read_rgb`; damaged pixels are not noticed.
     """
     with _named_errors(path), _identified(path) as image:
         profile = None if image is None else image.info.get("icc_profile")
@@ -110,13 +110,13 @@ def read_rgb_profile(path: str | os.PathLike) -> bytes | None:
 
 
 def read_gray(path: str | os.PathLike) -> np.ndarray:
-    """Read the first colour channel of a file as (H, W) uint8, whatever the others hold.
+    """Read the first colour channel of a file as (H, W) uint8. The other channels are ignored.
 
-    16-bit values are scaled to 8, float values are taken as [0, 1]. For mattes and trimaps, whose other channels
-    matter, see `data.images.mattes`.
+    16-bit values are scaled to 8 bits, and floats are read on the scale 0 to 1. `data.images.mattes` reads mattes and
+    trimaps, for which the other channels matter.
 
     Raises:
-        InputError: as `read_rgb`.
+        InputError: see `read_rgb`.
     """
     with opened_image(path) as image:
         if is_deep(image):
@@ -127,19 +127,19 @@ def read_gray(path: str | os.PathLike) -> np.ndarray:
 
 
 def read_size(path: str | os.PathLike) -> tuple[int, int]:
-    """Return (height, width) from the file's header, EXIF orientation applied, without decoding the pixels."""
+    """Return the upright (height, width) from the file's header, without decoding the pixels."""
     return read_header(path).size
 
 
 class Header(NamedTuple):
-    """What the header of an image file says.
+    """Contents of an image file's header.
 
     Attributes:
         size: (height, width), upright.
         stored_size: (height, width) before the EXIF orientation is applied.
-        orientation: EXIF's, 1 for upright.
-        format, mode: as Pillow calls them; the mode is empty where Pillow does not know the file.
-        deep: more than 8 bits in a channel.
+        orientation: EXIF orientation, 1 for upright.
+        format, mode: Pillow's names; the mode is empty if Pillow cannot read the file.
+        deep: whether a channel has more than 8 bits.
     """
 
     size: tuple[int, int]
@@ -154,7 +154,7 @@ def read_header(path: str | os.PathLike) -> Header:
     """Read a file's header without decoding the pixels.
 
     Raises:
-        InputError: as `read_rgb`, but for damage in the pixels.
+        InputError: see `read_rgb`; damaged pixels are not noticed.
     """
     with _named_errors(path), _identified(path) as image:
         if image is None:
@@ -164,11 +164,11 @@ def read_header(path: str | os.PathLike) -> Header:
             deep = found.bits > 8
         else:
             stored = tiff.stored_size(image.tag_v2) if image.format == "TIFF" else image.size[::-1]
-            exif = Image.Image.getexif(image)  # Pillow's own for PNG would decode the pixels to look behind them
+            exif = Image.Image.getexif(image)  # the method for PNG would decode the pixels to find data after them
             orientation = exif.get(ORIENTATION, 1)
             kind, mode = image.format or "", image.mode
             deep = is_deep(image) or _has_deep_channels(image)
-        orientation = orientation if orientation in range(1, 9) else 1  # a hostile file may hold text
+        orientation = orientation if orientation in range(1, 9) else 1  # a hostile file may have text here
         size = stored[::-1] if orientation >= 5 else stored
         return Header(size, stored, orientation, kind, mode, deep)
 
@@ -178,15 +178,15 @@ def images_by_stem(
 ) -> dict[str, Path]:
     """Map name without extension -> path for every image file in `folder`, sorted by name.
 
-    Extensions count in any case; other files (Thumbs.db, .DS_Store, ...) and hidden ones are ignored.
+    Extensions may be in upper or lower case. Other files (Thumbs.db, .DS_Store, ...) and hidden files are ignored.
 
     Args:
-        recursive: look into sub-folders too; the keys are then paths relative to `folder`, "clip1/0003", with
-            forward slashes everywhere.
-        leave_out: sub-folders that are not looked into.
+        recursive: whether sub-folders are searched too. The keys are then paths relative to `folder` with forward
+            slashes, such as "clip1/0003".
+        leave_out: sub-folders that are not searched.
 
     Raises:
-        InputError: no such folder, one that cannot be read, or two images share a name (see `pairing.name_key`).
+        InputError: the folder is missing or cannot be read, or two images share a name (see `pairing.name_key`).
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -207,14 +207,14 @@ def images_by_stem(
 
 
 def _shown_apart(first: Path, second: Path) -> str:
-    """A message about two files of one name, which shows in what they differ where nobody could see it."""
+    """Message about two files with one name. Names that look alike are shown with escapes, so that they differ."""
     looks_alike = unicodedata.normalize("NFC", str(first)) == unicodedata.normalize("NFC", str(second))
     one, other = (ascii(str(path)) if looks_alike else str(path) for path in (first, second))
     return f"{one} and {other} share a name; names must differ beyond extension, case and Unicode form, remove one"
 
 
 def passed_over(folder: str | os.PathLike, recursive: bool = False) -> str:
-    """Count and name what `images_by_stem` leaves out of a folder, hidden files aside; empty where there is nothing.
+    """Count and name the files that `images_by_stem` ignores, except hidden ones; empty if there are none.
 
     Example:
         >>> Path("photographs").mkdir()
@@ -242,13 +242,13 @@ def passed_over(folder: str | os.PathLike, recursive: bool = False) -> str:
 
 
 def found_none(folder: str | os.PathLike, recursive: bool = False) -> InputError:
-    """The error for a folder without an image, naming what is there instead."""
+    """Error for a folder without images; the message names the files that are there instead."""
     left = passed_over(folder, recursive)
     return InputError(f"{folder}: expected images, found none" + (f"; {left}" if left else ""))
 
 
 def _files_under(folder: Path, left_out: Collection[str] = frozenset(), above: tuple[str, ...] = ()) -> Iterator[Path]:
-    """Yield what is in `folder` and its sub-folders but hidden ones; a link back to a folder above is not followed."""
+    """Yield the files in `folder` and its sub-folders, except hidden ones. Links to a folder above are not followed."""
     here = os.path.realpath(folder)
     if here in above or (above and here in left_out):
         return
@@ -264,17 +264,17 @@ def _files_under(folder: Path, left_out: Collection[str] = frozenset(), above: t
 
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Write (H, W), (H, W, 3) or (H, W, 4) uint8 as PNG, whole or not at all, making the folder if needed."""
+    """Write (H, W), (H, W, 3) or (H, W, 4) uint8 as PNG, complete or not at all. The folder is created if needed."""
     with replacing(path) as temporary:
         Image.fromarray(image).save(temporary, format="PNG", compress_level=3)
 
 
 def check_outputs(outputs: Iterable[str | os.PathLike], inputs: Iterable[str | os.PathLike] = ()) -> None:
-    """Refuse, before long work, outputs that could not be written at its end.
+    """Refuse outputs that cannot be written, before a long computation starts.
 
     Args:
-        outputs: files to be written.
-        inputs: files that are read; an output must be none of them.
+        outputs: files to write.
+        inputs: files that are read; none of them may be an output.
 
     Raises:
         InputError: an output is a folder, an image, another output or an input, or its folder cannot be written to.
@@ -296,12 +296,12 @@ def check_outputs(outputs: Iterable[str | os.PathLike], inputs: Iterable[str | o
 
 @contextlib.contextmanager
 def opened_image(path: str | os.PathLike, decode: bool = True) -> Iterator[Image.Image]:
-    """Yield one picture of at most MAX_PIXELS: decoded and upright, or with `decode=False` only its header read.
+    """Yield a picture of at most MAX_PIXELS, decoded and upright; with `decode=False` only its header is read.
 
-    `info["signed"]` of what is decoded says that its integers may be negative.
+    `info["signed"]` of a decoded picture is set if its integers may be negative.
 
     Raises:
-        InputError: nothing there, no image, damaged, animated, too large, or a TIFF of a kind that is not read; with
+        InputError: the file is missing, not an image, damaged, animated, too large or an unsupported kind of TIFF; with
             `decode=False` also a TIFF that only tifffile reads.
     """
     with _named_errors(path), _identified(path) as image:
@@ -318,17 +318,17 @@ def opened_image(path: str | os.PathLike, decode: bool = True) -> Iterator[Image
             image.load()
             if image.format == "TIFF" and tiff.is_signed(image.tag_v2):
                 image.info["signed"] = True
-        ImageOps.exif_transpose(image, in_place=True)  # the other form copies upright images too
+        ImageOps.exif_transpose(image, in_place=True)  # otherwise it would copy upright images too
         yield image
 
 
 @contextlib.contextmanager
 def _identified(path: str | os.PathLike) -> Iterator[Image.Image | None]:
-    """Yield a file's picture, its header read; None for a TIFF that Pillow does not know."""
-    if not Path(path).is_file():  # a pipe would keep us waiting
+    """Yield a file's picture with its header read; None for a TIFF that Pillow does not recognise."""
+    if not Path(path).is_file():  # reading a pipe would block
         raise InputError(f"{path}: expected an image file, found {kind_of(Path(path))}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's: of sizes, our own limit follows, and of metadata
+        warnings.simplefilter("ignore")  # Pillow's warnings about sizes, which are checked below, and metadata
         try:
             opened = Image.open(path, formats=_formats())
         except UnidentifiedImageError:
@@ -338,7 +338,7 @@ def _identified(path: str | os.PathLike) -> Iterator[Image.Image | None]:
             return
         with opened as image:
             _check_size(path, *image.size)
-            # An MPO is a camera's JPEG with its preview. Frames are not counted: a GIF may hold a million.
+            # An MPO is a camera's JPEG with a preview. Frames are not counted, because a GIF may have a million.
             if getattr(image, "is_animated", False) and image.format != "MPO":
                 raise InputError(f"{path}: expected a single image, found several frames; save the one you mean")
             yield image
@@ -346,7 +346,7 @@ def _identified(path: str | os.PathLike) -> Iterator[Image.Image | None]:
 
 @contextlib.contextmanager
 def _named_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Make what goes wrong with a file an InputError that names it."""
+    """Convert any error about a file to an InputError that names the file."""
     try:
         yield
     except (InputError, MemoryError):
@@ -355,7 +355,7 @@ def _named_errors(path: str | os.PathLike) -> Iterator[None]:
         raise InputError(f"{path}: {error}") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: over the limit of {MAX_PIXELS:,} pixels; make it smaller ({error})") from error
-    except Exception as error:  # bad bytes lead Pillow's decoders to TypeError, IndexError, struct.error, ...
+    except Exception as error:  # for bad bytes Pillow's decoders raise TypeError, IndexError, struct.error, ...
         if isinstance(error, OSError) and error.errno:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error
         raise InputError(f"{path}: not a readable image ({str(error) or type(error).__name__})") from error
@@ -368,35 +368,35 @@ def _check_size(path: str | os.PathLike, width: int, height: int) -> None:
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """The formats that are read and that this Pillow knows: no others, some of which start programs (EPS)."""
+    """Supported formats of the installed Pillow. Others are excluded, because some of them start programs (EPS)."""
     Image.init()
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether Pillow holds the one channel in more than 8 bits."""
+    """Whether Pillow stores the one channel of an image with more than 8 bits."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def _has_deep_channels(image: Image.Image) -> bool:
-    """Whether a file of several channels holds more than 8 bits in each; the mode that Pillow gives it does not say."""
+    """Whether a file of several channels has more than 8 bits in each, which Pillow's mode does not show."""
     if isinstance(image, FloatFile):
         return True
     if image.format == "TIFF":
         bits = image.tag_v2.get(258, 8)  # BitsPerSample
         return max(bits if isinstance(bits, tuple) else (bits,)) > 8
-    # what the decoder is given: the raw mode, alone or before other settings (for BMP the bytes of a row)
+    # The decoder's arguments start with the raw mode. Others may follow, such as the bytes of a row for BMP.
     arguments = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
-    if image.format == "PPM":  # the second is the largest value
+    if image.format == "PPM":  # its second argument is the largest value
         return any(level > 255 for given in arguments for level in given[1:2])
     return any(DEEP_RAW_MODE.search(str(mode)) is not None for given in arguments for mode in given[:1])
 
 
 def deep_to_uint8(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
-    """Scale the one channel of an image that `is_deep` to (H, W) uint8: 16 bits from 0..65535, floats from 0..1.
+    """Scale the channel of an image that `is_deep` to (H, W) uint8, 16 bits from 0..65535 and floats from 0..1.
 
     Raises:
-        InputError: values outside that scale, or signed ones, whose scale nobody knows.
+        InputError: a value is outside this range, or the integers are signed, so that their scale is unknown.
     """
     values = np.asarray(image)
     full_scale = 1.0 if image.mode == "F" else 65535.0
@@ -408,7 +408,7 @@ def deep_to_uint8(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
 
 
 def to_uint8(values: np.ndarray, full_scale: float) -> np.ndarray:
-    """Scale values from 0 to `full_scale` to 0..255, rounded; in parts, since double precision takes 8 bytes each."""
+    """Scale values from 0..`full_scale` to rounded 0..255, in parts, because float64 takes 8 bytes per value."""
     levels = np.empty(values.shape, np.uint8)
     for start in range(0, values.size, DEEP_CHUNK):
         part = slice(start, start + DEEP_CHUNK)

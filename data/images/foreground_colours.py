@@ -1,10 +1,11 @@
-"""Foreground colours of a matte: what the subject's edge looks like without the old background in it.
+"""Foreground colours of a matte: the colours of the subject's edge without those of the old background.
 
-Blur fusion, after Forte, "Approximate Fast Foreground Colour Estimation", ICIP 2021: local means of the colours on
-both sides of the edge, then a step that makes foreground, background and alpha reproduce the picture. Three things
-differ from the paper: seven windows of falling size instead of two, means that trust clear pixels more (alpha squared),
-and the step is taken by the background too. On procedural images (256 pixels, 24 images) the mean error where alpha is
-soft is 2.1 levels; the paper's form has 3.5 with four windows, PyMatting's multi-level method 2.7.
+The method is blur fusion, after Forte, "Approximate Fast Foreground Colour Estimation", ICIP 2021. It computes local
+means of the colours on both sides of the edge, then corrects them so that foreground, background and alpha reproduce
+the picture. There are three differences from the paper: seven windows of decreasing size instead of two, larger weights
+for clear pixels (alpha squared), and a correction of the background too. On procedural images (256 pixels, 24 images)
+the mean error where alpha is soft is 2.1 levels; the paper's form has 3.5 with four windows, and PyMatting's
+multi-level method has 2.7.
 """
 
 import cv2
@@ -12,20 +13,20 @@ import numpy as np
 
 from runtime.errors import InputError
 
-RADII = (64, 32, 16, 8, 4, 2, 1)  # pixels, of the passes
+RADII = (64, 32, 16, 8, 4, 2, 1)  # radii of the passes in pixels
 LEAST_WEIGHT = 1e-5
 
 
 def estimate_foreground(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Estimate the foreground's colours, which a cut-out needs where alpha is soft.
+    """Estimate the foreground's colours. A cut-out needs them where alpha is soft.
 
     Args:
         image: (H, W, 3) uint8.
         alpha: (H, W) uint8, or float32 in [0, 1].
 
     Returns:
-        (H, W, 3) uint8: the picture's own colours where alpha is full, continued outwards where it is 0. With a float
-        alpha, float32 in [0, 1], so that what is estimated keeps its precision.
+        (H, W, 3) uint8: the picture's own colours where alpha is full, and their continuation where it is 0. With a
+        float alpha, float32 in [0, 1], so that the estimate keeps its precision.
 
     Raises:
         InputError: the sizes differ.
@@ -55,12 +56,12 @@ def estimate_foreground(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def composite_over(
     image: np.ndarray, alpha: np.ndarray, background: np.ndarray, foreground: np.ndarray | None = None
 ) -> np.ndarray:
-    """Put the subject over another background.
+    """Compose the subject over another background.
 
     Args:
         image: (H, W, 3) uint8. alpha: (H, W) uint8.
-        background: (H, W, 3) uint8, or (3,) of one colour.
-        foreground: from `estimate_foreground`, which this calls by default.
+        background: (H, W, 3) uint8, or (3,) for one colour.
+        foreground: result of `estimate_foreground`; None to call it here.
 
     Returns:
         (H, W, 3) uint8.
@@ -86,7 +87,7 @@ def _fused(
 
 
 def _mean_where(colours: np.ndarray, weight: np.ndarray, radius: int) -> np.ndarray:
-    """Local means of colours (H, W, 3) by their weight (H, W, 1), over squares of 2 radius + 1 pixels."""
+    """Local means of colours (H, W, 3) with weights (H, W, 1), over squares of 2 radius + 1 pixels."""
     size = (2 * radius + 1, 2 * radius + 1)
     total = cv2.blur(weight, size, borderType=cv2.BORDER_REFLECT_101)[..., None]
     return cv2.blur(colours * weight, size, borderType=cv2.BORDER_REFLECT_101) / (total + LEAST_WEIGHT)

@@ -1,6 +1,6 @@
-"""Light and levels: photographs of floats become the sRGB levels that networks see, and colours linear light again.
+"""Linear light and sRGB levels: conversion of float photographs to 8-bit levels, and of colours to linear light.
 
-The curve is that of IEC 61966-2-1. Networks were trained on photographs in its levels.
+The curve is that of IEC 61966-2-1. Networks were trained on photographs with these levels.
 """
 
 import numpy as np
@@ -8,23 +8,23 @@ import numpy as np
 from data.images.extra_formats import FloatFile
 from runtime.errors import InputError
 
-TRANSFERS = ("srgb", "linear")  # values as a screen takes them; values in proportion to light
+TRANSFERS = ("srgb", "linear")  # encoded values for a screen; values proportional to light
 ROWS_AT_ONCE = 2**20  # values converted at a time
 
 
 def photograph_levels(values: np.ndarray, transfer: str, path: object = "picture") -> tuple[np.ndarray, float]:
-    """Turn the floats of a photograph into 8-bit sRGB levels.
+    """Convert the floats of a photograph to 8-bit sRGB levels.
 
     Args:
-        values: (H, W) or (H, W, C) floats; what is outside 0 to 1 is clipped.
-        transfer: one of `TRANSFERS`; "linear" values are encoded, "srgb" values are levels already.
-        path: of the file, for messages.
+        values: (H, W) or (H, W, C) floats. Values outside 0 to 1 are clipped.
+        transfer: one of `TRANSFERS`. Values that are "linear" are encoded; "srgb" values are levels already.
+        path: path of the file for messages.
 
     Returns:
-        (H, W, 3) uint8, and the share of values that were clipped.
+        (H, W, 3) uint8, and the share of clipped values.
 
     Raises:
-        InputError: NaN among the values.
+        InputError: a value is NaN.
 
     Example:
         >>> levels, clipped = photograph_levels(np.float32([[0, 0.2140411, 1, 2]]), "linear")
@@ -46,26 +46,26 @@ def photograph_levels(values: np.ndarray, transfer: str, path: object = "picture
 
 
 def encode_light(light: np.ndarray) -> np.ndarray:
-    """Linear light in [0, 1] to sRGB levels in [0, 1]."""
+    """Convert linear light in [0, 1] to sRGB levels in [0, 1]."""
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055)
 
 
 def decode_levels(levels: np.ndarray) -> np.ndarray:
-    """SRGB levels in [0, 1] to linear light in [0, 1]: the inverse of `encode_light`."""
+    """Convert sRGB levels in [0, 1] to linear light in [0, 1]; the inverse of `encode_light`."""
     return np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
 
 
 def transfer_of(image: object, asked: str | None) -> str:
-    """What the values of an opened picture of floats are: what is asked for, else the usual of such files."""
+    """Transfer of an opened float picture: the requested one, else the convention of its format."""
     return asked or (image.usual_transfer if isinstance(image, FloatFile) else "srgb")
 
 
 def remark_on(transfer: str, clipped: float) -> str:
-    """How a photograph of floats was read, for the user."""
+    """Remark for the user on the reading of a float photograph."""
     taken = "linear light, encoded as sRGB" if transfer == "linear" else "sRGB levels"
     percent = float(f"{100 * clipped:.1g}")  # one digit, so that the frames of a sequence share a line
     share = f"; {percent:g} % of the values are outside 0 to 1 and are clipped" if clipped else ""
-    return f"float values taken as {taken} (see --transfer){share}"
+    return f"float values read as {taken} (see --transfer){share}"
 
 
 def _row_blocks(values: np.ndarray) -> list[slice]:

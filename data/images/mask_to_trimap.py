@@ -1,7 +1,7 @@
 """Trimaps from masks and from probabilities: a band of unknown pixels along the edge of each object.
 
-The band is as wide as the mask is uncertain and the object is large. Distances are Euclidean, between pixel centres, so
-a band of r pixels is what erosion and dilation by a disc of radius r leave.
+The width of the band grows with the uncertainty of the mask and the size of the object. Distances are Euclidean,
+between pixel centres, so a band of r pixels equals the difference of dilation and erosion by a disc of radius r.
 """
 
 from collections.abc import Iterator
@@ -13,13 +13,14 @@ import numpy as np
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from runtime.errors import InputError
 
-# The band's radius beside half a cell, in shares of an object's size, the root of its area. Hair spreads outwards more
-# than inwards. Half of these left more error on procedural images (tools/benchmark_trimap.py).
+# Radius of the band in addition to half a cell, as a share of the object's size (the square root of its area). Hair
+# extends outwards more than inwards. Half of these values gave larger errors on procedural images
+# (tools/benchmark_trimap.py).
 INNER_SHARE, OUTER_SHARE = 0.02, 0.03
-SMALLEST_RADIUS, LARGEST_RADIUS = 1, 75  # pixels, of a band that is sized to the mask
+SMALLEST_RADIUS, LARGEST_RADIUS = 1, 75  # limits in pixels of a band whose width is computed from the mask
 SURE_FOREGROUND, SURE_BACKGROUND = 0.95, 0.05  # probabilities
 LARGEST_CELL = 64  # pixels
-LEAST_CELLS, LEAST_EDGES = 8, 8  # across the largest object, and rows and columns with an edge, of an enlarged mask
+LEAST_CELLS, LEAST_EDGES = 8, 8  # an enlarged mask has this many cells across an object, and edges in rows and columns
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,13 @@ class Cleaning:
     """Specks that are removed from a mask before its band is drawn, in shares of the picture's area.
 
     Args:
-        smallest_island: objects below this are removed.
-        smallest_of_largest: objects below this share of the largest object are removed.
-        smallest_hole: holes below this are filled.
-        largest_only: how many objects are kept, the largest; None for all.
+        smallest_island: share of the picture below which objects are removed.
+        smallest_of_largest: share of the largest object below which objects are removed.
+        smallest_hole: share of the picture below which holes are filled.
+        largest_only: number of objects that are kept, the largest first; None for all.
 
     Raises:
-        InputError: a share outside [0, 1], or no object is to be kept.
+        InputError: a share is outside [0, 1], or `largest_only` is below 1.
     """
 
     smallest_island: float = 0.0
@@ -59,18 +60,19 @@ def trimap_from_mask(
 ) -> np.ndarray:
     """Draw an unknown band along the edges of a binary mask.
 
-    Holes, islands and thin parts are kept: what is too thin for the band is unknown throughout. Outside the picture the
-    mask continues as at its border, so an object that the frame cuts has no band along the frame.
+    Holes, islands and thin parts are kept. Parts that are thinner than the band become unknown as a whole. The mask is
+    continued beyond the picture's border, so an object that the frame cuts has no band along the frame.
 
     Args:
         mask: (H, W), True or nonzero inside objects.
-        width: pixels of the band on each side of the edge; None sizes it to each object and to `cell`.
-        cell: side in pixels of the squares the mask is made of, for masks that were enlarged from a coarse grid; None
-            finds it out by `mask_cell`.
+        width: width of the band in pixels on each side of the edge; None to compute it from each object's size and
+            from `cell`.
+        cell: side in pixels of the squares of a mask that was enlarged from a coarse grid; None to detect it by
+            `mask_cell`.
         cleaning: specks to remove first.
 
     Returns:
-        (H, W) uint8 of 0 background, 128 unknown, 255 foreground.
+        (H, W) uint8 of 0 (background), 128 (unknown) and 255 (foreground).
 
     Raises:
         InputError: `width` or `cell` is negative.
@@ -91,19 +93,19 @@ def trimap_from_probability(
     cell: float = 1.0,
     cleaning: Cleaning = SEGMENTATION,
 ) -> np.ndarray:
-    """Draw an unknown band where a segmentation is not sure, and a margin around it.
+    """Draw an unknown band where a segmentation is uncertain, with a margin around it.
 
     Args:
-        probability: (H, W) float in [0, 1] of the object, or a soft mask.
-        width: see `trimap_from_mask`; the margin beyond the probabilities of 0.05 and 0.95.
-        cell: pixels of the picture that one cell of the segmentation's grid covers: its edge is uncertain by as much.
+        probability: probability of the object (H, W), float in [0, 1], or a soft mask.
+        width: width of the margin beyond the probabilities of 0.05 and 0.95; see `trimap_from_mask`.
+        cell: side in pixels of a cell of the segmentation's grid, which is the uncertainty of its edge.
         cleaning: specks to remove first.
 
     Returns:
         (H, W) uint8 of 0, 128 and 255.
 
     Raises:
-        InputError: see `trimap_from_mask`; NaN in the probabilities.
+        InputError: see `trimap_from_mask`; a probability is NaN or infinite.
 
     Example:
         >>> probability = np.repeat([[0.0, 0.5, 1.0]], 40, axis=0).repeat(20, axis=1)  # a soft edge of 20 pixels
@@ -117,9 +119,9 @@ def trimap_from_probability(
 
 
 def mask_cell(mask: np.ndarray) -> int:
-    """Side of the largest squares, aligned with the picture's corner, that a mask is constant in: 1 to 64 pixels.
+    """Side (1 to 64 pixels) of the largest squares, aligned with the picture's corner, in which a mask is constant.
 
-    A mask of a network's grid that was enlarged without interpolation is made of such squares.
+    A mask that was enlarged from a network's grid without interpolation consists of such squares.
     """
     inside = np.asarray(mask) != 0
     changes = [
@@ -130,7 +132,7 @@ def mask_cell(mask: np.ndarray) -> int:
     if not edges.size:
         return 1
     common = int(np.gcd.reduce(edges))
-    # A gcd of a few edges, or of objects of a few cells, is chance: boxes at round coordinates are not made of cells.
+    # With few edges, or few cells in an object, a common divisor may be chance, such as in boxes at round coordinates.
     _, _, facts, _ = cv2.connectedComponentsWithStats(inside.astype(np.uint8), connectivity=8)
     size = np.sqrt(facts[1:, cv2.CC_STAT_AREA].max())
     return common if common <= min(LARGEST_CELL, size / LEAST_CELLS) and edges.size >= LEAST_EDGES else 1
@@ -142,7 +144,7 @@ def unknown_share(trimap: np.ndarray) -> float:
 
 
 def _banded(sure: np.ndarray, possible: np.ndarray, width: float | None, cell: float, cleaning: Cleaning) -> np.ndarray:
-    """The trimap of what is surely and what is possibly inside."""
+    """Trimap of the region that is certainly inside and the region that is possibly inside."""
     for name, value in (("width", width), ("cell", cell)):
         if value is not None and not 0 <= value < np.inf:
             raise InputError(f"{name}: expected 0 pixels or more, got {value}")
@@ -164,7 +166,7 @@ def _banded(sure: np.ndarray, possible: np.ndarray, width: float | None, cell: f
 def _by_radius(
     areas: np.ndarray, count: int, width: float | None, cell: float, share: float
 ) -> Iterator[tuple[float, np.ndarray]]:
-    """The different radii of the bands, each with a (count,) boolean table of the objects that have it."""
+    """Yield the distinct radii of the bands, each with a (count,) boolean table of its objects."""
     if width is not None:
         radii = np.full(count, float(width))
     else:
@@ -175,7 +177,7 @@ def _by_radius(
 
 
 def _distance_to(inside: np.ndarray) -> np.ndarray:
-    """(H, W) float32 distance of every pixel to the nearest one inside; infinite where there is none."""
+    """Distance (H, W) float32 of every pixel to the nearest pixel inside; infinite if there is none."""
     if not inside.any():
         return np.full(inside.shape, np.inf, np.float32)
     return cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -200,7 +202,7 @@ def _cleaned(possible: np.ndarray, sure: np.ndarray, cleaning: Cleaning) -> tupl
 
 
 def _small_regions(region: np.ndarray, largest: float) -> np.ndarray:
-    """The parts of a region, connected by their sides, that are smaller than `largest` pixels and off the border."""
+    """4-connected parts of a region that are smaller than `largest` pixels and do not touch the border."""
     _, parts, facts, _ = cv2.connectedComponentsWithStats(region.astype(np.uint8), connectivity=4)
     small = facts[:, cv2.CC_STAT_AREA] < largest
     small[0] = False

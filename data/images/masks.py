@@ -1,4 +1,4 @@
-"""Reading a user's mask of an object: binary, soft, labels, or the alpha channel of a cut-out."""
+"""Reading of a user's mask of an object: binary, soft, labels, or the alpha channel of a cut-out."""
 
 import os
 from typing import NamedTuple
@@ -8,16 +8,16 @@ import numpy as np
 from data.images.files import is_deep, opened_image, read_gray
 from runtime.errors import InputError
 
-SOFT_FROM = 128  # a soft mask reaches half of the scale somewhere
-MOST_LABELS = 64  # a mask of more labels than this is no label map
+SOFT_FROM = 128  # the maximum of a soft mask is at least this level
+MOST_LABELS = 64  # largest number of levels of a label map
 
 
 class Mask(NamedTuple):
-    """A mask as it was read.
+    """A mask and the coding that was detected.
 
     Attributes:
         values: (H, W) float32 in [0, 1]: 0 outside, 1 inside.
-        kind: "binary", "soft" or "labels"; values of the first and the last are 0 and 1.
+        kind: "binary", "soft" or "labels". The values of "binary" and "labels" are 0 and 1 only.
     """
 
     values: np.ndarray
@@ -25,24 +25,24 @@ class Mask(NamedTuple):
 
 
 def read_mask(path: str | os.PathLike) -> Mask:
-    """Read a mask and find out its coding from its values.
+    """Read a mask and detect its coding from its values.
 
     | file | read as |
     | --- | --- |
-    | transparent by more than half somewhere | its alpha channel: a cut-out of another program |
+    | a pixel that is more than half transparent | its alpha channel: a cut-out of another program |
     | one or two gray levels | binary: zero is outside, in any depth (0 and 1, 0 and 255) |
     | integers of at most 64 levels, all below 128 | labels of classes or objects: zero is outside |
     | palette with colours | labels: index zero is outside |
     | other gray levels | soft: 0 to 255, or the full scale of 16-bit and float files |
 
     Raises:
-        InputError: as `data.images.files.read_rgb`; a colour picture; a palette index of 255, which label maps use for
-            what is not labelled.
+        InputError: see `data.images.files.read_rgb`; a colour picture; a palette index of 255, which label maps use for
+            unlabelled pixels.
     """
     with opened_image(path) as image:
         if image.mode in ("LA", "RGBA", "PA", "La", "RGBa") or "transparency" in image.info:
             alpha = np.asarray(image.convert("RGBA").getchannel("A"))
-            if alpha.size and alpha.min() < SOFT_FROM:  # some of a cut-out is more transparent than opaque
+            if alpha.size and alpha.min() < SOFT_FROM:  # a cut-out has pixels that are more transparent than opaque
                 return mask_of_levels(alpha)
         if image.mode == "P":
             colours = np.asarray(image.convert("RGB"))
@@ -69,7 +69,7 @@ def mask_of_levels(levels: np.ndarray) -> Mask:
 
 
 def _of_few_levels(levels: np.ndarray) -> Mask | None:
-    """A binary mask or a label map; None for what must be soft."""
+    """Binary mask or label map; None if the mask must be soft."""
     values = np.unique(levels)
     inside = (levels > 0).astype(np.float32)
     if len(values) == 1 or (len(values) == 2 and values[0] == 0):

@@ -1,8 +1,8 @@
-"""Mattes and trimaps in files: which channel holds them, and on which scale its values are.
+"""Mattes and trimaps in files: detection of the channel and of the scale of its values.
 
-One rule for inference, training, evaluation and checks. A gray file is read as it is. Where a file is something else
-that has one meaning only (a cut-out whose alpha channel is the matte, a trimap of labels 0, 1 and 2), that is read and
-`Reading.remark` says so; where it has several, the file is refused.
+Inference, training, evaluation and checks use the same rules. A gray file is read as it is. Other files are read if
+they have a single meaning (a cut-out whose alpha channel is the matte, a trimap of labels 0, 1 and 2), with a
+`Reading.remark`. A file with several possible meanings is refused.
 """
 
 import os
@@ -16,14 +16,14 @@ from data.images.files import TO_8_BITS, deep_to_uint8, is_deep, opened_image, r
 from data.images.trimap_coding import TrimapCodingError, decode_trimap
 from runtime.errors import InputError
 
-LARGEST_TINT = 32  # levels between the channels of a gray picture that went through JPEG
-TRANSPARENT_BELOW = 128  # a cut-out is more transparent than opaque somewhere
-NARROW_SCALES = {1023: 10, 4095: 12}  # largest value in a 16-bit file -> bits that its values have
+LARGEST_TINT = 32  # largest difference in levels between the channels of a gray picture, caused by JPEG
+TRANSPARENT_BELOW = 128  # a cut-out has pixels that are more transparent than opaque
+NARROW_SCALES = {1023: 10, 4095: 12}  # largest value in a 16-bit file -> number of bits of its values
 IN_ALPHA = "read from the alpha channel"
 
 
 class CodingError(InputError):
-    """A picture that is readable but no matte or trimap of a coding that is read.
+    """A readable picture that is not a matte or trimap in a supported coding.
 
     Attributes:
         kind: "colour", "transparent" or "coding".
@@ -38,11 +38,11 @@ class CodingError(InputError):
 
 
 class Reading(NamedTuple):
-    """A matte or trimap, and how it was read.
+    """A matte or trimap, with a remark on its reading.
 
     Attributes:
         values: (H, W) uint8.
-        remark: how it was read, for people; empty for a gray file on its own scale.
+        remark: remark for the user on an unusual file; empty for a gray file on the usual scale.
     """
 
     values: np.ndarray
@@ -60,23 +60,23 @@ def read_trimap(path: str | os.PathLike) -> np.ndarray:
 
 
 def matte_reading(path: str | os.PathLike, exact: bool = False, first_channel: bool = False) -> Reading:
-    """Read a matte and say how.
+    """Read a matte with a remark on its reading.
 
     | file | read as |
     | --- | --- |
     | one gray channel of 1, 8 or 16 bits, or floats from 0 to 1 | gray, scaled to 0..255 |
-    | several channels that differ by compression at most | the first |
-    | an alpha channel that is not opaque, in colours or on one colour | the alpha channel |
-    | an alpha channel of one value, on gray | gray |
+    | several channels that differ by compression at most | the first channel |
+    | an alpha channel that is not opaque, with colours or one colour | the alpha channel |
+    | an alpha channel of one value, with gray | gray |
 
     Args:
-        exact: refuse more than 8 bits, so that the values are the file's own.
-        first_channel: of an opaque picture in colours take the first channel, as the Composition-1k evaluation code
-            does with truths, and say so.
+        exact: whether more than 8 bits are refused, so that the values are the file's own.
+        first_channel: whether the first channel of an opaque colour picture is read, with a remark, as the
+            Composition-1k evaluation code does with truths.
 
     Raises:
-        CodingError: colours; gray and an alpha channel that differ; no value above 1; 8, 10 or 12 bits in 16.
-        InputError: as `data.images.files.read_rgb`.
+        CodingError: colours; gray with a different alpha channel; no value above 1; 8, 10 or 12 bits in 16.
+        InputError: see `data.images.files.read_rgb`.
     """
     with opened_image(path) as image:
         if exact:
@@ -87,17 +87,17 @@ def matte_reading(path: str | os.PathLike, exact: bool = False, first_channel: b
             return Reading(deep_to_uint8(image, path), "")
         _refuse_lower_bytes(image, plane.values, path)
     levels = plane.values.astype(np.uint8) * np.uint8(255) if plane.values.dtype == bool else plane.values
-    if levels.max(initial=0) == 1 and image.format != "JPEG":  # whose black may have specks of 1
+    if levels.max(initial=0) == 1 and image.format != "JPEG":  # black in a JPEG may have noise of 1
         raise CodingError(f"{path}: expected an alpha of 0..255, found only 0 and 1; multiply it by 255")
     return Reading(levels, plane.remark)
 
 
 def read_gray_exact(path: str | os.PathLike) -> np.ndarray:
-    """Read (H, W) uint8 whose values are the file's own, for measuring: nothing is scaled or chosen unseen.
+    """Read the file's own values as (H, W) uint8, for measurements. Values are not scaled, and no channel is selected.
 
     Raises:
         CodingError: 16-bit or float values; colour channels that differ, or an alpha channel that is not opaque.
-        InputError: as `data.images.files.read_rgb`.
+        InputError: see `data.images.files.read_rgb`.
     """
     with opened_image(path) as image:
         _require_8_bits(image, path)
@@ -113,13 +113,13 @@ def read_gray_exact(path: str | os.PathLike) -> np.ndarray:
 
 
 def trimap_reading(path: str | os.PathLike) -> Reading:
-    """Read a trimap and say how.
+    """Read a trimap with a remark on its reading.
 
-    The channel is found as for mattes, and its values are read by `data.images.trimap_coding.decode_trimap`.
+    The channel is detected as for mattes, and `data.images.trimap_coding.decode_trimap` decodes its values.
 
     Raises:
-        CodingError: colours; gray and an alpha channel that differ; values that are no trimap.
-        InputError: as `data.images.files.read_rgb`.
+        CodingError: colours; gray with a different alpha channel; values that are not a trimap.
+        InputError: see `data.images.files.read_rgb`.
     """
     with opened_image(path) as image:
         plane = _plane(image, path, "trimap")
@@ -134,15 +134,15 @@ def trimap_reading(path: str | os.PathLike) -> Reading:
 
 
 class _Plane(NamedTuple):
-    values: np.ndarray  # (H, W) as the file has them: bool, uint8, uint16, int32 or float32
+    values: np.ndarray  # (H, W) in the type of the file: bool, uint8, uint16, int32 or float32
     remark: str = ""
 
 
 def _plane(image: Image.Image, path: str | os.PathLike, what: str, first_channel: bool = False) -> _Plane:
-    """The one channel of a picture that holds a matte or trimap."""
+    """Select the channel of a picture that is the matte or trimap."""
     if isinstance(image, FloatFile) and image.mode != "F" and not image.is_within(0, 1):
         raise CodingError(f"{path}: expected floats in 0..1 of the {what}, found others in its channels; scale them")
-    if image.mode in ("L", "1") or is_deep(image):  # a level that a PNG calls transparent is a level all the same
+    if image.mode in ("L", "1") or is_deep(image):  # also if a PNG declares one gray level to be transparent
         return _Plane(np.asarray(image))
     if image.mode not in ("LA", "PA", "RGBA") and not (image.mode == "P" and "transparency" in image.info):
         return _gray_of(np.asarray(image.convert("RGB")), path, what, first_channel)
@@ -167,7 +167,7 @@ def _plane(image: Image.Image, path: str | os.PathLike, what: str, first_channel
 
 
 def _gray_of(colours: np.ndarray, path: str | os.PathLike, what: str, first_channel: bool) -> _Plane:
-    """The first of channels (H, W, 3) that are equal but for compression, or with `first_channel` of any."""
+    """First of three channels (H, W, 3), which must be equal up to compression unless `first_channel` is set."""
     remark = ""
     if _tint(colours) > LARGEST_TINT:
         remark = "read by the first of channels that differ"
@@ -178,14 +178,14 @@ def _gray_of(colours: np.ndarray, path: str | os.PathLike, what: str, first_chan
 
 
 def _tint(colours: np.ndarray) -> int:
-    """The largest difference between the channels of a pixel, (H, W, 3) uint8."""
+    """Largest difference between the channels of any pixel of (H, W, 3) uint8."""
     red, green, blue = (colours[..., channel] for channel in range(3))
     high, low = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
     return int((high - low).max(initial=0))
 
 
 def _require_8_bits(image: Image.Image, path: str | os.PathLike) -> None:
-    """Refuse more bits: Pillow would drop the lower byte of several channels without a word."""
+    """Refuse more than 8 bits, because Pillow silently drops the lower byte of several channels."""
     if is_deep(image):
         raise CodingError(f"{path}: expected 8-bit values, found mode {image.mode}; {TO_8_BITS}")
     if image.mode not in ("L", "1") and read_header(path).deep:
@@ -193,7 +193,7 @@ def _require_8_bits(image: Image.Image, path: str | os.PathLike) -> None:
 
 
 def _refuse_narrow_scale(values: np.ndarray, path: str | os.PathLike) -> None:
-    """Refuse 16-bit values that use the lowest bits only: on a scale of 65535 they would all be transparent."""
+    """Refuse 16-bit values that use the lower bits only, because on a scale of 65535 they are nearly transparent."""
     if values.dtype.kind == "f" or not values.size:
         return
     highest = int(values.max())
@@ -206,6 +206,6 @@ def _refuse_narrow_scale(values: np.ndarray, path: str | os.PathLike) -> None:
 
 
 def _refuse_lower_bytes(image: Image.Image, values: np.ndarray, path: str | os.PathLike) -> None:
-    """Refuse several channels of 16 bits that use the lower 8 only, which are dropped."""
+    """Refuse several 16-bit channels that use the lower 8 bits only, because Pillow drops these bits."""
     if image.mode not in ("L", "1") and not is_deep(image) and not values.any() and read_header(path).deep:
         raise CodingError(f"{path}: expected values of 0..65535 in 16 bits, found none above 255; {TO_8_BITS}")

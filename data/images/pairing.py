@@ -1,8 +1,8 @@
-"""The one rule by which the files of two folders belong together.
+"""Pairing of the files of two folders by name.
 
-Names are compared without extension, in Unicode's composed form and without regard to case, sub-folders included: macOS
-writes "é" as two characters, Windows writes CAT.JPG. What then has no partner is compared once more without a word for
-its role at the end: cat.jpg and cat_trimap.png. Where more than one file could be meant, none is taken.
+Names are compared with their sub-folders and without extension, in Unicode's composed form and ignoring case, because
+macOS stores "é" as two characters and Windows writes CAT.JPG. Files without a partner are compared again without a word
+for their role at the end of the name, as in cat.jpg and cat_trimap.png. If several files match, none is paired.
 """
 
 import re
@@ -14,7 +14,7 @@ from pathlib import Path
 from runtime.errors import InputError
 from runtime.text import NAMED_AT_MOST, name_some, printable
 
-# Words at the end of a name, after one of "_", "-", ".", " ", that say what a file is
+# Words for the role of a file at the end of its name, after one of "_", "-", ".", " "
 ROLES = {
     "image": ("image", "img", "rgb"),
     "trimap": ("trimap", "tri"),
@@ -26,22 +26,22 @@ Named = Mapping[str, Path]
 
 
 def name_key(name: str) -> str:
-    """What two names must have in common to be one: Unicode's composed form, without case."""
+    """Key that is the same for equal names: Unicode's composed form in lower case."""
     if name.isascii():
         return name.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def fitted(names: Iterable[str], partners: Named, role: str, of: str = "image") -> dict[str, Path]:
-    """Give the files of a folder the names of those they belong to; files that fit none keep their own.
+    """Rename the files of a folder to the names of their partners. Files without a partner keep their names.
 
     Args:
-        names: without extension, as of `data.images.files.images_by_stem`.
-        partners: by name, from `images_by_stem`.
-        role, of: what the partners and the named files are, keys of `ROLES`.
+        names: names without extension, from `data.images.files.images_by_stem`.
+        partners: files by name, from `images_by_stem`.
+        role, of: roles of the partners and of the named files, keys of `ROLES`.
 
     Raises:
-        InputError: two files fit one, or the reverse.
+        InputError: a file fits several files of the other folder.
 
     Example:
         >>> fitted(["Cat", "dog"], {"cat_trimap": Path("cat_trimap.png"), "bird": Path("bird.png")}, "trimap")
@@ -60,7 +60,7 @@ def fitted(names: Iterable[str], partners: Named, role: str, of: str = "image") 
 def fits(
     names: Iterable[str], partners: Collection[str], role: str, of: str = "image"
 ) -> tuple[dict[str, str], list[str]]:
-    """The name that each partner belongs to, and a line for each file that could belong to several."""
+    """Return the name to which each partner belongs, and a line for each file that fits several."""
     keys = {name_key(name): name for name in names}
     bare = defaultdict(set)
     for key, name in keys.items() if any(name_key(partner) not in keys for partner in partners) else ():
@@ -84,5 +84,5 @@ def fits(
 
 
 def without_role(name: str, role: str) -> str:
-    """A name without the word at its end that says what the file is: "cat" of "cat_trimap"."""
+    """Remove the word for the role at the end of a name: "cat" for "cat_trimap"."""
     return re.sub(rf"(?<=[^/])[_\-. ](?:{'|'.join(ROLES[role])})$", "", name, flags=re.IGNORECASE)

@@ -1,7 +1,7 @@
-"""A picture and a matte or trimap of it: whether they are on one pixel grid.
+"""Check that a picture and its matte or trimap have the same pixel grid.
 
-A camera stores pixels as its sensor saw them and adds an EXIF orientation; many programs that paint or save mattes drop
-it. Files are read upright here, so a matte that was drawn on the stored pixels, without the tag, does not fit.
+A camera stores pixels in the order of its sensor and adds an EXIF orientation. Many programs that paint or save mattes
+drop the orientation. Files are read upright, so a matte drawn on the stored pixels, without the tag, does not fit.
 """
 
 import os
@@ -9,21 +9,21 @@ import os
 from data.images.files import Header, read_header
 
 DRAWN_ON_STORED_PIXELS = (
-    "EXIF orientation other than that of the file it belongs to; both are taken upright. If the program that wrote it "
+    "EXIF orientation other than that of the file it belongs to; both are read upright. If the program that wrote it "
     "ignores the orientation, it is turned or mirrored against that file: save both upright without the tag"
 )
 
 
 def turned_apart(picture: str | os.PathLike, other: str | os.PathLike) -> str:
-    """A remark where two files of one upright size differ in their EXIF orientation and may be meant as stored.
+    """Remark on two files of one upright size whose EXIF orientations differ, so that the stored pixels may fit too.
 
-    Where their stored sizes differ, as for quarter turns of what is not square, only the upright reading fits.
+    If the stored sizes differ, as for quarter turns of pictures that are not square, only the upright reading fits.
 
     Returns:
         The remark, or an empty string.
 
     Raises:
-        InputError: as `data.images.files.read_header`.
+        InputError: see `data.images.files.read_header`.
     """
     first, second = read_header(picture), read_header(other)
     if first.orientation == second.orientation or first.stored_size != second.stored_size:
@@ -32,10 +32,10 @@ def turned_apart(picture: str | os.PathLike, other: str | os.PathLike) -> str:
 
 
 def size_hint(picture: str | os.PathLike, other: str | os.PathLike) -> str:
-    """Why the sizes of two files differ, as the end of a message: an EXIF orientation that one of them lacks, or "".
+    """End of a message about two sizes if they differ because one file lacks an EXIF orientation, else "".
 
     Raises:
-        InputError: as `data.images.files.read_header`.
+        InputError: see `data.images.files.read_header`.
     """
     first, second = read_header(picture), read_header(other)
     if first.orientation == second.orientation or first.stored_size != second.stored_size:

@@ -1,4 +1,4 @@
-"""Remarks on how files were read where that is not plain: counted by kind, so that a set of thousands is one line."""
+"""Remarks on files that were read in an unusual way, counted by kind, so that thousands of files share one line."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -7,12 +7,12 @@ from runtime.text import printable
 
 
 class Remark(NamedTuple):
-    """How one file was read.
+    """Remark on the reading of one file.
 
     Attributes:
-        what: the file's part in a set: "trimap", "alpha".
-        text: how it was read, the same for all files of a kind.
-        path: the file.
+        what: role of the file in a set, such as "trimap" or "alpha".
+        text: description of the reading, the same for all files of a kind.
+        path: path of the file.
     """
 
     what: str
@@ -21,7 +21,7 @@ class Remark(NamedTuple):
 
 
 def counted(remarks: Iterable[Remark]) -> list[str]:
-    """One line for each kind of remark, in the order they came.
+    """One line for each kind of remark, in the order of the first remarks.
 
     Example:
         >>> counted([Remark("trimap", "read from the alpha channel", f"{name}.png") for name in "ab"])

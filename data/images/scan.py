@@ -1,4 +1,4 @@
-"""One scan of a training set that names every unusable file before hours are spent on the others."""
+"""Scan of a training set, which names every unusable file before training starts."""
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,21 +11,21 @@ from data.images.pairs import size_hint, turned_apart
 from data.images.remarks import Remark, counted
 from runtime.errors import InputError
 
-SHOWN = 5  # names in a one-line message; the rest is counted
-SAMPLED = 16  # mattes whose values are looked at before training where not all files are decoded
+SHOWN = 5  # names in a one-line message; further ones are counted
+SAMPLED = 16  # number of mattes whose values are checked before training if not all files are decoded
 
 
 def training_set_problems(
     fg_dir: Path, alpha_dir: Path, bg_dir: Path, decode: bool = True, num_threads: int = 4
 ) -> list[str]:
-    """Return one line for each file that training could not use; empty when all is well.
+    """Return one line for each file that training cannot use; empty if there are none.
 
-    Reported: a foreground without alpha or the reverse, a file that is not an image or is truncated, and an alpha
-    whose size differs from its foreground's. With `decode=False` only headers are read: quick, but it does not see
-    truncation.
+    Unusable files are a foreground without alpha or the reverse, a file that is not an image or is truncated, and an
+    alpha whose size differs from its foreground's. With `decode=False` only headers are read. This is fast but does not
+    detect truncation.
 
     Raises:
-        InputError: one of the folders does not exist or two of its files share a stem.
+        InputError: one of the folders does not exist, or two of its files share a stem.
     """
     backgrounds = images_by_stem(bg_dir).values()
     return [
@@ -42,10 +42,10 @@ def pair_problems(
     read_alpha: Callable[[Path], object] = read_rgb,
     role: str = "alpha",
 ) -> list[str]:
-    """The lines of `training_set_problems` for a folder of pictures and one of alphas, decoded by `read_alpha`.
+    """Lines of `training_set_problems` for a folder of pictures and a folder of alphas, decoded by `read_alpha`.
 
     Args:
-        role: what the partners are, for `fitted`: "alpha" or "mask".
+        role: role of the partners for `fitted`, "alpha" or "mask".
     """
     images = images_by_stem(image_dir)
     alphas = fitted(images, images_by_stem(alpha_dir), role)
@@ -62,12 +62,12 @@ def pair_problems(
 
 
 def unpaired(first: dict[str, Path], first_dir: Path, second: dict[str, Path], second_dir: Path) -> list[str]:
-    """One line for each stem that only one of two folders holds."""
+    """One line for each stem that is in only one of two folders."""
     return [f"{path}: {text}" for path, text in partnerless(first, first_dir, second, second_dir).items()]
 
 
 def partnerless(first: dict[str, Path], first_dir: Path, second: dict[str, Path], second_dir: Path) -> dict[Path, str]:
-    """Map each path whose stem only one of two folders holds to what is missing."""
+    """Map each path whose stem is in only one of two folders to a description of the missing file."""
     alone = {path: f"no image of that name in {second_dir}" for stem, path in first.items() if stem not in second}
     return alone | {path: f"no image of that name in {first_dir}" for stem, path in second.items() if stem not in first}
 
@@ -78,7 +78,7 @@ def unreadable_images(
     num_threads: int = 4,
     read: Callable[[Path], object] = read_rgb,
 ) -> dict[Path, str]:
-    """Map each path that `read`, or with `decode=False` a reader of headers, refuses to what is wrong with it."""
+    """Map each path that cannot be read to the reason. `read` decodes files; `decode=False` only reads headers."""
     read = read if decode else read_size
 
     def problem(path: Path) -> str | None:
@@ -116,16 +116,16 @@ def look_at_mattes(
     what: str = "alpha",
     num_threads: int = 4,
 ) -> tuple[list[str], list[str]]:
-    """Look at the values of mattes, the orientations of all pairs, and what folders hold besides pictures.
+    """Check the values of mattes, the orientations of all pairs, and the folders for files that are not pictures.
 
     Args:
         pairs: pictures and their mattes.
-        folders: where they are.
-        decode: look at all mattes, not at `SAMPLED` of them, evenly spread.
-        what: the mattes' name in remarks.
+        folders: folders of these files.
+        decode: whether all mattes are read and not only `SAMPLED` of them, evenly spread.
+        what: name of the mattes in remarks.
 
     Returns:
-        One line for each matte that is refused; and one for each kind of remark, see `data.images.remarks`.
+        One line for each refused matte, and one line for each kind of remark, see `data.images.remarks`.
     """
     mattes = [matte for _, matte in pairs]
     if not decode and len(mattes) > SAMPLED:
@@ -140,7 +140,7 @@ def look_at_mattes(
     def turned(pair: tuple[Path, Path]) -> str:
         try:
             return turned_apart(*pair)
-        except InputError:  # named by the scan for unreadable files
+        except InputError:  # reported by the scan for unreadable files
             return ""
 
     with ThreadPoolExecutor(num_threads) as pool:
@@ -155,7 +155,7 @@ def look_at_mattes(
 
 
 def require_none(problems: list[str], advice: str) -> None:
-    """Raise an InputError of one line naming the first few problems, how many there are, and `advice`."""
+    """Raise an InputError if there are problems. Its one-line message has the first few, their number, and `advice`."""
     if problems:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
         raise InputError(f"{'; '.join(problems[:SHOWN])}{more}: {advice}")

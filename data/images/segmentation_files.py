@@ -1,4 +1,4 @@
-"""Folders of pictures and masks: where they are, and which masks cannot be used."""
+"""Folders of pictures and masks: their location, and a check for unusable masks."""
 
 import os
 from collections.abc import Iterable
@@ -17,14 +17,14 @@ def find_split(
     image_dir: str | os.PathLike | None,
     mask_dir: str | os.PathLike | None,
 ) -> tuple[Path, Path]:
-    """The folders of pictures and masks: those given, or ROOT/SPLIT_images and ROOT/SPLIT_masks.
+    """Folders of pictures and masks: the given ones, or ROOT/SPLIT_images and ROOT/SPLIT_masks.
 
     Args:
         split: "train" or "valid".
-        root: None takes the environment variable DINOMATTE_SEGMENTATION_ROOT.
+        root: root folder; None for the environment variable DINOMATTE_SEGMENTATION_ROOT.
 
     Raises:
-        InputError: too little is given, or a folder is missing.
+        InputError: no root is given, only one of the two folders is given, or a folder is missing.
     """
     if (image_dir is None) != (mask_dir is None):
         raise InputError(f"{split} data: image_dir and mask_dir belong together, got {image_dir} and {mask_dir}")
@@ -45,11 +45,11 @@ def find_split(
 
 
 def set_problems(folders: tuple[Path, Path], masks: Iterable[Path], classes: Classes, mode: str, decode: bool) -> list:
-    """One line for each file of a set that cannot be used; with `decode`, for masks with unknown values too."""
+    """One line for each unusable file of a set; with `decode`, also for masks with unknown values."""
     lines = pair_problems(*folders, decode=decode, role="mask")
     if decode:
         lines += [line for path in masks if (line := _mask_problem(path, classes, mode)) is not None]
-    return list(dict.fromkeys(lines))  # a mask that cannot be read is found twice
+    return list(dict.fromkeys(lines))  # an unreadable mask is reported by both checks
 
 
 def _mask_problem(path: Path, classes: Classes, mode: str) -> str | None:

@@ -1,9 +1,8 @@
-"""TIFF files that Pillow misreads or does not know, decoded by tifffile.
+"""Decoding by tifffile of TIFF files that Pillow misreads or cannot read.
 
-Pillow reads the common kinds. Of the others it byte-swaps big-endian floats that are compressed, leaves 16-bit
-WhiteIsZero inverted, and takes planes of 16 bits that are not compressed for bytes, all without an error.
-`pillow_reads` lists the kinds that were compared with tifffile and found right (tests/data/images/test_tiff.py); every
-other kind is decoded here, or refused.
+Pillow reads the common kinds. Without raising an error, it byte-swaps compressed big-endian floats, leaves 16-bit
+WhiteIsZero inverted, and reads uncompressed 16-bit planes as bytes. `pillow_reads` accepts the kinds for which Pillow
+was found to agree with tifffile (tests/data/images/test_tiff.py). Every other kind is decoded here or refused.
 """
 
 import os
@@ -25,13 +24,13 @@ READ_KINDS = "save it as 8-bit or 16-bit PNG, or as TIFF without compression"
 
 
 class TiffHeader(NamedTuple):
-    """What a header says.
+    """Contents of a TIFF header.
 
     Attributes:
         size: (height, width) as stored.
-        orientation: EXIF's, 1 upright.
-        bits: of a sample.
-        samples: of a pixel.
+        orientation: EXIF orientation, 1 for upright.
+        bits: bits per sample.
+        samples: samples per pixel.
     """
 
     size: tuple[int, int]
@@ -41,21 +40,21 @@ class TiffHeader(NamedTuple):
 
 
 class TiffError(Exception):
-    """A file that is not read; the message says why and what to do."""
+    """A TIFF that is not supported; the message has the reason and a remedy."""
 
 
 def is_tiff(path: str | os.PathLike) -> bool:
-    """Whether a file begins as a TIFF does."""
+    """Whether a file starts with the signature of TIFF."""
     with open(path, "rb") as file:
         return file.read(4) in MAGIC
 
 
 def pillow_reads(tags: Mapping[int, Any], big_endian: bool) -> bool:
-    """Whether Pillow decodes a file with these tags as it should.
+    """Whether Pillow decodes a file with these tags correctly.
 
     Args:
-        tags: by number, as Pillow's `tag_v2` has them.
-        big_endian: byte order of the file.
+        tags: values by tag number, as in Pillow's `tag_v2`.
+        big_endian: whether the file is big-endian.
     """
     bits, formats = _values(tags, BITS, 1), _values(tags, FORMAT, UNSIGNED)
     if len(set(bits)) != 1 or len(set(formats)) != 1:
@@ -77,7 +76,7 @@ def pillow_reads(tags: Mapping[int, Any], big_endian: bool) -> bool:
 
 
 def stored_size(tags: Mapping[int, Any]) -> tuple[int, int]:
-    """(height, width) before the orientation is applied; Pillow's `size` of a TIFF that is not decoded yet has it."""
+    """(height, width) before the orientation is applied. Pillow's `size` has it applied even before decoding."""
     return int(tags[HEIGHT]), int(tags[WIDTH])
 
 
@@ -90,23 +89,23 @@ def read_header(path: str | os.PathLike) -> TiffHeader:
     """Read the header of a TIFF file without its pixels.
 
     Raises:
-        TiffError: no pictures, or several.
+        TiffError: the file has no picture, or several.
     """
-    from tifffile import TiffFile  # it takes 0.1 s to import, and few runs meet such a file
+    from tifffile import TiffFile  # here, because the import takes 0.1 s and few runs need it
 
     with TiffFile(path) as file:
         return _header(_only_page(file))
 
 
 def read_tiff(path: str | os.PathLike, max_pixels: int) -> Image.Image:
-    """Decode a TIFF file by tifffile, upside down or not as it is stored.
+    """Decode a TIFF file by tifffile, in the stored orientation.
 
     Returns:
-        An image of mode "1", "L", "LA", "RGB", "RGBA", "I;16", "I" or "F". Of several channels of 16 bits the upper
-        8 are kept, as Pillow does; WhiteIsZero is inverted. `info["signed"]` is set where samples are.
+        An image of mode "1", "L", "LA", "RGB", "RGBA", "I;16", "I" or "F". Of several 16-bit channels the upper 8 bits
+        are kept, as in Pillow. WhiteIsZero is inverted. `info["signed"]` is set if samples are signed.
 
     Raises:
-        TiffError: too large, or of a kind that is not read.
+        TiffError: the file is too large or of an unsupported kind.
     """
     from tifffile import TiffFile
 
@@ -124,11 +123,11 @@ def read_tiff(path: str | os.PathLike, max_pixels: int) -> Image.Image:
         require_bounded(page)
         try:
             values = page.asarray()
-        except Exception as error:  # a codec that is missing; bad bytes lead to all kinds of errors
+        except Exception as error:  # a codec may be missing, and bad bytes raise errors of many kinds
             raise TiffError(f"TIFF of kind {_kind(page)} is not read ({error}); {READ_KINDS}") from error
         if int(page.planarconfig or 1) == 2 and values.ndim == 3:
             values = np.moveaxis(values, 0, -1)
-        if values.dtype != bool and values.dtype.itemsize * 8 != header.bits:  # 4 bits come in bytes, on another scale
+        if values.dtype != bool and values.dtype.itemsize * 8 != header.bits:  # 4 bits in bytes have another scale
             raise TiffError(f"TIFF of kind {_kind(page)} is not read; {READ_KINDS}")
         image = _as_image(values, photometric, _kind(page))
         exif = image.getexif()
@@ -148,7 +147,7 @@ def _as_image(values: np.ndarray, photometric: int, kind: str) -> Image.Image:
         if values.dtype.kind not in "bu":
             raise TiffError(f"WhiteIsZero of {values.dtype} says nothing about white; save it as BlackIsZero")
         colour = values[..., 0] if values.ndim == 3 else values
-        colour = ~colour  # of unsigned integers the largest less the value
+        colour = ~colour  # for unsigned integers, the largest value minus this value
         values = np.dstack([colour, values[..., 1:]]) if values.ndim == 3 else colour
     signed = values.dtype.kind == "i"
     if is_deep_picture:
@@ -166,9 +165,9 @@ def _as_image(values: np.ndarray, photometric: int, kind: str) -> Image.Image:
 
 
 def require_bounded(page) -> None:
-    """Refuse deflated data that unpack to more than the picture, before they fill the memory.
+    """Refuse deflated data that are larger than the picture when unpacked, before they fill the memory.
 
-    What tifffile unpacks by other codecs of its own is at most 64 times as large as the file (PackBits).
+    With PackBits, the only other accepted codec, the unpacked data are at most 64 times as large as the file.
     """
     compression = int(page.compression)
     if compression in (UNCOMPRESSED, PACKBITS):

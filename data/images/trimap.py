@@ -1,18 +1,18 @@
-"""Trimaps: their coding, their one quantisation rule, and fusing a prediction with what they say is known.
+"""Trimaps: coding, quantisation, and fusion of a prediction with the known region.
 
-On disk and in numpy a trimap is uint8: 0 background, 128 unknown, 255 foreground; for tensors see
-`data.images.trimap_tensors`. Nothing here needs torch, so scoring starts fast and its processes stay small; OpenCV is
-imported where trimaps are made, so that ONNX files run without it.
+In files and in numpy a trimap is uint8: 0 background, 128 unknown, 255 foreground. `data.images.trimap_tensors` has the
+functions for tensors. This module does not need torch, so scoring starts fast and its processes stay small. OpenCV is
+imported only where trimaps are made, so that ONNX files run without it.
 """
 
 import numpy as np
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 128, 255
-UNKNOWN_FROM, FOREGROUND_FROM = 85, 170  # ViTMatte's thresholds: thirds of 255, so 127 and soft edges are safe
+UNKNOWN_FROM, FOREGROUND_FROM = 85, 170  # ViTMatte's thresholds, thirds of 255, which tolerate 127 and soft edges
 
 
 def quantise_trimap(trimap: np.ndarray) -> np.ndarray:
-    """Snap (..., H, W) uint8 gray values to exactly 0, 128 and 255: below 85, below 170, and the rest.
+    """Snap (..., H, W) uint8 gray values to exactly 0 (below 85), 128 (below 170) and 255 (the rest).
 
     Example:
         >>> quantise_trimap(np.array([[3, 127, 250]], np.uint8)).tolist()
@@ -27,17 +27,20 @@ def quantise_trimap(trimap: np.ndarray) -> np.ndarray:
 def trimap_from_alpha(
     alpha: np.ndarray, foreground_erosion: int, background_erosion: int, tolerance: float = 1e-5, step: int = 1
 ) -> np.ndarray:
-    """Make a trimap by eroding the surely opaque and the surely transparent regions of a true matte.
+    """Make a trimap by eroding the opaque and the transparent regions of a true matte.
+
+    This is the GenMask rule of Li and Lu, "Natural Image Matting via Guided Contextual Attention".
 
     Args:
         alpha: (H, W) float in [0, 1].
-        foreground_erosion, background_erosion: side of the elliptic structuring element, pixels; 1 leaves as is.
-        tolerance: how far from 1 (or 0) alpha may be and still count as opaque (or transparent).
-        step: `alpha` is every step-th row and column of a matte. Of the elements those rows and columns count, so what
-            is unknown here is unknown in the trimap of the whole matte, which may have more of it.
+        foreground_erosion, background_erosion: side in pixels of the elliptic structuring element; 1 for no erosion.
+        tolerance: largest distance of alpha from 1 (or 0) at which a pixel counts as opaque (or transparent).
+        step: spacing of the rows and columns of a matte that `alpha` consists of. The elements are sampled in the same
+            way, so a pixel that is unknown here is also unknown in the trimap of the whole matte. The reverse may not
+            hold.
 
     Returns:
-        (H, W) uint8 trimap. The GenMask rule of Li and Lu, "Natural Image Matting via Guided Contextual Attention".
+        (H, W) uint8 trimap.
 
     Example:
         >>> alpha = np.array([[0, 0, 0, 0.5, 1, 1, 1]])

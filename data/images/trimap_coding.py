@@ -1,4 +1,4 @@
-"""The values of a trimap file: which of them mean background, unknown and foreground."""
+"""Codings of trimap values: detection of the values for background, unknown and foreground."""
 
 import numpy as np
 from PIL import Image
@@ -6,37 +6,37 @@ from PIL import Image
 from data.images.files import to_uint8
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN, UNKNOWN_FROM, quantise_trimap
 
-NEAR = 8  # levels from 0, 128 or 255 that compression explains
-SOFT_LEVELS = 16  # no trimap has as many levels between those
-SOFT_RATIO = 4  # and as many times more pixels there than near 128: a trimap resized once has twice as many at most
+NEAR = 8  # largest distance from 0, 128 or 255 that compression causes
+SOFT_LEVELS = 16  # number of other levels from which the values may be a soft matte
+SOFT_RATIO = 4  # ratio of pixels with other levels to pixels near 128; a trimap that was resized once has at most 2
 MOST_LISTED = 6  # values in a message
 EXPECTED = "expected a trimap of 0 (background), 128 (unknown) and 255 (foreground)"
 SAVE = "; save these three levels as 8-bit gray"
 
 
 class TrimapCodingError(ValueError):
-    """Values that are no trimap, or one in a coding that is not known; the message says which were found."""
+    """Values that are not a trimap in a known coding; the message has the values."""
 
 
 def decode_trimap(values: np.ndarray, is_lossy: bool = False, is_signed: bool = False) -> tuple[np.ndarray, str]:
-    """Turn the values that a file holds into a trimap, and say how where they are not plain.
+    """Convert the values of a file to a trimap, with a remark if the coding is unusual.
 
-    Plain are levels from 0 to 255, 16 bits from 0 to 65535 and floats from 0 to 1, quantised by thirds of the scale.
-    Read too, and reported:
+    The usual codings are 0 to 255 in 8 bits, 0 to 65535 in 16 bits and 0 to 1 in floats, quantised at thirds of the
+    scale. Two others are read with a remark:
 
     - three values, evenly spaced from 0 (0, 1, 2; 0, 50, 100) or around it (-1, 0, 1): background, unknown, foreground;
     - values from 0 to 255 in a wider type.
 
     Args:
         values: (H, W) bool, integers or floats.
-        is_lossy: from a JPEG, whose values are never labels.
-        is_signed: integers that may be negative, so that their scale is not known.
+        is_lossy: whether the values are from a JPEG, which never has labels.
+        is_signed: whether integers may be negative, so that their scale is unknown.
 
     Returns:
-        (H, W) uint8 of 0, 128 and 255; and the remark, empty where the values are plain.
+        (H, W) uint8 of 0, 128 and 255, and the remark, which is empty for the usual codings.
 
     Raises:
-        TrimapCodingError: anything else, such as a soft matte, or three values of which two would become one.
+        TrimapCodingError: any other coding, such as a soft matte, or three values of which two would become one.
 
     Example:
         >>> decode_trimap(np.uint8([[0, 1, 2]]))
@@ -49,7 +49,7 @@ def decode_trimap(values: np.ndarray, is_lossy: bool = False, is_signed: bool = 
     if values.dtype == np.uint8:
         return _decode_bytes(values, is_lossy, "")
     lowest, highest = values.min().item(), values.max().item()
-    if not np.isfinite([lowest, highest]).all():  # of NaN both are NaN
+    if not np.isfinite([lowest, highest]).all():  # if a value is NaN, both are NaN
         raise TrimapCodingError(f"{EXPECTED}, found NaN or infinity")
     scale = 1 if values.dtype.kind == "f" else 65535
     on_scale = lowest >= 0 and highest <= scale and not (is_signed and highest > 0)
@@ -61,7 +61,7 @@ def decode_trimap(values: np.ndarray, is_lossy: bool = False, is_signed: bool = 
         return trimap, _meaning(found)
     listed = _listed(found)
     wrong = f"{EXPECTED}, found {listed}{SAVE}"
-    if lowest >= 0 and UNKNOWN_FROM <= highest <= 255:  # on the scale of 16 bits all of it is background
+    if lowest >= 0 and UNKNOWN_FROM <= highest <= 255:  # on the 16-bit scale all of it would be background
         return _decode_bytes(to_uint8(values, 255), is_lossy, "values of 0..255 in a wider type", listed)
     if not on_scale:
         raise TrimapCodingError(wrong)
@@ -72,7 +72,7 @@ def decode_trimap(values: np.ndarray, is_lossy: bool = False, is_signed: bool = 
 
 
 def _decode_bytes(levels: np.ndarray, is_lossy: bool, remark: str, listed: str = "") -> tuple[np.ndarray, str]:
-    """The trimap of levels 0..255; `listed` are the values that the file has in their place, for messages."""
+    """Convert levels 0..255 to a trimap. `listed` are the file's own values, for messages."""
     counts = np.array(Image.fromarray(levels).histogram())  # (256,); without OpenCV, which ONNX files do not need
     found = np.flatnonzero(counts).astype(np.uint8)
     if np.isin(found, (BACKGROUND, UNKNOWN, FOREGROUND)).all():
@@ -85,7 +85,7 @@ def _decode_bytes(levels: np.ndarray, is_lossy: bool, remark: str, listed: str =
 
 
 def _refuse_other_codings(counts: np.ndarray, found: np.ndarray, is_lossy: bool, listed: str) -> None:
-    """Refuse levels that the thirds of the scale would misread; `counts` (256,), and `found` those that occur."""
+    """Refuse levels that quantisation would misread. `counts` (256,) is their histogram, `found` those that occur."""
     if 0 < found[-1] < UNKNOWN_FROM and not (is_lossy and found[-1] <= NEAR):
         raise TrimapCodingError(f"{EXPECTED}, found {listed}, which would all be background{SAVE}")
     is_apart = np.diff(found.astype(int)).min(initial=256) > 2 * NEAR
@@ -102,16 +102,16 @@ def _refuse_other_codings(counts: np.ndarray, found: np.ndarray, is_lossy: bool,
 
 
 def _is_evenly_spaced(found: np.ndarray, is_lossy: bool) -> bool:
-    """Whether the ascending values are the three of a trimap: evenly spaced from 0, or around it."""
+    """Whether the ascending values are three values evenly spaced from 0 or around it, as in a trimap."""
     if is_lossy or len(found) != 3:
         return False
     low, middle, high = (value.item() for value in found)
     if found.dtype == np.uint8 and abs(high - UNKNOWN) <= NEAR:
         return False  # 0, 64 and 128 may be the edge between background and unknown
     uneven = abs(low + high - 2 * middle)
-    if low < 0:  # integers reach from -128 to 127
+    if low < 0:  # 8-bit integers range from -128 to 127
         return uneven <= (1 if isinstance(low, int) else 0.01 * high)
-    return low == 0 and uneven <= 0.01 * high  # 127 and 128 are both the middle of 255
+    return low == 0 and uneven <= 0.01 * high  # both 127 and 128 count as the middle of 255
 
 
 def _of_three(values: np.ndarray, found: np.ndarray) -> np.ndarray:
@@ -122,7 +122,7 @@ def _of_three(values: np.ndarray, found: np.ndarray) -> np.ndarray:
 
 
 def _distinct(values: np.ndarray) -> np.ndarray:
-    """The distinct values, ascending."""
+    """Distinct values in ascending order."""
     if values.dtype == np.uint16:
         return np.flatnonzero(np.bincount(values.ravel())).astype(np.uint16)
     return np.unique(values)

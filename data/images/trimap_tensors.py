@@ -1,4 +1,4 @@
-"""Trimaps as tensors: float, 0 background, 0.5 unknown, 1 foreground, quantised as `data.images.trimap` does."""
+"""Trimaps as float tensors of 0 (background), 0.5 (unknown) and 1 (foreground)."""
 
 import numpy as np
 import torch
@@ -9,36 +9,39 @@ from data.images.trimap import BACKGROUND, FOREGROUND, FOREGROUND_FROM, UNKNOWN,
 
 
 def quantise_trimap_tensor(trimap: Tensor) -> Tensor:
-    """The rule of `quantise_trimap` for a (B, 1, H, W) tensor: float32 of exactly 0, 0.5 and 1.
+    """Quantise a (B, 1, H, W) tensor like `quantise_trimap`, to float32 of exactly 0, 0.5 and 1.
 
-    Integers are read on the scale 0..255 and floats on 0..1, where resizing may have overshot either end. The argument
-    is left as it was.
+    Integers are read on the scale 0..255 and floats on 0..1. Floats may exceed this range after resizing. The argument
+    is not changed.
     """
     levels = trimap.float() * 255 if trimap.is_floating_point() else trimap.float()
-    halves = (levels >= UNKNOWN_FROM).float()  # in place from here on: huge images are held in few copies
+    halves = (levels >= UNKNOWN_FROM).float()  # the following steps are in place, to limit copies of huge images
     halves += levels >= FOREGROUND_FROM
     return halves.mul_(0.5)
 
 
 def trimap_to_tensor(trimap: np.ndarray) -> Tensor:
-    """Turn an (H, W) uint8 trimap into a (1, H, W) float tensor of 0, 0.5 and 1."""
+    """Convert an (H, W) uint8 trimap to a (1, H, W) float tensor of 0, 0.5 and 1."""
     return quantise_trimap_tensor(torch.from_numpy(np.ascontiguousarray(trimap))[None])
 
 
 def fuse_trimap(alpha: Tensor, trimap: Tensor) -> Tensor:
-    """Alpha (B, 1, H, W) in the unknown region, and the 0 and 1 of the trimap (of exactly 0, 0.5 and 1) elsewhere."""
+    """Return alpha (B, 1, H, W) in the unknown region and the trimap's 0 and 1 elsewhere.
+
+    The trimap has exactly 0, 0.5 and 1.
+    """
     return torch.where(trimap == 0.5, alpha, trimap.to(alpha.dtype))
 
 
 def tensor_to_trimap(trimap: Tensor) -> np.ndarray:
-    """The inverse of `trimap_to_tensor`: (1, H, W) of 0, 0.5 and 1 to (H, W) uint8."""
+    """Convert (1, H, W) of 0, 0.5 and 1 to (H, W) uint8; the inverse of `trimap_to_tensor`."""
     levels = np.array([BACKGROUND, UNKNOWN, FOREGROUND], np.uint8)
     return levels[(trimap[0] * 2).round().long().cpu().numpy()]
 
 
 def resize_trimap_tensor(trimap: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize a (B, 1, H, W) trimap of 0, 0.5 and 1 to (B, 1, *size): a pixel is known only if all it is made of is."""
-    other_than_foreground, other_than_background = (  # of zeros alone the sum is exact; of ones it may be 0.99999994
+    """Resize a (B, 1, H, W) trimap of 0, 0.5 and 1 to (B, 1, *size). A pixel is known if all its sources agree."""
+    other_than_foreground, other_than_background = (  # a weighted sum of zeros is exact, of ones it may be 0.99999994
         F.interpolate((trimap != value).float(), size=size, mode="bilinear", antialias=True) for value in (1, 0)
     )
     known = (other_than_foreground == 0).float()

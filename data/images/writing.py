@@ -1,4 +1,4 @@
-"""Writing pictures: the suffix says the format, floats are quantised once, to the depth that is asked for."""
+"""Writing of pictures in the format of the suffix. Floats are quantised once, to the requested depth."""
 
 import os
 import struct
@@ -14,19 +14,19 @@ from data.images.light import decode_levels
 from runtime.errors import InputError
 from runtime.files import replacing
 
-# Bits a channel that each format holds, the usual ones first. 16 bits of EXR are half floats, 32 bits are floats.
+# Bits per channel that each format supports, the default first. In EXR, 16 bits are half floats and 32 bits are floats.
 DEPTHS_OF = {".png": (8, 16), ".tif": (8, 16, 32), ".tiff": (8, 16, 32), ".webp": (8,), ".exr": (16, 32)}
 DEPTHS = (8, 16, 32)
-PNG_LEVEL = 3  # of compression: higher ones take a multiple of the time for a few percent
-_WEBP_SIDE = 16383  # pixels, the most that the format holds
-_ROWS_AT_ONCE = 256  # rows quantised at a time: in float64 all would take 8 bytes a value
+PNG_LEVEL = 3  # compression level; higher levels take a multiple of the time to save a few percent
+_WEBP_SIDE = 16383  # largest side of the format in pixels
+_ROWS_AT_ONCE = 256  # rows quantised at a time, because float64 takes 8 bytes per value
 
 
 def depth_of(path: Path, bits: int | None) -> int:
-    """Bits a channel of a file to be written: those asked for, else the usual ones of its format.
+    """Bits per channel of an output file: the requested bits, else the default of its format.
 
     Raises:
-        InputError: a format that is not written, or that has no such depth.
+        InputError: the format is not supported, or does not have this depth.
     """
     suffix = path.suffix.lower()
     depths = DEPTHS_OF.get(suffix)
@@ -42,7 +42,7 @@ def depth_of(path: Path, bits: int | None) -> int:
 
 
 def check_writable(path: Path, bits: int | None) -> None:
-    """Refuse, before long work, a picture that could not be written: see `depth_of`; or a library that is missing."""
+    """Refuse an output that cannot be written (see `depth_of`, or a missing library), before a computation starts."""
     depth_of(path, bits)
     if path.suffix.lower() == ".exr":
         import_openexr(path)
@@ -51,18 +51,18 @@ def check_writable(path: Path, bits: int | None) -> None:
 def write_picture(
     path: str | os.PathLike, picture: np.ndarray, bits: int | None = None, profile: bytes | None = None
 ) -> None:
-    """Write a picture in the format of its suffix, whole or not at all, making the folder if needed.
+    """Write a picture in the format of its suffix, complete or not at all. The folder is created if needed.
 
-    EXR has linear light and colours that are multiplied by alpha, as its specification says; the others have the
-    picture's own levels, and colours that are not. Nothing is lossy.
+    EXR files have linear light, and colours multiplied by alpha, as its specification requires. Files of other formats
+    have the picture's own levels, and colours that are not multiplied. All formats are lossless.
 
     Args:
         picture: (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGB and alpha, not premultiplied; uint8, or floats in [0, 1].
-        bits: of a channel, see `DEPTHS_OF`; None for the usual ones. Floats are quantised here, to the nearest level.
-        profile: ICC profile of the colours; left out of gray pictures and of EXR, which does not hold any.
+        bits: bits per channel, see `DEPTHS_OF`; None for the default. Floats are rounded to the nearest level.
+        profile: ICC profile of the colours. It is not written for gray pictures, or to EXR, which has no profiles.
 
     Raises:
-        InputError: see `depth_of`; a picture too large for WebP; a full disk.
+        InputError: see `depth_of`; the picture is too large for WebP, or the disk is full.
 
     Example:
         >>> write_picture("alpha.tif", alpha, bits=16)  # doctest: +SKIP
@@ -89,7 +89,7 @@ def write_picture(
 
 
 def quantised(picture: np.ndarray, bits: int) -> np.ndarray:
-    """A picture at a depth: uint8, uint16 or float32.
+    """Convert a picture to a depth: uint8, uint16 or float32.
 
     Args:
         picture: uint8 levels, or floats in [0, 1], which are rounded to the nearest level.
@@ -129,9 +129,9 @@ def _write_tiff(path: Path, picture: np.ndarray, profile: bytes | None) -> None:
 
 
 def _png16(picture: np.ndarray, profile: bytes | None) -> bytes:
-    """A PNG of 16 bits a channel, by OpenCV, since Pillow writes such of one channel only.
+    """Encode a PNG with 16 bits per channel by OpenCV, because Pillow encodes only one channel with 16 bits.
 
-    OpenCV before 5 writes no profile; its chunk goes behind the header, which is the first 33 bytes.
+    OpenCV before 5 writes no profile, so its chunk is inserted after the header, which has 33 bytes.
     """
     swapped = {2: lambda p: p, 3: lambda p: p[..., [2, 1, 0, 3][: p.shape[2]]]}[picture.ndim](picture)
     done, encoded = cv2.imencode(".png", np.ascontiguousarray(swapped), [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])

@@ -1,4 +1,4 @@
-"""Check of a whole training set: every file is decoded, and every problem is named with its file and its remedy."""
+"""Check of a whole training set. Every file is decoded, and every problem is reported with its file and a remedy."""
 
 import contextlib
 import json

@@ -12,7 +12,7 @@ Facts = dict[Path, ImageFacts | Unusable]
 
 PROBLEM, NOTE = "problem", "note"
 HALF = 128  # level from which a pixel is more opaque than transparent
-FLAT = 0.95  # share of two colours from which a picture is a mask; a JPEG's noise makes further ones along edges
+FLAT = 0.95  # share of two colours from which a picture is a mask; JPEG noise adds other colours along edges
 
 KINDS = {
     "unreadable": (PROBLEM, "fetch the file again, or remove it and its partner"),
@@ -35,12 +35,12 @@ KINDS = {
     "bg-named-as-fg": (NOTE, "check whether it shows the same"),
     "alpha-binary": (NOTE, "a mask teaches hard edges; use a matte"),
     "alpha-channel": (NOTE, "training reads it so; other programs may read the colours"),
-    "alpha-faint": (NOTE, "look whether its values are on another scale than 0 to 255"),
+    "alpha-faint": (NOTE, "check whether its values are on another scale than 0 to 255"),
     "alpha-jpeg": (NOTE, "set alpha_snap=0.008 (docs/data.md), or use a lossless file"),
     "below-crop": (NOTE, "training enlarges it; use a larger file or a smaller crop"),
     "deep": (NOTE, "it is read as 8 bits; save it so, to decode less"),
-    "turned": (NOTE, "it is read upright here; other programs may read it lying"),
-    "passed-over": (NOTE, "convert or remove what is there"),
+    "turned": (NOTE, "it is read upright here; other programs may ignore the orientation"),
+    "passed-over": (NOTE, "convert or remove these files"),
     "cmyk": (NOTE, "it is converted without a colour profile; save it as RGB"),
 }
 
@@ -68,7 +68,7 @@ class Finding:
 
 
 def file_findings(role: str, path: Path, facts: ImageFacts | Unusable, crop_size: int) -> Iterator[Finding]:
-    """What one file shows by itself."""
+    """Findings about one file, without its partner."""
     name = str(path)
     if isinstance(facts, Unusable):
         yield Finding(facts.kind, name, facts.text.removeprefix(f"{name}: "))

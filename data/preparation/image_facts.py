@@ -12,8 +12,8 @@ from data.images.files import opened_image, read_header, read_rgb
 from data.images.mattes import CodingError, matte_reading
 from runtime.errors import InputError
 
-GRAY_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's, of one channel
-SAMPLED = 50_000  # pixels in which the most frequent colours are looked for
+GRAY_MODES = ("1", "L", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of one channel
+SAMPLED = 50_000  # number of pixels in which the most frequent colours are searched
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class AlphaFacts(ImageFacts):
         ringing: share of pixels one or two levels from 0 or 255.
         gray: whether its colour channels are equal.
         opaque: whether it has no transparency of its own.
-        remark: how it was read where that is not plain, see `data.images.mattes`.
+        remark: remark on an unusual file, see `data.images.mattes`.
     """
 
     lowest: int
@@ -67,14 +67,14 @@ class AlphaFacts(ImageFacts):
 
 
 class Unusable(NamedTuple):
-    """Why a file has no facts: `kind` is one of `data.preparation.findings.KINDS`."""
+    """Reason why a file has no facts. `kind` is one of `data.preparation.findings.KINDS`."""
 
     kind: str
     text: str
 
 
 def inspect_files(files: Mapping[str, Path]) -> dict[str, ImageFacts | Unusable]:
-    """Decode the files that belong together: "alpha" and "image" (either may be missing), or others.
+    """Decode files that belong together: "alpha" and "image" (either may be missing), or others.
 
     Returns:
         For each key the facts, or the reason why the file cannot be read.

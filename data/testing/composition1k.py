@@ -22,7 +22,7 @@ class Composition1k(MattingFolder):
         InputError: no root, or one of the three folders or some of their files are missing.
     """
 
-    alpha_reading = staticmethod(partial(matte_reading, first_channel=True))  # as its evaluation code reads truths
+    alpha_reading = staticmethod(partial(matte_reading, first_channel=True))  # as in its evaluation code
 
     def __init__(self, root: str | os.PathLike | None = None, require_alpha: bool = True):
         self.root, self.require_alpha = root, require_alpha

@@ -1,4 +1,4 @@
-"""Procedural samples as 8-bit arrays, the form in which files are predicted and scored."""
+"""Procedural samples as 8-bit arrays, like files that are predicted and scored."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Decoded pictures as .npy files, mapped into memory: the system's page cache shares them among all processes."""
+"""Cache of decoded pictures: .npy files mapped into memory, which all processes share through the page cache."""
 
 import contextlib
 import functools
@@ -22,31 +22,31 @@ from runtime.files import replacing
 from runtime.memory import amount_of, total_memory
 
 FOLDER_VARIABLE = "DINOMATTE_CACHE"
-AUTO_SHARE = 0.25  # of the memory, for cache="auto": what exceeds the page cache is read from the disk each time
-SPARE_SPACE = 0.1  # of the file system
-IMPLAUSIBLE = 10**12  # bytes, from here on a slip of the unit
-SETTLED_AFTER = 2.0  # seconds: a file changed twice within one tick of its clock would look the same
+AUTO_SHARE = 0.25  # share of the memory for cache="auto"; files beyond the page cache are read from the disk each time
+SPARE_SPACE = 0.1  # share of the file system that stays free
+IMPLAUSIBLE = 10**12  # bytes from which a limit is probably in the wrong unit
+SETTLED_AFTER = 2.0  # seconds, because two changes within one tick of the file's clock cannot be distinguished
 HEADER = 128  # bytes of a .npy file before its values
-ABANDONED_AFTER = 3600  # seconds without a change of an entry that is being written
-OWN_NAME = re.compile(r"[0-9a-f]{32}-[0-9a-f]{32}\.npy|\..*\.part")  # of an entry, whole or not
-PLAIN = (str, bytes, int, float, bool, type(None))  # arguments of a decoder that are the same in every process
+ABANDONED_AFTER = 3600  # seconds without a change after which an incomplete entry is removed
+OWN_NAME = re.compile(r"[0-9a-f]{32}-[0-9a-f]{32}\.npy|\..*\.part")  # name of an entry, complete or not
+PLAIN = (str, bytes, int, float, bool, type(None))  # types of decoder arguments with the same text in every process
 
 logger = logging.getLogger(__name__)
 
 
 class DecodedCache:
-    """Keeps on disk what `decode(path)` gave, for all processes and later runs of the user on this machine.
+    """Store results of `decode(path)` on disk, for all processes and later runs of the user on this machine.
 
-    Entries are written to another name and renamed. Their names are made of the file's path and decoder, and of its
-    inode, size and times of change: a changed file is decoded again, and the entry of its older state is removed.
-    Where an entry cannot be read or written, the file is decoded: a sample is the same with and without. When the limit
-    is reached, or a tenth of the file system is left, what is there stays and the rest is decoded each time.
+    An entry is written under a temporary name and renamed. Its name depends on the file's path, decoder, inode, size
+    and modification times. A changed file is decoded again, and its older entry is removed. If an entry cannot be read
+    or written, the file is decoded, so samples are the same with and without the cache. When the limit is reached, or
+    only a tenth of the file system is free, existing entries remain and other files are decoded each time.
 
     Args:
-        limit: bytes of all entries together, a number or text such as "4GB"; "auto" for a quarter of the memory; None
-            or "off" keeps nothing.
-        folder: the place for the entries; it must be the user's own. By default the environment variable
-            DINOMATTE_CACHE, or a folder among temporary files. Other files in it stay.
+        limit: largest total size of the entries, as a number of bytes or a text such as "4GB"; "auto" for a quarter of
+            the memory; None or "off" for no cache.
+        folder: folder for the entries, which only the user may write to. The default is the environment variable
+            DINOMATTE_CACHE, or a folder in the system's temporary folder. Other files in it are not changed.
 
     Raises:
         InputError: an invalid limit.
@@ -59,10 +59,10 @@ class DecodedCache:
         self._is_own: bool | None = None
 
     def read(self, path: str | os.PathLike, decode: Callable[[Path], np.ndarray]) -> np.ndarray:
-        """Return `decode(path)`, an (H, W) or (H, W, C) uint8 array; it may be read-only.
+        """Return `decode(path)`, an (H, W) or (H, W, C) uint8 array, which may be read-only.
 
-        Entries of different decoders are distinguished by their names, and for a `functools.partial` also by its
-        arguments. Results of a decoder without a name, or of a partial with other than plain values, are not kept.
+        Entries of different decoders are distinguished by the decoders' names, and for a `functools.partial` also by
+        its arguments. Results of a decoder without a name, or of a partial with objects as arguments, are not stored.
 
         Raises:
             Errors of `decode`.
@@ -72,14 +72,14 @@ class DecodedCache:
             return decode(path)
         try:
             return np.load(entry, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-        except (OSError, ValueError, EOFError):  # not there; damaged
+        except (OSError, ValueError, EOFError):  # missing or damaged
             decoded = decode(path)
-        if self.storing and decoded.dtype == np.uint8 and self._entry(path, decode) == entry:  # not changed meanwhile
+        if self.storing and decoded.dtype == np.uint8 and self._entry(path, decode) == entry:  # unchanged meanwhile
             self._store(entry, decoded)
         return decoded
 
     def _usable(self) -> bool:
-        """Whether the folder is there, or can be made, and nobody else can put pictures into it."""
+        """Whether the folder exists or can be created, and no other user can write to it."""
         if self.limit and self._is_own is None:
             try:
                 _make_own(self.folder)
@@ -95,7 +95,7 @@ class DecodedCache:
         return False
 
     def _entry(self, path: str | os.PathLike, decode: Callable) -> Path | None:
-        """The entry of a file as it is now; None where the file is missing or was changed just now."""
+        """Path of the entry for the current state of a file; None if the file is missing or was changed just now."""
         decoder = _decoder_name(decode)
         if decoder is None:
             return None
@@ -119,24 +119,24 @@ class DecodedCache:
             if used + size > self.limit or space.free - size < SPARE_SPACE * space.total:
                 self.storing = False
                 logger.warning(
-                    "%s: %.1f GB of decoded pictures kept, no room for more; delete it if they are of other data",
+                    "%s: full, with %.1f GB of decoded pictures; delete the folder if they are of other data",
                     self.folder,
                     used / 1e9,
                 )
                 return
             with replacing(entry) as temporary, open(temporary, "wb") as opened:
                 np.save(opened, np.ascontiguousarray(picture))
-        except FileNotFoundError:  # removed by another process meanwhile: a later sample stores it
+        except FileNotFoundError:  # removed by another process meanwhile; a later sample stores it
             pass
-        except (OSError, InputError) as error:  # full: decoding goes on
+        except (OSError, InputError) as error:  # such as a full disk; training continues without storing
             self._stop(error)
 
 
 def parse_limit(limit: str | int | None) -> int:
-    """Bytes of a setting: a number, "4GB", "512MiB", "auto", "off" or None.
+    """Convert a setting to bytes: a number, "4GB", "512MiB", "auto", "off" or None.
 
     Raises:
-        InputError: anything else.
+        InputError: any other setting.
     """
     if limit is None or limit == "off":
         return 0
@@ -149,16 +149,16 @@ def parse_limit(limit: str | int | None) -> int:
 
 
 def default_folder() -> Path:
-    """The folder that DINOMATTE_CACHE names, else the user's own among temporary files."""
+    """Folder named by DINOMATTE_CACHE, else the user's folder in the system's temporary folder."""
     named = os.environ.get(FOLDER_VARIABLE)
     return Path(named) if named else Path(tempfile.gettempdir()) / f"dinomatte-{os.getuid()}"
 
 
 def _make_own(folder: Path) -> None:
-    """Make the folder, and remove what writers that were killed long ago have left in it.
+    """Create the folder, and remove old incomplete entries of killed processes.
 
     Raises:
-        OSError: it cannot be made, or is not the user's own.
+        OSError: the folder cannot be created, or other users can write to it.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = os.lstat(folder)
@@ -171,7 +171,7 @@ def _make_own(folder: Path) -> None:
 
 
 def _decoder_name(decode: Callable) -> tuple[Any, ...] | None:
-    """A name that differs between decoders and is the same in all processes; None where there is none."""
+    """Name that identifies a decoder in all processes; None if there is none."""
     if isinstance(decode, functools.partial):
         name, arguments = _decoder_name(decode.func), [*decode.args, *decode.keywords.values()]
         if name is None or not all(isinstance(value, PLAIN) for value in arguments):

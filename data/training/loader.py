@@ -16,7 +16,7 @@ from runtime.errors import InputError
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yield (epoch, index) endlessly, with an order for every epoch drawn from (seed, epoch).
+    """Yield (epoch, index) endlessly. The order of each epoch is drawn from (seed, epoch).
 
     The processes of a job share one order, so that the samples of the whole job do not depend on their number. A stream
     that starts at sample `start` is the stream from 0 without its first `start` samples.
@@ -46,7 +46,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 class StagedLoader:
-    """Batches of one loader up to an iteration, then of another: the same order of samples, cut differently.
+    """Batches of one loader up to an iteration, then of another with the same sample order and other batches.
 
     Args:
         early: endless loader over an EpochSampler.
@@ -66,7 +66,7 @@ class StagedLoader:
         samplers = [loader.batch_sampler.sampler for loader in (self.early, self.late)]
         samplers[1].start = samplers[0].start + self.num_early * self.early.batch_sampler.batch_size * self.world_size
         if self.num_early:
-            yield from itertools.islice(self.early, self.num_early)  # its processes end here
+            yield from itertools.islice(self.early, self.num_early)  # the loading processes of `early` end here
         yield from self.late
 
 
@@ -94,7 +94,7 @@ def build_train_loader(
         num_workers: number of loading processes, at most one per processor; 0 loads in the training process.
         seed: seed of the sample order.
         start_iteration: number of completed iterations, when resuming.
-        start_sample: number of samples of all processes in them; None to compute it from these settings.
+        start_sample: number of samples of all processes in these iterations; None to compute it from the settings.
         accumulate: number of batches per iteration.
         late_start: iteration from which crops and batches have another size; None for never.
         late_crop_size, late_batch_size: their later sizes; None for no change. A data set whose crops change is a

@@ -1,4 +1,4 @@
-"""Inference: from images and videos to mattes and masks, within a budget of memory."""
+"""Inference: mattes and masks of images and videos, within a memory budget."""
 
 from engine.inference.clips import ClipJobs, clip_jobs, predict_clip, settings_of
 from engine.inference.jobs import (

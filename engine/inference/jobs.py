@@ -1,4 +1,4 @@
-"""Jobs: which files to make from which, for one image, a folder, or the Composition-1k layout."""
+"""Jobs: named input and output files for one image, a folder, or the Composition-1k layout."""
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,11 +35,11 @@ class Job:
     """Files to read and files to write.
 
     Attributes:
-        inputs: by the names that systems give them: "image", and "trimap" for those that read one; "mask" of a user.
-        outputs: by the kind of file, a name in `SINKS`.
-        name: of the results within their folder, "clip1/0003", without suffix.
-        bits: of a channel of the outputs, None for the usual ones of their format.
-        transfer: what floats of the image are, see `read_photograph`.
+        inputs: input files by the names of a system's inputs, "image" and "trimap", and "mask" for a user's mask.
+        outputs: output files by their kind, a name in `SINKS`.
+        name: name of the results within their folder without the suffix, such as "clip1/0003".
+        bits: bits per channel of the outputs; None for the default of their format.
+        transfer: meaning of the image's floats, see `read_photograph`.
     """
 
     inputs: Mapping[str, Path]
@@ -54,34 +54,34 @@ class Job:
 
     @property
     def label(self) -> str:
-        """The picture's name, for messages."""
+        """Name of the picture for messages."""
         return str(self.inputs["image"])
 
     def size(self) -> tuple[int, int]:
-        """(height, width) of the picture, without decoding it."""
+        """(height, width) of the picture, from its header."""
         return read_size(self.inputs["image"])
 
     def read(self, remarks: list[Remark] | None = None) -> dict[str, np.ndarray]:
-        """The arrays that a predictor takes; see `read_inputs`."""
+        """Inputs of a predictor; see `read_inputs`."""
         return read_inputs(self, remarks)
 
     def write(self, predicted: Mapping[str, np.ndarray], model: System) -> None:
-        """Write the outputs, from what was predicted and, for outputs that show it, the picture."""
+        """Write the outputs of a prediction. For outputs that show the picture, it is among the arrays."""
         profile = read_rgb_profile(self.inputs["image"]) if SHOW_COLOURS & self.outputs.keys() else None
         for kind, path in self.outputs.items():
             SINKS[kind](path, predicted, model, self.bits, profile if kind in SHOW_COLOURS else None)
 
     def pass_over(self) -> None:
-        """Called in the place of `write` for a job that failed or was skipped."""
+        """Called instead of `write` for a job that failed or was skipped."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a job: `status` is "written", "skipped" or "failed"; `remark` says why or warns.
+    """Result of a job: `status` is "written", "skipped" or "failed", and `remark` has the reason or a warning.
 
-    `seconds` is its share of the time of its batch in the predictor, the device's work included, and `batch` the number
-    of jobs that went through the predictor together; their outcomes follow one another. `read_as` says how files were
-    read where that is not plain.
+    `seconds` is its share of the predictor's time for its batch, including the device's work. `batch` is the number of
+    jobs in that batch; their outcomes are consecutive. `read_as` has the remarks about files that were read in an
+    unusual way.
     """
 
     job: Job
@@ -93,12 +93,13 @@ class Outcome:
 
 
 class FileSettings(NamedTuple):
-    """How pictures are written, and floats read.
+    """Settings of reading and writing picture files.
 
     Attributes:
-        suffix: of the results in a folder, with its dot; empty for that of a single output's name, else PNG.
-        bits: of a channel, None for the usual ones of the format.
-        transfer: what floats of the images are, see `read_photograph`.
+        suffix: suffix of the results in a folder, with its dot. If it is empty, a single output keeps the suffix of its
+            name, and the results in a folder are PNG files.
+        bits: bits per channel; None for the default of the format.
+        transfer: meaning of the images' floats, see `read_photograph`.
     """
 
     suffix: str = ""
@@ -118,16 +119,17 @@ def fit_to(
     folder: str | os.PathLike | None = None,
     skip_existing: bool = False,
 ) -> list[Job]:
-    """The jobs with the kinds of files that are wanted of `model`; they are planned before the model is known.
+    """Return the jobs with outputs that `model` can predict. Jobs are planned before the model is known.
 
     Args:
-        kinds: names in `SINKS`; None for the first that the model gives. Of several, each has a folder of its name in
-            `folder`; without one, the first has the planned path and the others NAME_KIND.png beside it.
-        folder: the folder for results that the jobs were planned with, None for a single file.
-        skip_existing: a clip whose frames are all there is not refused for that.
+        kinds: names in `SINKS`; None for the first kind of the model. With several kinds, each has a folder with its
+            name in `folder`. Without `folder`, the first has the planned path and the others are NAME_KIND.png beside
+            it.
+        folder: folder for the results of the planned jobs; None for a single file.
+        skip_existing: whether a clip is accepted although all its frames exist.
 
     Raises:
-        InputError: the jobs have no trimaps and the model needs them, or the reverse; or it gives no such files.
+        InputError: the model needs trimaps and the jobs have none, or the reverse; or the model has no such kind.
     """
     has_trimap = "trimap" in jobs[0].inputs
     name = type(model).__name__
@@ -160,7 +162,7 @@ def fit_to(
 def _with_kinds(job: Job, kinds: Sequence[str], folder: str | os.PathLike | None, skip_existing: bool) -> Job:
     (path,) = job.outputs.values()
     if len(kinds) == 1 and not is_clip(job):
-        _check_output(path, job, kinds[0])  # a mask may have joined the inputs since they were planned
+        _check_output(path, job, kinds[0])  # again, because a mask may have been added to the inputs
         return replace(job, outputs={kinds[0]: path})
     if folder is not None:
         outputs = {kind: Path(folder) / kind / path.relative_to(folder) for kind in kinds}
@@ -187,7 +189,7 @@ def is_clip(job: Job) -> bool:
 
 
 def with_steps(jobs: Sequence[Job], folder: str) -> list[Job]:
-    """The jobs with the steps of sampling as a further output, in a folder NAME of `folder` for each."""
+    """Return the jobs with the steps of sampling as another output, each in the folder NAME of `folder`."""
     with_strips = []
     for job in jobs:
         strip = Path(folder) / (job.name or job.inputs["image"].stem) / "strip.png"
@@ -204,18 +206,19 @@ def plan_files(
     skip_existing: bool = False,
     settings: FileSettings | None = None,
 ) -> list[Job]:
-    """Pair one image with one trimap, or the images of a folder with the trimaps of another, by name; or one video.
+    """Plan the jobs for one image, for the images of a folder, or for one video. Images and trimaps pair by name.
 
-    Sub-folders are read too, and the results keep them. The folders of trimaps and of results are not taken for images
-    where they are in the folder of images.
+    Sub-folders are read too, and the results have the same sub-folders. If the folder of trimaps or of results is
+    inside the folder of images, it is not read as images.
 
     Args:
-        trimap: a file or, for a folder of images, a folder, or one file for all; None for systems that read none.
+        trimap: trimap file; for a folder of images, a folder of trimaps or one file for all images; None for systems
+            without a trimap.
         skip_existing: see `fit_to`.
-        settings: of reading and writing; by default 8 bits.
+        settings: settings of reading and writing; 8 bits by default.
 
     Raises:
-        InputError: an image without trimap or the reverse, an output of a format or depth that is not written.
+        InputError: an image without a trimap or the reverse, or an output with an unsupported format or depth.
     """
     settings = settings or FileSettings()
     if settings.transfer is not None:
@@ -235,7 +238,7 @@ def plan_files(
     if output_path.is_dir() or not output_path.suffix:
         output_path = output_path / f"{image_path.stem}{settings.suffix or '.png'}"
     elif settings.suffix not in ("", output_path.suffix.lower()):
-        raise InputError(f"{output_path}: is no {settings.suffix} as --format asks for; leave one of them out")
+        raise InputError(f"{output_path}: is not a {settings.suffix} file as --format asks for; leave one of them out")
     job = _job(inputs, output_path, image_path.stem, settings)
     _check_output(output_path, job)
     _check_folder(output_path.parent)
@@ -248,11 +251,11 @@ def _job(inputs: Mapping[str, Path], output: Path, name: str, settings: FileSett
 
 def _plan_clip(clip: Path, trimap: str | None, output: Path, skip_existing: bool, settings: FileSettings) -> Job:
     if trimap is not None:
-        raise InputError(f"{trimap}: the trimaps of a video's frames go to tools/auto_matte.py; leave out --trimap")
+        raise InputError(f"{trimap}: trimaps of a video are read by tools/auto_matte.py only; leave out --trimap")
     if not clip.is_file():
         raise InputError(f"{clip}: expected a video file, found {kind_of(clip)}")
     if settings.suffix or settings.bits not in (None, 8):
-        raise InputError(f"{clip}: --format and --bits are of pictures; the frames of a video are written in 8 bits")
+        raise InputError(f"{clip}: --format and --bits are for pictures; the frames of a video are written in 8 bits")
     if output.is_dir() or not output.suffix:
         output = output / f"{clip.stem}.mp4"
     job = Job({"image": clip}, {"alpha": output})
@@ -268,12 +271,12 @@ def plan_composition1k(root: str, output_dir: str, settings: FileSettings | None
 
 
 def needs_exact(jobs: Sequence[Job]) -> bool:
-    """Whether a file of more than 8 bits is to be written, for which the predictor gives floats."""
+    """Whether a job writes a file of more than 8 bits, for which the predictor must return floats."""
     return any(depth_of(path, job.bits) > 8 for job in jobs if not is_clip(job) for path in job.outputs.values())
 
 
 def _files_of_folders(folders: Mapping[str, Path], output: Path) -> dict[str, Mapping[str, Path]]:
-    """The files by the name of the result, a path without suffix."""
+    """Files by the name of their result, a path without the suffix."""
     if "trimap" in folders:
         return _by_name(MattingFolder(**_dirs(folders), allow_extra=False, recursive=True, leave_out=[output]))
     images = images_by_stem(folders["image"], recursive=True)
@@ -307,7 +310,7 @@ def _plan_folder(
 
 
 def _check_output(output: Path, job: Job, kind: str = "alpha") -> None:
-    """Refuse, before long work, a name that a result of a kind cannot be written to."""
+    """Refuse a path to which a result cannot be written, before any image is predicted."""
     bits = None if kind == "steps" else job.bits
     check_writable(output, bits)
     if kind in SINKS and kind not in IN_FULL_DEPTH and depth_of(output, bits) > 8:
@@ -316,7 +319,7 @@ def _check_output(output: Path, job: Job, kind: str = "alpha") -> None:
             f"{', '.join(sorted(IN_FULL_DEPTH))} in more bits"
         )
     if output.is_dir():
-        raise InputError(f"{output}: expected a file or nothing where the matte goes, found a folder; remove it")
+        raise InputError(f"{output}: expected a file or nothing at the path of the matte, found a folder; remove it")
     target = os.path.realpath(output)
     if any(target == os.path.realpath(path) for path in job.inputs.values()):
         raise InputError(f"{output}: is an input file; the matte needs a name of its own")
@@ -332,7 +335,7 @@ def _check_clip_output(output: Path, clip: Path, kind: str = "", is_done: bool =
 
 
 def _check_folder(folder: Path) -> None:
-    """Refuse, before long work, a folder for results that cannot be written to, or not be made."""
+    """Refuse a folder for results that cannot be created or written to, before any image is predicted."""
     existing = next((path for path in (folder, *folder.parents) if path.exists()), Path())
     if not existing.is_dir():
         raise InputError(f"{folder}: expected a folder for the mattes, found {kind_of(existing)} at {existing}")

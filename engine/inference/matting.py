@@ -1,4 +1,4 @@
-"""Mattes from Python: a model loaded once, called with arrays or PIL images."""
+"""Matting from Python: a model that is loaded once and called with arrays or PIL images."""
 
 import os
 import threading
@@ -25,8 +25,8 @@ class Matte(NamedTuple):
 
     Attributes:
         alpha: (H, W) float32 in [0, 1].
-        foreground: (H, W, 3) float32 in [0, 1], not premultiplied: `alpha * foreground + (1 - alpha) * background` puts
-            the subject over another background without a fringe of the old one.
+        foreground: (H, W, 3) float32 in [0, 1], not premultiplied. `alpha * foreground + (1 - alpha) * background`
+            composes the subject over another background without a fringe of the old one.
     """
 
     alpha: np.ndarray
@@ -36,17 +36,17 @@ class Matte(NamedTuple):
 class Matting:
     """A matting system that is loaded once and called with pictures.
 
-    Several threads may call one object: each call has its own arrays, and the network runs for one of them at a time,
-    because it uses all cores, or the GPU, and plans its memory by what is free.
+    Several threads may call one object. Each call has its own arrays, and the network runs for one call at a time,
+    because it uses all cores or the GPU and plans its memory from the free memory.
 
     Args:
-        checkpoint: of a run (.pth) or a shipped model (.json); None for the model in the box.
-        device: "cpu", "cuda", "cuda:N" or "mps"; None for the best there is.
-        segmentation: checkpoint of a segmentation that finds the subject where a call gives nothing to find it by.
+        checkpoint: checkpoint of a run (.pth) or shipped model (.json); None for the model in the box.
+        device: "cpu", "cuda", "cuda:N" or "mps"; None for the best available.
+        segmentation: checkpoint of a segmentation that finds the subject if a call does not give it.
         mode, max_memory, views, precision: see `engine.inference.predict.Predictor`.
 
     Raises:
-        InputError: a file cannot be read, is not of such a system, or the device is not there.
+        InputError: a file cannot be read or has another kind of system, or the device is not available.
 
     Example:
         >>> matting = Matting(device="cpu")
@@ -71,7 +71,7 @@ class Matting:
         views: str = "none",
         precision: str = "fp32",
     ) -> None:
-        from modeling.weights.shipped import BOX  # brings torchvision's networks, a second, so not on import
+        from modeling.weights.shipped import BOX  # imports torchvision's networks, which takes a second
         from modeling.weights.system_file import read_system
 
         where = resolve_device(device)
@@ -86,7 +86,7 @@ class Matting:
 
     @property
     def needs_trimap(self) -> bool:
-        """Whether the system reads a trimap, given or made from a mask, a box, clicks or a segmentation."""
+        """Whether the system reads a trimap, either given or made from a mask, a box, clicks or a segmentation."""
         return "trimap" in self._predictor.model.inputs
 
     def predict(
@@ -102,31 +102,33 @@ class Matting:
         crop: bool = False,
         foreground: bool = False,
     ) -> np.ndarray | Matte:
-        """Matte one picture.
+        """Predict the matte of one picture.
 
-        A trimap goes to the network with the whole picture, as in inference.py. From a mask, or a box and clicks, a
-        trimap is made first, and the part around the subject is matted, as in tools/auto_matte.py. Both programs write
-        the same values, as 8-bit levels. A trimap without an unknown pixel is the matte, with a warning.
+        With a trimap, the network receives the whole picture, as in inference.py. With a mask, or with a box and
+        clicks, a trimap is made first and the part around the subject is predicted, as in tools/auto_matte.py. The
+        values are the 8-bit levels that these programs write. A trimap without unknown pixels is returned as the matte,
+        with a warning.
 
         Args:
             image: (H, W, 3) RGB, (H, W, 4) whose alpha is ignored, or (H, W) gray, of uint8, uint16 or float in [0, 1];
                 or a PIL image in any mode, whose EXIF orientation is applied. H and W are 1 or more.
             trimap: (H, W) of uint8 (0 background, 128 unknown, 255 foreground), uint16, or float (0, 0.5, 1); or a PIL
                 image.
-            mask: (H, W) of the subject, bool, integer or float in [0, 1], in the place of a trimap; or a PIL image.
-            box: left, top, right, bottom around the subject, in pixels of the upright image.
-            clicks, clicks_outside: x, y of pixels of the subject, and off it.
-            width: of the unknown band on each side of the edge, pixels; None sizes it to the subject.
-            crop: whether only the part around the subject is matted where a trimap is given too. That is faster for a
-                small subject. A system that reads no trimap then takes one: its alpha counts in the unknown region.
+            mask: (H, W) mask of the subject instead of a trimap, bool, integer or float in [0, 1]; or a PIL image.
+            box: left, top, right and bottom of a box around the subject, in pixels of the upright image.
+            clicks, clicks_outside: (x, y) of pixels on the subject, and of pixels outside it.
+            width: width in pixels of the unknown band on each side of the edge; None for a width that depends on the
+                size of the subject.
+            crop: whether only the part around the subject is predicted when a trimap is given, which is faster for a
+                small subject. A system without a trimap then accepts one, and its alpha is used in the unknown region.
             foreground: whether the subject's colours are estimated too.
 
         Returns:
-            alpha (H, W) float32 in [0, 1], one of 256 levels; or with `foreground`, a `Matte` of alpha and colours.
+            alpha (H, W) float32 in [0, 1] with 256 levels; with `foreground`, a `Matte` of alpha and colours.
 
         Raises:
-            InputError: an argument of another shape, type or range; sizes that differ; several ways to find the
-                subject, or none where the system needs a trimap; a picture that does not fit in memory.
+            InputError: an argument has another shape, type, range or size; several ways to find the subject are given,
+                or none although the system needs a trimap; the picture does not fit in memory.
 
         Example:
             >>> image = np.random.default_rng(0).random((40, 60, 3))
@@ -163,7 +165,7 @@ class Matting:
         clicks_outside: Sequence[Point] = (),
         width: float | None = None,
     ) -> np.ndarray:
-        """The trimap that `predict` makes from the same arguments, to look at or to correct.
+        """Return the trimap that `predict` makes from the same arguments, to inspect or correct it.
 
         Returns:
             (H, W) uint8: 0 background, 128 unknown, 255 foreground.
@@ -174,13 +176,13 @@ class Matting:
         return self._trimap(rgb_of(image), mask, box, clicks, clicks_outside, width)
 
     def _of_whole(self, pixels: np.ndarray, trimap: np.ndarray | None) -> np.ndarray:
-        """(H, W) uint8 alpha as inference.py writes it."""
+        """Alpha (H, W) uint8 as in inference.py."""
         sample = {"image": pixels} if trimap is None else {"image": pixels, "trimap": trimap}
         with self._one_at_a_time:
             return self._predictor.one(sample)["alpha"]
 
     def _of_subject(self, pixels: np.ndarray, trimap: np.ndarray) -> np.ndarray:
-        """(H, W) uint8 alpha as tools/auto_matte.py writes it."""
+        """Alpha (H, W) uint8 as in tools/auto_matte.py."""
         with self._one_at_a_time:
             return AutoMatte(GivenMasks(), self._predictor).alpha_of(pixels, trimap)
 
@@ -210,7 +212,7 @@ class Matting:
         return subject.trimap(width)
 
     def _found(self, pixels: np.ndarray) -> Subject:
-        """The subject by the segmentation."""
+        """Find the subject by the segmentation."""
         if self._segmented is None:
             raise InputError(
                 f"{type(self._predictor.model).__name__} needs a trimap: give trimap, mask, box or clicks, or load "
@@ -221,7 +223,7 @@ class Matting:
 
 
 def _whole_numbers(expected: str, given: Sequence[int], count: int) -> tuple[int, ...]:
-    """The coordinates as a tuple of `count` integers."""
+    """Convert coordinates to a tuple of `count` integers."""
     values = np.asarray(given)
     if values.shape != (count,) or not np.issubdtype(values.dtype, np.number) or (values != np.rint(values)).any():
         raise InputError(f"{expected} in whole pixels, got {given!r}")
@@ -229,7 +231,7 @@ def _whole_numbers(expected: str, given: Sequence[int], count: int) -> tuple[int
 
 
 def _of_size(plane: np.ndarray, pixels: np.ndarray, name: str) -> np.ndarray:
-    """The plane (H, W), refused where its size is not the picture's."""
+    """Return the plane (H, W). It is refused if its size differs from the picture's."""
     if plane.shape != pixels.shape[:2]:
         sizes = [f"{array.shape[1]} x {array.shape[0]}" for array in (plane, pixels)]
         raise InputError(f"{name}: is {sizes[0]}, its image is {sizes[1]}; make the {name} at the image's size")
@@ -237,5 +239,5 @@ def _of_size(plane: np.ndarray, pixels: np.ndarray, name: str) -> np.ndarray:
 
 
 def _as_floats(levels: np.ndarray) -> np.ndarray:
-    """uint8 levels as float32 in [0, 1]."""
+    """Convert uint8 levels to float32 in [0, 1]."""
     return levels.astype(np.float32) / np.float32(255)

@@ -1,4 +1,4 @@
-"""Files through a predictor: the next images are decoded and the last results written while the model runs."""
+"""Pipeline of jobs: the next images are decoded and the last results are written while the model runs."""
 
 import itertools
 import time
@@ -20,8 +20,8 @@ from modeling.meta_arch.base import System
 from runtime.device import synchronise
 from runtime.errors import InputError
 
-READ_AHEAD = 1  # batches decoded before their turn; each holds image and trimap, 4 bytes a pixel
-WRITE_BEHIND = 1  # batches whose mattes are on their way to the disk
+READ_AHEAD = 1  # batches that are decoded in advance; image and trimap take 4 bytes per pixel
+WRITE_BEHIND = 1  # batches whose mattes are being written
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 @dataclass
 class _Loaded:
-    """A job under way: its pictures, then its predictions; or its outcome where that is known already."""
+    """A job in progress with its pictures, then its predictions, or its outcome as soon as it is known."""
 
     job: Job
     inputs: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -48,33 +48,33 @@ def run_jobs(
     skip_existing: bool = False,
     announce: Callable[[Job, Plan], None] = lambda job, plan: None,
 ) -> Iterator[Outcome]:
-    """Do the jobs, yielding an outcome for each; one bad file does not stop the others.
+    """Do the jobs and yield an outcome for each. An unusable file does not stop the other jobs.
 
-    Images whose padded shapes agree go through the model together where the predictor takes more than one at a time;
-    then the jobs of a sequence are done in the order of shapes. Otherwise, and of a stream, the order given is kept.
+    If the predictor has a batch size above 1, images with equal padded shapes share a batch, and the jobs of a sequence
+    are sorted by shape. Otherwise, and for a stream, the order is unchanged.
 
     Args:
-        skip_existing: leave jobs alone whose outputs exist.
-        announce: called before a batch is predicted, with its first job and the plan.
+        skip_existing: whether jobs whose outputs exist are skipped.
+        announce: function that is called with the first job of a batch and the plan, before the batch is predicted.
 
     Raises:
-        InputError: a file cannot be written; the next could not either.
+        InputError: a file cannot be written. The run ends, because the next file could not be written either.
     """
     with ThreadPoolExecutor(1, "decode") as decoder, ThreadPoolExecutor(1, "encode") as encoder:
         batches = _batches(predictor, jobs, skip_existing)
         loaded = _ahead(decoder, lambda batch: [_read(item) for item in batch], batches, READ_AHEAD)
-        predicted = (_predict(predictor, batch, announce) for batch in loaded)  # in this thread, one by one
+        predicted = (_predict(predictor, batch, announce) for batch in loaded)  # in this thread, one at a time
         write = partial(_write_all, predictor.model)
         try:
             for outcomes in _ahead(encoder, write, predicted, WRITE_BEHIND):
                 yield from outcomes
-        finally:  # on Ctrl-C too: what is being written is finished, the rest is dropped
+        finally:  # also on Ctrl-C: files that are being written are completed, other work is dropped
             decoder.shutdown(cancel_futures=True)
             encoder.shutdown(cancel_futures=True)
 
 
 def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
-    """Yield items that a thread of their own takes from an iterator, up to `depth` of them before their turn."""
+    """Yield the items of an iterator that another thread advances, up to `depth` items ahead."""
     iterator, end = iter(items), object()
     with ThreadPoolExecutor(1, "read") as reader:
         for item in _ahead(reader, lambda _: next(iterator, end), itertools.repeat(None), depth):
@@ -86,7 +86,7 @@ def read_ahead(items: Iterable[Item], depth: int) -> Iterator[Item]:
 def _ahead(
     executor: Executor, function: Callable[[Item], Result], items: Iterable[Item], depth: int
 ) -> Iterator[Result]:
-    """Yield the results in order, with up to `depth` more items handed to the executor."""
+    """Yield the results in order, with up to `depth` more items submitted to the executor."""
     waiting = deque()
     for item in items:
         waiting.append(executor.submit(function, item))
@@ -113,10 +113,10 @@ def _batches(predictor: Predictor, jobs: Iterable[Job], skip_existing: bool) -> 
 
 
 def _shaped(predictor: Predictor, jobs: Iterable[Job]) -> Iterable[tuple[Job, tuple[int, int] | None]]:
-    """Pair each job with what must agree within a batch; None for a job that goes alone."""
+    """Pair each job with the shape that must be equal within a batch; None for a batch of its own."""
     if predictor.batch_size == 1:
         return ((job, None) for job in jobs)
-    if not isinstance(jobs, Sequence):  # a stream, such as the frames of a clip, which are of one size
+    if not isinstance(jobs, Sequence):  # a stream, such as the frames of a clip, which have one size
         return ((job, _padded_shape(predictor, job)) for job in jobs)
     shaped = [(job, _padded_shape(predictor, job)) for job in jobs]
     return sorted(shaped, key=lambda pair: pair[1] or (0, 0))  # stable: by name within a shape
@@ -125,7 +125,7 @@ def _shaped(predictor: Predictor, jobs: Iterable[Job]) -> Iterable[tuple[Job, tu
 def _padded_shape(predictor: Predictor, job: Job) -> tuple[int, int] | None:
     try:
         return predictor.padded_shape(*job.size())
-    except InputError:  # reported when it is read
+    except InputError:  # reported when the file is read
         return None
 
 
@@ -156,10 +156,10 @@ def _predict(predictor: Predictor, batch: Sequence[_Loaded], announce: Callable[
         synchronise(predictor.device)
         seconds = (time.perf_counter() - start) / len(ready)
     except InputError as error:
-        failure = InputError(str(error))  # whose traceback does not keep the failed batch's tensors alive
+        failure = InputError(str(error))  # a new error, because the traceback keeps the batch's tensors alive
     if failure is not None and len(ready) == 1:
         return [*done, _failed(ready[0], failure)]
-    if failure is not None:  # which one was it
+    if failure is not None:  # predict one by one, to find the failing image
         return [*done, *(part for item in ready for part in _predict(predictor, [item], announce))]
     remark = predictor.remark
     if predictor.used_plan != plan:

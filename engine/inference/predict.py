@@ -1,4 +1,4 @@
-"""From arrays to predictions, by the mode that fits into memory."""
+"""Predictor: predictions for arrays, in a mode that fits in memory."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -20,11 +20,11 @@ from runtime.precision import DTYPES
 Arrays = dict[str, np.ndarray]
 
 MODES = ("auto", "whole", "reduced", "tiles")
-SCALES = (2, 3, 4, 6, 8)  # of a reduced encoder, the first that fits is taken
+SCALES = (2, 3, 4, 6, 8)  # divisors of the encoder's input in mode "reduced"; the first that fits is used
 TILE_SIZES = (2048, 1536, 1024, 768, 512, 256)
-EXACT = ("alpha", "foreground")  # predictions that files of more than 8 bits hold
-OVERLAP = 128  # of tiles, pixels; a quarter of the smallest tile at most
-# Attention costs the square of the tokens: above so many, auto does not encode the whole image.
+EXACT = ("alpha", "foreground")  # predictions that can be written with more than 8 bits
+OVERLAP = 128  # overlap of tiles in pixels, at most a quarter of a tile
+# Attention costs the square of the tokens. Above this number "auto" does not encode the whole image.
 MAX_TOKENS = {"cpu": 4096 * 4096 // 256}
 ACCELERATOR_MAX_TOKENS = 8192 * 8192 // 256  # an estimate: some 20 s in float32
 
@@ -32,7 +32,7 @@ logger = logging.getLogger("dinomatte.inference")
 
 
 class OutOfMemoryError(InputError):
-    """Memory ran out although the plan was expected to fit."""
+    """Memory is exhausted although the plan was expected to fit."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Plan:
 
     Attributes:
         mode: "whole", "reduced" or "tiles".
-        scale: by which the encoder's input is smaller, 1 but in mode "reduced".
-        tile: side of a tile in pixels, 0 but in mode "tiles".
-        nbytes: estimated peak memory, model and program excluded.
+        scale: divisor of the encoder's input size in mode "reduced", else 1.
+        tile: side of a tile in pixels in mode "tiles", else 0.
+        nbytes: estimated peak memory, without model and program.
     """
 
     mode: str
@@ -61,23 +61,23 @@ class Plan:
 
 
 class Predictor:
-    """Runs a system on images within a budget of memory.
+    """Prediction of a system on images, within a memory budget.
 
     Args:
-        model: in eval mode, on its device.
-        mode: "whole", "reduced" (the encoder sees a smaller image, the details stay at full resolution), "tiles"
-            (overlapping, blended), or "auto": the first of these that fits.
-        max_memory: bytes that predicting may take; None for most of what is free when an image's turn comes.
-        batch_size: images of one padded shape that go through the model together, where memory allows.
+        model: system in eval mode, on its device.
+        mode: "whole", "reduced" (a smaller image for the encoder, details at full resolution), "tiles" (overlapping,
+            blended), or "auto" for the first of these modes that fits.
+        max_memory: memory limit for predicting in bytes; None for 80 % of the memory that is free before each image.
+        batch_size: largest number of images of one padded shape in a batch, if they fit in memory.
         views: name in `VIEWS` of the views that are averaged.
         precision: "fp32", "bf16" or "fp16".
-        sharers: processes that divide the free memory among them, this one included.
-        probabilities: whether a mask comes with the "probabilities" of its classes, (H, W, K) float32.
-        exact: whether alpha and foreground are float32 in [0, 1] instead of 8-bit levels, for files of more bits.
+        sharers: number of processes that divide the free memory, including this one.
+        probabilities: whether a mask is returned with the "probabilities" of its classes, (H, W, K) float32.
+        exact: whether alpha and foreground are float32 in [0, 1] instead of 8-bit levels, for files with more bits.
 
     Attributes:
-        used_plan: of the last call; another than it was given where memory ran out.
-        remark: about the last call, for the user; none here, see `AutoMatte`.
+        used_plan: plan of the last call, which is smaller than the given plan if memory was exhausted.
+        remark: remark for the user about the last call; always empty here, see `AutoMatte`.
 
     Example:
         >>> from modeling.weights.system_file import read_system
@@ -129,16 +129,16 @@ class Predictor:
         self._last_shape = None
 
     def plan(self, height: int, width: int) -> Plan:
-        """The mode for an image of this size: the first that is expected to fit.
+        """Return the first plan that is expected to fit for an image of this size.
 
         Raises:
-            InputError: no mode that is allowed fits.
+            InputError: no allowed plan fits.
         """
         return self._fitting_plans(height, width)[0]
 
     def padded_shape(self, height: int, width: int) -> tuple[int, int]:
-        """The size that the model pads an image to; images that agree in it can share a batch."""
-        if self.views != VIEWS["none"]:  # mirrored or resized, an image's padding would not be where the model's is
+        """Size to which the model pads an image. Images with the same padded shape can share a batch."""
+        if self.views != VIEWS["none"]:  # in a mirrored or resized view, the padding would be in another place
             return height, width
         if self.model.depends_on_padding:
             return height, width
@@ -146,12 +146,12 @@ class Predictor:
         return height + -height % multiple, width + -width % multiple
 
     def batch_size_for(self, shape: tuple[int, int]) -> int:
-        """Number of images of a padded shape that fit into memory at once."""
+        """Number of images of a padded shape that fit in memory at once."""
         if self.batch_size == 1:
             return 1
         try:
             plan = self.plan(*shape)
-        except InputError:  # reported when the image's turn comes
+        except InputError:  # reported when the image is predicted
             return 1
         if plan.mode != "whole":
             return 1
@@ -162,22 +162,22 @@ class Predictor:
         return self([sample])[0]
 
     def __call__(self, samples: Sequence[Mapping[str, np.ndarray]], plan: Plan | None = None) -> list[Arrays]:
-        """Predict samples whose padded shapes agree.
+        """Predict samples with the same padded shape.
 
         Args:
-            samples: what the model reads, by name: "image" (H, W, 3) uint8 RGB, "trimap" (H, W) uint8 of 0, 128, 255.
+            samples: the model's inputs by name: "image" (H, W, 3) uint8 RGB, "trimap" (H, W) uint8 of 0, 128, 255.
                 Other entries are ignored.
-            plan: the mode; by default what `plan` says for the first image's size. Where memory runs out in mode
-                "auto", a single sample is tried again with the next smaller plan.
+            plan: plan to use; by default the result of `plan` for the first image's size. If memory is exhausted in
+                mode "auto", a single sample is predicted again with the next smaller plan.
 
         Returns:
-            what the model predicts, by name: "alpha" (H, W) and "foreground" (H, W, 3) uint8, rounded to the nearest
-            level, alpha exactly 0 and 255 where the trimap is known, or with `exact` float32, 0 and 1 there; "mask"
-            (H, W) uint8 class indexes, on request with their "probabilities"; "steps" (H, W, 2 N) uint8 of a system
-            that samples.
+            The model's predictions by name: "alpha" (H, W) and "foreground" (H, W, 3) uint8, rounded to the nearest
+            level; "mask" (H, W) uint8 class indexes, on request with their "probabilities"; "steps" (H, W, 2 N) uint8
+            of a system that samples. Alpha is exactly 0 and 255 where the trimap is known. With `exact`, alpha and
+            foreground are float32, and known alpha is exactly 0 and 1.
 
         Raises:
-            OutOfMemoryError: memory ran out, and there is no smaller plan.
+            OutOfMemoryError: memory is exhausted, and there is no smaller plan.
             InputError: the model's output is not finite.
         """
         shape = samples[0]["image"].shape[:2]
@@ -196,7 +196,7 @@ class Predictor:
         return results
 
     def _known(self, sample: Mapping[str, np.ndarray]) -> Arrays | None:
-        """The result where the trimap leaves nothing to predict."""
+        """Result for a trimap without unknown pixels; None if there is something to predict."""
         if "trimap" not in self.model.inputs or self.model.outputs != ("alpha",) or (sample["trimap"] == UNKNOWN).any():
             return None
         return {"alpha": sample["trimap"] / np.float32(255) if self.exact else sample["trimap"].copy()}
@@ -207,7 +207,7 @@ class Predictor:
             try:
                 return self._predict(samples, plan)
             except OutOfMemoryError as error:
-                failure = str(error)  # its traceback would keep the tensors of the attempt alive
+                failure = str(error)  # only the text, because the traceback keeps the tensors of the attempt alive
             smaller = self._smaller_plan(*samples[0]["image"].shape[:2], plan) if len(samples) == 1 else None
             if smaller is None:
                 raise OutOfMemoryError(failure)
@@ -282,7 +282,7 @@ class Predictor:
         plans = self._plans(*self.padded_shape(height, width))
         budget = self._budget()
         if plans[0].nbytes > budget and self.max_memory is None and self.device.type == "cpu":
-            return_freed_memory()  # what this process has kept counts as taken
+            return_freed_memory()  # freed blocks that this process has kept count as used
             budget = self._budget()
         fitting = [plan for plan in plans if plan.nbytes <= budget]
         if not fitting:
@@ -294,8 +294,8 @@ class Predictor:
         return fitting
 
     def _plans(self, height: int, width: int) -> list[Plan]:
-        """The plans that the mode allows, the best first."""
-        growth = max(view.scale for view in self.views) ** 2  # of what the model sees
+        """Plans that the mode allows, the best first."""
+        growth = max(view.scale for view in self.views) ** 2  # ratio of the model's input to the image, in pixels
         pixels = round(growth * height * width)
         most_pixels = MAX_TOKENS.get(self.device.type, ACCELERATOR_MAX_TOKENS) * self.footprint.token_pixels
         plans = []
@@ -309,7 +309,7 @@ class Predictor:
             ]
         if self.mode in ("tiles", "auto"):
             for side in TILE_SIZES:
-                # views are of a tile, or of a canvas whose tiles keep their size
+                # Views apply to each tile, or to the whole canvas, whose tiles keep their size.
                 tiled = self.model.has_tiled_encoder
                 canvas, seen = (pixels, side**2) if tiled else (height * width, round(growth * side**2))
                 plans.append(Plan("tiles", tile=side, nbytes=self.footprint.tiles(canvas, min(seen, pixels))))
@@ -317,7 +317,7 @@ class Predictor:
 
 
 def predict_alpha(model: System, image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
-    """Alpha (H, W) uint8 of one image as a whole: `Predictor` with its plainest settings."""
+    """Alpha (H, W) uint8 of one image as a whole, by a `Predictor` with default settings."""
     return Predictor(model, mode="whole").one({"image": image, "trimap": trimap})["alpha"]
 
 
@@ -326,7 +326,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 
 
 def _to_arrays(name: str, output: Tensor, exact: bool = False) -> np.ndarray:
-    """A batch as uint8: (B, H, W) of levels or class indexes, (B, H, W, N) of colours or steps.
+    """Convert a batch to uint8: levels or class indexes (B, H, W), or colours or steps (B, H, W, N).
 
     With `exact`, alpha and foreground are float32 in [0, 1].
 

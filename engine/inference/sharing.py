@@ -1,10 +1,10 @@
-"""A set of jobs shared by the processes that torchrun starts, through files in the folder of results.
+"""Sharing of a set of jobs among the processes that torchrun starts, through files in the folder of results.
 
-Process R of N does the jobs R, R + N, R + 2 N and so on. Process 0 lists the jobs once its arguments and its model have
-turned out usable; the others wait for that list and compare it with their own. Each process appends the end of each job
-to a file of its own, so that a restart by torchrun (`--max-restarts`) does not repeat what is done. Process 0 waits for
-all, writes one manifest, and removes the other files. There is no process group, so nothing has to be reachable but the
-folder.
+Process R of N does the jobs R, R + N, R + 2 N and so on. Process 0 checks its arguments and its model and then lists
+the jobs. The others wait for this list and compare it with their own. Each process appends the outcome of each job to
+its own file, so that a restart by torchrun (`--max-restarts`) does not repeat finished jobs. At the end process 0 waits
+for the others, writes one manifest and removes the other files. There is no process group, so the processes need no
+connection except the folder.
 """
 
 import contextlib
@@ -27,21 +27,21 @@ from runtime.errors import InputError
 from runtime.files import replacing
 
 MANIFEST = "manifest.json"
-WORK_FOLDER = ".shared-"  # and a name of the run
+WORK_FOLDER = ".shared-"  # followed by a name of the run
 POLL = 0.1  # seconds
-START_LIMIT = 600.0  # seconds until all processes have begun; loading a model takes less
+START_LIMIT = 600.0  # seconds until all processes have started, more than loading a model needs
 DONE = ("written", "skipped")
 
 
 @dataclass(frozen=True)
 class Crew:
-    """This process and the others of its run, as torchrun's environment variables say; alone by default.
+    """The processes of a run, from torchrun's environment variables; by default a single process.
 
     Attributes:
-        rank, size: number of this process, and of all.
-        local_rank, local_size: the same on this machine.
-        run: a name that all processes of the run share and no other run has.
-        attempt: how often torchrun has started the processes again.
+        rank, size: number of this process, and number of processes.
+        local_rank, local_size: the same numbers on this machine.
+        run: name that is unique to the run and common to its processes.
+        attempt: number of restarts by torchrun.
     """
 
     rank: int = 0
@@ -53,10 +53,10 @@ class Crew:
 
     @classmethod
     def of_environment(cls, environment: Mapping[str, str] = os.environ) -> "Crew":
-        """Read RANK, WORLD_SIZE and what goes with them; without these, the process is alone.
+        """Read RANK, WORLD_SIZE and the related variables. Without them there is a single process.
 
         Raises:
-            InputError: they are no numbers that fit together, or several machines have no common name of the run.
+            InputError: the variables are not numbers that fit together, or several machines have no common run name.
         """
         if not {"RANK", "WORLD_SIZE"} <= environment.keys():
             return cls()
@@ -75,26 +75,26 @@ class Crew:
 
     @property
     def gpu(self) -> int:
-        """Index of the GPU of this process; more processes than GPUs share them."""
+        """Index of this process's GPU. If there are more processes than GPUs, they share GPUs."""
         return self.local_rank % max(torch.cuda.device_count(), 1)
 
     def device(self, device: torch.device) -> torch.device:
-        """The GPU of this process where `device` names none in particular."""
+        """Return this process's GPU if `device` is "cuda" without an index, else `device`."""
         if self.size > 1 and device.type == "cuda" and device.index is None:
             return torch.device("cuda", self.gpu)
         return device
 
     def sharers(self, device: torch.device) -> int:
-        """Processes that take the memory of `device` among them."""
+        """Number of processes that share the memory of `device`."""
         return -(-self.local_size // torch.cuda.device_count()) if device.type == "cuda" else self.local_size
 
 
 class SharedJobs:
-    """The part of this process in a set of jobs, and the account of the whole set.
+    """This process's share of a set of jobs, and the record of the whole set.
 
     Args:
-        folder: for the results of all processes, on a disk that all see.
-        crew: of more than one process.
+        folder: folder for the results of all processes, on a disk that all of them can access.
+        crew: crew of more than one process.
 
     Example:
         shared = SharedJobs("out", Crew.of_environment())
@@ -109,27 +109,27 @@ class SharedJobs:
         self.work = self.folder / f"{WORK_FOLDER}{crew.run}"
         self.parent = os.getppid()
         self.listed: list[dict[str, Any]] = []
-        self.indexes: dict[int, int] = {}  # of a job's identity
+        self.indexes: dict[int, int] = {}  # id of a job -> its index among all jobs
         self.ends = None
 
     def wait_for_first(self) -> None:
-        """In all processes but the first: wait until it has found everything usable, so that it alone reports what is
-        not.
+        """Wait, except in process 0, until process 0 has checked its arguments and model, so that it alone reports
+        errors.
 
         Raises:
-            InputError: it has not within `START_LIMIT`, or the program that started this process is gone.
+            InputError: process 0 did not finish within `START_LIMIT`, or the program that started this process ended.
         """
         if self.crew.rank:
             self._wait(lambda: self._list_file.exists(), "process 0 has not listed its jobs", START_LIMIT)
 
     def begin(self, jobs: Sequence[Job]) -> list[Job]:
-        """The jobs of this process; those that an earlier attempt of the same run has done are left out.
+        """Return the jobs of this process, without those that an earlier attempt of the same run has done.
 
         Args:
-            jobs: all of them, the same in each process.
+            jobs: jobs of all processes, the same list in each process.
 
         Raises:
-            InputError: this process lists other jobs than the first, or the folder cannot be written to.
+            InputError: this process lists other jobs than process 0, or the folder cannot be written to.
         """
         self.listed = [
             {"image": str(job.inputs["image"]), "outputs": {kind: str(path) for kind, path in job.outputs.items()}}
@@ -151,19 +151,19 @@ class SharedJobs:
         return [jobs[index] for index in own]
 
     def record(self, outcome: Outcome) -> None:
-        """Note the end of a job."""
+        """Record the outcome of a job."""
         end = {"job": self.indexes[id(outcome.job)], "status": outcome.status, "remark": outcome.remark}
         self.ends.write(json.dumps(end) + "\n")
         self.ends.flush()
 
     def finish(self) -> Counter[str] | None:
-        """In process 0, wait for the others and write the manifest.
+        """Wait for the other processes and write the manifest, in process 0.
 
         Returns:
-            how many jobs of all processes ended with each status; None in the other processes.
+            Number of jobs of all processes with each status; None in the other processes.
 
         Raises:
-            InputError: another process has not begun, or the program that started them is gone.
+            InputError: another process has not started, or the program that started the processes ended.
         """
         self.ends.close()
         self._file_of("done", self.crew.rank).touch()
@@ -193,7 +193,7 @@ class SharedJobs:
         return self.work / f"{what}-{self.crew.attempt}-{rank}"
 
     def _ended(self) -> dict[int, dict[str, Any]]:
-        """The last end of each job, by its index; a line that a killed process left unfinished is passed over."""
+        """Last outcome of each job, by its index. An incomplete line of a killed process is ignored."""
         ended = {}
         for path in sorted(self.work.glob("ends-*"), key=_attempt_of):
             for line in path.read_text(encoding="utf-8").splitlines():
@@ -203,7 +203,7 @@ class SharedJobs:
         return ended
 
     def _clear(self) -> None:
-        """Remove what other runs that were killed have left, and on the first attempt what is under this run's name."""
+        """Remove the files of killed runs and, on the first attempt, files under this run's name."""
         for path in self.folder.glob(f"{WORK_FOLDER}*"):
             if (path == self.work and self.crew.attempt == 0) or _is_of_dead_run(path.name.removeprefix(WORK_FOLDER)):
                 shutil.rmtree(path, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Overlapping tiles with blended seams: any size in bounded memory, at the price of what a tile cannot see."""
+"""Overlapping tiles with blended seams: images of any size in bounded memory, but no tile sees the whole image."""
 
 from collections.abc import Mapping
 
@@ -13,17 +13,17 @@ from modeling.tiling import ramp, tiles_of
 def predict_in_tiles(
     predict: Predict, inputs: Mapping[str, Tensor], size: int, overlap: int, multiple: int = 1
 ) -> dict[str, Tensor]:
-    """Predict tile by tile; with a trimap, tiles without unknown pixels cost nothing.
+    """Predict tile by tile. With a trimap, tiles without unknown pixels are skipped.
 
-    Where tiles overlap their predictions are averaged with weights that fall linearly to the seams, so no seam shows
+    Where tiles overlap, their predictions are averaged. The weights fall linearly to the seams, so no seam is visible
     as a step.
 
     Args:
-        predict: maps inputs of a tile to outputs (B, C, h, w) of its size.
-        inputs: (B, C, H, W) each; "image", and perhaps "trimap" of 0, 0.5 and 1.
-        size: side of a tile, pixels.
-        overlap: of neighbouring tiles, pixels; less than half of `size`.
-        multiple: of the tiles' first rows and columns; it divides `size` and `overlap`.
+        predict: function from the inputs of a tile to outputs (B, C, h, w) of its size.
+        inputs: (B, C, H, W) each: "image" and, if the system reads it, "trimap" of 0, 0.5 and 1.
+        size: side of a tile in pixels.
+        overlap: overlap of neighbouring tiles in pixels, less than half of `size`.
+        multiple: common divisor of the tiles' first rows and columns; it also divides `size` and `overlap`.
 
     Returns:
         the outputs (B, C, H, W) float32; with a trimap, alpha has its known values.

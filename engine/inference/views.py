@@ -1,4 +1,4 @@
-"""Test-time augmentation: predict several views of an image and average what they say."""
+"""Test-time augmentation: the average of the predictions for several views of an image."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class View:
     """A mirrored and resized version of the input.
 
     Attributes:
-        flip: mirror left and right.
-        scale: of both sides.
+        flip: whether left and right are exchanged.
+        scale: factor of both sides.
     """
 
     flip: bool = False
@@ -37,9 +37,9 @@ def predict_views(
     """Average the predictions of the views, each turned back to the image's frame.
 
     Args:
-        predict: maps inputs to outputs (B, C, h, w) of their size.
-        inputs: (B, C, H, W) each; "image" float in [0, 1], and perhaps "trimap" of 0, 0.5 and 1.
-        min_side: of what `predict` takes; reduced views with a shorter side are left out.
+        predict: function from inputs to outputs (B, C, h, w) of their size.
+        inputs: (B, C, H, W) each: "image" float in [0, 1] and, if the system reads it, "trimap" of 0, 0.5 and 1.
+        min_side: shortest side that `predict` accepts; reduced views with a shorter side are left out.
 
     Returns:
         the outputs (B, C, H, W) float32.

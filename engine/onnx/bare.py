@@ -1,6 +1,6 @@
-"""Mattes of an ONNX file where there is no PyTorch: onnxruntime, numpy and Pillow are enough.
+"""Inference with an ONNX file without PyTorch; onnxruntime, numpy and Pillow are enough.
 
-Each image is predicted as a whole, one after the other. Tiles, views and batches need PyTorch, see
+The images are predicted one at a time, each as a whole. Tiles, views and batches need PyTorch, see
 `engine.inference.predict`.
 """
 
@@ -34,7 +34,7 @@ def pairs_of_files(
         leave_out: folders inside the folder of images that hold something else, such as results.
 
     Raises:
-        InputError: a file beside a folder, or a missing one; or names that do not agree.
+        InputError: a file and a folder, a missing file or folder, or names that do not agree.
     """
     image, trimap = Path(image), Path(trimap)
     pairs = MattingFolder(image, trimap, allow_extra=False, recursive=True, leave_out=leave_out)
@@ -47,7 +47,7 @@ def pairs_of_files(
 
 
 def pairs_of_composition1k(root: str | os.PathLike) -> MattingFolder:
-    """The images and trimaps of a folder laid out like Composition-1k."""
+    """Pair the images and trimaps of a folder with the layout of Composition-1k."""
     return Composition1k(root, require_alpha=False)
 
 
@@ -61,7 +61,7 @@ def write_mattes(
     report: Callable[[str], None] = print,
     remarks: list[Remark] | None = None,
 ) -> Counter[str]:
-    """Write an 8-bit PNG for each pair; what cannot be read is reported, and the rest is done.
+    """Write an 8-bit PNG for each pair. Files that cannot be read are reported, and the others are processed.
 
     Args:
         output: the file to write, or for several the folder for NAME.png.
@@ -71,7 +71,7 @@ def write_mattes(
         remarks: a list that gets a remark for each file whose reading is not plain.
 
     Returns:
-        how many were "written", "skipped" and "failed".
+        Numbers of "written", "skipped" and "failed" images.
 
     Raises:
         InputError: an output cannot be written.

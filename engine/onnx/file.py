@@ -1,7 +1,7 @@
-"""A model file that tools/export_onnx.py wrote, opened in onnxruntime; needs numpy beside it and nothing else.
+"""ONNX file of tools/export_onnx.py, opened in onnxruntime. This module needs only numpy and onnxruntime.
 
-The file is untrusted. It is looked through before onnxruntime sees it, and it must hold everything itself: a file that
-would have tensors read from other files is refused.
+The file is untrusted. It is checked before onnxruntime reads it, and it must be self-contained: a file that refers to
+tensors in other files is refused.
 """
 
 from pathlib import Path
@@ -15,8 +15,8 @@ from engine.onnx.wire import read_outline
 from runtime.errors import InputError
 from runtime.text import one_line
 
-FORMAT = "1"  # of inputs, outputs and metadata; a file of another one is refused
-PREFIX = "dinomatte."  # of our keys in the file's metadata
+FORMAT = "1"  # version of inputs, outputs and metadata; files of other versions are refused
+PREFIX = "dinomatte."  # prefix of this project's keys in the file's metadata
 MAX_BYTES = 2**31 - 1  # protobuf's own limit
 INPUTS = {"image": 3, "trimap": 1}  # channels of (B, channels, H, W) float32
 OUTPUTS = {"phas": 1}
@@ -28,20 +28,20 @@ class OnnxFile:
     """A checked file and its session.
 
     Args:
-        path: written by tools/export_onnx.py.
-        threads: of onnxruntime; 0 for its own choice.
-        device: "cpu", "cuda", or None for the best that the installed onnxruntime has.
-        gpu: index of the GPU on "cuda".
+        path: file from tools/export_onnx.py.
+        threads: number of threads of onnxruntime; 0 for its default.
+        device: "cpu", "cuda", or None for the best device of the installed onnxruntime.
+        gpu: index of the GPU for "cuda".
 
     Attributes:
         runs_on: "cpu" or "cuda".
-        metadata: texts, by the names in `METADATA`.
-        size_divisibility: what the graph pads images to.
-        pixel_mean: three numbers.
-        footprint: bytes a pixel, and bytes a squared pixel of attention.
+        metadata: texts by the names in `METADATA`.
+        size_divisibility: multiple to which the graph pads the sides of images.
+        pixel_mean: mean RGB colour on the scale 0 to 1.
+        footprint: bytes per pixel, and bytes per squared pixel of attention.
 
     Raises:
-        InputError: onnxruntime is not installed or lacks the device, or the file is not what that tool writes.
+        InputError: onnxruntime is not installed or lacks the device, or the file is not from that tool.
     """
 
     def __init__(self, path: str | Path, threads: int = 0, device: str | None = None, gpu: int = 0) -> None:
@@ -64,7 +64,7 @@ class OnnxFile:
             trimap: (B, 1, H, W) float32 of 0, 0.5 and 1.
 
         Raises:
-            MemoryError: onnxruntime could not allocate what it needs.
+            MemoryError: onnxruntime could not allocate enough memory.
             InputError: the graph fails on this input.
         """
         feeds = {"image": np.ascontiguousarray(image), "trimap": np.ascontiguousarray(trimap)}
@@ -103,7 +103,7 @@ def _read(path: str | Path) -> bytes:
 
 
 def _checked_metadata(path: str | Path, content: bytes) -> dict[str, str]:
-    """The file's metadata under our prefix, once the file is known to be whole, ours, and to refer to no other."""
+    """Check that the file is complete, self-contained and from this project, and return its metadata."""
     try:
         outline = read_outline(content)
     except ValueError as error:
@@ -143,7 +143,7 @@ def _numbers(path: str | Path, metadata: dict[str, str], key: str, count: int) -
 def _session(runtime: ModuleType, path: str | Path, content: bytes, threads: int, device: str, gpu: int) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # what fails is raised, and told in one line
+    options.log_severity_level = 4  # errors are raised, and reported in one line
     settings = {"cuda": {"device_id": gpu}}
     providers = [(EXECUTION[name], settings.get(name, {})) for name in dict.fromkeys((device, "cpu"))]
     try:

@@ -1,4 +1,4 @@
-"""A model file that tools/export_onnx.py wrote, as a system: nothing of PyTorch's model code is needed."""
+"""ONNX file of tools/export_onnx.py as a system, without the model's PyTorch code."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from modeling.meta_arch.footprint import Footprint
 
 @dataclass(frozen=True)
 class OnnxFootprint(Footprint):
-    """Peak memory of a file's graph: its decoder is dense, and its attention holds the weights of all pairs of patches.
+    """Peak memory of a file's graph. Its decoder is dense, and its attention stores weights for all pairs of patches.
 
     Attributes:
-        attention: bytes a squared pixel.
+        attention: bytes per squared pixel.
     """
 
     attention: float = 0
@@ -29,25 +29,25 @@ class OnnxFootprint(Footprint):
 class OnnxModel(System):
     """Maps {"image": (B, 3, H, W) float RGB in [0, 1], "trimap": (B, 1, H, W) of 0, 0.5, 1} to {"phas"} on the CPU.
 
-    Any H, W >= 1; padding, normalising and the fusion with the trimap are in the file.
+    H and W are 1 or more. Padding, normalisation and the fusion with the trimap are part of the graph.
 
     Args:
-        path: written by tools/export_onnx.py.
-        threads: of onnxruntime; None for as many as PyTorch takes.
-        device: "cpu", "cuda", or None for the best that the installed onnxruntime has.
-        gpu: index of the GPU on "cuda".
+        path: file from tools/export_onnx.py.
+        threads: number of threads of onnxruntime; None for PyTorch's number.
+        device: "cpu", "cuda", or None for the best device of the installed onnxruntime.
+        gpu: index of the GPU for "cuda".
 
     Raises:
-        InputError: onnxruntime is not installed or lacks the device, or the file is not what that tool writes.
+        InputError: onnxruntime is not installed or lacks the device, or the file is not from that tool.
     """
 
     def __init__(self, path: str | Path, threads: int | None = None, device: str | None = None, gpu: int = 0) -> None:
         super().__init__()
         self.file = OnnxFile(path, threads or torch.get_num_threads(), device, gpu)
-        self.runs_on = self.file.runs_on  # tensors go in and come out on the CPU
+        self.runs_on = self.file.runs_on  # inputs and outputs are always on the CPU
         self.precision = self.file.metadata["precision"]
         self.size_divisibility = self.file.size_divisibility
-        self.depends_on_padding = self.file.metadata["colour_prior"] == "yes"  # it looks at the whole image
+        self.depends_on_padding = self.file.metadata["colour_prior"] == "yes"  # the prior depends on the whole image
         self.pixel_mean = torch.tensor(self.file.pixel_mean)
         self.eval()
 
@@ -60,7 +60,7 @@ class OnnxModel(System):
         return OnnxFootprint(bytes_per_pixel, attention=attention)
 
     def encode(self, inputs: Mapping[str, Tensor], scale: int = 1) -> Mapping[str, Tensor]:
-        """The inputs: the file's graph is run as a whole, by `decode`."""
+        """Return the inputs. `decode` runs the whole graph."""
         return inputs
 
     def decode(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Packages that only ONNX needs: imported where they are used, with a one-line message if they are missing."""
+"""Import of the packages that only ONNX needs, with a one-line message if they are missing."""
 
 import importlib
 from types import ModuleType

@@ -1,13 +1,13 @@
-"""What must be known of an ONNX file before it is run, read from its bytes: metadata, and whether it needs other files.
+"""Outline of an ONNX file, parsed from its bytes before it is run: metadata, and references to other files.
 
-Only the messages that can hold a tensor or the metadata are followed, through protobuf's encoding of fields. The table
-of these messages is that of onnx.proto, which the tests compare with the onnx package.
+Only the messages that can contain a tensor or the metadata are parsed, by protobuf's encoding of fields. The table of
+these messages follows onnx.proto; the tests compare it with the onnx package.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-# Message -> number of a field -> message in it, for all ways that lead to a tensor
+# Message -> number of a field -> message in it, for all paths to a tensor
 MESSAGES = {
     "ModelProto": {7: "GraphProto", 14: "StringStringEntryProto", 20: "TrainingInfoProto", 25: "FunctionProto"},
     "TrainingInfoProto": {1: "GraphProto", 2: "GraphProto"},
@@ -20,16 +20,16 @@ MESSAGES = {
     "SparseTensorProto": {1: "TensorProto", 2: "TensorProto"},
     "FunctionProto": {7: "NodeProto", 11: "AttributeProto"},
 }
-EXTERNAL_DATA, DATA_LOCATION, EXTERNAL = 13, 14, 1  # of TensorProto
+EXTERNAL_DATA, DATA_LOCATION, EXTERNAL = 13, 14, 1  # two fields of TensorProto, and a value of the second
 GRAPH_NODE = ("GraphProto", 1)
 METADATA, KEY, VALUE = ("ModelProto", 14), 1, 2
-VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # how a field is encoded
-DEEPEST = 64  # graphs within graphs
+VARINT, EIGHT_BYTES, BYTES, FOUR_BYTES = 0, 1, 2, 5  # encodings of a field
+DEEPEST = 64  # largest nesting of messages
 
 
 @dataclass
 class Outline:
-    """Facts of a file: its metadata, nodes of the graph, and whether a tensor anywhere is stored in another file."""
+    """Metadata of a file, number of nodes, and whether any tensor is stored in another file."""
 
     metadata: dict[str, str] = field(default_factory=dict)
     num_nodes: int = 0
@@ -37,10 +37,10 @@ class Outline:
 
 
 def read_outline(content: bytes) -> Outline:
-    """Look through the bytes of a file.
+    """Parse the bytes of a file.
 
     Raises:
-        ValueError: they are not protobuf's, cut short, or nested too deeply.
+        ValueError: the bytes are not valid protobuf, are truncated, or are nested too deeply.
     """
     outline = Outline()
     _look_through(memoryview(content), "ModelProto", outline, DEEPEST)
@@ -67,7 +67,7 @@ def _look_through(content: memoryview, message: str, outline: Outline, depth: in
 
 
 def _fields(content: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield number and value of each field; numbers of fixed size, which nothing here reads, as their bytes."""
+    """Yield number and value of each field. Numbers of fixed size, which are not needed, are yielded as bytes."""
     position = 0
     while position < len(content):
         tag, position = _varint(content, position)
@@ -91,12 +91,12 @@ def _fields(content: memoryview) -> Iterator[tuple[int, int | memoryview]]:
 
 
 def _enum(value: int | memoryview) -> int:
-    """A named constant; protobuf drops what is above 32 bits."""
+    """Value of an enum. protobuf ignores bits above the 32nd."""
     return value % 2**32 if isinstance(value, int) else EXTERNAL
 
 
 def _varint(content: memoryview, position: int) -> tuple[int, int]:
-    """A number in groups of seven bits, the lowest first, and the position behind it."""
+    """Read a number stored in groups of seven bits, the lowest first. Return it and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         if position == len(content):

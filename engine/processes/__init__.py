@@ -1,1 +1,1 @@
-"""The processes of a job: started, brought together, watched, agreed, and normalising as one."""
+"""Processes of a job: launch, rendezvous, watch for failures, and agreement on a result."""

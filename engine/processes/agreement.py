@@ -1,4 +1,4 @@
-"""What one process finds out, for all processes of a job."""
+"""Agreement: a result of the main process, returned in all processes of a job."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -10,20 +10,20 @@ from runtime.errors import InputError
 
 Result = TypeVar("Result")
 
-SLICE = 60.0  # seconds after which waiting processes meet: well within the limit of one collective operation
+SLICE = 60.0  # seconds between exchanges of waiting processes, well below the limit of one collective operation
 
 
 def from_main_process(find: Callable[[], Result]) -> Result:
-    """Call `find` in the main process and return its result in all of them; to be called by all.
+    """Call `find` in the main process and return its result in all processes. All processes must call this function.
 
-    It may take as long as it needs: in a job of several processes it runs in a thread of its own, and all meet every
-    `SLICE` seconds meanwhile.
+    The duration of `find` is not limited. In a job of several processes it runs in its own thread, and the processes
+    exchange its state every `SLICE` seconds.
 
     Args:
-        find: returns what can be pickled.
+        find: function with a result that can be pickled.
 
     Raises:
-        InputError: raised by `find`; in all processes, so that none waits for the others.
+        InputError: raised by `find`. All processes raise it, so that none waits for the others.
     """
     if comm.get_world_size() == 1:
         return find()
@@ -45,7 +45,7 @@ def _started(find: Callable[[], Result]) -> Future[Result]:
 
 
 def _outcome(found: Future[Result]) -> tuple[Result | None, InputError | None] | None:
-    """The result, or the mistake, if it is there within a slice."""
+    """Result or error of `find`; None if it is not available within a slice."""
     wait([found], SLICE)
     if not found.done():
         return None

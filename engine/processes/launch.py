@@ -1,7 +1,8 @@
-"""The processes of a job: started by torch's elastic launcher, or by torchrun, and what each of them does.
+"""Launch of a job by torch's elastic launcher or by torchrun, and the course of each of its processes.
 
-`python main.py --num-gpus N` runs torch's agent in this process, which starts the same script N times; torchrun does
-the same from outside. What torch leaves out is here: one line for a mistake, its exit status, and `watch.py`.
+`python main.py --num-gpus N` runs torch's agent in this process, which starts the same script N times. torchrun runs
+the agent in its own process. This module adds what torch lacks: a one-line message for an error, the exit status of the
+failed process, and the watch of `watch.py`.
 """
 
 import contextlib
@@ -32,12 +33,12 @@ from runtime.command_line import PAST_TENSE, explain, tell
 from runtime.errors import InputError
 from runtime.text import one_line
 
-TIMEOUT = timedelta(minutes=30)  # of one collective operation: a process may evaluate or save that long
+TIMEOUT = timedelta(minutes=30)  # limit of a collective operation; a process may evaluate or save that long
 JOIN_TIMEOUT = 600.0  # seconds
-SAVING = 600  # seconds that processes get to save after SIGTERM or Ctrl-C, until SIGKILL
-CAUSE = LIMIT + 5  # seconds in which the watch learns which machine broke a connection
-FAREWELL = 3 * INTERVAL  # seconds in which the other machines read from the store why this one fails
-READY = "ready"  # in the job's store once the first process has joined
+SAVING = 600  # seconds between SIGTERM or Ctrl-C and SIGKILL, in which processes can save
+CAUSE = LIMIT + 5  # seconds in which the watch finds the machine that broke a connection
+FAREWELL = 3 * INTERVAL  # seconds in which the other machines read the error of this one from the store
+READY = "ready"  # key in the job's store, set when the first process has joined
 
 
 def launch(
@@ -51,24 +52,24 @@ def launch(
     dist_url: str = "auto",
     join_timeout: float = JOIN_TIMEOUT,
 ) -> None:
-    """Call `main` in every process of the job, with the process group set up.
+    """Call `main` in every process of the job, with an initialised process group.
 
-    Where there is one process, it is this one. Where there are several, they run `command`, which calls this function
-    again; as torchrun does, torch's agent has set RANK, WORLD_SIZE and the like for them. A process that finds these
-    set takes part in the job and ends here.
+    A job of one process runs in this process. The processes of a larger job run `command`, which calls this function
+    again. torch's agent has then set RANK, WORLD_SIZE and related variables, as torchrun does. If they are set, this
+    process joins the job, runs `main` and ends here.
 
     Args:
-        command: a Python script and its arguments.
-        device_type: cuda, mps or cpu.
-        num_processes: on this machine.
-        num_machines: that take part, each started by hand with a `machine_rank` of its own.
-        machine_rank: of this machine, from 0.
-        dist_url: tcp://HOST:PORT of machine 0; "auto" where there is one machine.
-        join_timeout: seconds until processes that have not all met give up.
+        command: Python script and its arguments.
+        device_type: "cuda", "mps" or "cpu".
+        num_processes: number of processes on this machine.
+        num_machines: number of machines. The user starts each of them with its own `machine_rank`.
+        machine_rank: number of this machine, from 0.
+        dist_url: tcp://HOST:PORT of machine 0; "auto" for one machine.
+        join_timeout: seconds to wait for all processes to join.
 
     Raises:
-        InputError: more processes than GPUs, several machines without an address to meet at, and the like.
-        SystemExit: a process failed, and a line says why; the status is its own.
+        InputError: more processes than GPUs, several machines without an address, or another invalid setting.
+        SystemExit: a process failed. It has printed the reason, and the status is its status.
     """
     if not 0 < join_timeout <= 10**6:
         raise InputError(f"--join-timeout: expected seconds, above 0 and at most a million, got {join_timeout:g}")
@@ -97,10 +98,10 @@ def launch(
         rdzv_endpoint=str(address),
         rdzv_configs={"rank": machine_rank, "timeout": int(join_timeout) + 1},
         max_restarts=0,
-        monitor_interval=2 * INTERVAL,  # the watch comes first: it knows the cause
+        monitor_interval=2 * INTERVAL,  # longer than the watch's, because the watch knows the cause of a failure
         logs_specs=DefaultLogsSpecs(os.devnull),
     )
-    # attributes since torch 2.9 and 2.12: earlier ones handle all signals, and SIGKILL comes 30 seconds after SIGTERM
+    # Fields since torch 2.9 and 2.12. Older agents handle all signals, and send SIGKILL 30 seconds after SIGTERM.
     config.signals_to_handle = "" if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN else "SIGTERM"
     config.shutdown_timeout = SAVING
     status = _run_agent(config, command, store)
@@ -122,15 +123,15 @@ def _check_counts(num_processes: int, num_machines: int, machine_rank: int, devi
 
 
 def _run_agent(config: LaunchConfig, command: Sequence[str], store: dist.Store) -> int:
-    """Start this machine's processes and wait for them; the exit status of the first that failed, else 0."""
-    logging.getLogger("torch.distributed.elastic").propagate = False  # a process says itself why it fails
+    """Start this machine's processes and wait for them. Return the exit status of the first that failed, else 0."""
+    logging.getLogger("torch.distributed.elastic").propagate = False  # each process reports its own failure
     logging.getLogger("torch.distributed.elastic").addHandler(logging.NullHandler())
     interrupted = False
 
     def interrupt(number: int, frame: FrameType | None) -> NoReturn:
         nonlocal interrupted
         interrupted = True
-        # SIGINT would end a process that still imports with a traceback
+        # During imports, SIGINT would end a process with a traceback.
         early = _ask(lambda: store.check([READY])) is False
         raise SignalException("Ctrl-C", signal.SIGTERM if early else signal.SIGINT)
 
@@ -140,11 +141,11 @@ def _run_agent(config: LaunchConfig, command: Sequence[str], store: dist.Store) 
         elastic_launch(config, sys.executable)("-u", *command)
     except SignalException as stop:
         number = signal.SIGINT if interrupted else stop.sigval
-        if _ask(lambda: store.check([READY])) is False:  # else the processes say so
+        if _ask(lambda: store.check([READY])) is False:  # otherwise the processes report it
             tell(PAST_TENSE[number])
         return 128 + number
     except ChildFailedError as error:
-        rank, failure = next(iter(error.failures.items()))  # the first that ended, to the poll of the agent
+        rank, failure = next(iter(error.failures.items()))  # the first that ended, within one poll of the agent
         status = failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
         message = f"exit status {status}" if failure.exitcode > 0 else f"killed by {failure.signal_name()}"
         if failure.exitcode < 0:
@@ -158,7 +159,7 @@ def _run_agent(config: LaunchConfig, command: Sequence[str], store: dist.Store) 
 
 
 def _ask(operation: Callable[[], Any]) -> Any:
-    """The result of an operation on the store; None where it has none in time, as over a cut wire, or is gone."""
+    """Result of an operation on the store; None if the store is gone or does not answer in time."""
     results = []
 
     def run() -> None:
@@ -172,20 +173,20 @@ def _ask(operation: Callable[[], Any]) -> Any:
 
 
 def _take_part(main: Callable[[], None], device_type: str, join_timeout: float) -> NoReturn:
-    """Join the job, run `main`, and end the process: with status 0, or its failure's after it told the others.
+    """Join the job, run `main`, and end the process with status 0, or report the failure and end with its status.
 
-    The group is left only after success: after a failure the others must not wait for a goodbye.
+    The process group is only destroyed after success, because the others must not wait for a failed process.
     """
     watch = None
     try:
         watch = _join(device_type, join_timeout)
         status = _run(main)
-        dist.barrier()  # nobody hangs up on a process that still reads its last message
+        dist.barrier()  # no connection closes while a process still reads its last message
     except BaseException as error:
         if watch is not None and lost_the_others(error):
             with contextlib.suppress(ValueError):  # not in the main thread
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing can be saved any more
-            has_agent = "TORCHELASTIC_RUN_ID" in os.environ  # which ends this process, or the watch does
+            has_agent = "TORCHELASTIC_RUN_ID" in os.environ  # the agent or the watch ends this process meanwhile
             time.sleep(FAREWELL + 2 * INTERVAL if has_agent and not watch.spans_machines else CAUSE)
         if isinstance(error, Exception):
             get_error_handler().record_exception(error)  # for torchrun's report
@@ -201,7 +202,7 @@ def _take_part(main: Callable[[], None], device_type: str, join_timeout: float) 
 
 
 def _run(main: Callable[[], None]) -> int:
-    """The exit status all processes agree on: 0, or that of a run which a signal has stopped."""
+    """Exit status common to all processes: 0, or that of a run that a signal stopped."""
     try:
         main()
     except SystemExit as error:
@@ -212,8 +213,8 @@ def _run(main: Callable[[], None]) -> int:
 
 
 def _tell(error: BaseException) -> tuple[int, str]:
-    """Say on stderr why this process fails; its exit status, and the same in one line for the others."""
-    if isinstance(error, SystemExit):  # it has been said
+    """Report the failure of this process on stderr. Return its exit status, and one line for the other processes."""
+    if isinstance(error, SystemExit):  # already reported
         status = error.code if isinstance(error.code, int) else 1
         return status, one_line(error.__context__) if error.__context__ else f"exit status {status}"
     if isinstance(error, KeyboardInterrupt):
@@ -231,11 +232,11 @@ def _tell(error: BaseException) -> tuple[int, str]:
 
 
 def _end_process(status: int) -> NoReturn:
-    """End the process without tearing the interpreter down.
+    """End the process without finalising the interpreter.
 
-    Gloo's threads live as long as anything holds their group, and DDP's C++ side does so to the end. One that then
-    frees a tensor needs an interpreter that is no longer there, which now and then aborts a run that has succeeded
-    (the cause is described in pytorch/pytorch pull request 179291).
+    Gloo's threads live as long as their group is referenced, and DDP's C++ objects reference it to the end. A thread
+    that then frees a tensor needs the interpreter, which no longer exists. This occasionally aborts a successful run
+    (pytorch/pytorch pull request 179291 describes the cause).
     """
     gc.collect()  # ends the loaders' processes
     logging.shutdown()
@@ -245,7 +246,7 @@ def _end_process(status: int) -> NoReturn:
 
 
 def _join(device_type: str, join_timeout: float) -> Watch:
-    """Meet the other processes, watch them, and set the process group up."""
+    """Meet the other processes, start the watch, and initialise the process group."""
     rank, world_size, local_rank, local_size, address = _place()
     if device_type == "cuda":
         torch.cuda.set_device(local_rank)
@@ -253,10 +254,10 @@ def _join(device_type: str, join_timeout: float) -> Watch:
         torch.set_num_threads(max(1, torch.get_num_threads() // local_size))  # share the cores
     run = os.environ.get("TORCHELASTIC_RUN_ID")
     store = open_store(address) if run is None and rank == 0 else connect(address, join_timeout)
-    restarts = run not in (None, JOB)  # torchrun keeps the store for the processes it starts after a failure
+    restarts = run not in (None, JOB)  # torchrun keeps its store for processes that it starts after a failure
     shape = f"{world_size} processes"
     session, hosts = meet(store, rank, world_size, "process", shape, address, join_timeout, restarts)
-    own_connection = connect(address, join_timeout)  # an operation on it may hang with the network
+    own_connection = connect(address, join_timeout)  # an operation may block when the network fails
     watch = Watch(dist.PrefixStore(session, own_connection), rank, hosts, address, local_size < world_size)
     choose_gloo_interface(address if watch.spans_machines else Address(LOOPBACK, 9))
     interface = os.environ.get("GLOO_SOCKET_IFNAME", "gloo's choice")
@@ -278,7 +279,7 @@ def _join(device_type: str, join_timeout: float) -> Watch:
 
 
 def _place() -> tuple[int, int, int, int, Address]:
-    """Rank, world size, both on this machine, and the store's address: as the agent, or a user, has set them."""
+    """Rank and world size, local rank and size, and the store's address, from the environment variables."""
     try:
         rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
         local_rank, local_size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
@@ -292,7 +293,7 @@ def _place() -> tuple[int, int, int, int, Address]:
 
 
 def _register_local_group(rank: int, world_size: int, local_size: int) -> None:
-    """Let detectron2 know which processes share this machine; v0.6 has no function for it."""
+    """Register the processes of this machine in detectron2, of which v0.6 has no function for this."""
     if hasattr(comm, "create_local_process_group"):
         comm.create_local_process_group(local_size)
         return

@@ -1,7 +1,7 @@
-"""Where the processes of a job meet: a key-value store at an address all of them know.
+"""Rendezvous: the processes of a job meet at a key-value store, whose address all of them know.
 
-Torch's own waiting cannot be interrupted by Ctrl-C, does not name who is missing, and takes what the processes before
-a restart have left in a store for that of the others (pytorch/pytorch issue 135712).
+torch's own rendezvous cannot be interrupted by Ctrl-C and does not name the missing processes. After a restart it
+confuses values that earlier processes left in the store with current ones (pytorch/pytorch issue 135712).
 """
 
 import json
@@ -59,13 +59,13 @@ class Address(NamedTuple):
 
 
 def open_store(address: Address) -> dist.TCPStore:
-    """Open the store of a job on this machine; with port 0 on any free one (see its `port`).
+    """Open the store of a job on this machine. Port 0 chooses a free port (see `port` of the store).
 
-    At a loopback address only this machine can reach it: whoever reaches a store can write to it. At others it listens
-    on all interfaces, since a name may have one address here and another elsewhere.
+    The store accepts writes from any host that can reach it. With a loopback address, only this machine can. With any
+    other address it listens on all interfaces, because a name may resolve differently on each machine.
 
     Raises:
-        InputError: the port is taken.
+        InputError: the port is in use.
     """
     host, port = address
     descriptor = None
@@ -80,7 +80,7 @@ def open_store(address: Address) -> dist.TCPStore:
             is_master=True,
             timeout=STORE_TIMEOUT,
             wait_for_workers=False,
-            multi_tenant=True,  # torch's agent opens it too, in the same process
+            multi_tenant=True,  # torch's agent opens the same port in the same process
             master_listen_fd=descriptor,
         )
     except (OSError, dist.DistNetworkError) as error:
@@ -91,15 +91,15 @@ def open_store(address: Address) -> dist.TCPStore:
 
 
 def connect(address: Address, seconds: float) -> dist.TCPStore:
-    """Connect to the store, which may come up later.
+    """Connect to the store. It may start later.
 
     Raises:
-        InputError: the name is unknown, or nobody answered within `seconds`.
+        InputError: the host is unknown, or there was no answer within `seconds`.
     """
     deadline = time.monotonic() + seconds
     while True:
         try:
-            socket.create_connection(address, timeout=5).close()  # torch's attempts write lines of their own
+            socket.create_connection(address, timeout=5).close()  # failed attempts of torch would write to stderr
             return dist.TCPStore(*address, timeout=STORE_TIMEOUT, wait_for_workers=False)
         except socket.gaierror as error:
             raise InputError(f"the address {address} of machine 0: unknown host {address.host!r}") from error
@@ -122,23 +122,23 @@ def meet(
     seconds: float,
     restarts: bool = False,
 ) -> tuple[str, list[str]]:
-    """Wait until all `size` members of the job have come to the store.
+    """Wait until all `size` members of the job have joined at the store.
 
-    Where a store outlives its processes (torchrun restarts them), process 0 opens a new session each time, and only
-    processes that answer to it belong: their tokens differ from those of earlier ones.
+    If the store outlives the processes (torchrun restarts them), process 0 opens a new session each time. Only
+    processes that join this session are members; each has a unique token, so earlier processes are not counted.
 
     Args:
-        kind: of members, "machine" or "process".
-        shape: of the job, in words; the same for all members.
-        address: of the store, for messages.
-        seconds: how long to wait for the others.
-        restarts: earlier processes may have left a session in this store.
+        kind: kind of members, "machine" or "process".
+        shape: sizes of the job in words, the same for all members.
+        address: address of the store, for messages.
+        seconds: time limit for the other members.
+        restarts: whether earlier processes may have left a session in this store.
 
     Returns:
         The session's name, a prefix for the keys of the job, and the host of every member.
 
     Raises:
-        InputError: some member did not come, another has this rank, or the members disagree about the job's size.
+        InputError: a member is missing, two have the same rank, or the members disagree about the job's size.
     """
     me = [uuid.uuid4().hex, socket.gethostname()]
     session = me[0] if restarts else JOB
@@ -174,16 +174,16 @@ def meet(
 
 
 def choose_gloo_interface(address: Address) -> None:
-    """Let gloo listen where the other machines can reach this one.
+    """Make gloo listen on an interface that the other machines can reach.
 
-    Left alone it takes the address of this machine's host name, which /etc/hosts often gives as 127.0.0.1. The variable
-    GLOO_SOCKET_IFNAME, where the user has set it, stays.
+    By default gloo uses the address of this machine's host name, which is often 127.0.0.1 in /etc/hosts. If the user
+    has set GLOO_SOCKET_IFNAME, it is unchanged.
     """
     if "GLOO_SOCKET_IFNAME" in os.environ or not sys.platform.startswith("linux"):
         return
     local = _local_address(address)
     if local.startswith("127.") and not address.host.startswith("127."):
-        local = _local_address(Address("192.0.2.1", 9))  # an address of documentation (RFC 5737): the default route
+        local = _local_address(Address("192.0.2.1", 9))  # reserved for documentation (RFC 5737), so the default route
     for _, name in socket.if_nameindex():
         if _interface_address(name) == local:
             os.environ["GLOO_SOCKET_IFNAME"] = name
@@ -197,7 +197,7 @@ def _reason(error: Exception) -> str:
 
 
 def _local_address(address: Address) -> str:
-    """The IPv4 address this machine would use to reach `address`; connecting a UDP socket sends nothing."""
+    """IPv4 address from which this machine reaches `address`. Connecting a UDP socket sends nothing."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(address)

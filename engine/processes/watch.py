@@ -1,9 +1,9 @@
-"""A watch over the processes of a job: when one ends, the others learn why and end too.
+"""Watch over the processes of a job: if one fails, the others report the reason and end too.
 
-Torch's agent ends the processes of its own machine when one fails, and no others: a collective operation waits for a
-machine that is gone, nccl half an hour, gloo until the connection breaks, which on a cut wire it does not. So each
-process gives a sign of life through the job's store and looks for those of the others, in threads of its own, which a
-long evaluation or save does not hold up.
+torch's agent only ends the processes of its own machine. A collective operation waits for a lost machine: with nccl for
+half an hour, with gloo until the connection breaks, which never happens when a cable is cut. Each process therefore
+sends heartbeats ("signs") through the job's store and checks those of the others. This happens in separate threads,
+which a long evaluation or save does not block.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ from engine.processes.rendezvous import Address
 from runtime.command_line import tell
 from runtime.files import discard_unfinished
 
-INTERVAL = 1.0  # seconds between signs of life
-LIMIT = 30.0  # seconds without one, after which a process counts as lost
+INTERVAL = 1.0  # seconds between heartbeats
+LIMIT = 30.0  # seconds without a heartbeat after which a process counts as lost
 DONE = "done"
-# How gloo begins (the place in its sources) and nccl where it raises no error of torch.distributed's own.
+# Start of gloo's messages (a place in its sources), and of nccl's where it raises no error of torch.distributed.
 BROKEN_CONNECTION = re.compile(
     r"\[(enforce fail at )?\S*gloo/(transport|rendezvous)/\S+\.(cc|h):\d+\]"
     r"|Gloo connectFullMesh failed"
@@ -34,7 +34,7 @@ BROKEN_CONNECTION = re.compile(
 
 
 class Failure(NamedTuple):
-    """A process that ended, and the exit status the job ends with."""
+    """A failed process, and the exit status of the job."""
 
     rank: int
     host: str
@@ -43,15 +43,15 @@ class Failure(NamedTuple):
 
 
 def report_failure(store: dist.Store, failure: Failure) -> None:
-    """Write `failure` where all watches look, unless another has come first."""
+    """Write `failure` to the store for all watches, unless another failure is already there."""
     store.compare_set("failure", "", json.dumps(failure._asdict()))
 
 
 def lost_the_others(error: BaseException | None) -> bool:
-    """Whether an exception says no more than that another process is gone.
+    """Whether an exception only means that the connection to another process broke.
 
-    Gloo has no exception of its own: its messages are known by how they begin, so that a path or a module that is
-    named after it does not count.
+    gloo has no exception class. Its messages are recognised by their start, so that "gloo" in a path or in the name of
+    a module does not count.
     """
     while error is not None:
         if isinstance(error, dist.DistError):
@@ -63,16 +63,17 @@ def lost_the_others(error: BaseException | None) -> bool:
 
 
 class Watch:
-    """The signs of life of one process, and its eye on the others'.
+    """Heartbeats of one process, and the check of the other processes' heartbeats.
 
-    When another process has failed, or is lost, this one prints one line that says so and ends with that status.
+    If another process has failed or is lost, this one prints one line about it and ends with its status.
 
     Args:
-        store: of the job; a connection of the watch's own, since an operation on it may hang with the network.
-        rank: this process.
-        hosts: the machine of every process.
-        address: of the store, for messages.
-        spans_machines: the job has several.
+        store: connection to the job's store for this watch alone, because an operation may block when the network
+            fails.
+        rank: rank of this process.
+        hosts: host of every process.
+        address: address of the store, for messages.
+        spans_machines: whether the job runs on several machines.
     """
 
     def __init__(self, store: dist.Store, rank: int, hosts: list[str], address: Address, spans_machines: bool) -> None:
@@ -80,18 +81,18 @@ class Watch:
         self._store, self._rank, self._hosts, self._address = store, rank, hosts, address
         self._signs = [""] * len(hosts)
         self._seen = [time.monotonic()] * len(hosts)
-        self._failure: Failure | None = None  # of this process, or one that another has reported
+        self._failure: Failure | None = None  # of this process, or reported by another
         self._deadline: tuple[float, Failure] | None = None  # None once the process group is set up
         self._leaving = threading.Event()
-        self._last_word = threading.Lock()  # only one thread ends the process
+        self._last_word = threading.Lock()  # held by the one thread that ends the process
         self._talker = threading.Thread(target=self._talk, name="signs of life", daemon=True)
 
     @contextlib.contextmanager
     def joining(self, seconds: float, message: str) -> Iterator[None]:
-        """Start watching, around setting the process group up: end the process with `message` after so many seconds.
+        """Start the watch. If the body, which initialises the process group, exceeds the limit, end with `message`.
 
-        Silence counts from the end of it on. Until then the store may stand still: torch looks up the name of everyone
-        who connects to it, which takes seconds each where the name server does not answer.
+        Missing heartbeats count only after the body. Until then the store may block, because torch looks up the name of
+        every host that connects to it, which takes seconds each if the name server does not answer.
         """
         self._deadline = time.monotonic() + seconds, self._own(2, message)
         self._talker.start()
@@ -101,13 +102,13 @@ class Watch:
         self._deadline = None
 
     def leave(self) -> None:
-        """Let the others know that this process is about to end well."""
-        self._last_word.acquire()  # where the watch holds it, it ends this process now
+        """Announce to the others that this process is about to end successfully."""
+        self._last_word.acquire()  # blocks if the watch is already ending this process
         self._leaving.set()
         self._talker.join(5 * INTERVAL)
 
     def report(self, status: int, message: str) -> None:
-        """Let the others know why this process is about to fail: `message` is one line, `status` its exit status."""
+        """Report the failure of this process to the others: a one-line `message`, and its exit status."""
         self._last_word.acquire()
         self._failure = self._own(status, message)
         self._leaving.set()
@@ -145,7 +146,7 @@ class Watch:
     def _verdict(self) -> Failure | None:
         now = time.monotonic()
         if self._failure is not None and self._failure.rank == self._rank:
-            return self._own(1, f"the others took this process for lost: {self._failure.message}")
+            return self._own(1, f"the other processes considered this one lost: {self._failure.message}")
         if self._failure is not None:
             return self._failure
         if not self._talker.is_alive() and not self._leaving.wait(INTERVAL):  # it may be leaving with the others
@@ -155,7 +156,7 @@ class Watch:
         if now - self._seen[self._rank] > LIMIT:
             return Failure(0, self._hosts[0], 1, f"no answer from the job's store at {self._address} for {LIMIT:g} s")
         for rank, seen in enumerate(self._seen):
-            if self._seen[self._rank] - seen > LIMIT:  # not heard of while the store answered
+            if self._seen[self._rank] - seen > LIMIT:  # no heartbeat while the store answered
                 return Failure(rank, self._hosts[rank], 1, f"no sign of life for {LIMIT:g} s")
         return None
 

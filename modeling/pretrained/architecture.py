@@ -289,7 +289,7 @@ def _heads_by_width(embed_dim: int) -> tuple[int, str]:
     if embed_dim not in published:
         raise InputError(
             f"the number of attention heads is not in the tensors and no published ViT is {embed_dim} wide; convert "
-            "a file that says it: the official .pth, or a Hugging Face file with its config.json beside"
+            "a file that contains it: the official .pth, or a Hugging Face file with its config.json beside it"
         )
     return published[embed_dim], f"published models of width {embed_dim}"
 

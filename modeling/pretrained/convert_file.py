@@ -31,7 +31,7 @@ def convert_file(
         InputError: unusable weights or paths. The message names the file, and nothing is written.
     """
     output, source = Path(output), read_weights(weights)
-    weights = source.path  # where a folder was named, the file in it
+    weights = source.path  # the file, also if a folder was given
     _spare_sources(output, [weights, *(weights.parent / name for name in source.shards)])
     try:
         conversion = convert(

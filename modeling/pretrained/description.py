@@ -1,4 +1,4 @@
-"""The description of a converted model, so that inference needs no config."""
+"""Description of a converted model, with which inference needs no config."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,14 +20,14 @@ from modeling.pretrained.frozen_architecture import FrozenArchitecture
 from modeling.pretrained.matting_architecture import MattingArchitecture
 from modeling.weights.plain_config import TARGET, plain_config
 
-ENCODERS = {"res34": ResNet34D, "swint": PriorSwin}  # of DiffMatte, which take the trimap one-hot
+ENCODERS = {"res34": ResNet34D, "swint": PriorSwin}  # encoders of DiffMatte with a one-hot trimap
 
 
 def describe(architecture: Network, statistics: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The model's config in plain values, as checkpoints of runs hold it; None for an encoder alone.
+    """Config of the model in plain values, as in checkpoints of runs; None for an encoder alone.
 
     Args:
-        statistics: with "pixel_mean" and "pixel_std".
+        statistics: mapping with "pixel_mean" and "pixel_std".
     """
     parts = _parts(architecture)
     if parts is None:
@@ -64,7 +64,7 @@ def _parts(architecture: Network) -> dict[str, Any] | None:
         width = architecture.refiner_width
         return _call(
             DIM,
-            stage=1 if width is None else 2,  # stage 3 has the same network, and starts from either
+            stage=1 if width is None else 2,  # stages 2 and 3 have the same network
             backbone=_call(VGG16, **architecture.vgg_arguments(in_chans=4)),
             decoder=_call(UnpoolingDecoder, widths=architecture.widths),
             criterion=_call(DIMCriterion),

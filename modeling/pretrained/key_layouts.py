@@ -135,7 +135,7 @@ TIMM_SWIGLU = KeyLayout(
 
 
 def _huggingface(feed_forward: dict[str, str]) -> KeyLayout:
-    """transformers' DINOv3ViTModel: `layer.i` in files, `model.layer.i` in memory since version 5."""
+    """Layout of transformers' DINOv3ViTModel: `layer.i` in files, `model.layer.i` in memory since version 5."""
     block = {
         "norm1.{p}": "norm1.{p}",
         "attention.q_proj.{p}": "attn.q.{p}",
@@ -202,7 +202,7 @@ TIMM_DINOV2_REGISTERS = KeyLayout(  # the class token includes the positions' ro
 
 
 def _huggingface_dinov2() -> KeyLayout:
-    """transformers' Dinov2Model and Dinov2WithRegistersModel, with the names in files and in memory since version 5."""
+    """Layout of transformers' Dinov2Model and Dinov2WithRegistersModel, in files and in memory since version 5."""
     block = {
         **_same("norm1.{p}", "norm2.{p}", "mlp.fc1.{p}", "mlp.fc2.{p}"),
         "layer_scale1.lambda1": "ls1.gamma",
@@ -239,7 +239,7 @@ _VITMATTE_ATTENTION = ("qkv.{p}", "proj.{p}", "rel_pos_h", "rel_pos_w")
 def _vitmatte(
     name: str, *, positions: str, patches: str, blocks: str, attention: str, fusion: str, batch_norm: str
 ) -> KeyLayout:
-    """A whole ViTMatte model. The arguments are the words that differ between the two publishers."""
+    """Layout of a whole ViTMatte model. The arguments are the names that differ between the two publishers."""
     renames = {f"backbone.{positions}": "pos_embed", f"backbone.{patches}.{{p}}": "patch_embed.proj.{p}"}
     for key in _VITMATTE_BLOCK:
         renames[f"backbone.{blocks}.{{i}}.{key}"] = f"blocks.{{i}}.{key}"
@@ -284,7 +284,7 @@ MMAGIC_DIM = KeyLayout(
 
 
 def _torchvision_vgg16(spacing: int) -> KeyLayout:
-    """torchvision's `features`, in which a convolution takes `spacing` modules, with its activation, and a pool one."""
+    """torchvision's `features`. A convolution with its activation has `spacing` modules, and a pool has one."""
     renames, index = {}, 0
     for stage, depth in enumerate(VGG16_DEPTHS, start=1):
         for module in range(spacing * depth):
@@ -321,9 +321,9 @@ _OUTSIDE = {
     "head.*": _HEAD,
     "*.head.*": _HEAD,
     "classifier.*": _HEAD,
-    "student.*": "the student of a training checkpoint; the teacher is taken",
-    "module.student.*": "the student of a training checkpoint; the teacher is taken",
-    "gram_teacher.*": "the Gram teacher of a training checkpoint; the teacher is taken",
+    "student.*": "the student of a training checkpoint; the teacher is used",
+    "module.student.*": "the student of a training checkpoint; the teacher is used",
+    "gram_teacher.*": "the Gram teacher of a training checkpoint; the teacher is used",
 }
 
 
@@ -333,10 +333,10 @@ def ignore_reason_outside(key: str) -> str | None:
 
 
 def find_prefix(keys: Iterable[str]) -> str:
-    """Prefix of every backbone key ("", "backbone.", "module.backbone.", ...), found from the class token.
+    """Prefix of every backbone key ("", "backbone.", "module.backbone.", ...), determined from the class token.
 
     If a training checkpoint has several backbones, the teacher's is used. For a whole ViTMatte or DiffMatte model, the
-    prefix is the text before "backbone." and "decoder.", found from the names of the decoder.
+    prefix is the text before "backbone." and "decoder.", determined from the names of the decoder.
 
     Raises:
         InputError: no class token, or several of equal rank.

@@ -163,7 +163,7 @@ def _read_windows(lengths: list[int], config: Mapping[str, Any], patch_size: int
     if len(set(sizes)) != 2:
         raise InputError(
             f"expected relative positions of two sizes, windows' and whole images', found sizes {sorted(set(sizes))} "
-            "in patches; convert a Hugging Face file with its config.json beside, which says what they are"
+            "in patches; convert a Hugging Face file with its config.json beside it, which gives both sizes"
         )
     window, whole = sorted(set(sizes))
     return whole * patch_size, window, [index for index, size in enumerate(sizes) if size == window]

@@ -1,7 +1,8 @@
-"""The data set that weights were trained on and the pixel statistics that images are normalised with.
+"""Training data set of weights, and pixel statistics for the normalisation of images.
 
-A satellite (sat493m) DINOv3 fed with web-photograph (lvd1689m) statistics runs, silently wrong. So does a ViT that timm
-trained on labels, fed with the statistics of DINO and MAE, whose architecture it has.
+With wrong statistics a model runs without an error and its results are wrong. This happens to a satellite DINOv3
+(sat493m) with the statistics of web photographs (lvd1689m), and to a ViT that timm trained on labels with those of DINO
+and MAE, which have the same architecture.
 """
 
 import math
@@ -26,17 +27,17 @@ _OTHERS = {
     "dim": "Deep Image Matting's encoders",
     "vgg16": "torchvision's VGG-16",
 }
-_TRAINED_ON = {"dinov2": ("lvd142m", "LVD-142M")}  # with ImageNet's statistics; all others on ImageNet-1k
+_TRAINED_ON = {"dinov2": ("lvd142m", "LVD-142M")}  # but with ImageNet's statistics; all others on ImageNet-1k
 _IMAGENET, _HALF = DINOV3_PIXEL_STATISTICS[_IMAGENET_LIKE], ((0.5,) * 3, (0.5,) * 3)
 _CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
-# A word in the file's name, or in that of its folder -> the statistics timm gives with such a ViT (its pretrained_cfg).
+# Word in the name of the file or its folder -> statistics in timm's pretrained_cfg of such a ViT
 _NAMED = {
     **dict.fromkeys(("dino", "mae", "deit"), _IMAGENET),
     "miil": ((0.0,) * 3, (1.0,) * 3),
     "bamboo": _CLIP,
     **dict.fromkeys(("augreg", "augreg2", "orig", "sam"), _HALF),
 }
-_NO_NAMES = ("model", "pytorch_model")  # what files of a folder are called
+_NO_NAMES = ("model", "pytorch_model")  # common names of files in a folder, which say nothing about the model
 _CLASSIFIER = "head.weight"
 _FOLDERS_ABOVE = 3  # models--facebook--dinov3-.../snapshots/REVISION/model.safetensors in Hugging Face's cache
 
@@ -52,11 +53,11 @@ def read_pixel_statistics(
     """Metadata on data set and RGB statistics, and warnings.
 
     Args:
-        requested: "auto", or the name of the data set, which is then used.
-        source: path of the file; it and the folders above may contain the data set's name.
-        source_keys: keys as in the file.
-        image_mean: from preprocessor_config.json, or None.
-        timm_config: pretrained_cfg of timm's config.json, or None; it is asked for ViTs of the family "plain".
+        requested: name of the data set, or "auto".
+        source: path of the file. Its name and those of the folders above may contain the data set's name.
+        source_keys: keys of the file.
+        image_mean: image_mean of preprocessor_config.json, or None.
+        timm_config: pretrained_cfg of timm's config.json, or None; used for ViTs of the family "plain".
 
     Raises:
         InputError: `requested` is not a known data set, or the weights are not DINOv3's.
@@ -85,9 +86,9 @@ def read_pixel_statistics(
 def _read_plain(
     source: str, source_keys: Collection[str], timm_config: Mapping[str, Any] | None
 ) -> tuple[tuple[Sequence[float], Sequence[float]], str, list[str]]:
-    """Statistics of a ViT without LayerScale and registers, what told them, and warnings.
+    """Statistics of a ViT without LayerScale and registers, their source, and warnings.
 
-    DINO's and MAE's encoders are published without a classifier, those that timm trained on labels with one.
+    DINO's and MAE's encoders are published without a classifier. timm's ViTs that were trained on labels have one.
     """
     supervised = any(key == _CLASSIFIER or key.endswith(f".{_CLASSIFIER}") for key in source_keys)
     stated, word = _stated(timm_config), _word_in_name(source)
@@ -103,7 +104,7 @@ def _read_plain(
         return statistics, told_by, []
     warning = (
         f"the file holds a classifier ({_CLASSIFIER}): a ViT trained on labels, of the architecture of DINO and MAE; "
-        f"its images are normalised with mean {list(statistics[0])} and std {list(statistics[1])}, told by {told_by}"
+        f"its images are normalised with mean {list(statistics[0])} and std {list(statistics[1])}, given by {told_by}"
     )
     if stated is None:
         warning += "; timm's config.json beside the file would decide"
@@ -111,7 +112,7 @@ def _read_plain(
 
 
 def _stated(timm_config: Mapping[str, Any] | None) -> tuple[list[float], list[float]] | None:
-    """Mean and deviation of timm's config.json, None where it has no such numbers."""
+    """Mean and deviation of timm's config.json; None if it has no such numbers."""
     found = [(timm_config or {}).get(name) for name in ("mean", "std")]
     for values in found:
         is_rgb = isinstance(values, list) and len(values) == 3
@@ -122,7 +123,7 @@ def _stated(timm_config: Mapping[str, Any] | None) -> tuple[list[float], list[fl
 
 
 def _word_in_name(source: str) -> str | None:
-    """The first word of `_NAMED` in the file's name, or in that of a folder that a file with a common name is in."""
+    """First word of `_NAMED` in the file's name or, for a file with a common name, in the name of a folder above."""
     path = PurePath(source)
     names = path.parts[-1 - _FOLDERS_ABOVE :] if path.stem.split(".")[0] in _NO_NAMES else path.parts[-1:]
     for name in reversed(names):
@@ -164,7 +165,7 @@ def _collect_evidence(source: str, source_keys: Collection[str], image_mean: Seq
     """Pairs of a source of the data set's name and the data set, strongest first."""
     evidence = {}
     if any("local_cls_norm." in key for key in source_keys):
-        evidence["local_cls_norm in the file"] = "sat493m"  # of the sizes that convert, only ViT-L sat493m has it
+        evidence["local_cls_norm in the file"] = "sat493m"  # among convertible models only ViT-L sat493m has it
     for dataset, (mean, _) in DINOV3_PIXEL_STATISTICS.items():
         if image_mean is not None and all(map(_close, image_mean, mean)):
             evidence["preprocessor_config.json"] = dataset

@@ -52,9 +52,9 @@ def fold_bias_mask(bias: Tensor, mask: Tensor | None) -> tuple[Tensor, str, bool
     structural = torch.ones_like(bias)
     structural[len(bias) // 3 : 2 * len(bias) // 3] = 0
     if mask is None:
-        return torch.where(structural == 0, 0.0, bias), "missing, 1 0 1 taken", False
+        return torch.where(structural == 0, 0.0, bias), "missing, 1 0 1 used", False
     if bool(mask.isnan().any()):
-        return torch.where(structural == 0, 0.0, bias), "holds NaN, 1 0 1 taken", False
+        return torch.where(structural == 0, 0.0, bias), "contains NaN, 1 0 1 used", False
     mask = mask.float()
     folded = torch.where(mask == 0, 0.0, bias * mask)
     dropped = bool((folded[structural == 0] != 0).any())

@@ -60,7 +60,7 @@ class ConversionReport:
     def _facts(self) -> list[str]:
         m = self.metadata
         prefix = f", names after {m['source_prefix']!r}" if m["source_prefix"] else ""
-        entry = {"entry": f"{m['source_entry']!r}, which is taken"} if m["source_entry"] else {}
+        entry = {"entry": f"{m['source_entry']!r}, which is used"} if m["source_entry"] else {}
         facts = {
             **entry,
             "layout": m["source_layout"] + prefix,

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from modeling.pretrained.key_layouts import KeyLayout, detect_layout, find_prefix, ignore_reason_outside
 from runtime.errors import InputError
 
-# Of the entries that hold weights the first is taken: an average before what it was made of, as timm does.
+# Entries with weights, in order of preference. As in timm, averages come before the weights they are averages of.
 _WRAPPERS = (
     *("teacher", "model_ema", "state_dict_ema", "ema_state_dict", "ema"),
     *("model", "model_state_dict", "state_dict", "module", "student"),
 )
-# Names that FSDP, activation checkpointing and torch.compile put between others
+# Parts of names that FSDP, activation checkpointing and torch.compile insert
 _INSERTED = re.compile(r"(?<![^.])(?:_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod)\.")
-_FLAT = re.compile(r"(?:^|[._])flat_param(?:$|[._])")  # FSDP's, many parameters in one
+_FLAT = re.compile(r"(?:^|[._])flat_param(?:$|[._])")  # FSDP's tensor of many parameters
 _MAX_NESTING = 3
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 POSITION_INDEX = ".attn.relative_position_index"
@@ -26,7 +26,7 @@ SHARDED = (
     "expected whole tensors, found one process's part of a sharded (FSDP) checkpoint ({found}); save the full "
     "state_dict (get_model_state_dict with StateDictOptions(full_state_dict=True, cpu_offload=True)) and convert that"
 )
-_SHOWN_KEYS = 3  # in an error message, which is one line
+_SHOWN_KEYS = 3  # number of keys in an error message, which is one line
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Selection:
 
     Args:
         layout: spelling of its keys.
-        entry: entry that is used of several, such as "model_ema" or "ema.module"; "" without entries.
+        entry: entry that is used if there are several, such as "model_ema" or "ema.module"; "" without entries.
         prefix: text before the keys, "" for none.
         tensors: this project's name -> tensor as stored.
         mapped: source key -> this project's name.
@@ -96,7 +96,7 @@ def holds_integers(key: str) -> bool:
 
 
 def _unwrap(checkpoint: Mapping[str, Any]) -> tuple[str, dict[str, Tensor], dict[str, str]]:
-    """Return the path of the innermost name -> tensor mapping, that mapping, and why what lies around it is left."""
+    """Return the path of the innermost name -> tensor mapping, the mapping, and the reasons for ignored entries."""
     ignored: dict[str, str] = {}
     path = ""
     for depth in range(_MAX_NESTING):
@@ -105,7 +105,7 @@ def _unwrap(checkpoint: Mapping[str, Any]) -> tuple[str, dict[str, Tensor], dict
         wrapper = next((key for key in _WRAPPERS if _holds_tensors(checkpoint.get(key), _MAX_NESTING - depth)), None)
         if wrapper is None:
             break
-        ignored |= {path + key: f"beside {wrapper!r}, which is taken" for key in checkpoint if key != wrapper}
+        ignored |= {path + key: f"beside {wrapper!r}, which is used" for key in checkpoint if key != wrapper}
         path += f"{wrapper}."
         checkpoint = checkpoint[wrapper]
     entries = {key: value for key, value in checkpoint.items() if isinstance(value, Tensor)}
@@ -116,7 +116,7 @@ def _unwrap(checkpoint: Mapping[str, Any]) -> tuple[str, dict[str, Tensor], dict
 
 
 def _holds_tensors(value: Any, depth: int) -> bool:
-    """Whether a mapping, or one within it, holds a tensor: an entry "ema" may also hold the settings of an average."""
+    """Whether a mapping or one within it has a tensor. An entry "ema" may also have only the settings of an average."""
     if not isinstance(value, Mapping) or depth == 0:
         return False
     return any(isinstance(item, Tensor) or _holds_tensors(item, depth - 1) for item in value.values())

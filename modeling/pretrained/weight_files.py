@@ -1,4 +1,4 @@
-"""Reading of published weight files, PyTorch's and safetensors, recognised by content, without running code in them."""
+"""Reading of published weight files of PyTorch and safetensors without running code in them."""
 
 import argparse
 import json
@@ -26,11 +26,11 @@ TIMM_CONFIG = "pretrained_cfg"  # key of timm's config.json
 _HEAD_BYTES = 512
 _CONFIG_TYPES = ("dinov3_vit", "dinov2", "dinov2_with_registers", "vitmatte")
 _INDEX_HINT = "model.safetensors.index.json"
-# In a folder, the first of these that is there: as transformers and timm write them.
+# Names of weight files in folders of transformers and timm. The first that exists is read.
 _FOLDER_NAMES = ("model.safetensors", _INDEX_HINT, "pytorch_model.bin", "pytorch_model.bin.index.json")
 _WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})(\.\w+)")  # model-00001-of-00003.safetensors
-_CHUNK_SUFFIX, _CHUNK_INDEX = ".distcp", ".metadata"  # of torch.distributed.checkpoint
+_CHUNK_SUFFIX, _CHUNK_INDEX = ".distcp", ".metadata"  # files of torch.distributed.checkpoint
 _TO_ONE_FILE = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch {folder} OUT.pth"
 
 
@@ -39,13 +39,13 @@ class WeightFile:
     """Contents of a weight file, without interpretation.
 
     Args:
-        path: the file itself, where a folder was named.
-        checkpoint: what the file holds, usually name -> tensor. Tensors may be mapped from the file.
-        sha256: of the file; of the index where the weights are in shards.
-        shards: file name -> sha256, empty for a single file.
-        config: config.json beside it if that describes a DINOv3ViTModel, a DINOv2 model or a VitMatteForImageMatting,
-            or is timm's.
-        image_mean: from preprocessor_config.json beside it.
+        path: path of the file, also if a folder was given.
+        checkpoint: contents of the file, usually name -> tensor. Tensors may be mapped from the file.
+        sha256: SHA-256 of the file, or of the index if the weights are in shards.
+        shards: file name -> SHA-256; empty for a single file.
+        config: config.json beside the file if it describes a DINOv3ViTModel, a DINOv2 model or a
+            VitMatteForImageMatting, or is timm's.
+        image_mean: image_mean of preprocessor_config.json beside the file.
     """
 
     path: Path
@@ -57,13 +57,13 @@ class WeightFile:
 
 
 def read_weights(path: str | os.PathLike) -> WeightFile:
-    """Read .pth, .safetensors, the index of shards, or a folder with one of them, as transformers and timm save it.
+    """Read .pth, .safetensors, the index of shards, or a folder of transformers or timm with one of them.
 
-    The first bytes tell the kind of a file, not its suffix.
+    The kind of a file is detected from its first bytes and not from its suffix.
 
     Raises:
-        InputError: missing, empty, truncated, too large, no weights at all, one part of several, or a pickle that would
-            run code.
+        InputError: the file is missing, empty, truncated or too large, has no weights, is one part of several, or is a
+            pickle that would run code.
     """
     path = Path(path)
     if path.is_dir():
@@ -75,17 +75,17 @@ def read_weights(path: str | os.PathLike) -> WeightFile:
         checkpoint, shards = _read_sharded(path)
     else:
         checkpoint = _read_one(path, head)
-    if not shards and not _is_safetensors(head) and path.suffix != ".bin":  # one of many .pth in a folder
+    if not shards and not _is_safetensors(head) and path.suffix != ".bin":  # JSON beside a .pth may be of another
         return WeightFile(path, checkpoint, hash_file(path), shards)
     config, image_mean = _read_config(path.parent), _read_image_mean(path.parent)
     return WeightFile(path, checkpoint, hash_file(path), shards, config, image_mean)
 
 
 def _weights_in(folder: Path) -> Path:
-    """The file with the weights of a folder.
+    """Find the file with the weights of a folder.
 
     Raises:
-        InputError: there is none, there are several, or it holds the chunks of a distributed checkpoint.
+        InputError: there is no such file, there are several, or the folder has the chunks of a distributed checkpoint.
     """
     for name in _FOLDER_NAMES:
         if (folder / name).is_file():
@@ -110,7 +110,7 @@ def _weights_in(folder: Path) -> Path:
 
 
 def _refuse_parts(path: Path) -> None:
-    """Refuse a file that by its name is one part of the weights."""
+    """Refuse a file whose name shows that it is one part of the weights."""
     if path.suffix == _CHUNK_SUFFIX or path.name == _CHUNK_INDEX:
         _refuse_chunks(path, path.parent)
     shard = _SHARD.fullmatch(path.name)
@@ -180,7 +180,7 @@ def _read_torch(path: Path) -> Any:
             if code[1].startswith("torch.distributed"):  # a ShardedTensor or DTensor
                 raise InputError(f"{path}: {SHARDED.format(found=code[1].rpartition('.')[2])}") from error
             raise InputError(
-                f"{path}: expected plain weights, found a pickle that needs {code[1]}; not loaded, for it could run "
+                f"{path}: expected plain weights, found a pickle that needs {code[1]}; not loaded, as it could run "
                 "code. Save its state_dict() alone"
             ) from error
         raise InputError(f"{path}: not a readable PyTorch file, truncated or of another kind") from error

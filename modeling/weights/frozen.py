@@ -1,4 +1,4 @@
-"""Frozen weights of a checkpoint, which are named by file and hash and not stored in every checkpoint of a run."""
+"""Frozen weights of a run, which its checkpoints name by file and hash instead of storing them."""
 
 import os
 from collections.abc import Iterable

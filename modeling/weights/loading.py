@@ -1,4 +1,4 @@
-"""Loading weights into a model, with an account of every missing and every unexpected key."""
+"""Loading of weights into a model. Every missing and every unexpected key is accounted for."""
 
 import logging
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The config of a model in plain values, as a checkpoint holds it; `modeling.weights.model_config` builds it again."""
+"""Config of a model in plain values, as in checkpoints; `modeling.weights.model_config` builds the model from it."""
 
 import functools
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ TARGET, PARTIAL = "_target_", "_partial_"
 
 
 def plain_config(node: Any) -> Any:
-    """The config of a model as dicts, lists, numbers and texts.
+    """Convert the config of a model to dicts, lists, numbers and texts.
 
     Args:
-        node: nested dicts and lists whose `_target_` entries are classes or their names; an object may be a
+        node: nested dicts and lists whose `_target_` entries are classes or their names. An object may be a
             `functools.partial` of a class with keywords.
 
     Raises:
-        ValueError: it holds an object that has no plain form.
+        ValueError: an object has no plain form.
     """
     if isinstance(node, Mapping):
         return {key: _path_of(value) if key == TARGET else plain_config(value) for key, value in node.items()}

@@ -243,7 +243,7 @@ def test_bad_uploads_are_messages_in_the_page_and_the_server_lives_on(opened, pi
     assert page.evaluate("window.ran") is None
     upload(page, pictures / "print.jpg")
     page.click("#run")
-    page.wait_for_function("document.querySelector('#status').innerText.includes('nothing says what the subject is')")
+    page.wait_for_function("document.querySelector('#status').innerText.includes('the subject is not marked')")
     page.click("[data-tool=foreground]")
     drag(page, (120, 100), (180, 100))
     page.click("#run")

@@ -220,7 +220,7 @@ def test_the_trimap_is_the_one_found_with_what_is_painted_over_it(matting):
 
 
 def test_no_way_and_two_ways_to_find_the_subject_are_refused(matting):
-    with pytest.raises(InputError, match="nothing says what the subject is; draw a box around it"):
+    with pytest.raises(InputError, match="the subject is not marked; draw a box around it"):
         trimap_for(matting, picture(), Marks())
     with pytest.raises(InputError, match="got a mask and a box or clicks; clear one of them"):
         trimap_for(matting, picture(), Marks(box=BOX), np.ones(SIZE, np.float32))

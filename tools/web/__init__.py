@@ -1,1 +1,1 @@
-"""The web page of tools/web_demo.py: `work` is what it does, `layout` is how it looks and needs gradio."""
+"""The web page of tools/web_demo.py: `work` has its functions, and `layout`, which needs gradio, its appearance."""

@@ -1,8 +1,8 @@
-"""The web page in gradio: what stands where, and which work a button starts."""
+"""Layout of the web page in gradio, and the functions that its buttons call."""
 
 import os
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: it reports what it starts otherwise
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # set before the import, because gradio sends telemetry at its start
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
 from collections.abc import Callable
@@ -31,19 +31,19 @@ from tools.web.work import (
 )
 
 HERE = Path(__file__).resolve().parent
-WAITING = 8  # requests in the queue; the next is refused
-SESSIONS = 32  # whose state is kept
+WAITING = 8  # largest number of requests in the queue; further ones are refused
+SESSIONS = 32  # number of sessions whose state is kept
 CLEANED_EVERY, UPLOADS_KEPT = 600, 3600  # seconds
-WIDEST_BAND = 100  # pixels, of the slider
+WIDEST_BAND = 100  # maximum of the slider in pixels
 EMPTY_SURFACE = '{"reset": true}'
 
 
 def build_page(matting: Matting, folder: Path, limits: Limits, has_segmentation: bool = False) -> gr.Blocks:
-    """The page, ready for `serve`.
+    """Build the page for `serve`.
 
     Args:
-        folder: for results; its files can be downloaded by whoever knows their names.
-        has_segmentation: whether `matting` can find the subject by itself.
+        folder: folder for results. Its files can be downloaded by anyone who knows their names.
+        has_segmentation: whether `matting` can find the subject automatically.
     """
     with gr.Blocks(title="DINOMatte", analytics_enabled=False, delete_cache=(CLEANED_EVERY, UPLOADS_KEPT)) as page:
         gr.Markdown(
@@ -98,7 +98,7 @@ def build_page(matting: Matting, folder: Path, limits: Limits, has_segmentation:
         def show_trimap(path, drawn, mask_path, is_automatic, unpainted, band) -> tuple[str, str]:
             _, trimap = trimap_of(path, drawn, mask_path, is_automatic, unpainted, band)
             if trimap is None:
-                raise InputError("this system needs no trimap; mark the subject to have one")
+                raise InputError("this system needs no trimap; mark the subject to make one")
             lines = ["The trimap is shown over the picture: blue foreground, yellow unknown, orange background."]
             return surface_with_trimap(trimap), message(lines)
 
@@ -119,10 +119,10 @@ def build_page(matting: Matting, folder: Path, limits: Limits, has_segmentation:
 
 
 def serve(page: gr.Blocks, host: str, port: int, folder: Path, limits: Limits) -> str:
-    """Start to serve the page in threads of their own, one request at a time; its address.
+    """Serve the page from background threads, one request at a time, and return its address.
 
     Raises:
-        InputError: the port is taken, or the host is no address of this machine.
+        InputError: the port is in use, or the host is not an address of this machine.
     """
     page.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
     try:
@@ -153,14 +153,14 @@ def serve(page: gr.Blocks, host: str, port: int, folder: Path, limits: Limits) -
 
 
 def url_of(path: Path) -> str:
-    """The address of a file of results, relative to the page."""
+    """Address of a result file, relative to the page."""
     return f"gradio_api/file={quote(str(path))}"
 
 
 def _reporting(work: Callable[..., tuple], count: int, place: int) -> Callable[..., Any]:
-    """The work with a user's mistake shown as a message: output `place` of `count`, the others stay as they are."""
+    """Wrap `work` so that an error of the user is shown as a message in output `place` of `count` outputs."""
 
-    @wraps(work)  # gradio looks at the signature for its progress
+    @wraps(work)  # keeps the signature, in which gradio finds the progress argument
     def reported(*arguments, **settings):
         try:
             return work(*arguments, **settings)

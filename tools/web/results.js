@@ -1,4 +1,4 @@
-// The results: one zoom for all pictures, about the subject at first, and windows that scroll together.
+// Results: a common zoom of all pictures, which starts at the subject, and windows that scroll together.
 
 element.addEventListener("input", (event) => {
   const results = event.target.closest(".results");

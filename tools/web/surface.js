@@ -1,6 +1,6 @@
-// The surface to mark a picture on: brush, box and clicks, by mouse, finger, pen or keyboard.
-// gradio gives `element`, `props` and `watch`. From the server comes JSON with `picture` or `overlay`; what goes back
-// is JSON with `width`, `height` and `marks`, in pixels of the whole picture.
+// Drawing surface for marking a picture: brush, box and clicks, by mouse, finger, pen or keyboard.
+// gradio provides `element`, `props` and `watch`. The server sends JSON with `picture` or `overlay`. The surface returns
+// JSON with `width`, `height` and `marks`, in pixels of the whole picture.
 
 const COLOURS = { background: "#d55e00", unknown: "#f0e442", foreground: "#0072b2" };
 const UNDO_STEPS = 50;
@@ -11,7 +11,7 @@ const said = element.querySelector(".said");
 const empty = () => ({ strokes: [], box: null, inside: [], outside: [] });
 let picture = null, overlay = null, width = 0, height = 0;
 let marks = empty(), history = [], tool = "box";
-let begun = null;  // the corner where a box began, or the stroke that is being painted
+let begun = null;  // first corner of a box, or the current stroke
 let cursor = null; // x, y of the keyboard's crosshair
 
 function load(text) {
@@ -100,12 +100,12 @@ function draw() {
   }
 }
 
-// ---- what a press, a move and a release do, whatever made them
+// ---- actions of a press, a move and a release, by pointer or keyboard
 
 function press(point) {
   if (!picture) return;
   keep();
-  if (!COLOURS[tool]) overlay = null; // another subject has another trimap
+  if (!COLOURS[tool]) overlay = null; // the trimap does not match the new subject
   if (tool === "box") { begun = point; marks.box = [...point, ...point]; }
   else if (tool === "inside" || tool === "outside") marks[tool].push(point);
   else { begun = { level: tool, radius: +size.value, points: [point] }; marks.strokes.push(begun); }

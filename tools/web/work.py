@@ -1,7 +1,7 @@
-"""The work behind the web page: uploads, marks on a picture, trimaps, results. Nothing here needs gradio or a browser.
+"""Functions behind the web page: uploads, marks on a picture, trimaps, results. They need neither gradio nor a browser.
 
-What arrives from a browser is not trusted: uploads are read as any file is, marks are checked number by number, and
-names are made safe before they are shown or become part of a file's name.
+Data from a browser are untrusted. Uploads are read like any file, every number of the marks is checked, and names are
+made safe before they are displayed or used in file names.
 """
 
 import base64
@@ -31,23 +31,23 @@ from engine.inference import Matting
 from runtime.errors import InputError
 from runtime.text import printable
 
-PREVIEW_SIDE = 1280  # pixels, of the picture that is marked in the browser
+PREVIEW_SIDE = 1280  # longest side in pixels of the preview in the browser
 LEVELS = {"background": BACKGROUND, "unknown": UNKNOWN, "foreground": FOREGROUND}
 COLOURS = {BACKGROUND: (213, 94, 0), UNKNOWN: (240, 228, 66), FOREGROUND: (0, 114, 178)}  # Okabe and Ito's, RGB
-OVERLAY_OPACITY = 115  # of 255
+OVERLAY_OPACITY = 115  # on the scale 0 to 255
 MOST_STROKES, MOST_POINTS, MOST_CLICKS = 2_000, 200_000, 200
 LONGEST_MARKS = 2**23  # characters
-KEPT_FOR = 3600  # seconds, of results
+KEPT_FOR = 3600  # seconds for which results are kept
 Step = Callable[[float, str], Any]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one request may ask for.
+    """Limits of one request.
 
     Args:
-        megapixels: of a picture.
-        upload: bytes of a file.
+        megapixels: largest size of a picture.
+        upload: largest size of a file in bytes.
     """
 
     megapixels: float = 24
@@ -55,7 +55,7 @@ class Limits:
 
 
 class Stroke(NamedTuple):
-    """A stroke of the brush: (N, 2) float x, y, in pixels of the whole picture."""
+    """A stroke of the brush. Points are (N, 2) float x, y in pixels of the whole picture."""
 
     level: int
     radius: float
@@ -63,7 +63,7 @@ class Stroke(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """What a user drew: strokes, a box (left, top, right, bottom), clicks on the subject and off it."""
+    """Marks of a user: strokes, a box (left, top, right, bottom), clicks on the subject and outside it."""
 
     strokes: Sequence[Stroke] = ()
     box: tuple[int, int, int, int] | None = None
@@ -76,10 +76,10 @@ class Marks(NamedTuple):
 
 
 class Results(NamedTuple):
-    """Files of one request by their kinds in `TITLES`, remarks for the user, and where the subject is.
+    """Results of one request: files by their kinds in `TITLES`, remarks for the user, and the subject's position.
 
     Attributes:
-        centre: x, y of its middle, in shares of the picture's width and height.
+        centre: x, y of the subject's centre as fractions of the picture's width and height.
     """
 
     files: Mapping[str, Path]
@@ -94,11 +94,11 @@ TITLES = {"alpha": "Alpha", "cutout": "Cut-out", "composite": "Composite", "trim
 
 
 def read_upload(path: str | None, limits: Limits) -> np.ndarray:
-    """An uploaded photograph, (H, W, 3) uint8.
+    """Read an uploaded photograph as (H, W, 3) uint8.
 
     Raises:
-        InputError: none was uploaded, it is no picture, or it is over the limits; the message has its name, not its
-            place on the server.
+        InputError: no file was uploaded, or it is not a picture or exceeds the limits. The message has the file's name
+            without its folder on the server.
     """
     if path is None:
         raise InputError("expected a picture, got none; choose a file first")
@@ -106,7 +106,7 @@ def read_upload(path: str | None, limits: Limits) -> np.ndarray:
 
 
 def read_upload_mask(path: str, limits: Limits) -> np.ndarray:
-    """An uploaded mask, (H, W) float32 in [0, 1].
+    """Read an uploaded mask as (H, W) float32 in [0, 1].
 
     Raises:
         InputError: see `read_upload` and `data.images.masks.read_mask`.
@@ -115,7 +115,7 @@ def read_upload_mask(path: str, limits: Limits) -> np.ndarray:
 
 
 def safe_name(path: str) -> str:
-    """The name of an upload without its suffix, fit for a file of ours: letters, digits, `._-`, 40 at most."""
+    """Name of an upload without its suffix, made safe for file names: at most 40 letters, digits and `._-`."""
     name = re.sub(r"[^\w.-]+", "_", Path(path).stem, flags=re.ASCII).strip("._-")
     return name[:40] or "picture"
 
@@ -146,18 +146,18 @@ def _named(path: str, read: Callable[[], np.ndarray]) -> np.ndarray:
         raise InputError(printable(str(error)).replace(folder, "")) from None
 
 
-# ---- what is drawn in the browser
+# ---- marks from the browser
 
 
 def parse_marks(text: str | None, size: tuple[int, int]) -> Marks:
-    """The marks that the browser sends, checked.
+    """Parse and check the marks that the browser sends.
 
     Args:
-        text: JSON of `strokes` (level, radius, points), `box`, `inside` and `outside`; None or "" where there are none.
-        size: (height, width) of the picture, in whose pixels they are.
+        text: JSON with `strokes` (level, radius, points), `box`, `inside` and `outside`; None or "" for no marks.
+        size: (height, width) of the picture. The marks are in its pixels.
 
     Raises:
-        InputError: anything else.
+        InputError: the text is anything else.
     """
     if not text:
         return Marks()
@@ -204,7 +204,7 @@ def _stroke_of(found: Mapping[str, Any], size: tuple[int, int]) -> Stroke:
 
 
 def paint(trimap: np.ndarray, strokes: Sequence[Stroke]) -> np.ndarray:
-    """A copy of a trimap (H, W) with strokes painted over it, in their order."""
+    """Paint strokes in their order over a copy of a trimap (H, W)."""
     painted = trimap.copy()
     for stroke in strokes:
         points = np.rint(stroke.points * 16).astype(np.int32).reshape(1, -1, 2)  # in sixteenths of a pixel
@@ -228,16 +228,16 @@ def trimap_for(
     rest: str = "background",
     width: float | None = None,
 ) -> np.ndarray | None:
-    """The trimap of what the user gave: found by a mask, a box and clicks, or automatically, and painted over.
+    """Make a trimap from a mask, from a box and clicks, or automatically, and paint the strokes over it.
 
     Args:
         mask: (H, W) float32 in [0, 1].
         automatic: whether a segmentation finds the subject.
-        rest: name in `LEVELS` of what is not painted, where the brush is the only thing used.
-        width: of the unknown band, pixels; None sizes it.
+        rest: name in `LEVELS` of the unpainted part, if there are only strokes.
+        width: width of the unknown band in pixels; None to compute it from the size of the subject.
 
     Returns:
-        (H, W) uint8 of 0, 128 and 255; None for a system that needs none and is given nothing.
+        (H, W) uint8 of 0, 128 and 255; None if nothing is marked and the system needs no trimap.
 
     Raises:
         InputError: several ways to find the subject, or none; see `Matting.trimap`.
@@ -257,7 +257,7 @@ def trimap_for(
     elif marks.strokes:
         found = np.full(picture.shape[:2], LEVELS[rest], np.uint8)
     elif matting.needs_trimap:
-        raise InputError("nothing says what the subject is; draw a box around it, click on it, paint, or give a mask")
+        raise InputError("the subject is not marked; draw a box around it, click on it, paint, or give a mask")
     else:
         return None
     return paint(found, marks.strokes)
@@ -272,22 +272,22 @@ def cut_out(
     name: str,
     step: Step = lambda share, text: None,
 ) -> Results:
-    """Matte a picture and write its alpha, its cut-out and a composite, and the trimap, as PNG files.
+    """Predict the matte of a picture, and write alpha, cut-out, composite and trimap as PNG files.
 
     Args:
-        background: a colour such as "#1e90ff", of the composite.
-        folder: where results go, in a folder of their own.
-        name: the beginning of the files' names.
-        step: called with the share that is done and what comes next.
+        background: background colour of the composite, such as "#1e90ff".
+        folder: folder in which a folder for the results is created.
+        name: start of the file names.
+        step: function that is called with the finished share and a description of the next step.
 
     Raises:
-        InputError: no colour; see `Matting.predict`.
+        InputError: `background` is not a colour; see `Matting.predict`.
     """
     colour = colour_of(background)
     remarks = remarks_on(trimap)
     step(0.3, "Matting")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of a trimap without unknown, which is remarked on
+        warnings.simplefilter("ignore", UserWarning)  # about a trimap without unknown pixels; there is a remark
         matte = matting.predict(picture, trimap, crop=True, foreground=True)
     alpha, colours = (np.rint(values * 255).astype(np.uint8) for values in matte)
     step(0.85, "Writing files")
@@ -306,7 +306,7 @@ def cut_out(
 
 
 def centre_of(alpha: np.ndarray) -> tuple[float, float]:
-    """x, y of the middle of what is not transparent, in shares of the picture; of all of it where nothing is."""
+    """Centre (x, y) of the region that is not transparent, as fractions of the picture; (0.5, 0.5) if there is none."""
     left, top, width, height = cv2.boundingRect(alpha)
     if not width:
         return 0.5, 0.5
@@ -314,7 +314,7 @@ def centre_of(alpha: np.ndarray) -> tuple[float, float]:
 
 
 def remarks_on(trimap: np.ndarray | None) -> list[str]:
-    """What a user should know about a trimap."""
+    """Remarks for the user on a trimap."""
     if trimap is None or (trimap == UNKNOWN).any():
         return []
     if not trimap.any():
@@ -323,10 +323,10 @@ def remarks_on(trimap: np.ndarray | None) -> list[str]:
 
 
 def colour_of(text: str) -> np.ndarray:
-    """A colour (3,) uint8 by its name, #RRGGBB or rgb(...), as colour pickers send it.
+    """Parse a colour (name, #RRGGBB or rgb(...), as colour pickers send it) to (3,) uint8.
 
     Raises:
-        InputError: it is none.
+        InputError: the text is not a colour.
     """
     whole = re.sub(r"\d+\.\d+", lambda number: str(round(float(number[0]))), str(text)[:60])
     try:
@@ -342,18 +342,18 @@ def sweep(folder: Path, kept_for: float = KEPT_FOR) -> None:
             shutil.rmtree(place, ignore_errors=True)
 
 
-# ---- what the browser is sent
+# ---- data for the browser
 
 
 def surface_of(picture: np.ndarray) -> str:
-    """What the surface to mark on is set to for a new picture: JSON with its size and a preview."""
+    """JSON value of the drawing surface for a new picture, with its size and a preview."""
     height, width = picture.shape[:2]
     small = _shrunk(picture)
     return json.dumps({"height": height, "width": width, "picture": _data_url(small, "JPEG", quality=90)})
 
 
 def surface_with_trimap(trimap: np.ndarray) -> str:
-    """What the surface is set to to show a trimap over the picture it has: JSON."""
+    """JSON value of the drawing surface that shows a trimap over its picture."""
     small = _shrunk(trimap)
     overlay = np.zeros((*small.shape, 4), np.uint8)
     for level, colour in COLOURS.items():
@@ -362,7 +362,7 @@ def surface_with_trimap(trimap: np.ndarray) -> str:
 
 
 def shown_results(results: Results, url_of: Callable[[Path], str]) -> str:
-    """HTML of the results: pictures on a checkerboard with a zoom, and links to download each."""
+    """HTML of the results: pictures on a checkerboard with a zoom, and download links."""
     figures = []
     for kind in ("cutout", "composite", "alpha"):
         url, title = html.escape(url_of(results.files[kind]), quote=True), TITLES[kind]
@@ -386,7 +386,7 @@ def shown_results(results: Results, url_of: Callable[[Path], str]) -> str:
 
 
 def message(lines: Sequence[str], is_error: bool = False) -> str:
-    """HTML of a message, read out by screen readers."""
+    """HTML of a message that screen readers announce."""
     kind = "error" if is_error else "note"
     text = "<br>".join(html.escape(printable(line)) for line in lines)
     return f'<p class="message {kind}" role="{"alert" if is_error else "status"}">{text}</p>'

@@ -82,7 +82,7 @@ def test_tiff_floats_of_colours_are_those_that_were_written(tmp_path, kind, orde
         np.testing.assert_array_equal(image.values, written.astype(np.float32))
     levels, remark = read_photograph(tmp_path / "a.tif")
     np.testing.assert_array_equal(levels, np.rint(written[..., :3].astype(np.float32) * np.float32(255)))
-    assert remark.startswith("float values taken as sRGB levels (see --transfer)")
+    assert remark.startswith("float values read as sRGB levels (see --transfer)")
     assert ("transparent pixels" in remark) == (channels == 4)
 
 

@@ -170,11 +170,11 @@ def test_transparent_photographs_and_floats_are_remarked_on_once_a_kind(scene, r
     assert lines == [
         "warning: 2 images: has transparent pixels, as if it was cut out already; its colours are used as they are "
         f"stored there (the first is {scene / 'i' / 'b.png'})",
-        "warning: 1 image: float values taken as linear light, encoded as sRGB (see --transfer); "
+        "warning: 1 image: float values read as linear light, encoded as sRGB (see --transfer); "
         f"{share:g} % of the values are outside 0 to 1 and are clipped ({scene / 'i' / 'e.exr'})",
     ]
     _, _, err = run("i/e.exr", "t/a.png", "e.png", "--transfer", "srgb")
-    assert "float values taken as sRGB levels" in err
+    assert "float values read as sRGB levels" in err
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_transparent_photographs_and_floats_are_remarked_on_once_a_kind(scene, r
     [
         ("a.jpg", [], "a.jpg: JPEG changes a matte's known 0 and 255; results are written as .png, .tif"),
         ("a.webp", ["--bits", "16"], "a.webp: .webp holds 8 bits, not 16"),
-        ("a.png", ["--format", "tif"], "a.png: is no .tif as --format asks for; leave one of them out"),
+        ("a.png", ["--format", "tif"], "a.png: is not a .tif file as --format asks for; leave one of them out"),
         ("o", ["--format", "exr", "--bits", "8"], "a.exr: .exr holds 16 or 32 bits, not 8"),
     ],
 )

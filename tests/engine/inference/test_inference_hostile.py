@@ -519,7 +519,7 @@ def test_a_folder_where_a_matte_should_go_is_told_before_the_work(tmp_path, add,
     (tmp_path / "out" / "b.png").mkdir(parents=True)
     status, _, err = run()
     assert (status, err.count("\n")) == (2, 1)
-    assert f"{tmp_path / 'out' / 'b.png'}: expected a file or nothing where the matte goes, found a folder" in err
+    assert f"{tmp_path / 'out' / 'b.png'}: expected a file or nothing at the path of the matte, found a folder" in err
     assert os.listdir(tmp_path / "out") == ["b.png"]
 
 

@@ -115,7 +115,7 @@ def test_an_average_is_taken_before_what_it_was_made_of_and_named(official, wrap
     conversion = convert(wrap(official))
     assert same(conversion.model, convert(official).model)
     assert conversion.metadata["source_entry"] == entry
-    assert f"entry           {entry!r}, which is taken" in str(conversion.report)
+    assert f"entry           {entry!r}, which is used" in str(conversion.report)
 
 
 def test_timm_takes_the_same_entry(tmp_path, official):
