@@ -23,9 +23,9 @@ lint: set-up-test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-# --strict makes a broken link an error; the variable silences a notice about mkdocs 2.
+# --strict makes a broken link an error (and --quiet would hide it); the variable silences a notice about mkdocs 2.
 docs: set-up-test
-	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
 	@echo output/site/index.html
 
 bench: set-up-test

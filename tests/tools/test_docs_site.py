@@ -1,5 +1,6 @@
 """The documentation's site builds without a warning and loads nothing from elsewhere."""
 
+import json
 import logging
 import os
 import re
@@ -18,12 +19,27 @@ from tools.docs_site import name_files
 FOREIGN = "https://example.org/"
 
 
+def build(config: Path, site: Path) -> subprocess.CompletedProcess:
+    """The build of `make docs`. Without --quiet, which hides warnings from --strict."""
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--strict",
+        "--config-file",
+        str(config),
+        "--site-dir",
+        str(site),
+    ]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
-    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = build(ROOT / "mkdocs.yml", folder)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -38,6 +54,18 @@ def loaded_from_elsewhere(page: str) -> list[str]:
 def test_every_page_is_built(site):
     sources = [path.relative_to(ROOT / "docs") for path in (ROOT / "docs").rglob("*.md")]
     assert [str(path) for path in sources if not (site / path.with_suffix(".html")).is_file()] == []
+
+
+def test_a_broken_link_ends_the_build(tmp_path):
+    (tmp_path / "docs").mkdir()
+    page = "# Page\n\n[one](absent.md) [two](#absent) [three](../absent.py) [four](/page.md) [good](#page)"
+    (tmp_path / "docs" / "index.md").write_text(page)
+    settings = {"docs_dir": "docs", "nav": ["index.md"], "hooks": [str(ROOT / "tools" / "docs_site.py")]}
+    lines = [f"INHERIT: {ROOT / 'mkdocs.yml'}", *(f"{key}: {json.dumps(value)}" for key, value in settings.items())]
+    (tmp_path / "mkdocs.yml").write_text("\n".join([*lines, "plugins: []"]))
+    done = build(tmp_path / "mkdocs.yml", tmp_path / "site")
+    assert done.returncode == 1
+    assert "Aborted with 4 warnings in strict mode" in done.stdout + done.stderr, done.stdout + done.stderr
 
 
 def test_pages_and_styles_load_nothing_from_elsewhere(site):
