@@ -1,12 +1,13 @@
 # make demo    the whole path on embedded data: convert weights, train, predict, score (about 5 minutes on two cores)
 # make test    the test suite            make lint    the linter and the formatter's check
-# make bench   the benchmarks            make clean   remove .venv, outputs and caches
+# make bench   the benchmarks            make docs    the documentation's site, in output/site
+# make clean   remove .venv, outputs and caches
 # PYTHON=python3.12 make ...  uses another interpreter for .venv
 
 PYTHON ?= python3
 export PYTHON
 
-.PHONY: demo test test-slow lint bench clean set-up set-up-test
+.PHONY: demo test test-slow lint docs bench clean set-up set-up-test
 
 demo: set-up
 	.venv/bin/python tools/demo.py
@@ -21,6 +22,11 @@ test-slow: set-up-test
 lint: set-up-test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+
+# --strict makes a broken link an error (and --quiet would hide it); the variable silences a notice about mkdocs 2.
+docs: set-up-test
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
+	@echo output/site/index.html
 
 bench: set-up-test
 	.venv/bin/python tools/benchmark_inference.py
