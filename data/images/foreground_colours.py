@@ -68,12 +68,12 @@ def composite_over(
     """Put the subject over another background.
 
     Args:
-        image: (H, W, 3) uint8. alpha: (H, W) uint8.
-        background: (H, W, 3) uint8, or (3,) of one colour.
+        image: (H, W, 3) uint8. alpha: (H, W) uint8, or float32 in [0, 1].
+        background: levels from 0 to 255 that broadcast to (H, W, 3), such as (3,) of one colour.
         foreground: from `estimate_foreground`, which this calls by default.
 
     Returns:
-        (H, W, 3) uint8.
+        (H, W, 3) uint8; with a float alpha, float32 in [0, 1].
 
     Example:
         >>> image = np.full((1, 2, 3), 200, np.uint8)
@@ -81,7 +81,9 @@ def composite_over(
         [[[10, 20, 30], [200, 200, 200]]]
     """
     colours = estimate_foreground(image, alpha) if foreground is None else foreground
-    weight = alpha.astype(np.float32)[..., None] / np.float32(255)
+    weight = _fraction(alpha)[..., None]
+    if alpha.dtype.kind == "f":
+        return colours * weight + background * (1 / np.float32(255)) * (1 - weight)
     return np.rint(colours * weight + background * (1 - weight)).astype(np.uint8)
 
 

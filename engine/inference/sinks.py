@@ -1,15 +1,16 @@
 """Sinks: how a prediction is written, by the name of the output."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from data.images.backgrounds import WHITE, Background
 from data.images.files import write_png
-from data.images.foreground_colours import estimate_foreground
+from data.images.foreground_colours import composite_over, estimate_foreground
 from data.images.writing import write_picture
 from modeling.meta_arch.base import System
 
@@ -27,10 +28,7 @@ def _alpha(predicted: Predicted, model: System) -> np.ndarray:
 
 def _rgba(predicted: Predicted, model: System) -> np.ndarray:
     """Estimated foreground colours under their alpha, not premultiplied."""
-    alpha, colours = predicted["alpha"], predicted.get("foreground")  # uint8, or floats in [0, 1]
-    if colours is None:
-        colours = estimate_foreground(predicted["image"], alpha)
-    return np.dstack([colours, alpha])
+    return np.dstack([predicted["foreground"], predicted["alpha"]])  # uint8, or floats in [0, 1]
 
 
 def _trimap(predicted: Predicted, model: System) -> np.ndarray:
@@ -38,7 +36,7 @@ def _trimap(predicted: Predicted, model: System) -> np.ndarray:
 
 
 def _composite(predicted: Predicted, model: System) -> np.ndarray:
-    return predicted["composite"]
+    return composite_over(*(predicted[name] for name in ("image", "alpha", "background", "foreground")))
 
 
 def _mask(predicted: Predicted, model: System) -> np.ndarray:
@@ -61,13 +59,12 @@ def _write_picture(
     model: System,
     bits: int | None = None,
     profile: bytes | None = None,
+    premultiplied: bool | None = None,
 ) -> None:
-    write_picture(path, picture(predicted, model), bits, profile)
+    write_picture(path, picture(predicted, model), bits, profile, premultiplied)
 
 
-def _write_steps(
-    path: Path, predicted: Predicted, model: System, bits: int | None = None, profile: bytes | None = None
-) -> None:
+def _write_steps(path: Path, predicted: Predicted, model: System, *settings: object) -> None:
     """A strip of the trajectory, noisy alphas above and their estimates below, and beside it a picture of each."""
     noisy, estimates = predicted["steps"][..., ::2], predicted["steps"][..., 1::2]  # (H, W, N)
     steps = noisy.shape[-1]
@@ -90,8 +87,8 @@ def _small(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-# What one picture of a kind shows: (H, W), (H, W, 3) or (H, W, 4) of a system's prediction; "image" is among the arrays
-# for those that show it. A video of a kind is made of them.
+# What one picture of a kind shows: (H, W), (H, W, 3) or (H, W, 4) of a system's prediction and the arrays that
+# `with_colours` adds. A video of a kind is made of them.
 PICTURES: dict[str, Callable[[Predicted, System], np.ndarray]] = {
     "alpha": _alpha,
     "rgba": _rgba,
@@ -102,18 +99,38 @@ PICTURES: dict[str, Callable[[Predicted, System], np.ndarray]] = {
     "overlay": _overlay,
 }
 # Each writes the arrays of a system's prediction to a path, whole or not at all: with so many bits a channel, None for
-# the usual of the format, and with an ICC profile of colours.
-SINKS: dict[str, Callable[[Path, Predicted, System, int | None, bytes | None], None]] = {
+# the usual of the format, with an ICC profile of colours, and of a cut-out multiplied by alpha or not.
+SINKS: dict[str, Callable[[Path, Predicted, System, int | None, bytes | None, bool | None], None]] = {
     **{kind: partial(_write_picture, picture) for kind, picture in PICTURES.items()},
     "steps": _write_steps,
 }
 # The prediction that a kind shows where it has another name
-MADE_OF = {"rgba": "alpha", "colours": "mask", "overlay": "mask"}
-SHOW_IMAGE = frozenset({"rgba", "overlay"})
+MADE_OF = {"rgba": "alpha", "composite": "alpha", "colours": "mask", "overlay": "mask"}
+SHOW_IMAGE = frozenset({"rgba", "composite", "overlay"})  # whose ICC profile is theirs
 TRANSPARENT = frozenset({"rgba"})
-SHOW_COLOURS = SHOW_IMAGE | {"composite"}  # the image's, so that its ICC profile is theirs
-IN_FULL_DEPTH = frozenset({"alpha", "rgba"})  # the others are made of 8-bit levels or labels
+COLOURED = frozenset({"rgba", "composite"})  # show the foreground's colours
+IN_FULL_DEPTH = frozenset({"alpha", "rgba", "composite"})  # the others are made of 8-bit levels or labels
 ON_REQUEST = frozenset({"steps"})  # what has an option of its own
+
+
+def with_colours(
+    predicted: Predicted, kinds: Collection[str], background: Background | None = None, profile: bytes | None = None
+) -> Predicted:
+    """What was predicted, with the colours that some kinds show: those of the foreground, and of the background.
+
+    Args:
+        predicted: "alpha" and "image" of a picture for kinds in `COLOURED`; a "foreground" among them is taken.
+        background: of composites, white by default.
+        profile: of the image's colours.
+    """
+    if not COLOURED & set(kinds):
+        return predicted
+    added = {}
+    if "foreground" not in predicted:
+        added["foreground"] = estimate_foreground(predicted["image"], predicted["alpha"])
+    if "composite" in kinds:
+        added["background"] = (background or WHITE).of_size(*predicted["alpha"].shape, profile)
+    return {**predicted, **added}
 
 
 def needs_exact_levels(kind: str, model: System) -> bool:
