@@ -7,6 +7,7 @@
     python inference.py --config-file configs/NAME.py --checkpoint CKPT --data-dir COMP1K_ROOT --output-dir OUT
     python inference.py --checkpoint RUN/model_final.pth --image FILE_OR_DIR --output FILE_OR_DIR --save mask,overlay
     python inference.py --checkpoint RUN/model_final.pth --image CLIP.mp4 --output OUT.mp4 --save overlay
+    python inference.py --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR --cutout     # an RGBA picture
     python inference.py --method closed-form --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
     python inference.py --onnx MODEL.onnx --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
 
@@ -25,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
+from data.images.cutout_options import add_cutout_options, kinds_wanted
 from runtime.command_line import run, tell, unwinding
 from runtime.errors import InputError
 from runtime.text import printable
@@ -65,10 +67,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--save",
         metavar="KINDS",
-        help="kinds of results, separated by commas; for a segmentation: mask (label values), colours, overlay "
-        "(default: the first). Several kinds are written to folders of their names in --output, or beside the first "
-        "as NAME_KIND.png",
+        help="kinds of results, separated by commas; of a matting system: alpha, rgba (the cut-out), composite; of a "
+        "segmentation: mask (label values), colours, overlay (default: the first). Several kinds are written to "
+        "folders of their names in --output, or beside the first as NAME_KIND.png",
     )
+    add_cutout_options(parser)
     parser.add_argument("--data-dir", help="folder with merged/ and trimaps/, as in Composition-1k")
     parser.add_argument("--output-dir", "--inference-dir", help="folder for the mattes of --data-dir")
     parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: the best available)")
@@ -97,10 +100,12 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def plan(arguments: argparse.Namespace) -> list:
+    from data.images.backgrounds import read_background
     from engine.inference import FileSettings, plan_composition1k, plan_files
 
     suffix = f".{arguments.format}" if arguments.format else ""
-    settings = FileSettings(suffix, arguments.bits, arguments.transfer)
+    background = None if arguments.background is None else read_background(arguments.background)
+    settings = FileSettings(suffix, arguments.bits, arguments.transfer, background, arguments.premultiplied)
     if arguments.data_dir and arguments.output_dir and not (arguments.image or arguments.trimap or arguments.output):
         return plan_composition1k(arguments.data_dir, arguments.output_dir, settings)
     if arguments.image and arguments.output and not (arguments.data_dir or arguments.output_dir):
@@ -204,6 +209,7 @@ def set_sampling(arguments: argparse.Namespace, model) -> None:
 def main(arguments: list[str] | None = None) -> int:
     arguments = parse_arguments(arguments)
     check_source(arguments)
+    kinds = kinds_wanted(arguments, None if arguments.save is None else arguments.save.split(","))
     if arguments.onnx is not None and importlib.util.find_spec("torch") is None:
         return run_bare(arguments)
 
@@ -236,7 +242,6 @@ def main(arguments: list[str] | None = None) -> int:
     else:
         model, device = model_of_file(arguments) if arguments.onnx is not None else model_of_checkpoint(arguments)
     set_sampling(arguments, model)
-    kinds = None if arguments.save is None else [kind.strip() for kind in arguments.save.split(",")]
     jobs = fit_to(jobs, model, kinds, folder, arguments.skip_existing)
     if arguments.save_steps:
         jobs = with_steps(jobs, arguments.save_steps)
@@ -292,6 +297,9 @@ def run_bare(arguments: argparse.Namespace) -> int:
         "format": (None, "png"),
         "bits": (None, 8),
         "transfer": (None,),
+        "cutout": (False,),
+        "background": (None,),
+        "premultiplied": (None,),
     }
     others = [name for name, values in plain.items() if getattr(arguments, name) not in values]
     others += [name for name in ("sample_strategy", "seed", "save_steps", "clamp_known") if getattr(arguments, name)]

@@ -12,6 +12,7 @@ Definitions, units and decisions are in docs/metrics.md.
 from metrics.comparison import compare
 from metrics.connectivity import conn
 from metrics.folders import Evaluation, score_folders
+from metrics.fringe import fringe
 from metrics.gradient import grad
 from metrics.image_scores import METRICS, PAPER_METRICS, Metric, mean_scores, score_image
 from metrics.reports.page import write_html
@@ -31,6 +32,7 @@ __all__ = [
     "conn",
     "dtssd",
     "format_table",
+    "fringe",
     "grad",
     "mad",
     "mean_scores",

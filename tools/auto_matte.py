@@ -24,17 +24,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
-from PIL import ImageColor
 from tqdm import tqdm
 
-from data.images.files import images_by_stem, read_rgb
+from data.images.backgrounds import read_background
+from data.images.cutout_options import add_cutout_options, kinds_wanted
+from data.images.files import images_by_stem
 from data.images.mask_to_trimap import KEEP_ALL, SEGMENTATION, Cleaning
 from data.images.masks import read_mask
 from data.images.mattes import read_trimap
 from data.images.pairing import fitted
 from data.video.reading import VIDEO_SUFFIXES
-from engine.inference import Predictor, fit_to, is_clip, predict_clip, run_jobs, settings_of
+from engine.inference import FileSettings, Predictor, fit_to, is_clip, predict_clip, run_jobs, settings_of
 from engine.inference.auto_matte import KINDS, AutoMatte
 from engine.inference.clip_matte import ClipMatte, carried_trimaps, first_frame, key_frames_of
 from engine.inference.jobs import Job, plan_files
@@ -62,11 +62,10 @@ def main(arguments: list[str] | None = None) -> int:
     keep_freed_memory()
     device = resolve_device(options.device)
     memory = None if options.max_memory is None else parse_bytes(options.max_memory)
-    background = None if options.background is None else background_of(options.background)
     matting = Predictor(read_system(options.matting, device), max_memory=memory)
     if is_clip(jobs[0]):
-        return matte_clip(options, jobs[0], matting, background)
-    chain = AutoMatte(found_by(options, device), matting, options.width, options.save, background)
+        return matte_clip(options, jobs[0], matting)
+    chain = AutoMatte(found_by(options, device), matting, options.width, options.save)
     jobs = fit_to(jobs, chain, options.save, options.output if options.input.is_dir() else None)
     counts = {"written": 0, "skipped": 0, "failed": 0}
     outcomes = run_jobs(chain, jobs, skip_existing=options.skip_existing)
@@ -82,11 +81,11 @@ def main(arguments: list[str] | None = None) -> int:
     return 2 if counts["failed"] else 0
 
 
-def matte_clip(options: argparse.Namespace, job: Job, matting: Predictor, background: np.ndarray | None) -> int:
+def matte_clip(options: argparse.Namespace, job: Job, matting: Predictor) -> int:
     """One video: a segmentation of each frame or of some, or key frames that are carried to the others."""
     clip = job.inputs["image"]
     found = found_by(options, matting.device) if options.trimap is None else None
-    chain = ClipMatte(found, matting, options.width, options.save, background, segment_every=options.seg_every)
+    chain = ClipMatte(found, matting, options.width, options.save, segment_every=options.seg_every)
     (job,) = fit_to([job], chain, options.save, skip_existing=options.skip_existing)
     skip = options.skip_existing
     beside = None
@@ -110,9 +109,11 @@ def planned(options: argparse.Namespace) -> list[Job]:
     """The jobs, with the mask of each picture where masks are given.
 
     Raises:
-        InputError: see `plan_files`; a picture without mask.
+        InputError: see `plan_files` and `read_background`; a picture without mask.
     """
-    jobs = plan_files(str(options.input), None, str(options.output), options.skip_existing)
+    background = None if options.background is None else read_background(options.background)
+    settings = FileSettings(bits=None, background=background, premultiplied=options.premultiplied)
+    jobs = plan_files(str(options.input), None, str(options.output), options.skip_existing, settings)
     if options.trimap is not None and not is_clip(jobs[0]):
         raise InputError("--trimap: key frames of a video; a picture with a trimap goes to inference.py")
     if options.mask is None or is_clip(jobs[0]):
@@ -155,20 +156,6 @@ def cleaning_of(options: argparse.Namespace, usual: Cleaning) -> Cleaning:
     return replace(usual, largest_only=options.largest)
 
 
-def background_of(text: str) -> np.ndarray:
-    """A colour (3,) by its name or #RRGGBB, or a picture (H, W, 3), uint8.
-
-    Raises:
-        InputError: neither a colour nor a picture.
-    """
-    try:
-        return np.array(ImageColor.getrgb(text)[:3], np.uint8)
-    except ValueError:
-        if Path(text).exists():
-            return read_rgb(text)
-        raise InputError(f"--background: expected a colour (white, #1e90ff) or a picture, got {text!r}") from None
-
-
 def _points(points: Sequence[Sequence[int]] | None) -> list[tuple[int, int]]:
     return [(x, y) for x, y in points or ()]
 
@@ -178,7 +165,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("input", type=Path, metavar="INPUT", help="a picture, a folder, or a video")
-    parser.add_argument("--output", type=Path, required=True, metavar="OUT", help="a PNG, a folder, a video")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="a picture (.png, .tif, .webp, .exr), a folder, a video",
+    )
     parser.add_argument("--seg", type=Path, metavar="CKPT", help="checkpoint of a segmentation")
     parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="its classes that are the subject")
     parser.add_argument("--mask", type=Path, help="the subject's mask, or a folder of masks of the same names")
@@ -191,7 +184,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--click-outside", type=int, nargs=2, action="append", metavar=("X", "Y"), help="one off it")
     parser.add_argument("--matting", type=Path, default=BOX, metavar="CKPT", help="default: the model in the box")
-    parser.add_argument("--save", type=_kinds, default=["alpha"], metavar="KINDS",
+    parser.add_argument("--save", type=_kinds, metavar="KINDS",
                         help=f"what to write, some of {','.join(KINDS)} (default: alpha)")  # fmt: skip
     parser.add_argument("--width", type=band_width, default="auto", metavar="auto|PIXELS",
                         help="of the unknown band on each side of the edge (default: auto)")  # fmt: skip
@@ -202,7 +195,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         "picture (default: .0005; 0 for --mask)")  # fmt: skip
     parser.add_argument("--seg-every", type=int, default=1, metavar="N", help="of a video: segment every Nth frame, "
                         "and carry its trimap to the others (default: 1)")  # fmt: skip
-    parser.add_argument("--background", metavar="COLOUR_OR_IMAGE", help="of composites (default: white)")
+    add_cutout_options(parser)
     parser.add_argument("--skip-existing", action="store_true",
                         help="leave pictures alone whose files are there, and "
                         "go on after the numbered frames that a stopped run has written")  # fmt: skip
@@ -223,8 +216,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         raise InputError("--seg-every: serves --seg alone; give both or neither")
     if options.trimap and any(v is not None for v in (options.largest, options.smallest_island, options.smallest_hole)):
         raise InputError("--largest, --smallest-island, --smallest-hole: of masks; a trimap is taken as it is")
-    if options.background is not None and "composite" not in options.save:
-        raise InputError("--background: serves composites alone; add composite to --save")
+    kinds = kinds_wanted(options, options.save)
+    options.save = ["alpha"] if kinds is None else kinds
     return options
 
 

@@ -41,28 +41,44 @@ def depth_of(path: Path, bits: int | None) -> int:
     return depths[0] if bits is None else bits
 
 
-def check_writable(path: Path, bits: int | None) -> None:
-    """Refuse an output that cannot be written (see `depth_of`, or a missing library), before a computation starts."""
+def check_writable(path: Path, bits: int | None, premultiplied: bool | None = None) -> None:
+    """Refuse, before long work, a picture that could not be written: see `depth_of`; or a library that is missing.
+
+    Args:
+        premultiplied: of a cut-out, see `write_picture`.
+    """
     depth_of(path, bits)
     if path.suffix.lower() == ".exr":
+        if premultiplied is False:
+            raise InputError(
+                f"{path}: EXR has colours that are multiplied by alpha, by its specification; leave out "
+                "--no-premultiplied, or name the output .png, .tif or .webp"
+            )
         import_openexr(path)
 
 
 def write_picture(
-    path: str | os.PathLike, picture: np.ndarray, bits: int | None = None, profile: bytes | None = None
+    path: str | os.PathLike,
+    picture: np.ndarray,
+    bits: int | None = None,
+    profile: bytes | None = None,
+    premultiplied: bool | None = None,
 ) -> None:
     """Write a picture in the format of its suffix, complete or not at all. The folder is created if needed.
 
-    EXR files have linear light, and colours multiplied by alpha, as its specification requires. Files of other formats
-    have the picture's own levels, and colours that are not multiplied. All formats are lossless.
+    EXR has linear light and colours that are multiplied by alpha, as its specification says; the others have the
+    picture's own levels, and colours that are not unless that is asked for. Nothing is lossy.
 
     Args:
         picture: (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGB and alpha, not premultiplied; uint8, or floats in [0, 1].
-        bits: bits per channel, see `DEPTHS_OF`; None for the default. Floats are rounded to the nearest level.
-        profile: ICC profile of the colours. It is not written for gray pictures, or to EXR, which has no profiles.
+        bits: of a channel, see `DEPTHS_OF`; None for the usual ones. Floats are quantised here, to the nearest level.
+        profile: ICC profile of the colours; left out of gray pictures and of EXR, which does not hold any.
+        premultiplied: whether the levels of RGB and alpha are written multiplied by alpha; None for the usual of the
+            format. TIFF says in the file which of both it is; PNG and WebP cannot, and by their specifications it
+            is not.
 
     Raises:
-        InputError: see `depth_of`; the picture is too large for WebP, or the disk is full.
+        InputError: see `depth_of`; EXR that is not premultiplied; a picture too large for WebP; a full disk.
 
     Example:
         >>> write_picture("alpha.tif", alpha, bits=16)  # doctest: +SKIP
@@ -72,13 +88,16 @@ def write_picture(
     profile = profile if picture.ndim == 3 else None
     if suffix == ".webp" and max(picture.shape[:2]) > _WEBP_SIDE:
         raise InputError(f"{path}: WebP holds at most {_WEBP_SIDE} pixels a side; name the output *.png")
-    if suffix == ".exr":
-        import_openexr(path)
+    check_writable(path, bits, premultiplied)
+    associated = bool(premultiplied) and picture.ndim == 3 and picture.shape[2] == 4 and suffix != ".exr"
+    if associated:
+        picture = quantised(picture, 32).copy()
+        picture[..., :3] *= picture[..., 3:]
     with replacing(path) as temporary:
         if suffix == ".exr":
             _write_exr(temporary, picture, depth)
         elif suffix in (".tif", ".tiff"):
-            _write_tiff(temporary, quantised(picture, depth), profile)
+            _write_tiff(temporary, quantised(picture, depth), profile, associated)
         elif depth == 16:
             temporary.write_bytes(_png16(quantised(picture, 16), profile))
         else:
@@ -112,7 +131,7 @@ def quantised(picture: np.ndarray, bits: int) -> np.ndarray:
     return levels
 
 
-def _write_tiff(path: Path, picture: np.ndarray, profile: bytes | None) -> None:
+def _write_tiff(path: Path, picture: np.ndarray, profile: bytes | None, associated: bool) -> None:
     import tifffile
 
     with_alpha = picture.ndim == 3 and picture.shape[2] == 4
@@ -120,7 +139,7 @@ def _write_tiff(path: Path, picture: np.ndarray, profile: bytes | None) -> None:
         path,
         picture,
         photometric="minisblack" if picture.ndim == 2 else "rgb",
-        extrasamples=["unassalpha"] if with_alpha else None,
+        extrasamples=["assocalpha" if associated else "unassalpha"] if with_alpha else None,
         compression="zlib",
         iccprofile=profile,
         metadata=None,

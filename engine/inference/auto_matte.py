@@ -2,21 +2,20 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-import cv2
 import numpy as np
 import torch
 
 from data.images.classes import Classes
-from data.images.foreground_colours import composite_over, estimate_foreground
+from data.images.foreground_colours import estimate_foreground
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN, fuse_with_trimap
 from engine.inference.predict import Arrays, Plan, Predictor
+from engine.inference.sinks import COLOURED
 from engine.inference.stopwatch import Stopwatch
 from engine.inference.subjects import Subject
 from runtime.errors import InputError
 
 MARGIN, LEAST_MARGIN = 0.1, 32  # around the subject: a share of its size, pixels
 KINDS = ("mask", "trimap", "alpha", "rgba", "composite")
-COLOURED = frozenset({"rgba", "composite"})  # kinds that need foreground colours
 
 
 class AutoMatte:
@@ -30,7 +29,6 @@ class AutoMatte:
         matting: predictor of a system that gives an alpha, with a trimap or without.
         width: of the unknown band, see `data.images.mask_to_trimap`; None sizes it.
         kinds: names in `KINDS` of what is wanted.
-        background: (3,) colour or (H, W, 3) picture, uint8, of composites.
 
     Attributes:
         watch: seconds of the parts of each picture.
@@ -57,7 +55,6 @@ class AutoMatte:
         matting: Predictor,
         width: float | None = None,
         kinds: Sequence[str] = ("alpha",),
-        background: np.ndarray | None = None,
     ) -> None:
         if "alpha" not in matting.model.outputs:
             raise InputError(
@@ -66,7 +63,6 @@ class AutoMatte:
             )
         self.subjects, self.matting, self.width = subjects, matting, width
         self.kinds = tuple(kinds)
-        self.background = np.full(3, 255, np.uint8) if background is None else background
         self.used_plan: Plan | None = None
         self.remark = ""
         self.watch = Stopwatch(matting.device)
@@ -74,7 +70,7 @@ class AutoMatte:
     # ---- what the pipeline and the sinks ask of a predictor and its model
 
     inputs = ("image",)
-    outputs = ("alpha", "mask", "trimap", "composite")
+    outputs = ("alpha", "mask", "trimap")
 
     @property
     def model(self) -> "AutoMatte":
@@ -105,8 +101,8 @@ class AutoMatte:
             plan: not used; the part around the subject has a plan of its own.
 
         Returns:
-            "mask" (H, W) uint8 of 0 and 1, "trimap" and "alpha" (H, W) uint8, and where they are wanted "foreground"
-            and "composite" (H, W, 3) uint8.
+            "mask" (H, W) uint8 of 0 and 1, "trimap" and "alpha" (H, W) uint8, and where kinds need it "foreground"
+            (H, W, 3) uint8.
         """
         self.used_plan, self.remark = plan, ""
         results = []
@@ -132,11 +128,6 @@ class AutoMatte:
             return result
         with self.watch.part("colours"):
             result["foreground"] = estimate_foreground(image, alpha)
-            if "composite" in self.kinds:
-                background = self.background
-                if background.ndim == 3:
-                    background = fitted(background, image.shape[:2])
-                result["composite"] = composite_over(image, alpha, background, result["foreground"])
         return result
 
     def _regions(self, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
@@ -181,14 +172,3 @@ def around(subject: np.ndarray) -> tuple[slice, slice]:
         margin = max(LEAST_MARGIN, round(MARGIN * (last - first)))
         window.append(slice(max(0, first - margin), min(subject.shape[1 - axis], last + margin)))
     return window[0], window[1]
-
-
-def fitted(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A background picture (h, w, 3) resized and cut at its middle to fill `size`, height and width."""
-    height, width = size
-    scale = max(height / picture.shape[0], width / picture.shape[1])
-    enlarged = (max(width, round(picture.shape[1] * scale)), max(height, round(picture.shape[0] * scale)))
-    interpolation = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    resized = cv2.resize(picture, enlarged, interpolation=interpolation)
-    top, left = (resized.shape[0] - height) // 2, (resized.shape[1] - width) // 2
-    return resized[top : top + height, left : left + width]

@@ -20,7 +20,7 @@ from data.video.writing import is_pattern, part_of
 from engine.inference.jobs import Job, Outcome
 from engine.inference.pipeline import Item, read_ahead, run_jobs
 from engine.inference.predict import Plan, Predictor
-from engine.inference.sinks import PICTURES
+from engine.inference.sinks import PICTURES, with_colours
 from engine.inference.stopwatch import Stopwatch
 from modeling.meta_arch.base import System
 from runtime.command_line import tell
@@ -64,6 +64,7 @@ class FrameJob(Job):
 
     def write(self, predicted: Mapping[str, np.ndarray], model: System) -> None:
         with self.watch.part("writing"):
+            predicted = with_colours(predicted, self.outputs, self.background)
             for kind, writer in self.writers.items():
                 writer.write(PICTURES[kind](predicted, model), self.frame.pts, self.frame.duration)
         self.watch.lap()
@@ -139,7 +140,16 @@ class ClipJobs:
                 sample = {**sample, "preceding": preceding, "following": [next_sample for _, next_sample in following]}
             preceding = []
             when = float(frame.pts * self.clip.time_base)
-            yield FrameJob(self._job.inputs, self._job.outputs, frame, when, self._writers, sample, self.writing)
+            yield FrameJob(
+                self._job.inputs,
+                self._job.outputs,
+                frame,
+                when,
+                self._writers,
+                sample,
+                self.writing,
+                background=self._job.background,
+            )
 
     def _read(self) -> Iterator[tuple[Frame, Mapping[str, Any]]]:
         pairs = zip(self._beside, self.clip, strict=False)  # in this order, so that `beside` sees its end

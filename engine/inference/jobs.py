@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data.images.backgrounds import Background
 from data.images.files import (
     IMAGE_SUFFIXES,
     found_none,
@@ -23,7 +24,15 @@ from data.testing.composition1k import Composition1k
 from data.testing.matting_folder import MattingFolder
 from data.video.reading import VIDEO_SUFFIXES
 from data.video.writing import check_video_output, is_pattern, is_written
-from engine.inference.sinks import IN_FULL_DEPTH, SHOW_COLOURS, SINKS, TRANSPARENT, kinds_of, needs_exact_levels
+from engine.inference.sinks import (
+    IN_FULL_DEPTH,
+    SHOW_IMAGE,
+    SINKS,
+    TRANSPARENT,
+    kinds_of,
+    needs_exact_levels,
+    with_colours,
+)
 from modeling.meta_arch.base import System
 from runtime.errors import InputError, require_choice
 from runtime.files import kind_of
@@ -35,11 +44,13 @@ class Job:
     """Files to read and files to write.
 
     Attributes:
-        inputs: input files by the names of a system's inputs, "image" and "trimap", and "mask" for a user's mask.
-        outputs: output files by their kind, a name in `SINKS`.
-        name: name of the results within their folder without the suffix, such as "clip1/0003".
-        bits: bits per channel of the outputs; None for the default of their format.
-        transfer: meaning of the image's floats, see `read_photograph`.
+        inputs: by the names that systems give them: "image", and "trimap" for those that read one; "mask" of a user.
+        outputs: by the kind of file, a name in `SINKS`.
+        name: of the results within their folder, "clip1/0003", without suffix.
+        bits: of a channel of the outputs, None for the usual ones of their format.
+        transfer: what floats of the image are, see `read_photograph`.
+        background: of composites, None for white.
+        premultiplied: of cut-outs, see `write_picture`.
     """
 
     inputs: Mapping[str, Path]
@@ -47,6 +58,8 @@ class Job:
     name: str = field(default="", kw_only=True)
     bits: int | None = field(default=8, kw_only=True)
     transfer: str | None = field(default=None, kw_only=True)
+    background: Background | None = field(default=None, kw_only=True)
+    premultiplied: bool | None = field(default=None, kw_only=True)
 
     def is_done(self) -> bool:
         """Whether all outputs exist."""
@@ -66,10 +79,12 @@ class Job:
         return read_inputs(self, remarks)
 
     def write(self, predicted: Mapping[str, np.ndarray], model: System) -> None:
-        """Write the outputs of a prediction. For outputs that show the picture, it is among the arrays."""
-        profile = read_rgb_profile(self.inputs["image"]) if SHOW_COLOURS & self.outputs.keys() else None
+        """Write the outputs, from what was predicted and, for outputs that show it, the picture."""
+        profile = read_rgb_profile(self.inputs["image"]) if SHOW_IMAGE & self.outputs.keys() else None
+        predicted = with_colours(predicted, self.outputs, self.background, profile)
         for kind, path in self.outputs.items():
-            SINKS[kind](path, predicted, model, self.bits, profile if kind in SHOW_COLOURS else None)
+            of_kind = (profile if kind in SHOW_IMAGE else None, self.premultiplied)
+            SINKS[kind](path, predicted, model, self.bits, *of_kind)
 
     def pass_over(self) -> None:
         """Called instead of `write` for a job that failed or was skipped."""
@@ -96,15 +111,17 @@ class FileSettings(NamedTuple):
     """Settings of reading and writing picture files.
 
     Attributes:
-        suffix: suffix of the results in a folder, with its dot. If it is empty, a single output keeps the suffix of its
-            name, and the results in a folder are PNG files.
-        bits: bits per channel; None for the default of the format.
-        transfer: meaning of the images' floats, see `read_photograph`.
+        suffix: of the results in a folder, with its dot; empty for that of a single output's name, else PNG.
+        bits: of a channel, None for the usual ones of the format.
+        transfer: what floats of the images are, see `read_photograph`.
+        background, premultiplied: see `Job`.
     """
 
     suffix: str = ""
     bits: int | None = 8
     transfer: str | None = None
+    background: Background | None = None
+    premultiplied: bool | None = None
 
 
 def read_inputs(job: Job, remarks: list[Remark] | None = None) -> dict[str, np.ndarray]:
@@ -246,7 +263,8 @@ def plan_files(
 
 
 def _job(inputs: Mapping[str, Path], output: Path, name: str, settings: FileSettings) -> Job:
-    return Job(inputs, {"alpha": output}, name=name, bits=settings.bits, transfer=settings.transfer)
+    kept = {name: value for name, value in settings._asdict().items() if name != "suffix"}
+    return Job(inputs, {"alpha": output}, name=name, **kept)
 
 
 def _plan_clip(clip: Path, trimap: str | None, output: Path, skip_existing: bool, settings: FileSettings) -> Job:
@@ -255,10 +273,12 @@ def _plan_clip(clip: Path, trimap: str | None, output: Path, skip_existing: bool
     if not clip.is_file():
         raise InputError(f"{clip}: expected a video file, found {kind_of(clip)}")
     if settings.suffix or settings.bits not in (None, 8):
-        raise InputError(f"{clip}: --format and --bits are for pictures; the frames of a video are written in 8 bits")
+        raise InputError(f"{clip}: --format and --bits are of pictures; the frames of a video are written in 8 bits")
+    if settings.premultiplied is not None:
+        raise InputError(f"{clip}: --premultiplied is of pictures; the frames of a video are not multiplied by alpha")
     if output.is_dir() or not output.suffix:
         output = output / f"{clip.stem}.mp4"
-    job = Job({"image": clip}, {"alpha": output})
+    job = Job({"image": clip}, {"alpha": output}, background=settings.background)
     _check_clip_output(output, clip, is_done=skip_existing and job.is_done())
     return job
 
@@ -312,7 +332,7 @@ def _plan_folder(
 def _check_output(output: Path, job: Job, kind: str = "alpha") -> None:
     """Refuse a path to which a result cannot be written, before any image is predicted."""
     bits = None if kind == "steps" else job.bits
-    check_writable(output, bits)
+    check_writable(output, bits, job.premultiplied if kind in TRANSPARENT else None)
     if kind in SINKS and kind not in IN_FULL_DEPTH and depth_of(output, bits) > 8:
         raise InputError(
             f"{output}: {kind} is made of 8-bit levels; write it as .png, .tif or .webp with --bits 8, and "

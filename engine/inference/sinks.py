@@ -1,15 +1,16 @@
 """Sinks: functions that write the outputs of a prediction, by the kind of output."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from data.images.backgrounds import WHITE, Background
 from data.images.files import write_png
-from data.images.foreground_colours import estimate_foreground
+from data.images.foreground_colours import composite_over, estimate_foreground
 from data.images.writing import write_picture
 from modeling.meta_arch.base import System
 
@@ -26,11 +27,8 @@ def _alpha(predicted: Predicted, model: System) -> np.ndarray:
 
 
 def _rgba(predicted: Predicted, model: System) -> np.ndarray:
-    """Estimated foreground colours, not premultiplied, with alpha."""
-    alpha, colours = predicted["alpha"], predicted.get("foreground")  # uint8, or floats in [0, 1]
-    if colours is None:
-        colours = estimate_foreground(predicted["image"], alpha)
-    return np.dstack([colours, alpha])
+    """Estimated foreground colours under their alpha, not premultiplied."""
+    return np.dstack([predicted["foreground"], predicted["alpha"]])  # uint8, or floats in [0, 1]
 
 
 def _trimap(predicted: Predicted, model: System) -> np.ndarray:
@@ -38,7 +36,7 @@ def _trimap(predicted: Predicted, model: System) -> np.ndarray:
 
 
 def _composite(predicted: Predicted, model: System) -> np.ndarray:
-    return predicted["composite"]
+    return composite_over(*(predicted[name] for name in ("image", "alpha", "background", "foreground")))
 
 
 def _mask(predicted: Predicted, model: System) -> np.ndarray:
@@ -61,14 +59,13 @@ def _write_picture(
     model: System,
     bits: int | None = None,
     profile: bytes | None = None,
+    premultiplied: bool | None = None,
 ) -> None:
-    write_picture(path, picture(predicted, model), bits, profile)
+    write_picture(path, picture(predicted, model), bits, profile, premultiplied)
 
 
-def _write_steps(
-    path: Path, predicted: Predicted, model: System, bits: int | None = None, profile: bytes | None = None
-) -> None:
-    """Write a strip of the steps, with noisy alphas above and estimates below, and a picture of each beside it."""
+def _write_steps(path: Path, predicted: Predicted, model: System, *settings: object) -> None:
+    """A strip of the trajectory, noisy alphas above and their estimates below, and beside it a picture of each."""
     noisy, estimates = predicted["steps"][..., ::2], predicted["steps"][..., 1::2]  # (H, W, N)
     steps = noisy.shape[-1]
     for earlier in path.parent.glob("step_*_*.png"):  # from a run with another number of steps
@@ -90,8 +87,8 @@ def _small(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-# Functions from a system's prediction to a picture (H, W), (H, W, 3) or (H, W, 4), by kind. For the kinds in
-# `SHOW_IMAGE`, "image" is among the arrays. The frames of a video are made by the same functions.
+# What one picture of a kind shows: (H, W), (H, W, 3) or (H, W, 4) of a system's prediction and the arrays that
+# `with_colours` adds. A video of a kind is made of them.
 PICTURES: dict[str, Callable[[Predicted, System], np.ndarray]] = {
     "alpha": _alpha,
     "rgba": _rgba,
@@ -101,19 +98,39 @@ PICTURES: dict[str, Callable[[Predicted, System], np.ndarray]] = {
     "colours": _colours,
     "overlay": _overlay,
 }
-# Functions that write the arrays of a system's prediction to a path, complete or not at all. Further arguments are the
-# bits per channel (None for the default of the format) and the ICC profile of the colours.
-SINKS: dict[str, Callable[[Path, Predicted, System, int | None, bytes | None], None]] = {
+# Each writes the arrays of a system's prediction to a path, whole or not at all: with so many bits a channel, None for
+# the usual of the format, with an ICC profile of colours, and of a cut-out multiplied by alpha or not.
+SINKS: dict[str, Callable[[Path, Predicted, System, int | None, bytes | None, bool | None], None]] = {
     **{kind: partial(_write_picture, picture) for kind, picture in PICTURES.items()},
     "steps": _write_steps,
 }
-# Prediction that a kind shows, if its name differs from the kind's
-MADE_OF = {"rgba": "alpha", "colours": "mask", "overlay": "mask"}
-SHOW_IMAGE = frozenset({"rgba", "overlay"})
+# The prediction that a kind shows where it has another name
+MADE_OF = {"rgba": "alpha", "composite": "alpha", "colours": "mask", "overlay": "mask"}
+SHOW_IMAGE = frozenset({"rgba", "composite", "overlay"})  # whose ICC profile is theirs
 TRANSPARENT = frozenset({"rgba"})
-SHOW_COLOURS = SHOW_IMAGE | {"composite"}  # kinds with the image's colours, which are written with its ICC profile
-IN_FULL_DEPTH = frozenset({"alpha", "rgba"})  # the other kinds are made from 8-bit levels or labels
-ON_REQUEST = frozenset({"steps"})  # kinds with their own command-line option
+COLOURED = frozenset({"rgba", "composite"})  # show the foreground's colours
+IN_FULL_DEPTH = frozenset({"alpha", "rgba", "composite"})  # the others are made of 8-bit levels or labels
+ON_REQUEST = frozenset({"steps"})  # what has an option of its own
+
+
+def with_colours(
+    predicted: Predicted, kinds: Collection[str], background: Background | None = None, profile: bytes | None = None
+) -> Predicted:
+    """What was predicted, with the colours that some kinds show: those of the foreground, and of the background.
+
+    Args:
+        predicted: "alpha" and "image" of a picture for kinds in `COLOURED`; a "foreground" among them is taken.
+        background: of composites, white by default.
+        profile: of the image's colours.
+    """
+    if not COLOURED & set(kinds):
+        return predicted
+    added = {}
+    if "foreground" not in predicted:
+        added["foreground"] = estimate_foreground(predicted["image"], predicted["alpha"])
+    if "composite" in kinds:
+        added["background"] = (background or WHITE).of_size(*predicted["alpha"].shape, profile)
+    return {**predicted, **added}
 
 
 def needs_exact_levels(kind: str, model: System) -> bool:

@@ -151,7 +151,9 @@ def test_a_one_shot_model_has_no_strategy_and_no_diffusion_weights(run, pictures
         inference.main(["--image", str(pictures / "image"), "--trimap", str(pictures / "trimap"),
                         "--output", str(tmp_path), "--sample-strategy", "ddim10", "--device", "cpu"])  # fmt: skip
     box = ROOT / "weights" / "box" / "matting.json"
-    with pytest.raises(InputError, match=r"does not fit the model of .*; its tensors are those of configs/ViTMatte_box\.py"):
+    with pytest.raises(
+        InputError, match=r"does not fit the model of .*; its tensors are those of configs/ViTMatte_box\.py"
+    ):
         inference.main(["--config-file", DEMO, "--checkpoint", str(box), "--image", str(pictures / "image"), "--trimap",
                         str(pictures / "trimap"), "--output", str(tmp_path), "--device", "cpu"])  # fmt: skip
     one_shot = ["--config-file", str(ROOT / "configs" / "ViTMatte_demo.py")]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from data.images import foreground_colours
 from data.images.foreground_colours import composite_over, estimate_foreground
 from data.synthetic import SyntheticMatting
 from runtime.errors import InputError
@@ -54,3 +55,25 @@ def test_a_soft_edge_between_flat_colours_is_recovered():
 def test_sizes_that_differ_are_refused():
     with pytest.raises(InputError, match="differ in size"):
         estimate_foreground(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5), np.uint8))
+
+
+def test_tiles_have_no_seams(monkeypatch):
+    sample = SyntheticMatting(size=(150, 203), samples_per_epoch=1, seed=3)[0]
+    image = (sample["image"].numpy().transpose(1, 2, 0) * 255).round().astype(np.uint8)
+    alpha = (sample["alpha"][0].numpy() * 255).round().astype(np.uint8)
+    alpha[:40] = 120  # soft at the borders of tiles and of the picture
+    whole = estimate_foreground(image, alpha)
+    monkeypatch.setattr(foreground_colours, "TILE", 32)
+    tiled = estimate_foreground(image, alpha)
+    soft = (alpha > 0) & (alpha < 255)
+    np.testing.assert_array_equal(tiled[soft], whole[soft])
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (6, 3), (3, 301)])
+def test_floats_agree_with_levels_at_any_size(shape):
+    rng = np.random.default_rng(0)
+    image, alpha = rng.integers(0, 256, (*shape, 3), np.uint8), rng.integers(0, 256, shape, np.uint8)
+    levels = estimate_foreground(image, alpha)
+    floats = estimate_foreground(image, alpha.astype(np.float32) / np.float32(255))
+    assert (levels.dtype, floats.dtype, levels.shape) == (np.uint8, np.float32, (*shape, 3))
+    assert np.abs(floats * 255 - levels).max() <= 0.6  # the wide windows round the colours, not alpha

@@ -154,3 +154,51 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch, suffix, b
     with pytest.raises(InputError, match=f"a{suffix}: cannot write: No space left on device"):
         write_picture(tmp_path / f"a{suffix}", PICTURE[::-1], bits)
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [before]
+
+
+LEVELS = np.uint8([[[200, 100, 7, 51], [255, 1, 90, 128], [9, 8, 7, 0], [10, 20, 30, 255]]])  # alpha 0.2, 0.502, 0, 1
+MULTIPLIED = [[[40, 20, 1, 51], [128, 1, 45, 128], [0, 0, 0, 0], [10, 20, 30, 255]]]  # by hand: 7 / 5 = 1.4 -> 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".webp"])
+def test_premultiplied_levels_are_rounded_once(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    write_picture(path, LEVELS, premultiplied=True)
+    assert read_back(path, suffix).tolist() == MULTIPLIED
+    write_picture(path, LEVELS, premultiplied=False)
+    assert read_back(path, suffix).tolist() == LEVELS.tolist()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_premultiplied_floats_are_rounded_once_to_16_bits(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    write_picture(path, PICTURE, 16, premultiplied=True)
+    alpha = PICTURE[..., 3:].astype(np.float64)
+    expected = np.rint(np.dstack([PICTURE[..., :3] * alpha, alpha]) * 65535)
+    found = read_back(path, suffix).astype(np.float64)
+    assert np.abs(found - expected).max() <= 1  # float32 against float64
+    assert (found != expected).mean() < 0.01
+    assert PICTURE[0, 1].tolist() == [1, 1, 1, 1]  # the array of the caller is left alone
+
+
+def test_a_tiff_says_whether_it_is_premultiplied_so_that_pillow_divides(tmp_path):
+    for premultiplied, extra_samples in ((True, 1), (False, 2), (None, 2)):
+        path = tmp_path / "a.tif"
+        write_picture(path, LEVELS, premultiplied=premultiplied)
+        with tifffile.TiffFile(path) as file:
+            assert file.pages[0].tags[338].value in (extra_samples, (extra_samples,))
+        with Image.open(path) as image:
+            found = np.asarray(image.convert("RGBA")).astype(int)
+        shown = LEVELS[..., 3] > 0
+        np.testing.assert_array_equal(found[..., 3], LEVELS[..., 3])
+        assert np.abs(found - LEVELS)[shown].max() <= (3 if premultiplied else 0)  # 1.4 was rounded to 1: 5 for 7
+
+
+def test_exr_is_premultiplied_and_refuses_not_to_be(tmp_path):
+    for premultiplied in (None, True):
+        write_picture(tmp_path / "a.exr", LEVELS, 32, premultiplied=premultiplied)
+        found = read_back(tmp_path / "a.exr", ".exr")
+        light = light_of(LEVELS[0, :, :3] / 255)
+        np.testing.assert_allclose(found[:, :3], light * (LEVELS[0, :, 3:] / 255), atol=1e-6)
+    with pytest.raises(InputError, match=r"a\.exr: EXR has colours that are multiplied by alpha, by its specification"):
+        write_picture(tmp_path / "a.exr", LEVELS, 32, premultiplied=False)

@@ -7,7 +7,7 @@ from PIL import Image
 from data.images.foreground_colours import estimate_foreground
 from data.images.mask_to_trimap import SEGMENTATION
 from engine.inference import Predictor
-from engine.inference.auto_matte import AutoMatte, around, fitted
+from engine.inference.auto_matte import AutoMatte, around
 from engine.inference.subjects import GivenMasks, PointedSubjects, SegmentedSubjects, Subject
 from metrics import score_image
 from modeling.meta_arch.closed_form import ClosedForm
@@ -155,13 +155,6 @@ def test_systems_of_other_outputs_are_refused(matting):
         SegmentedSubjects(matting)
 
 
-def test_a_background_picture_fills_the_frame_without_distortion():
-    picture = np.zeros((10, 40, 3), np.uint8)
-    picture[:, 15:25] = 255  # a square in the middle
-    np.testing.assert_array_equal(fitted(picture, (10, 10)), np.full((10, 10, 3), 255))
-    assert fitted(picture, (33, 21)).shape == (33, 21, 3)
-
-
 # ---- the command line
 
 
@@ -257,8 +250,11 @@ def test_a_small_subject_of_a_large_picture_needs_the_memory_of_its_part(tmp_pat
     [
         ([], "expected one way to find the subject .* got none"),
         (["--mask", "masks", "--box", "1", "1", "9", "9"], "got --mask and --box or --click"),
-        (["--mask", "masks", "--background", "red"], "add composite to --save"),
+        (["--mask", "masks", "--save", "alpha", "--background", "red"], "add composite to --save"),
         (["--mask", "masks", "--save", "composite", "--background", "nothing"], "expected a colour .* got 'nothing'"),
+        (["--mask", "masks", "--cutout", "--save", "alpha"], "--cutout: is short for --save rgba"),
+        (["--mask", "masks", "--premultiplied"], "serves cut-outs alone; give --cutout"),
+        (["--mask", "masks", "--cutout", "--background", "red", "--premultiplied"], "leave out --background"),
         (["--mask", "in/clip"], "expected a mask for each picture, found none for a, clip/b"),
         (["--mask", "masks", "--classes", "person"], "give --seg"),
         (["--mask", "masks", "--click-outside", "3", "3"], "got --mask and --box or --click"),

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import OpenEXR
 import pytest
@@ -117,6 +118,57 @@ def test_a_cut_out_has_the_depth_and_the_profile_of_its_image(scene, run):
         np.testing.assert_array_equal(file.asarray()[full][:, :3], colours[full] / np.float32(255))
     np.testing.assert_array_equal(exr_plane(scene / "d.exr", "A"), ALPHA.astype(np.float16))
     assert not exr_plane(scene / "d.exr", "R")[TRIMAP == 0].any()  # colours of EXR are multiplied by alpha
+
+
+def test_a_background_gives_the_composite_by_the_formula_in_the_depth_of_the_file(scene, run):
+    cuts = {}
+    for bits in (8, 32):
+        assert run("i/a.png", "t/a.png", f"{bits}.tif", "--bits", str(bits), "--cutout")[0] == 0
+        cuts[bits] = tifffile.imread(scene / f"{bits}.tif").astype(np.float64)
+    cuts[8] /= 255
+    picture = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    Image.fromarray(picture).save(scene / "behind.png", icc_profile=PROFILE)
+    rows = np.linspace(0, 1, HEIGHT)[:, None, None]
+    behind_of = {
+        "#1e90ff": [30, 144, 255],
+        "30,144,255": [30, 144, 255],
+        "red..navy": (1 - rows) * [255, 0, 0] + rows * [0, 0, 128],
+        str(scene / "behind.png"): picture,
+    }
+    for text, behind in behind_of.items():
+        for output, options, full in (("b.png", [], 255), ("c.png", ["--bits", "16", "--cutout"], 65535)):
+            colours, alpha = np.split(cuts[8 if full == 255 else 32], [3], axis=-1)
+            expected = colours * alpha + np.asarray(behind) / 255 * (1 - alpha)
+            assert run("i/a.png", "t/a.png", output, f"--background={text}", *options)[0] == 0
+            found = cv2.imread(str(scene / output), cv2.IMREAD_UNCHANGED)[..., ::-1].astype(np.float64)
+            assert np.abs(found - expected * full).max() < 0.51
+            with Image.open(scene / output) as image:
+                assert image.info["icc_profile"] == PROFILE
+
+
+def test_a_cut_out_is_premultiplied_where_that_is_asked_for(scene, run):
+    for name, options in (("straight", []), ("multiplied", ["--premultiplied"])):
+        assert run("i/a.png", "t/a.png", f"{name}.tif", "--cutout", "--bits", "32", *options)[0] == 0
+    straight, multiplied = (tifffile.imread(scene / f"{name}.tif") for name in ("straight", "multiplied"))
+    np.testing.assert_allclose(multiplied[..., :3], straight[..., :3] * straight[..., 3:], atol=1e-7)
+    status, _, err = run("i/a.png", "t/a.png", "a.exr", "--cutout", "--no-premultiplied")
+    assert (status, "by its specification" in err, (scene / "a.exr").exists()) == (2, True, False)
+    assert run("i/a.png", "t/a.png", "a.exr", "--cutout", "--premultiplied")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--cutout", "--save", "alpha"], "--cutout: is short for --save rgba; give one of them"),
+        (["--save", "alpha", "--background", "white"], "--background: serves composites alone"),
+        (["--background", "whitish"], "--background: expected a colour (white, '#1e90ff' or 30,144,255), a gradient"),
+        (["--background", "white", "--premultiplied"], "--premultiplied: serves cut-outs alone"),
+        (["--premultiplied"], "--premultiplied: serves cut-outs alone; give --cutout"),
+    ],
+)
+def test_options_of_cut_outs_that_contradict_each_other_are_one_line(scene, run, options, message):
+    status, _, err = run("i/a.png", "t/a.png", "o.png", *options)
+    assert (status, err.count("\n"), message in err) == (2, 1, True), err
 
 
 def test_sub_folders_and_names_are_kept(scene, run):

@@ -1,0 +1,58 @@
+"""Command-line options that ask for cut-outs and composites; importing them needs neither NumPy nor PyTorch."""
+
+import argparse
+from collections.abc import Sequence
+
+from runtime.errors import InputError
+
+
+def add_cutout_options(parser: argparse.ArgumentParser) -> None:
+    """Add --cutout, --background and --premultiplied."""
+    parser.add_argument(
+        "--cutout", action="store_true", help="write the cut-out, RGBA with estimated foreground colours: --save rgba"
+    )
+    parser.add_argument(
+        "--background",
+        metavar="COLOUR_OR_IMAGE",
+        help="write the composite over it in place of the cut-out: a colour (white, '#1e90ff', 30,144,255), a "
+        "gradient from top to bottom (navy..white), or a picture, which is cut to fit (default of composites: white)",
+    )
+    parser.add_argument(
+        "--premultiplied",
+        action=argparse.BooleanOptionalAction,
+        help="whether the colours of a cut-out are multiplied by alpha (default: no, but in EXR, which always is)",
+    )
+
+
+def kinds_wanted(options: argparse.Namespace, save: Sequence[str] | None) -> list[str] | None:
+    """The kinds of files that a command line asks for; None for the first that the system gives.
+
+    A background without --save asks for the composite, with --cutout or not.
+
+    Args:
+        options: with those of `add_cutout_options`.
+        save: the kinds of --save; None where it is not given.
+
+    Raises:
+        InputError: options that contradict each other.
+
+    Example:
+        >>> parser = argparse.ArgumentParser()
+        >>> add_cutout_options(parser)
+        >>> kinds_wanted(parser.parse_args(["--cutout"]), None)
+        ['rgba']
+    """
+    if options.cutout and save is not None:
+        raise InputError("--cutout: is short for --save rgba; give one of them")
+    if save is None and options.background is not None:
+        kinds = ["composite"]
+    else:
+        kinds = ["rgba"] if options.cutout else None if save is None else [kind.strip() for kind in save]
+    if options.background is not None and "composite" not in kinds:
+        raise InputError("--background: serves composites alone; add composite to --save")
+    if options.premultiplied is not None and "rgba" not in (kinds or ()):
+        raise InputError(
+            "--premultiplied: serves cut-outs alone; "
+            + ("leave out --background" if options.cutout else "give --cutout, or add rgba to --save")
+        )
+    return kinds
