@@ -25,11 +25,10 @@ from tiny import CONFIG, OVERRIDES, ROOT
 from torch import nn
 
 import inference
-from data.images import files
+from data.images import files, inputs
 from data.images.files import read_rgb, read_size
 from engine.config import build, load_config
 from engine.inference import Job, Predictor, run_jobs
-from engine.inference.jobs import READERS
 from runtime import command_line as cli
 from runtime.errors import InputError
 
@@ -339,12 +338,12 @@ def test_an_image_that_memory_cannot_hold_costs_only_itself(tmp_path, add, run, 
     add("a")
     good = {"b": add("b")}
 
-    def read_or_run_out(path):
+    def read_or_run_out(path, transfer=None):
         if path.stem == "a":
             raise MemoryError
         return read_rgb(path), ""
 
-    monkeypatch.setitem(READERS, "image", read_or_run_out)
+    monkeypatch.setattr(inputs, "read_photograph", read_or_run_out)
     status, _, err = run()
     assert (status, err.count("error: ")) == (2, 1)
     assert f"{tmp_path / 'images' / 'a.png'}: reading it takes more memory than there is" in err
