@@ -329,7 +329,7 @@ def test_key_bias_is_zero_whatever_the_mask_says(official, transformers_mlp, fla
     for index in range(DEPTH):  # looked at itself: the model would hide a key bias
         assert (conversion.model[f"backbone.blocks.{index}.attn.qkv.bias"][DIM : 2 * DIM] == 0).all()
     assert difference(conversion.model, conversion.metadata, transformers_map(transformers_mlp)) < 1e-4
-    expected = {"nan": "holds NaN", "missing": "missing", "key": "non-zero key bias"}[flaw]
+    expected = {"nan": "contains NaN", "missing": "missing", "key": "non-zero key bias"}[flaw]
     assert any(expected in warning for warning in conversion.report.warnings)
 
 
