@@ -22,7 +22,7 @@ def read_case(
     """
     remarks = [] if remarks is None else remarks
     trimap = None
-    if case.trimap_file is not None:  # first, so that a set with unusable trimaps is told without reading the rest
+    if case.trimap_file is not None:  # first: a set with unusable trimaps is refused before the rest is read
         if quantise_trimaps:
             trimap, remark = trimap_reading(case.trimap_file)
             _note(remarks, "trimap", remark, case.trimap_file)

@@ -148,7 +148,7 @@ def found_by(options: argparse.Namespace, device) -> Callable[..., Subject]:
 
 
 def cleaning_of(options: argparse.Namespace, usual: Cleaning) -> Cleaning:
-    """What the options leave out of a subject; what they do not name is as usual."""
+    """The parts of a subject that the options leave out; other settings keep their defaults."""
     if options.smallest_island is not None:
         usual = replace(usual, smallest_island=options.smallest_island, smallest_of_largest=0.0)
     if options.smallest_hole is not None:

@@ -20,7 +20,7 @@ _BETWEEN = ".."  # the colours of a gradient
 
 @dataclass(frozen=True, eq=False)
 class Background:
-    """What is behind the subject.
+    """A background to put behind a subject.
 
     Attributes:
         levels: uint8 RGB: (3,) of a colour, (2, 3) of a gradient's top and bottom, (h, w, 3) of a picture.

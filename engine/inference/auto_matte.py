@@ -78,11 +78,11 @@ class AutoMatte:
 
     @property
     def device(self) -> torch.device:
-        """Where the matting runs."""
+        """The device that the matting runs on."""
         return self.matting.device
 
     def plan(self, height: int, width: int) -> Plan:
-        """What is matted is known only when the subject is found; see `alpha_of`."""
+        """The whole picture: the part to matte is known only when the subject is found; see `alpha_of`."""
         return Plan("whole")
 
     def padded_shape(self, height: int, width: int) -> tuple[int, int]:

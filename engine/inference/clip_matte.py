@@ -102,7 +102,7 @@ class ClipMatte(AutoMatte):
                 self._count += 1
 
     def _of(self, name: str, index: int) -> Any:
-        """What is made of the frame at an index of the window; None where that failed."""
+        """The results of the frame at an index of the window; None if it failed."""
         frame = self._frames[index]
         if name not in frame.found:
             try:

@@ -358,7 +358,7 @@ def predict_clip(
 
 
 def settings_of(options: Mapping[str, Any], without: Collection[str] = ()) -> dict[str, str]:
-    """What decides the frames of a run, as text: options of a command, with the content of the files that they name.
+    """The settings that determine the frames of a run, as text: options of a command, and the contents of named files.
 
     Args:
         options: by name.

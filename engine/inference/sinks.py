@@ -116,7 +116,7 @@ ON_REQUEST = frozenset({"steps"})  # what has an option of its own
 def with_colours(
     predicted: Predicted, kinds: Collection[str], background: Background | None = None, profile: bytes | None = None
 ) -> Predicted:
-    """What was predicted, with the colours that some kinds show: those of the foreground, and of the background.
+    """The prediction with the colours that some kinds show: those of the foreground and of the background.
 
     Args:
         predicted: "alpha" and "image" of a picture for kinds in `COLOURED`; a "foreground" among them is taken.
