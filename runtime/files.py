@@ -1,6 +1,7 @@
 """Atomic files: an output is written to a temporary name and renamed, so that no partial file is ever visible."""
 
 import contextlib
+import glob
 import hashlib
 import os
 import shutil
@@ -113,6 +114,12 @@ def temporary_beside(path: str | os.PathLike, target: Path) -> Path:
         raise InputError(f"{path}: cannot write: {error.strerror}") from error
     os.close(descriptor)
     return Path(name)
+
+
+def unfinished_of(target: str | os.PathLike) -> list[Path]:
+    """Temporary files beside `target` that killed processes left; those of a process that is writing it as well."""
+    target = Path(target)
+    return sorted(target.parent.glob(f"{glob.escape(f'.{target.name[:NAME_HINT]}.')}*.part"))
 
 
 def kind_of(path: Path) -> str:

@@ -9,6 +9,7 @@ connection except the folder.
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ import torch
 
 from engine.inference.jobs import Job, Outcome
 from runtime.errors import InputError
-from runtime.files import replacing
+from runtime.files import replacing, unfinished_of
 
 MANIFEST = "manifest.json"
 WORK_FOLDER = ".shared-"  # followed by a name of the run
@@ -182,6 +183,9 @@ class SharedJobs:
         ]
         with replacing(self.folder / MANIFEST) as temporary:
             temporary.write_text(json.dumps({"processes": self.crew.size, "counts": counts, "jobs": jobs}, indent=1))
+        outputs = [output for job in self.listed for output in job["outputs"].values()]
+        for leftover in itertools.chain.from_iterable(map(unfinished_of, outputs)):
+            leftover.unlink(missing_ok=True)  # of a process that was killed: all others have ended
         shutil.rmtree(self.work, ignore_errors=True)
         return counts
 

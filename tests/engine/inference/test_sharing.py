@@ -226,6 +226,7 @@ def test_torchrun_shares_the_work_and_a_killed_process_loses_only_its_picture(pi
     assert 1 <= len(done) < 24
     assert done.items() <= expected.items()  # whole ones only
     (pictures / "images" / "05.png").write_bytes(b"damaged")
+    (ends / ".03.png.abcdefgh.part").touch()  # as a process leaves it that is killed while it writes
     again = torchrun(arguments(pictures, "shared", "--skip-existing"))
     out, _ = again.communicate(timeout=60)
     account = manifest(ends)["counts"]
