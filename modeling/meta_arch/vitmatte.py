@@ -13,6 +13,7 @@ from modeling.decoder import Decoder
 from modeling.meta_arch.base import ParameterRoles
 from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, PRIOR_FLOATS, Footprint
 from modeling.meta_arch.trimap_matting import TrimapMatting, check_divisibility, pad_to_multiple
+from modeling.priors.closed_form_prior import ClosedFormPrior
 from modeling.priors.colour_prior import ColourPrior
 from modeling.traceable import TraceableViTMatte
 from runtime.errors import InputError
@@ -115,6 +116,11 @@ class ViTMatte(TrimapMatting):
         return ParameterRoles.of(self.backbone, self.decoder)
 
     def traceable(self) -> nn.Module:
+        if any(isinstance(module, ClosedFormPrior) for module in self.modules()):
+            raise InputError(
+                "cannot export a ViTMatte with a closed-form prior to ONNX, because its steps depend on the image's "
+                "size; export a model without that prior"
+            )
         return TraceableViTMatte(self)
 
     @property

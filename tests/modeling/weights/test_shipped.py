@@ -16,6 +16,7 @@ from modeling.weights.model_config import build_model
 from modeling.weights.plain_config import plain_config
 from modeling.weights.shipped import read_shipped
 from modeling.weights.shipping import write_shipped
+from modeling.weights.system_file import read_system
 from runtime.errors import InputError
 
 
@@ -112,3 +113,9 @@ def test_too_large_not_representable_or_without_description_is_refused_and_leave
     with pytest.raises(InputError, match="expected a checkpoint that describes its network"):
         shipped(folder)
     assert list((folder / "out").iterdir()) == []
+
+
+def test_the_model_in_the_box_is_refused_for_onnx_in_one_line():
+    with pytest.raises(InputError, match="closed-form prior") as caught:
+        read_system().traceable()
+    assert "\n" not in str(caught.value)
