@@ -1,10 +1,11 @@
-"""What every test starts from."""
+"""Set-up that all tests share."""
 
 import logging
 import os
 import signal
 
 import pytest
+from browsers import browser  # noqa: F401 - a fixture of all tests
 
 
 @pytest.fixture(autouse=True, scope="session")

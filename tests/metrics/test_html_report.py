@@ -19,11 +19,6 @@ from metrics.reports.scores import format_value
 from runtime.errors import InputError
 from runtime.text import natural_order
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-BROWSER_OPTIONS = [
-    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--force-color-profile=srgb",
-]  # fmt: skip
 LAYERS = ["image", "trimap", "truth", "prediction", "error map"]
 MARKUP = '"><img src=x onerror="window.ran=1"><script>window.ran=1</script>\'&lt;'  # its slash: a sub-folder
 TURNING = "right\u202eleft אב"
@@ -87,18 +82,6 @@ def report(folders, evaluation, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "a report #1.html"
     write_html(path, evaluation, folders / "image", worst=5)
     return path
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (requirements/test.txt)")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=BROWSER_OPTIONS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

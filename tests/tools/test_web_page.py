@@ -2,7 +2,6 @@
 
 import io
 import json
-import shutil
 import threading
 import time
 import urllib.error
@@ -17,11 +16,6 @@ from engine.inference import Matting
 from runtime.errors import InputError
 from tools.web.work import Limits
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-BROWSER_OPTIONS = [
-    "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--force-color-profile=srgb",
-]  # fmt: skip
 SIZE = (200, 300)  # height, width
 BOX = (80, 50, 220, 150)
 PATIENCE = 60_000  # milliseconds, on a busy machine
@@ -51,18 +45,6 @@ def address(matting, tmp_path_factory):
     page = build_page(matting, folder, limits)
     yield serve(page, "127.0.0.1", free_port(), folder, limits)
     page.close(verbose=False)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (requirements/test.txt)")
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=program, args=BROWSER_OPTIONS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
