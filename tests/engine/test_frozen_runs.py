@@ -289,7 +289,9 @@ def test_scores_without_a_trimap_are_all_seven_and_those_of_scikit_image(run, da
         own |= {
             "mad": np.abs(alpha / 255 - sample["alpha"] / 255).mean(),
             "psnr": peak_signal_noise_ratio(sample["alpha"], alpha),
-            "ssim": structural_similarity(sample["alpha"], alpha),
+            "ssim": structural_similarity(
+                sample["alpha"], alpha, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=255
+            ),
         }
         expected.append(own)
     for name, score in scores.items():

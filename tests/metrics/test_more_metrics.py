@@ -54,12 +54,14 @@ def uniform_flow(shape, across, down):
 
 # ---- against scikit-image
 
+WANG = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}  # as in the paper
 
-@pytest.mark.parametrize("shape", [(7, 7), (7, 40), (33, 8), (70, 71), (150, 211)])
+
+@pytest.mark.parametrize("shape", [(11, 11), (11, 40), (33, 12), (70, 71), (150, 211)])
 def test_psnr_and_ssim_of_the_whole_region_equal_scikit_image(shape):
     for pred_alpha, alpha in (soft_mattes(shape)[:2], np.random.default_rng(1).integers(0, 256, (2, *shape), np.uint8)):
         assert ssim(pred_alpha, alpha) == pytest.approx(
-            structural_similarity(pred_alpha, alpha, data_range=255), rel=1e-12, abs=1e-13
+            structural_similarity(pred_alpha, alpha, **WANG), rel=1e-12, abs=1e-13
         )
         assert psnr(pred_alpha, alpha) == pytest.approx(
             peak_signal_noise_ratio(alpha, pred_alpha, data_range=255), rel=1e-12
@@ -70,9 +72,9 @@ def test_psnr_and_ssim_of_the_whole_region_equal_scikit_image(shape):
 def test_ssim_of_the_unknown_region_is_the_mean_of_scikit_images_map(monkeypatch, rows):
     monkeypatch.setattr(similarity, "STRIP_ROWS", rows)
     pred_alpha, alpha, trimap = soft_mattes((150, 211))
-    _, index = structural_similarity(pred_alpha, alpha, data_range=255, full=True)
+    _, index = structural_similarity(pred_alpha, alpha, **WANG, full=True)
     inside = np.zeros(alpha.shape, bool)
-    inside[3:-3, 3:-3] = True
+    inside[5:-5, 5:-5] = True
     for unknown in (trimap, np.where(np.random.default_rng(2).random(alpha.shape) < 0.001, 128, 0).astype(np.uint8)):
         expected = index[inside & (unknown == 128)].mean()
         assert ssim(pred_alpha, alpha, unknown) == pytest.approx(expected, rel=1e-12)
@@ -80,7 +82,7 @@ def test_ssim_of_the_unknown_region_is_the_mean_of_scikit_images_map(monkeypatch
 
 def test_ssim_of_flat_mattes_at_the_extremes_equals_scikit_image():
     mattes = full((20, 20), 0), full((20, 20), 255)
-    assert ssim(*mattes) == pytest.approx(structural_similarity(*mattes, data_range=255), rel=1e-12)
+    assert ssim(*mattes) == pytest.approx(structural_similarity(*mattes, **WANG), rel=1e-12)
 
 
 # ---- against the literal float64 implementation
@@ -90,7 +92,7 @@ trimap_values = st.sampled_from([0, 127, 128, 128, 128, 129, 255])
 
 
 @st.composite
-def matte_samples(draw, frames=1, largest=12):
+def matte_samples(draw, frames=1, largest=14):
     """(pred_alphas, alphas, trimap or None), some of the predictions close to the truth."""
     shape = draw(st.tuples(st.integers(1, largest), st.integers(1, largest)))
     alphas = [draw(arrays(np.uint8, shape, elements=pixel_values)) for _ in range(frames)]
@@ -187,16 +189,18 @@ def test_ssim_is_exactly_one_for_identical_mattes():
 def test_ssim_of_flat_mattes_is_the_luminance_term():
     c1 = 2.55**2
     expected = (2 * 100 * 200 + c1) / (100**2 + 200**2 + c1)
-    assert ssim(full((9, 9), 100), full((9, 9), 200)) == pytest.approx(expected, rel=1e-14)
+    assert ssim(full((13, 13), 100), full((13, 13), 200)) == pytest.approx(expected, rel=1e-14)
 
 
-def test_ssim_sees_known_pixels_within_three_of_the_scored_one():
+def test_ssim_sees_known_pixels_within_five_of_the_scored_one():
     alpha, trimap = full((20, 20), 0), full((20, 20), 0)
     trimap[10, 10] = 128
     pred_alpha = alpha.copy()
     pred_alpha[13, 7] = 255
     assert ssim(pred_alpha, alpha, trimap) < 0.5
-    pred_alpha[13, 7], pred_alpha[14, 10], pred_alpha[10, 6] = 0, 255, 255
+    pred_alpha[13, 7], pred_alpha[15, 5] = 0, 255  # the corner of the window, of weight 1.1e-6
+    assert 0.99 < ssim(pred_alpha, alpha, trimap) < 1
+    pred_alpha[15, 5], pred_alpha[16, 10], pred_alpha[10, 4] = 0, 255, 255
     assert ssim(pred_alpha, alpha, trimap) == 1
 
 
@@ -204,11 +208,11 @@ def test_ssim_leaves_out_unknown_pixels_whose_window_leaves_the_image():
     pred_alpha, alpha, _ = soft_mattes((30, 40))
     trimap = full((30, 40), 128)
     assert ssim(pred_alpha, alpha, trimap) == pytest.approx(ssim(pred_alpha, alpha), rel=1e-14)
-    trimap[3:-3, 3:-3] = 0
+    trimap[5:-5, 5:-5] = 0
     assert math.isnan(ssim(pred_alpha, alpha, trimap))
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (6, 50), (50, 6)])
+@pytest.mark.parametrize("shape", [(1, 1), (10, 50), (50, 10)])
 def test_ssim_is_undefined_for_images_smaller_than_the_window(shape):
     assert math.isnan(ssim(full(shape, 0), full(shape, 0)))
     assert math.isnan(ssim(full(shape, 0), full(shape, 0), full(shape, 128)))

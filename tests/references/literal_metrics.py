@@ -98,17 +98,20 @@ def score_further_literally(pred_alpha, alpha, trimap=None) -> dict[str, float]:
 
 
 def structural_similarity(pred_alpha: np.ndarray, alpha: np.ndarray, unknown: np.ndarray) -> float:
-    """Mean of the index over the 7 x 7 windows that fit into the image around an unknown pixel."""
+    """Mean of the index over the 11 x 11 Gaussian windows that fit into the image around an unknown pixel."""
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    weights = np.array([[math.exp(-(i * i + j * j) / (2 * 1.5**2)) for j in range(-5, 6)] for i in range(-5, 6)])
+    weights = weights.ravel() / weights.sum()
     values = []
-    for y in range(3, alpha.shape[0] - 3):
-        for x in range(3, alpha.shape[1] - 3):
+    for y in range(5, alpha.shape[0] - 5):
+        for x in range(5, alpha.shape[1] - 5):
             if not unknown[y, x]:
                 continue
-            window = slice(y - 3, y + 4), slice(x - 3, x + 4)
+            window = slice(y - 5, y + 6), slice(x - 5, x + 6)
             p, a = (image[window].astype(np.float64).ravel() for image in (pred_alpha, alpha))
-            (p_variance, covariance), (_, a_variance) = np.cov(p, a)  # divided by 48
-            luminance = (2 * p.mean() * a.mean() + c1) / (p.mean() ** 2 + a.mean() ** 2 + c1)
+            p_mean, a_mean = weights @ p, weights @ a
+            (p_variance, covariance), (_, a_variance) = np.cov(p, a, bias=True, aweights=weights)
+            luminance = (2 * p_mean * a_mean + c1) / (p_mean**2 + a_mean**2 + c1)
             values.append(luminance * (2 * covariance + c2) / (p_variance + a_variance + c2))
     return sum(values) / len(values) if values else math.nan
 
