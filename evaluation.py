@@ -78,7 +78,7 @@ def why_not_written(write: Callable[[Path, Evaluation], None], path: Path, evalu
 def build_parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
     parser = argparse.ArgumentParser(description="Score predicted mattes with the metrics of matting papers.")
-    parser.add_argument("--pred-dir", required=True, type=Path, help="predictions, 8-bit gray images")
+    parser.add_argument("--pred-dir", required=True, type=Path, help="predictions, gray images of 8 or 16 bits")
     parser.add_argument("--label-dir", required=True, type=Path, help="true alpha mattes of the same names")
     parser.add_argument("--trimap-dir", type=Path, help="trimaps with the same names; unused by --region whole")
     parser.add_argument("--region", choices=REGIONS, default="unknown", help="pixels to score (default: unknown)")

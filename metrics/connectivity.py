@@ -3,6 +3,7 @@
 The metric is that of Rhemann et al., "A Perceptually Motivated Online Benchmark for Image Matting", CVPR 2009, as the
 Composition-1k evaluation code computes it (`compute_connectivity_error`; for an empty intersection, the copy of it in
 Yaoyi-Li/GCA-Matting). All arithmetic is on integers: levels l = i / 10 and values v / 255 have the common scale 2550.
+For 16 bits, 65535 takes the place of 255.
 """
 
 import cv2
@@ -10,10 +11,7 @@ import numpy as np
 
 from metrics.pair import MattePair, matte_pair
 
-# v / 255 >= i / 10 in integers is 10 v >= 255 i. In floating point 153 / 255 >= 0.6 depends on the rounding of 0.6.
-THRESHOLDS = [-(-255 * i // 10) for i in range(1, 11)]  # 26, 51, 77, 102, 128, 153, 179, 204, 230, 255
-SCALE = 2550  # scale of the integers below: 10 per gray value, 255 per level
-TOLERANCE = 382  # differences below 0.15, that is up to 382 / 2550, count as connected
+LEVELS = 10  # number of thresholds; l is a multiple of a tenth
 
 
 def conn(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | None = None) -> float:
@@ -22,7 +20,7 @@ def conn(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | None = 
     The largest component is found in the whole image. The trimap only selects the pixels of the sum.
 
     Args:
-        pred_alpha, alpha: (H, W) uint8.
+        pred_alpha, alpha: (H, W) uint8, or uint16 on the scale of 65535.
         trimap: (H, W) uint8, scored where it is exactly 128; None scores every pixel.
 
     Raises:
@@ -43,26 +41,38 @@ def conn_of(pair: MattePair) -> float:
     """`conn` of arrays that have been checked."""
     if pair.pixels == 0:
         return 0.0
-    levels = connected_levels(np.minimum(pair.pred_alpha, pair.alpha)) * np.int16(255)
-    pred_gap = _disconnected(pair.pred_alpha, levels)
-    true_gap = _disconnected(pair.alpha, levels)
-    return cv2.norm(pred_gap, true_gap, cv2.NORM_L1, pair.unknown) / (SCALE * 1000)
+    levels = connected_levels(np.minimum(pair.pred_alpha, pair.alpha))
+    pred_gap = _disconnected(pair.pred_alpha, levels, pair.opaque)
+    true_gap = _disconnected(pair.alpha, levels, pair.opaque)
+    return cv2.norm(pred_gap, true_gap, cv2.NORM_L1, pair.unknown) / (LEVELS * pair.opaque * 1000)
+
+
+def thresholds(opaque: int) -> list[int]:
+    """Smallest values that reach the levels 1/10 to 1, where `opaque` is the value of 1.
+
+    v / 255 >= i / 10 in integers is 10 v >= 255 i. In floating point 153 / 255 >= 0.6 depends on the rounding of 0.6.
+
+    Example:
+        >>> thresholds(255)
+        [26, 51, 77, 102, 128, 153, 179, 204, 230, 255]
+    """
+    return [-(-opaque * i // LEVELS) for i in range(1, LEVELS + 1)]
 
 
 def connected_levels(shared: np.ndarray) -> np.ndarray:
     """Number of thresholds that each pixel passes before it first leaves the largest component.
 
     Args:
-        shared: (H, W) uint8, the minimum of prediction and truth. Both pass a threshold where this does.
+        shared: (H, W) uint8 or uint16, the minimum of prediction and truth. Both pass a threshold where this does.
 
     Returns:
         (H, W) uint8 of 0..10, ten times the level map l.
     """
-    levels = np.zeros_like(shared)
-    largest = np.zeros_like(shared)
+    levels = np.zeros(shared.shape, np.uint8)
+    largest = np.zeros(shared.shape, np.uint8)
     passed_before, seed = 0, None
     # From the highest threshold down, each component contains a seed for the next, larger one.
-    for threshold in reversed(THRESHOLDS):
+    for threshold in reversed(thresholds(np.iinfo(shared.dtype).max)):
         passing = (shared >= threshold).view(np.uint8)
         passed = cv2.countNonZero(passing)
         if passed != passed_before:  # the masks are nested, so an equal count is an equal mask
@@ -113,12 +123,14 @@ def _largest_label(labels: np.ndarray, stats: np.ndarray) -> tuple[int, tuple[in
     return int(column[y]), (x, y)
 
 
-def _disconnected(matte: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """2550 (1 - phi), int16: difference between a matte and its level, or 0 if it is below 0.15.
+def _disconnected(matte: np.ndarray, levels: np.ndarray, opaque: int) -> np.ndarray:
+    """Difference between a matte and its level, or 0 if it is below 0.15; 10 `opaque` times 1 - phi.
 
     Args:
-        matte: (H, W) uint8.
-        levels: (H, W) int16, 2550 l.
+        matte: (H, W) with values up to `opaque`.
+        levels: (H, W) uint8, 10 l.
     """
-    gap = matte * np.int16(10) - levels
-    return cv2.threshold(gap, TOLERANCE, 0, cv2.THRESH_TOZERO)[1]
+    kind = np.int16 if opaque == 255 else np.float64  # exact in both; OpenCV has no threshold for int32
+    gap = matte * kind(LEVELS) - levels * kind(opaque)
+    connected = 3 * opaque // 2  # the largest integer below 0.15 on this scale, 382 of 2550
+    return cv2.threshold(gap, connected, 0, cv2.THRESH_TOZERO)[1]

@@ -29,8 +29,8 @@ class Reference(NamedTuple):
 
     Attributes:
         height, width: size in pixels.
-        truth, trimap: SHA-256 of the (H, W) 8-bit values, row by row, as hexadecimal digits; None for the trimap if
-            every pixel is scored.
+        truth, trimap: SHA-256 of the (H, W) values, row by row, as hexadecimal digits; None for the trimap if every
+            pixel is scored. Values of 16 bits have the lower byte first.
     """
 
     height: int
@@ -122,8 +122,8 @@ def score_folders(
     """Score a folder of predictions against folders of truths and trimaps. Files are matched by name.
 
     Args:
-        pred_dir, label_dir: folders of 8-bit images with their sub-folders. Predictions have one channel; of truths the
-            first channel is read.
+        pred_dir, label_dir: folders of images of 8 or 16 bits with their sub-folders. Predictions have one channel; of
+            truths the first channel is read.
         trimap_dir: folder of trimaps of exactly 0, 128 and 255. Region "unknown" needs it; region "whole" only if
             truths are shared (see `match_folders`).
         region: "unknown" to score where the trimap is 128, or "whole".
@@ -188,8 +188,8 @@ def score_case(
     """Read the files of one image, score it, and say what it was scored against and how that was read.
 
     Raises:
-        InputError: a file is unreadable, its size differs from the truth's, it is not 8-bit gray, or the trimap has
-            values other than 0, 128 and 255 and must not be quantised.
+        InputError: a file is unreadable, is not gray of 8 or 16 bits or differs in size from the truth, or the trimap
+            has values other than 0, 128 and 255 and must not be quantised.
     """
     remarks: list[Remark] = []
     pred_alpha, alpha, trimap = read_case(case, quantise_trimaps, remarks)
@@ -198,7 +198,8 @@ def score_case(
 
 
 def _digest(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+    little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
+    return hashlib.sha256(np.ascontiguousarray(little_endian)).hexdigest()
 
 
 def _fill(evaluation: Evaluation, scored: Iterator[tuple[str, ImageResult]], progress: bool) -> None:

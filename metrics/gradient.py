@@ -24,7 +24,7 @@ def grad(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | None = 
     filters use the whole image, so known pixels within 4 pixels of scored ones affect the result.
 
     Args:
-        pred_alpha, alpha: (H, W) uint8, which may be smaller than the 9 x 9 kernel.
+        pred_alpha, alpha: (H, W) uint8 or uint16, which may be smaller than the 9 x 9 kernel.
         trimap: (H, W) uint8, scored where it is exactly 128; None scores every pixel.
 
     Raises:
@@ -66,7 +66,7 @@ def gaussian_kernels() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _contrast(image: np.ndarray) -> float:
-    """max - min of a uint8 image, or 1 for a constant image, whose gradient is zero on any scale.
+    """max - min of an image, or 1 for a constant image, whose gradient is zero on any scale.
 
     The derivative kernel sums to zero, so (x - min) / (max - min) has the gradient of x / (max - min).
     """

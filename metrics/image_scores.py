@@ -58,8 +58,8 @@ def score_image(
     """Score one matte, in the units of published tables.
 
     Args:
-        pred_alpha: (H, W) uint8, the prediction as saved: rounded, and not overwritten by the trimap.
-        alpha: (H, W) uint8, the truth.
+        pred_alpha: (H, W) uint8 or uint16, the prediction as saved: rounded, and not overwritten by the trimap.
+        alpha: (H, W) uint8 or uint16, the truth.
         trimap: (H, W) uint8, scored where it is exactly 128; None scores every pixel.
         metrics: names in `METRICS`.
 

@@ -13,7 +13,7 @@ class MattePair(NamedTuple):
     """A checked prediction and truth, with the scored region.
 
     Attributes:
-        pred_alpha, alpha: (H, W) uint8, contiguous.
+        pred_alpha, alpha: (H, W) uint8, or both uint16, contiguous.
         unknown: (H, W) uint8, nonzero at scored pixels; None if all pixels are scored.
         pixels: number of scored pixels.
     """
@@ -23,21 +23,27 @@ class MattePair(NamedTuple):
     unknown: np.ndarray | None
     pixels: int
 
+    @property
+    def opaque(self) -> int:
+        """Value of an opaque pixel, 255 or 65535."""
+        return int(np.iinfo(self.alpha.dtype).max)
+
 
 def matte_pair(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | None = None) -> MattePair:
     """Check the arrays and determine the region to score.
 
+    If one matte has 8 bits and the other 16, both are scored in 16 bits.
+
     Args:
-        pred_alpha, alpha: (H, W) uint8.
+        pred_alpha, alpha: (H, W) uint8 or uint16.
         trimap: (H, W) uint8; only pixels of value 128 are scored. None to score every pixel.
 
     Raises:
-        ValueError: an array is not 2-D uint8, is empty, or differs in shape from the prediction.
+        ValueError: an array is not 2-D uint8 or uint16, is empty, or differs in shape from the prediction.
     """
-    arrays = {"pred_alpha": pred_alpha, "alpha": alpha}
-    if trimap is not None:
-        arrays["trimap"] = trimap
-    check_mattes(arrays)
+    check_mattes({"pred_alpha": pred_alpha, "alpha": alpha}, trimap)
+    if pred_alpha.dtype != alpha.dtype:
+        pred_alpha, alpha = in_16_bits(pred_alpha), in_16_bits(alpha)
     pred_alpha, alpha = np.ascontiguousarray(pred_alpha), np.ascontiguousarray(alpha)
     if trimap is None:
         return MattePair(pred_alpha, alpha, None, alpha.size)
@@ -45,17 +51,25 @@ def matte_pair(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | N
     return MattePair(pred_alpha, alpha, unknown, cv2.countNonZero(unknown))
 
 
-def check_mattes(arrays: Mapping[str, np.ndarray]) -> None:
-    """Check that the named arrays are mattes of one size.
+def in_16_bits(matte: np.ndarray) -> np.ndarray:
+    """A uint8 or uint16 matte as uint16, without loss because 65535 = 257 * 255."""
+    return matte if matte.dtype == np.uint16 else matte * np.uint16(257)
+
+
+def check_mattes(mattes: Mapping[str, np.ndarray], trimap: np.ndarray | None = None) -> None:
+    """Check that the named arrays are mattes of one size, and that the trimap has this size.
 
     Raises:
-        ValueError: an array is not 2-D uint8, is empty, or differs in shape from the first.
+        ValueError: an array is not 2-D uint8 (or, for mattes, uint16), is empty, or differs in shape from the first.
     """
+    arrays = dict(mattes) if trimap is None else {**mattes, "trimap": trimap}
     first, like = next(iter(arrays.items()))
     for name, array in arrays.items():
-        if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim != 2:
+        dtypes = (np.uint8, np.uint16) if name in mattes else (np.uint8,)
+        if not isinstance(array, np.ndarray) or array.dtype not in dtypes or array.ndim != 2:
+            expected = " or ".join(dtype.__name__ for dtype in dtypes)
             came = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-            raise ValueError(f"{name}: expected an (H, W) uint8 array, the 8-bit matte as saved, got {came}")
+            raise ValueError(f"{name}: expected an (H, W) array of {expected}, the values as saved, got {came}")
         if array.size == 0:
             raise ValueError(f"{name}: expected at least one pixel, got shape {array.shape}")
         if array.shape != like.shape:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.images.mattes import CodingError, matte_reading, read_gray_exact, trimap_reading
+from data.images.mattes import CodingError, matte_reading, narrow_scale, read_gray_exact, trimap_reading
 from data.images.pairs import size_hint, turned_apart
 from data.images.remarks import Remark
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
@@ -15,7 +15,10 @@ from runtime.errors import InputError
 def read_case(
     case: Case, quantise_trimaps: bool = False, remarks: list[Remark] | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Read prediction, truth and trimap of one image, each (H, W) uint8; errors as `score_case`.
+    """Read prediction, truth and trimap of one image; errors as in `score_case`.
+
+    Returns:
+        Prediction and truth, (H, W) uint8 or uint16, and the trimap, (H, W) uint8 or None.
 
     Args:
         remarks: a list to which is added how files were read where that is not plain.
@@ -30,8 +33,6 @@ def read_case(
             trimap = _require_coded(read_gray_exact(case.trimap_file), case)
     alpha = read_truth(case, remarks)
     pred_alpha = read_gray_exact(case.pred_file)
-    if pred_alpha.max(initial=0) == 1 < alpha.max(initial=0):
-        raise CodingError(f"{case.pred_file}: expected a prediction of 0..255, found only 0 and 1; multiply it by 255")
     for what, file, array in (("prediction", case.pred_file, pred_alpha), ("trimap", case.trimap_file, trimap)):
         if array is None:
             continue
@@ -42,11 +43,34 @@ def read_case(
                 + (size_hint(case.alpha_file, file) or "; score the file at the size it was predicted for")
             )
         _note(remarks, what, turned_apart(case.alpha_file, file), file)
+    _note(remarks, "prediction", _remark_on_scale(pred_alpha, alpha, case.pred_file), case.pred_file)
     return pred_alpha, alpha, trimap
 
 
+def _remark_on_scale(pred_alpha: np.ndarray, alpha: np.ndarray, file: Path) -> str:
+    """Remark on a prediction that is nearly transparent everywhere; empty for others.
+
+    Either there is next to nothing in the picture, or the values have another scale, such as labels of 0 and 1. They
+    have another scale if this reading halves the error.
+
+    Raises:
+        CodingError: the values have another scale.
+    """
+    opaque, expected = narrow_scale(pred_alpha), np.iinfo(pred_alpha.dtype).max
+    if opaque is None:
+        return ""
+    truth = alpha / np.float32(np.iinfo(alpha.dtype).max)
+    error, rescaled_error = (np.abs(pred_alpha / np.float32(scale) - truth).sum() for scale in (expected, opaque))
+    if 2 * rescaled_error < error:
+        found = "only 0 and 1" if opaque == 1 else f"values up to {pred_alpha.max()}"
+        raise CodingError(
+            f"{file}: expected a prediction of 0..{expected}, found {found}; multiply it by {expected / opaque:.6g}"
+        )
+    return f"no value is above {opaque} of {expected}; scored as nearly transparent"
+
+
 def read_truth(case: Case, remarks: list[Remark] | None = None) -> np.ndarray:
-    """Read the truth of one image, (H, W) uint8; of an opaque picture in colours its first channel."""
+    """Read the truth of one image, (H, W) uint8 or uint16; of an opaque picture in colours its first channel."""
     alpha, remark = matte_reading(case.alpha_file, exact=True, first_channel=True)
     if remarks is not None:
         _note(remarks, "truth", remark, case.alpha_file)
@@ -59,6 +83,11 @@ def _note(remarks: list[Remark], what: str, text: str, file: Path) -> None:
 
 
 def _require_coded(trimap: np.ndarray, case: Case) -> np.ndarray:
+    if trimap.dtype != np.uint8:
+        raise InputError(
+            f"{case.trimap_file}: expected a trimap of 0, 128 and 255 in 8 bits, found 16 bits; save it so, or have "
+            "such values read with --quantise-trimaps"
+        )
     coded = (trimap == BACKGROUND) | (trimap == UNKNOWN) | (trimap == FOREGROUND)
     if not coded.all():
         strays = np.unique(trimap[~coded]).tolist()

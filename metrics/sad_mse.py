@@ -1,8 +1,9 @@
 """SAD, MSE, MAD and PSNR: sum and mean of absolute differences, mean squared error, peak signal-to-noise ratio.
 
-All are computed from sums of integers with one division at the end, so SAD, MAD and MSE are correctly rounded. SAD and
-MSE follow the Composition-1k convention of Xu et al., "Deep Image Matting", CVPR 2017 (`compute_sad_loss`,
-`compute_mse_loss`). MAD is SAD per scored pixel, as trimap-free and video methods report it. PSNR is scikit-image's.
+All are computed from sums of integers with one division at the end, so SAD, MAD and MSE of 8-bit mattes are correctly
+rounded. SAD and MSE follow the Composition-1k convention of Xu et al., "Deep Image Matting", CVPR 2017
+(`compute_sad_loss`, `compute_mse_loss`). MAD is SAD per scored pixel, as trimap-free and video methods report it. PSNR
+is scikit-image's.
 """
 
 import math
@@ -17,7 +18,7 @@ def sad(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | None = N
     """Sum of absolute differences of the mattes as fractions in [0, 1], in thousands.
 
     Args:
-        pred_alpha, alpha: (H, W) uint8.
+        pred_alpha, alpha: (H, W) uint8, or uint16 on the scale of 65535.
         trimap: (H, W) uint8, scored where it is exactly 128; None scores every pixel.
 
     Raises:
@@ -72,14 +73,14 @@ def psnr(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | None = 
 
 def sad_of(pair: MattePair) -> float:
     """`sad` of arrays that have been checked."""
-    return _sum_of_differences(pair) / (255 * 1000)
+    return _sum_of_differences(pair) / (pair.opaque * 1000)
 
 
 def mad_of(pair: MattePair) -> float:
     """`mad` of arrays that have been checked."""
     if pair.pixels == 0:
         return math.nan
-    return _sum_of_differences(pair) / (255 * pair.pixels)
+    return _sum_of_differences(pair) / (pair.opaque * pair.pixels)
 
 
 def mse_of(pair: MattePair) -> float:
@@ -87,8 +88,8 @@ def mse_of(pair: MattePair) -> float:
     if pair.pixels == 0:
         return math.nan
     squares = cv2.norm(pair.pred_alpha, pair.alpha, cv2.NORM_L2SQR, pair.unknown)
-    # The sum is an integer below 2^53, but some of OpenCV's code paths return the square of its rounded root.
-    return round(squares) / (255**2 * pair.pixels)
+    # The sum is an integer, of 8-bit mattes below 2^53, but some paths of OpenCV return the square of its rounded root.
+    return round(squares) / (pair.opaque**2 * pair.pixels)
 
 
 def psnr_of(pair: MattePair) -> float:
@@ -98,5 +99,5 @@ def psnr_of(pair: MattePair) -> float:
 
 
 def _sum_of_differences(pair: MattePair) -> float:
-    """Sum of |p - a| over the scored pixels in gray levels, an integer below 2^53."""
+    """Sum of |p - a| over the scored pixels in the mattes' own levels, an integer below 2^53."""
     return cv2.norm(pair.pred_alpha, pair.alpha, cv2.NORM_L1, pair.unknown)

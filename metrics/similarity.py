@@ -27,7 +27,7 @@ def ssim(pred_alpha: np.ndarray, alpha: np.ndarray, trimap: np.ndarray | None = 
     `use_sample_covariance=False` and a data range of 255, which are the settings of the paper.
 
     Args:
-        pred_alpha, alpha: (H, W) uint8.
+        pred_alpha, alpha: (H, W) uint8, or uint16 on the scale of 65535.
         trimap: (H, W) uint8, scored where it is exactly 128; None scores every pixel.
 
     Raises:
@@ -64,7 +64,7 @@ def _index_map(pair: MattePair, rows: slice, columns: slice) -> np.ndarray:
     products, squares = p_mean * a_mean, p_mean**2 + a_mean**2
     covariance = _window_means(p * a) - products
     variances = _window_means(p**2 + a**2) - squares
-    c1, c2 = (K1 * 255) ** 2, (K2 * 255) ** 2
+    c1, c2 = (K1 * pair.opaque) ** 2, (K2 * pair.opaque) ** 2
     return (2 * products + c1) / (squares + c1) * (2 * covariance + c2) / (variances + c2)
 
 

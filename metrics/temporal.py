@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
-from metrics.pair import MattePair, check_mattes, matte_pair, scored_boxes
+from data.images.files import to_uint8
+from metrics.pair import MattePair, check_mattes, in_16_bits, matte_pair, scored_boxes
 
 STRIP_ROWS = 128  # rows that are looked up at once, which limits the memory for their float64 coordinates
 
@@ -26,7 +27,7 @@ def dtssd(pred_alphas: Sequence[np.ndarray], alphas: Sequence[np.ndarray], trima
     TCVOM and DVM use the root of the sum, without the factor 100.
 
     Args:
-        pred_alphas, alphas: two (H, W) uint8 arrays each, the frames t and t + 1.
+        pred_alphas, alphas: two (H, W) uint8 or uint16 arrays each, the frames t and t + 1.
         trimap: (H, W) uint8 of frame t, scored where it is exactly 128; None scores every pixel.
 
     Returns:
@@ -55,7 +56,7 @@ def messddt(
     DVM's code also sets e_{t+1} to zero where x + v is not unknown in frame t + 1; this function does not.
 
     Args:
-        pred_alphas, alphas: two (H, W) uint8 arrays each, the frames t and t + 1.
+        pred_alphas, alphas: two (H, W) uint8 or uint16 arrays each, the frames t and t + 1.
         flow: (H, W, 2) float, the displacement in pixels from frame t to t + 1, x (to the right) then y (down), such as
             the result of `truth_flow`.
         trimap: (H, W) uint8 of frame t, scored where it is exactly 128; None scores every pixel.
@@ -82,7 +83,7 @@ def truth_flow(alpha: np.ndarray, next_alpha: np.ndarray) -> np.ndarray:
     The settings are those of DVM's evaluation. DVM's lookup then swaps the axes; `messddt` does not.
 
     Args:
-        alpha, next_alpha: (H, W) uint8, frames t and t + 1.
+        alpha, next_alpha: (H, W) uint8, or uint16, of which the rounded 8 bits are used; frames t and t + 1.
 
     Returns:
         (H, W, 2) float32, the displacement in pixels from t to t + 1, x then y.
@@ -97,9 +98,9 @@ def truth_flow(alpha: np.ndarray, next_alpha: np.ndarray) -> np.ndarray:
         (32, 32, 2)
     """
     check_mattes({"alpha": alpha, "next_alpha": next_alpha})
+    alpha, next_alpha = np.ascontiguousarray(alpha), np.ascontiguousarray(next_alpha)
     return cv2.calcOpticalFlowFarneback(
-        np.ascontiguousarray(alpha),
-        np.ascontiguousarray(next_alpha),
+        *(matte if matte.dtype == np.uint8 else to_uint8(matte, 65535) for matte in (alpha, next_alpha)),
         None,
         pyr_scale=0.5,
         levels=5,
@@ -118,8 +119,8 @@ def score_sequence(frames: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | N
     the first frame, so its dtSSD of n frames is (n - 1) / n of this one.
 
     Args:
-        frames: (pred_alpha, alpha, trimap) of each frame in order, (H, W) uint8 of one size. A trimap of None scores
-            every pixel. The trimap of the last frame has no effect.
+        frames: (pred_alpha, alpha, trimap) of each frame in order, (H, W) of one size, uint8 or, for mattes, uint16. A
+            trimap of None scores every pixel. The trimap of the last frame has no effect.
 
     Returns:
         "dtssd" and "messddt", the means of `dtssd` and `messddt`, NaN if there is no pair; "pairs", the number of
@@ -138,8 +139,9 @@ def score_sequence(frames: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | N
     for number, frame in enumerate(frames):
         current = _checked_frame(number, frame, previous)
         if previous is not None and previous.pixels:
-            changes.append(_dtssd_of(previous, current))
-            moved_changes.append(_messddt_of(previous, current, truth_flow(previous.alpha, current.alpha)))
+            changes.append(_dtssd_of(*_in_one_depth(previous, current)))
+            flow = truth_flow(previous.alpha, current.alpha)
+            moved_changes.append(_messddt_of(*_in_one_depth(previous, current), flow))
         elif previous is not None:
             undefined += 1
         previous = current
@@ -154,11 +156,12 @@ def score_sequence(frames: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray | N
 def _dtssd_of(earlier: MattePair, later: MattePair) -> float:
     if earlier.pixels == 0:
         return math.nan
-    errors = [cv2.subtract(frame.pred_alpha, frame.alpha, dtype=cv2.CV_16S) for frame in (earlier, later)]
+    opaque, kind = earlier.opaque, cv2.CV_16S if earlier.opaque == 255 else cv2.CV_64F
+    errors = [cv2.subtract(frame.pred_alpha, frame.alpha, dtype=kind) for frame in (earlier, later)]
     # With both arrays as arguments, OpenCV 5.0's norm is off by some units for negative int16 differences.
     squares = cv2.norm(cv2.absdiff(*errors), cv2.NORM_L2SQR, earlier.unknown)
-    # The sum is an integer below 2^53, but some of OpenCV's code paths return the square of its rounded root.
-    return 100 * math.sqrt(round(squares) / (255**2 * earlier.pixels))
+    # The sum is an integer, of 8-bit mattes below 2^53, but some paths of OpenCV return the square of its rounded root.
+    return 100 * math.sqrt(round(squares) / (opaque**2 * earlier.pixels))
 
 
 def _messddt_of(earlier: MattePair, later: MattePair, flow: np.ndarray) -> float:
@@ -170,13 +173,13 @@ def _messddt_of(earlier: MattePair, later: MattePair, flow: np.ndarray) -> float
         next_rows, next_columns = _moved(flow, rows, columns)
         unknown = None if earlier.unknown is None else earlier.unknown[rows, columns]
         total += cv2.norm(squares[rows, columns], next_squares[next_rows, next_columns], cv2.NORM_L1, unknown)
-    return total / (255**2 * earlier.pixels)
+    return total / (earlier.opaque**2 * earlier.pixels)
 
 
 def _squared_errors(pair: MattePair) -> np.ndarray:
-    """(p - a)^2 in squared gray levels, (H, W) uint16, at most 255^2."""
+    """(p - a)^2 in the square of the mattes' own levels, (H, W) uint16 of 8-bit mattes and float64 of others."""
     differences = cv2.absdiff(pair.pred_alpha, pair.alpha)
-    return cv2.multiply(differences, differences, dtype=cv2.CV_16U)
+    return cv2.multiply(differences, differences, dtype=cv2.CV_16U if pair.opaque == 255 else cv2.CV_64F)
 
 
 def _moved(flow: np.ndarray, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
@@ -197,8 +200,16 @@ def _two_frames(
             raise ValueError(f"{name}: expected two consecutive frames, got {len(frames)}")
     arrays = {f"pred_alphas[{t}]": frame for t, frame in enumerate(pred_alphas)}
     arrays |= {f"alphas[{t}]": frame for t, frame in enumerate(alphas)}
-    check_mattes(arrays if trimap is None else {**arrays, "trimap": trimap})
-    return matte_pair(pred_alphas[0], alphas[0], trimap), matte_pair(pred_alphas[1], alphas[1])
+    check_mattes(arrays, trimap)
+    return _in_one_depth(matte_pair(pred_alphas[0], alphas[0], trimap), matte_pair(pred_alphas[1], alphas[1]))
+
+
+def _in_one_depth(earlier: MattePair, later: MattePair) -> tuple[MattePair, MattePair]:
+    """Two frames in 8 bits, or both in 16 bits if one of them is."""
+    if earlier.opaque == later.opaque:
+        return earlier, later
+    pairs = (earlier, later)
+    return tuple(p._replace(pred_alpha=in_16_bits(p.pred_alpha), alpha=in_16_bits(p.alpha)) for p in pairs)
 
 
 def _check_flow(flow: np.ndarray, shape: tuple[int, int]) -> None:

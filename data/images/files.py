@@ -393,10 +393,16 @@ def _has_deep_channels(image: Image.Image) -> bool:
 
 
 def deep_to_uint8(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
-    """Scale the channel of an image that `is_deep` to (H, W) uint8, 16 bits from 0..65535 and floats from 0..1.
+    """Scale the channel of an image that `is_deep` to (H, W) uint8; errors as in `deep_values`."""
+    values = deep_values(image, path)
+    return to_uint8(values, 1 if values.dtype == np.float32 else 65535)
+
+
+def deep_values(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
+    """Read the channel of an image that `is_deep` as (H, W) uint16, or as float32 in 0..1.
 
     Raises:
-        InputError: a value is outside this range, or the integers are signed, so that their scale is unknown.
+        InputError: a value is outside 0..65535 or 0..1, or the integers are signed, so that their scale is unknown.
     """
     values = np.asarray(image)
     full_scale = 1.0 if image.mode == "F" else 65535.0
@@ -404,7 +410,7 @@ def deep_to_uint8(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
         raise InputError(f"{path}: expected values in 0..65535, found signed integers; {TO_8_BITS}")
     if values.size and not (values.min() >= 0 and values.max() <= full_scale):
         raise InputError(f"{path}: expected values in 0..{full_scale:g}, found {values.min():g}..{values.max():g}")
-    return to_uint8(values, full_scale)
+    return values.astype(np.float32 if image.mode == "F" else np.uint16, copy=False)
 
 
 def to_uint8(values: np.ndarray, full_scale: float) -> np.ndarray:

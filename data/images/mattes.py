@@ -12,13 +12,13 @@ import numpy as np
 from PIL import Image
 
 from data.images.extra_formats import FloatFile
-from data.images.files import TO_8_BITS, deep_to_uint8, is_deep, opened_image, read_header
+from data.images.files import TO_8_BITS, deep_to_uint8, deep_values, is_deep, opened_image, read_header
 from data.images.trimap_coding import TrimapCodingError, decode_trimap
 from runtime.errors import InputError
 
 LARGEST_TINT = 32  # largest difference in levels between the channels of a gray picture, caused by JPEG
 TRANSPARENT_BELOW = 128  # a cut-out has pixels that are more transparent than opaque
-NARROW_SCALES = {1023: 10, 4095: 12}  # largest value in a 16-bit file -> number of bits of its values
+NARROW_SCALES = (1023, 4095)  # largest values of 10 and 12 bits, which cameras and editors store in 16
 IN_ALPHA = "read from the alpha channel"
 
 
@@ -41,7 +41,7 @@ class Reading(NamedTuple):
     """A matte or trimap, with a remark on its reading.
 
     Attributes:
-        values: (H, W) uint8.
+        values: (H, W) uint8, or uint16 where the values of a 16-bit file are unchanged.
         remark: remark for the user on an unusual file; empty for a gray file on the usual scale.
     """
 
@@ -70,7 +70,7 @@ def matte_reading(path: str | os.PathLike, exact: bool = False, first_channel: b
     | an alpha channel of one value, with gray | gray |
 
     Args:
-        exact: whether more than 8 bits are refused, so that the values are the file's own.
+        exact: whether the values are the file's own, uint8 or uint16, and floats are refused.
         first_channel: whether the first channel of an opaque colour picture is read, with a remark, as the
             Composition-1k evaluation code does with truths.
 
@@ -80,27 +80,29 @@ def matte_reading(path: str | os.PathLike, exact: bool = False, first_channel: b
     """
     with opened_image(path) as image:
         if exact:
-            _require_8_bits(image, path)
+            _require_integers(image, path)
         plane = _plane(image, path, "alpha", first_channel)
         if is_deep(image):
             _refuse_narrow_scale(plane.values, path)
-            return Reading(deep_to_uint8(image, path), "")
+            return Reading(deep_values(image, path) if exact else deep_to_uint8(image, path), "")
         _refuse_lower_bytes(image, plane.values, path)
     levels = plane.values.astype(np.uint8) * np.uint8(255) if plane.values.dtype == bool else plane.values
-    if levels.max(initial=0) == 1 and image.format != "JPEG":  # black in a JPEG may have noise of 1
-        raise CodingError(f"{path}: expected an alpha of 0..255, found only 0 and 1; multiply it by 255")
+    if image.format != "JPEG":  # black in a JPEG may have noise of 1
+        _refuse_narrow_scale(levels, path)
     return Reading(levels, plane.remark)
 
 
 def read_gray_exact(path: str | os.PathLike) -> np.ndarray:
-    """Read the file's own values as (H, W) uint8, for measurements. Values are not scaled, and no channel is selected.
+    """Read the file's own values as (H, W) uint8 or uint16, for measurements. No channel is selected.
 
     Raises:
-        CodingError: 16-bit or float values; colour channels that differ, or an alpha channel that is not opaque.
+        CodingError: floats; several channels of 16 bits; channels that differ, or an alpha channel that is not opaque.
         InputError: see `data.images.files.read_rgb`.
     """
     with opened_image(path) as image:
-        _require_8_bits(image, path)
+        _require_integers(image, path)
+        if is_deep(image):
+            return deep_values(image, path)
         if image.mode == "L":
             return np.asarray(image)
         channels = np.asarray(image.convert("RGBA"))
@@ -184,25 +186,46 @@ def _tint(colours: np.ndarray) -> int:
     return int((high - low).max(initial=0))
 
 
-def _require_8_bits(image: Image.Image, path: str | os.PathLike) -> None:
-    """Refuse more than 8 bits, because Pillow silently drops the lower byte of several channels."""
-    if is_deep(image):
-        raise CodingError(f"{path}: expected 8-bit values, found mode {image.mode}; {TO_8_BITS}")
-    if image.mode not in ("L", "1") and read_header(path).deep:
+def _require_integers(image: Image.Image, path: str | os.PathLike) -> None:
+    """Refuse floats, and several channels of 16 bits, of which Pillow silently drops the lower byte."""
+    if image.mode == "F":
+        raise CodingError(f"{path}: expected 8 or 16 bits, found floats; save it as gray PNG of 8 or 16 bits")
+    if image.mode not in ("L", "1") and not is_deep(image) and read_header(path).deep:
         raise CodingError(f"{path}: expected 8-bit values, found 16 bits in each of several channels; {TO_8_BITS}")
 
 
+def narrow_scale(values: np.ndarray) -> int | None:
+    """Value of an opaque pixel in a matte whose values use a small part of their type only; None for other mattes.
+
+    On the scale of its type such a matte is nearly transparent, so it probably has another one: labels of 0 and 1, or
+    values of 8, 10 or 12 bits that are stored in 16.
+
+    Args:
+        values: (H, W) uint8, or wider integers on the scale of 65535.
+
+    Example:
+        >>> narrow_scale(np.uint8([[0, 1]])), narrow_scale(np.uint16([[0, 200]])), narrow_scale(np.uint8([[0, 200]]))
+        (1, 255, None)
+    """
+    highest = int(values.max(initial=0))
+    if highest <= 1:
+        return highest or None
+    if values.dtype == np.uint8:
+        return None
+    return 255 if highest <= 255 else highest if highest in NARROW_SCALES else None
+
+
 def _refuse_narrow_scale(values: np.ndarray, path: str | os.PathLike) -> None:
-    """Refuse 16-bit values that use the lower bits only, because on a scale of 65535 they are nearly transparent."""
-    if values.dtype.kind == "f" or not values.size:
+    """Refuse a matte that is nearly transparent on the scale of its type, see `narrow_scale`."""
+    opaque = None if values.dtype.kind == "f" else narrow_scale(values)
+    if opaque is None:
         return
-    highest = int(values.max())
-    bits = 8 if 0 < highest <= 255 else NARROW_SCALES.get(highest)
-    if bits:
-        raise CodingError(
-            f"{path}: expected an alpha of 0..65535 in 16 bits, found values up to {highest}, as of {bits} bits; "
-            f"{TO_8_BITS}"
-        )
+    expected = 255 if values.dtype == np.uint8 else 65535
+    if opaque == 1:
+        found = f"only 0 and 1; multiply it by {expected}"
+    else:
+        found = f"values up to {values.max()}, as of {opaque.bit_length()} bits; {TO_8_BITS}"
+    raise CodingError(f"{path}: expected an alpha of 0..{expected}, found {found}")
 
 
 def _refuse_lower_bytes(image: Image.Image, values: np.ndarray, path: str | os.PathLike) -> None:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from data.images.files import read_rgb
+from data.images.files import read_rgb, to_uint8
 from data.images.mattes import read_gray_exact, read_trimap
 from data.images.trimap import UNKNOWN
 from metrics.matching import Case
@@ -173,7 +173,7 @@ def png_uri(image: np.ndarray) -> str:
 
 
 def _read_mattes(case: Case, quantise_trimaps: bool) -> dict[str, np.ndarray | str]:
-    """Read trimap, truth and prediction as they were scored; a string is the reason why a file cannot be read."""
+    """Read trimap, truth and prediction, rounded to 8 bits; a string is the reason why a file cannot be read."""
     layers: dict[str, np.ndarray | str] = {}
     if case.trimap_file is not None:
         layers["trimap"] = _attempt(read_trimap if quantise_trimaps else read_gray_exact, case.trimap_file)
@@ -188,7 +188,8 @@ def _read_photograph(name: str, photographs: dict[str, Path]) -> np.ndarray | st
 
 def _attempt(read: Callable[..., np.ndarray], file: Path, **options) -> np.ndarray | str:
     try:
-        return read(file, **options)
+        values = read(file, **options)
+        return to_uint8(values, 65535) if values.dtype == np.uint16 else values
     except InputError as error:
         return str(error)
     except (OSError, MemoryError) as error:

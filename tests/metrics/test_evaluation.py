@@ -257,8 +257,8 @@ def translucent(file):
     write(file, np.stack([np.full_like(gray, 255)] * 3 + [gray], -1))
 
 
-SPOILT = [(spoil, kind) for spoil in (bad_size, truncated, not_an_image, animated, deep) for kind in KINDS]
-SPOILT += [(spoil, kind) for spoil in (tinted, translucent) for kind in ("pred", "trimap")]
+SPOILT = [(spoil, kind) for spoil in (bad_size, truncated, not_an_image, animated) for kind in KINDS]
+SPOILT += [(spoil, kind) for spoil in (tinted, translucent) for kind in ("pred", "trimap")] + [(deep, "trimap")]
 
 
 @pytest.mark.parametrize(("spoil", "kind"), SPOILT)
@@ -747,13 +747,38 @@ def test_mattes_of_0_and_1_are_refused(folders, kind):
     assert "found only 0 and 1; multiply it by 255" in message
 
 
-def test_a_prediction_that_sees_next_to_nothing_where_nothing_is_is_scored(folders):
-    for kind in ("pred", "alpha"):
-        file = folders / kind / "hair_240x320.png"
-        gray = np.zeros_like(np.array(Image.open(file)))
-        gray[0, 0] = kind == "pred"
-        write(file, gray)
-    assert score_folders(folders / "pred", folders / "alpha", folders / "trimap").failed == {}
+def test_a_prediction_of_0_and_1_of_a_nearly_empty_picture_is_scored_with_a_warning(folders, capsys):
+    for truth in (0, 255):  # where the picture is empty, and where the prediction misses what little there is
+        pred_alpha, alpha = np.zeros((2, 240, 320), np.uint8)
+        pred_alpha[:3, :4], alpha[200, :5] = 1, truth
+        write(folders / "pred" / "hair_240x320.png", pred_alpha)
+        write(folders / "alpha" / "hair_240x320.png", alpha)
+        assert evaluation.main(command(folders, "--region", "whole", "--json", folders / "scores.json")) == 0
+        expected = (12 + 5 * truth) / 255 / 1000
+        assert strict_json(folders / "scores.json")["images"]["hair_240x320"]["sad"] == pytest.approx(expected)
+        assert "warning: 1 prediction: no value is above 1 of 255; scored as nearly transparent (" in (
+            capsys.readouterr().err
+        )
+
+
+def test_predictions_of_16_bits_have_the_scores_of_equal_values_of_8(folders):
+    for file in (folders / "pred").iterdir():
+        write(file, np.array(Image.open(file)) * np.uint16(257))
+    assert evaluation.main(command(folders, "--json", folders / "scores.json", "--html", folders / "page.html")) == 0
+    for name, scores in strict_json(folders / "scores.json")["images"].items():
+        assert scores == pytest.approx(goldens("goldens.json")[name], rel=1e-5, abs=1e-9), name
+
+
+def test_values_of_8_bits_in_16_are_refused(folders):
+    file = folders / "pred" / "hair_240x320.png"
+    write(file, np.array(Image.open(file)).astype(np.uint16))
+    assert "expected a prediction of 0..65535, found values up to 255; multiply it by 257" in refused(folders)
+
+
+def test_a_trimap_of_16_bits_is_refused(folders):
+    file = folders / "trimap" / "hair_240x320.png"
+    write(file, np.array(Image.open(file)).astype(np.uint16))
+    assert "expected a trimap of 0, 128 and 255 in 8 bits, found 16 bits; save it so" in refused(folders)
 
 
 def test_trimaps_of_labels_are_read_with_the_option_and_reported(folders, capsys):

@@ -13,7 +13,7 @@ from scipy import ndimage
 from tiny import ROOT
 
 from metrics import PAPER_METRICS, conn, grad, mean_scores, mse, sad, score_image
-from metrics.connectivity import THRESHOLDS, connected_levels
+from metrics.connectivity import connected_levels, thresholds
 from metrics.gradient import RADIUS, gaussian_kernels
 from tests.references.literal_metrics import score_literally
 
@@ -201,8 +201,9 @@ def test_grad_sees_known_pixels_beside_the_unknown_region():
 
 
 def test_conn_thresholds_are_the_integer_rule():
-    assert [next(v for v in range(256) if 10 * v >= 255 * i) for i in range(1, 11)] == THRESHOLDS
-    assert 153 in THRESHOLDS
+    for opaque in (255, 65535):
+        assert [next(v for v in range(opaque + 1) if 10 * v >= opaque * i) for i in range(1, 11)] == thresholds(opaque)
+    assert 153 in thresholds(255)
 
 
 def test_conn_counts_153_as_reaching_six_tenths():

@@ -362,7 +362,7 @@ def test_an_empty_frame_of_a_matte_in_the_alpha_channel_is_transparent(tmp_path)
         (with_alpha(COLOURS, OPAQUE // 3), "colour", "found a picture in colours"),
         (with_alpha(np.dstack([ALPHA] * 3), 255 - ALPHA), "transparent", "mode RGBA with an alpha channel"),
         ((ALPHA > 127).astype(np.uint8), "coding", "found only 0 and 1; multiply it by 255"),
-        ((ALPHA > 127).astype(np.uint16), "coding", "found values up to 1, as of 8 bits"),
+        ((ALPHA > 127).astype(np.uint16), "coding", "found only 0 and 1; multiply it by 65535"),
         (ALPHA.astype(np.uint16), "coding", "found values up to 255, as of 8 bits"),
         (np.rint(ALPHA / 255 * 1023).astype(np.uint16), "coding", "found values up to 1023, as of 10 bits"),
         (np.rint(ALPHA / 255 * 4095).astype(np.uint16), "coding", "found values up to 4095, as of 12 bits"),
@@ -425,11 +425,27 @@ def test_a_true_matte_in_colours_may_be_read_by_its_first_channel(tmp_path):
     np.testing.assert_array_equal(reading.values, ALPHA)  # a cut-out is one all the same
 
 
-@pytest.mark.parametrize("array", [ALPHA.astype(np.uint16) * 257, (ALPHA / 255).astype(np.float32)])
-def test_more_than_8_bits_are_refused_where_values_must_be_exact(tmp_path, array):
-    path = save(tmp_path / "a.tif", array)
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bits_are_unchanged_where_values_must_be_exact(tmp_path, suffix):
+    array = ALPHA.astype(np.uint16) * 256 + np.arange(ALPHA.shape[1], dtype=np.uint16)
+    path = save(tmp_path / f"a.{suffix}", array)
+    for values in (read_gray_exact(path), matte_reading(path, exact=True).values):
+        np.testing.assert_array_equal(values, array)
+        assert values.dtype == np.uint16
+
+
+def test_big_endian_values_are_those_of_the_file(tmp_path):
+    array = np.uint16([[0, 1, 256], [300, 40000, 65535]])
+    tifffile.imwrite(tmp_path / "a.tif", array, byteorder=">")
+    values = read_gray_exact(tmp_path / "a.tif")
+    np.testing.assert_array_equal(values, array)
+    assert values.dtype == np.uint16
+
+
+def test_floats_are_refused_where_values_must_be_exact(tmp_path):
+    path = save(tmp_path / "a.tif", (ALPHA / 255).astype(np.float32))
     for read in (read_gray_exact, lambda path: matte_reading(path, exact=True)):
-        with pytest.raises(CodingError, match="expected 8-bit values, found mode"):
+        with pytest.raises(CodingError, match="expected 8 or 16 bits, found floats"):
             read(path)
 
 
