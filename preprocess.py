@@ -30,13 +30,21 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--img-size", type=int, help="crop size in pixels to interpolate relative positions to (default: unchanged)"
     )
+    parser.add_argument(
+        "--num-heads", type=int, help="number of attention heads of an encoder, if the file does not have it"
+    )
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse_arguments()
     conversion = convert_file(
-        arguments.weights, arguments.output, arguments.arch, arguments.dataset, arguments.img_size
+        arguments.weights,
+        arguments.output,
+        arguments.arch,
+        arguments.dataset,
+        arguments.img_size,
+        arguments.num_heads,
     )
     print(conversion.report)
     print(f"wrote {arguments.output}")

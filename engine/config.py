@@ -21,7 +21,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from modeling.weights.checkpoint_file import CONFIG_ENTRY
 from modeling.weights.plain_config import plain_config
 from runtime.errors import InputError
-from runtime.moved import current_name
+from runtime.moved import RENAMED_SETTINGS, current_name
 from runtime.text import one_line
 
 logger = logging.getLogger("dinomatte.config")
@@ -151,13 +151,17 @@ def build(node: DictConfig) -> Any:
 
 
 def _use_current_names(node: DictConfig | ListConfig) -> None:
-    """Replace each `_target_` of a saved config by its current name, in place."""
+    """Replace each `_target_` of a saved config, and the names of its settings, by the current names, in place."""
     for key in range(len(node)) if isinstance(node, ListConfig) else list(node):
         value = node._get_node(key)
         if isinstance(value, DictConfig | ListConfig):
             _use_current_names(value)
         elif key == "_target_" and isinstance(value._value(), str):
             node[key] = current_name(value._value())
+            for old, new in RENAMED_SETTINGS.get(node[key], {}).items():
+                if old in node and new not in node:
+                    node[new] = node._get_node(old)
+                    del node[old]
 
 
 def describe_model(node: DictConfig) -> dict[str, Any]:

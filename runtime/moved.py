@@ -1,4 +1,4 @@
-"""New import paths of moved modules, so that older `config.yaml` files and checkpoints still load.
+"""New names of modules, classes and settings, so that older `config.yaml` files and checkpoints still load.
 
 Both name classes by their import path. The table maps the old modules that they may name. These modules no longer
 exist, so nothing else may use their names.
@@ -16,6 +16,9 @@ MOVED = {
     "modeling.colour_prior": "modeling.priors.colour_prior",
 }
 MOVED_CLASSES = {"data.composition1k.MattingFolder": "data.testing.matting_folder.MattingFolder"}
+
+# Current import path of a class -> old names of its arguments -> new names
+RENAMED_SETTINGS = {"engine.evaluation.evaluators.SegmentationEvaluator": {"num_classes": "classes"}}
 
 
 def current_name(target: str) -> str:

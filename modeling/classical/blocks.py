@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from modeling.classical.pooling import image_dot
+
 CHUNK = 2**15  # pixels of the tiles that are processed together when there are many intermediate results
 LARGE = 2**20  # pixels; larger images exchange the margins of one channel after another to save memory
 
@@ -42,7 +44,7 @@ class WholeImages:
 
     def dot(self, x: Tensor, y: Tensor) -> Tensor:
         """Inner product for each image, (N, 1, 1, 1), the same for all blocks of an image."""
-        return (x * y).sum(dim=(1, 2, 3), keepdim=True)
+        return image_dot(x, y)
 
     def in_chunks(self, compute: Callable[["WholeImages"], Tensor]) -> Tensor:
         """Result of `compute` for the blocks, computed for some of them at a time."""
@@ -124,7 +126,7 @@ class Tiles:
         return self._windows(canvas, side, margin)[self._index]
 
     def dot(self, x: Tensor, y: Tensor) -> Tensor:
-        sums = (x * y).sum(dim=(1, 2, 3))
+        sums = image_dot(x, y).flatten()
         images = sums.new_zeros(self.batch).index_add_(0, self.index[0], sums)
         return images[self.index[0]].view(-1, 1, 1, 1)
 

@@ -54,6 +54,11 @@ def channel_dot(x: Tensor, y: Tensor) -> Tensor:
     return (x * y).sum(dim=1, keepdim=True)
 
 
+def image_dot(x: Tensor, y: Tensor) -> Tensor:
+    """Inner product of two (N, C, h, w) for each of the N: (N, 1, 1, 1)."""
+    return (x * y).sum(dim=(1, 2, 3), keepdim=True)
+
+
 def apply_matrix(matrix: Tensor, x: Tensor) -> Tensor:
     """Product of one matrix per pixel, (N, C, C, h, w), with (N, C, h, w)."""
     return (matrix * x[:, None]).sum(dim=2)

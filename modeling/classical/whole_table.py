@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from modeling.classical.matting_laplacian import REACH
+from modeling.classical.pooling import image_dot
 
 SIDE = 2 * REACH + 1  # side of the neighbourhood of pixels that share a window
 SMALLEST = 1e-30  # added to a divisor that is zero only if nothing is left to solve
@@ -90,16 +91,12 @@ def _window_vectors(image: Tensor, epsilon: float) -> Tensor:
 def _conjugate_gradients(table: Tensor, residual: Tensor, iterations: int) -> Tensor:
     """Solution y of `table` y = residual, starting from zero. An image with a residual of zero is unchanged."""
     y, direction = torch.zeros_like(residual), residual.clone()
-    slope = _dot(residual, residual)
+    slope = image_dot(residual, residual)
     for _ in range(iterations):
         product = table_product(table, direction)
-        step = slope / (_dot(direction, product) + SMALLEST)
+        step = slope / (image_dot(direction, product) + SMALLEST)
         y.addcmul_(step, direction)
         residual.addcmul_(step, product, value=-1)
-        previous, slope = slope, _dot(residual, residual)
+        previous, slope = slope, image_dot(residual, residual)
         direction.mul_(slope / (previous + SMALLEST)).add_(residual)
     return y
-
-
-def _dot(x: Tensor, y: Tensor) -> Tensor:
-    return (x * y).sum(dim=(1, 2, 3), keepdim=True)

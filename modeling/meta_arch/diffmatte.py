@@ -11,7 +11,6 @@ from modeling.backbone import Encoder
 from modeling.criterion import MattingCriterion
 from modeling.decoder.diffusion_unet import DiffusionUNet
 from modeling.diffusion import GaussianDiffusion, Strategy
-from modeling.meta_arch.base import ParameterRoles
 from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, Footprint
 from modeling.meta_arch.trimap_matting import TrimapMatting, check_divisibility, pad_to_multiple
 from modeling.tiling import Tile, ramp, tiles_of
@@ -322,9 +321,6 @@ class DiffMatte(TrimapMatting):
             token_pixels=self.backbone.patch_size**2,
             canvas=FLOAT * (PICTURE_FLOATS + CANVAS_FLOATS + shown + features + kept),
         )
-
-    def parameter_roles(self) -> ParameterRoles:
-        return ParameterRoles.of(self.backbone, self.decoder)
 
     def traceable(self) -> nn.Module:
         raise InputError("cannot export a DiffMatte to ONNX: it samples in steps; export a one-shot ViTMatte instead")

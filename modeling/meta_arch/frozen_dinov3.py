@@ -160,13 +160,10 @@ class FrozenDINOv3(NormalisedSystem):
 
     def parameter_roles(self) -> ParameterRoles:
         """Roles of an encoder and a head; the encoder's final norm is pretrained too, as deep as the last block."""
-        roles = ParameterRoles.of(self.backbone, self.decoder)
+        roles = super().parameter_roles()
         deepest = max(roles.layers.values(), default=0)
         layers = {parameter: roles.layers.get(parameter, deepest) for parameter in self.backbone.parameters()}
         return ParameterRoles(layers=layers, tokens=roles.tokens, head=roles.head, new=roles.head)
-
-    def starts_fresh(self, key: str) -> bool:
-        return not key.startswith("backbone.")
 
     def compile_encoder(self, **options: Any) -> None:
         """Compile the decoder, whose work depends on sizes alone, and each block of the encoder."""

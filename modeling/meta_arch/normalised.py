@@ -4,20 +4,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from modeling.backbone import Encoder
-from modeling.meta_arch.base import System
+from modeling.meta_arch.base import ParameterRoles, System
 
 
 class NormalisedSystem(System):
-    """System with an encoder and pixel statistics, which must be the same for weights and settings.
+    """System with an encoder, a decoder, and pixel statistics, which must be the same for weights and settings.
 
     Args:
         pixel_mean, pixel_std: (3,) RGB statistics on the scale [0, 1] of the encoder's pretraining.
     """
 
     backbone: Encoder
+    decoder: nn.Module
 
     def __init__(self, pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
         super().__init__()
@@ -31,6 +32,12 @@ class NormalisedSystem(System):
             for name, statistic in (("pixel_mean", self.pixel_mean), ("pixel_std", self.pixel_std))
         }
         return values | self.backbone.metadata()
+
+    def parameter_roles(self) -> ParameterRoles:
+        return ParameterRoles.of(self.backbone, self.decoder)
+
+    def starts_fresh(self, key: str) -> bool:
+        return not key.startswith("backbone.")
 
     @property
     def device(self) -> torch.device:

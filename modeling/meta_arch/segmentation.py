@@ -11,7 +11,6 @@ from torch import Tensor
 from data.images.classes import IGNORED, Classes
 from modeling.backbone import Encoder
 from modeling.decoder.segmentation_head import SegmentationHead
-from modeling.meta_arch.base import ParameterRoles
 from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, Footprint
 from modeling.meta_arch.normalised import NormalisedSystem
 from runtime.errors import InputError
@@ -143,12 +142,6 @@ class Segmentation(NormalisedSystem):
         if self.max_side is None:
             return Footprint(picture=held, encoder=encoder, token_pixels=self.backbone.patch_size**2)
         return Footprint(picture=held, band=encoder, band_pixels=self.max_side**2)
-
-    def parameter_roles(self) -> ParameterRoles:
-        return ParameterRoles.of(self.backbone, self.decoder)
-
-    def starts_fresh(self, key: str) -> bool:
-        return not key.startswith("backbone.")
 
     @property
     def _map_floats(self) -> float:

@@ -64,7 +64,7 @@ class TrimapMatting(NormalisedSystem):
 
     def starts_fresh(self, key: str) -> bool:
         new = (".residual.", ".attn.rel_pos_", "backbone.merge.")
-        return not key.startswith("backbone.") or any(piece in key for piece in new)
+        return super().starts_fresh(key) or any(piece in key for piece in new)
 
     def may_be_left_out(self, key: str) -> bool:
         return key.startswith(("backbone.cls_token", "backbone.storage_tokens", "backbone.pos_embed", "backbone.norm."))

@@ -10,7 +10,6 @@ from data.images.trimap_tensors import fuse_trimap
 from modeling.backbone import Encoder
 from modeling.criterion import MattingCriterion
 from modeling.decoder import Decoder
-from modeling.meta_arch.base import ParameterRoles
 from modeling.meta_arch.footprint import FLOAT, PICTURE_FLOATS, PRIOR_FLOATS, Footprint
 from modeling.meta_arch.trimap_matting import TrimapMatting, check_divisibility, pad_to_multiple
 from modeling.priors.closed_form_prior import ClosedFormPrior
@@ -111,9 +110,6 @@ class ViTMatte(TrimapMatting):
             band_pixels=self.decoder.band_pixels,
             token_pixels=self.backbone.patch_size**2,
         )
-
-    def parameter_roles(self) -> ParameterRoles:
-        return ParameterRoles.of(self.backbone, self.decoder)
 
     def traceable(self) -> nn.Module:
         if any(isinstance(module, ClosedFormPrior) for module in self.modules()):

@@ -145,16 +145,20 @@ class Architecture(Network):
 
 
 def read_architecture(
-    tensors: Mapping[str, Tensor], family: str, config: Mapping[str, Any] | None = None
+    tensors: Mapping[str, Tensor],
+    family: str,
+    config: Mapping[str, Any] | None = None,
+    num_heads: int | None = None,
 ) -> tuple[Architecture, str]:
     """Read the architecture from tensors with this project's names. Only shapes are used, so meta tensors work.
 
     The number of heads is not in the weights. It comes from the number of rotary periods, else from `config`, else
-    from the published models of that width.
+    from `num_heads`, else from the published models of that width.
 
     Args:
         family: "dinov3", "dinov2" or "plain".
         config: transformers' config.json of a DINOv3ViTModel, Dinov2Model or Dinov2WithRegistersModel, or empty.
+        num_heads: number of attention heads that the user gives, None if unknown.
 
     Returns:
         The architecture, and the source of its number of heads.
@@ -169,16 +173,14 @@ def read_architecture(
         raise InputError("DINOv3 ViT-7B/16 is not supported (27 GB in float32); use ViT-H+/16 or smaller")
     ffn, layer = ("swiglu", "w1") if "blocks.0.mlp.w1.weight" in tensors else ("mlp", "fc1")
     ffn_hidden_dim = tensor_shape(tensors, f"blocks.0.mlp.{layer}.weight", 2)[0]
+    heads, heads_from = _read_heads(tensors, embed_dim, None if family == "plain" else config, num_heads)
     if family == "plain":
-        heads, heads_from = _heads_by_width(embed_dim)
         registers, eps, rope_base, size = 0, PLAIN_EPS, None, read_position_size(tensors, patch_size)
     elif family == "dinov2":
-        heads, heads_from = _read_heads(tensors, embed_dim, config)
         registers = tensor_shape(tensors, "storage_tokens", 3)[1] if "storage_tokens" in tensors else 0
         eps = float(config_number(config or {}, "layer_norm_eps", PLAIN_EPS))
         rope_base, size = None, read_position_size(tensors, patch_size)
     else:
-        heads, heads_from = _read_heads(tensors, embed_dim, config)
         registers, size = _read_registers(tensors), None
         eps = float(config_number(config or {}, "layer_norm_eps", DINOV3_EPS))
         rope_base = float(config_number(config or {}, "rope_theta", ROPE_BASE))
@@ -271,7 +273,21 @@ def _read_registers(tensors: Mapping[str, Tensor]) -> int:
     return tensor_shape(tensors, "storage_tokens", 3)[1]
 
 
-def _read_heads(tensors: Mapping[str, Tensor], embed_dim: int, config: Mapping[str, Any] | None) -> tuple[int, str]:
+def _read_heads(
+    tensors: Mapping[str, Tensor], embed_dim: int, config: Mapping[str, Any] | None, given: int | None
+) -> tuple[int, str]:
+    """Number of heads and its source; `given` may only repeat what the file has."""
+    heads, source = _heads_of_file(tensors, embed_dim, config)
+    if source is None:
+        return (given, "--num-heads") if given is not None else _heads_by_width(embed_dim)
+    if given not in (None, heads):
+        raise InputError(f"--num-heads: expected {heads}, given by {source}, got {given}; leave it out")
+    return heads, source
+
+
+def _heads_of_file(
+    tensors: Mapping[str, Tensor], embed_dim: int, config: Mapping[str, Any] | None
+) -> tuple[int, str | None]:
     if "rope_embed.periods" in tensors:
         frequencies = tensor_shape(tensors, "rope_embed.periods", 1)[0]  # a quarter of the head's channels
         if embed_dim % (4 * frequencies):
@@ -279,7 +295,7 @@ def _read_heads(tensors: Mapping[str, Tensor], embed_dim: int, config: Mapping[s
         return embed_dim // (4 * frequencies), "rotary periods"
     if config is not None and "num_attention_heads" in config:
         return int(config_number(config, "num_attention_heads", 0)), "config.json"
-    return _heads_by_width(embed_dim)
+    return 0, None
 
 
 def _heads_by_width(embed_dim: int) -> tuple[int, str]:
@@ -288,8 +304,8 @@ def _heads_by_width(embed_dim: int) -> tuple[int, str]:
     published |= {width: heads for width, _, heads in DINOV2_VARIANTS.values()}
     if embed_dim not in published:
         raise InputError(
-            f"the number of attention heads is not in the tensors and no published ViT is {embed_dim} wide; convert "
-            "a file that contains it: the official .pth, or a Hugging Face file with its config.json beside it"
+            f"the number of attention heads is not in the tensors and no published ViT is {embed_dim} wide; give "
+            "--num-heads N, or put the config.json of a Hugging Face file beside it"
         )
     return published[embed_dim], f"published models of width {embed_dim}"
 

@@ -62,6 +62,7 @@ def convert(
     image_mean: Sequence[float] | None = None,
     source: str = "state dict",
     img_size: int | None = None,
+    num_heads: int | None = None,
 ) -> Conversion:
     """Convert an encoder of RGB (DINOv3, DINOv2, DINO, MAE, VGG-16), which stays RGB, or a ViTMatte, DiffMatte or DIM.
 
@@ -78,6 +79,7 @@ def convert(
         image_mean: image_mean of preprocessor_config.json, for the same layout.
         source: name of the weights for the report. The data set may be detected from a path.
         img_size: training crop in pixels to which tables of relative positions are interpolated; None to keep them.
+        num_heads: number of attention heads of an encoder, if the weights do not have it.
 
     Raises:
         InputError: unknown, incomplete, damaged or unsupported weights. The message does not contain `source`.
@@ -100,9 +102,11 @@ def convert(
     elif config is not None and config.get("model_type", _CONFIG_TYPES[family][0]) not in _CONFIG_TYPES[family]:
         config = None
     if family in _READERS:
+        if num_heads is not None:
+            raise InputError("--num-heads is for encoders, and this file is a whole model or VGG-16; leave it out")
         architecture, heads_from = _READERS[family](selection.tensors, config)
     else:
-        architecture, heads_from = read_architecture(selection.tensors, family, config)
+        architecture, heads_from = read_architecture(selection.tensors, family, config, num_heads)
     check_requested(architecture, arch)
     assembly, name = assemble(selection.tensors, architecture), architecture.name()
     if img_size is not None:

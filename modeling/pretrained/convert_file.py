@@ -18,6 +18,7 @@ def convert_file(
     arch: str = "auto",
     dataset: str = "auto",
     img_size: int | None = None,
+    num_heads: int | None = None,
 ) -> Conversion:
     """Convert `weights` and write {"model": ..., "metadata": ...} to `output`, complete or not at all.
 
@@ -25,7 +26,7 @@ def convert_file(
 
     Args:
         weights: .pth, .safetensors, the index.json of shards, or a folder with one of them.
-        arch, dataset, img_size: as in `convert`.
+        arch, dataset, img_size, num_heads: as in `convert`.
 
     Raises:
         InputError: unusable weights or paths. The message names the file, and nothing is written.
@@ -42,6 +43,7 @@ def convert_file(
             image_mean=source.image_mean,
             source=str(weights.absolute()),
             img_size=img_size,
+            num_heads=num_heads,
         )
     except InputError as error:
         raise InputError(f"{weights}: {error}") from error

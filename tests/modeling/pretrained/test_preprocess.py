@@ -637,6 +637,16 @@ def test_unknown_heads_are_not_guessed(transformers_mlp):
         convert(transformers_mlp.state_dict())
 
 
+def test_heads_given_by_the_user_give_the_features_of_the_config(transformers_mlp, official):
+    converted = convert(transformers_mlp.state_dict(), num_heads=HEADS)
+    assert converted.metadata["num_heads_from"] == "--num-heads"
+    assert difference(converted.model, converted.metadata, transformers_map(transformers_mlp)) < 1e-4
+    with pytest.raises(InputError, match=r"--num-heads: expected 2, given by rotary periods, got 4; leave it out"):
+        convert(official, num_heads=4)
+    with pytest.raises(InputError, match="5 attention heads do not fit a width of 64"):
+        convert(transformers_mlp.state_dict(), num_heads=5)
+
+
 def test_what_is_converted_already_is_refused(tmp_path, official):
     """Its metadata, such as the pixel statistics, would be lost."""
     torch.save(official, tmp_path / "in.pth")
