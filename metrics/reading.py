@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.images.mattes import CodingError, matte_reading, narrow_scale, read_gray_exact, trimap_reading
+from data.images.mattes import matte_reading, narrow_scale, read_gray_exact, trimap_reading, wrong_scale
 from data.images.pairs import size_hint, turned_apart
 from data.images.remarks import Remark
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
@@ -62,10 +62,7 @@ def _remark_on_scale(pred_alpha: np.ndarray, alpha: np.ndarray, file: Path) -> s
     truth = alpha / np.float32(np.iinfo(alpha.dtype).max)
     error, rescaled_error = (np.abs(pred_alpha / np.float32(scale) - truth).sum() for scale in (expected, opaque))
     if 2 * rescaled_error < error:
-        found = "only 0 and 1" if opaque == 1 else f"values up to {pred_alpha.max()}"
-        raise CodingError(
-            f"{file}: expected a prediction of 0..{expected}, found {found}; multiply it by {expected / opaque:.6g}"
-        )
+        raise wrong_scale(file, "a prediction", pred_alpha, opaque)
     return f"no value is above {opaque} of {expected}; scored as nearly transparent"
 
 

@@ -23,18 +23,20 @@ IN_ALPHA = "read from the alpha channel"
 
 
 class CodingError(InputError):
-    """A readable picture that is not a matte or trimap in a supported coding.
+    """A readable picture that is not a matte or trimap in a supported coding. Its text ends with the remedy.
 
     Attributes:
+        message: the text without the remedy.
         kind: "colour", "transparent" or "coding".
+        remedy: advice for the user; may be empty.
     """
 
-    def __init__(self, message: str, kind: str = "coding") -> None:
-        super().__init__(message)
-        self.kind = kind
+    def __init__(self, message: str, kind: str = "coding", remedy: str = "") -> None:
+        super().__init__(f"{message}; {remedy}" if remedy else message)
+        self.message, self.kind, self.remedy = message, kind, remedy
 
     def __reduce__(self):
-        return type(self), (str(self), self.kind)
+        return type(self), (self.message, self.kind, self.remedy)
 
 
 class Reading(NamedTuple):
@@ -108,8 +110,8 @@ def read_gray_exact(path: str | os.PathLike) -> np.ndarray:
         channels = np.asarray(image.convert("RGBA"))
     if (channels[..., :3] != channels[..., :1]).any() or (channels[..., 3] != 255).any():
         raise CodingError(
-            f"{path}: expected one gray channel, found mode {image.mode} whose channels differ or are transparent; "
-            "save it as an 8-bit gray PNG"
+            f"{path}: expected one gray channel, found mode {image.mode} whose channels differ or are transparent",
+            remedy="save it as an 8-bit gray PNG",
         )
     return np.ascontiguousarray(channels[..., 0])
 
@@ -143,7 +145,8 @@ class _Plane(NamedTuple):
 def _plane(image: Image.Image, path: str | os.PathLike, what: str, first_channel: bool = False) -> _Plane:
     """Select the channel of a picture that is the matte or trimap."""
     if isinstance(image, FloatFile) and image.mode != "F" and not image.is_within(0, 1):
-        raise CodingError(f"{path}: expected floats in 0..1 of the {what}, found others in its channels; scale them")
+        found = f"expected floats in 0..1 of the {what}, found others in its channels"
+        raise CodingError(f"{path}: {found}", remedy="scale them")
     if image.mode in ("L", "1") or is_deep(image):  # also if a PNG declares one gray level to be transparent
         return _Plane(np.asarray(image))
     if image.mode not in ("LA", "PA", "RGBA") and not (image.mode == "P" and "transparency" in image.info):
@@ -162,21 +165,20 @@ def _plane(image: Image.Image, path: str | os.PathLike, what: str, first_channel
     if shows_nothing or is_cut_out or (colours == alpha[..., None]).all():
         return _Plane(np.ascontiguousarray(alpha), IN_ALPHA)
     raise CodingError(
-        f"{path}: expected a gray {what}, found mode {image.mode} with an alpha channel that is not opaque; save the "
-        f"channel that is the {what} as 8-bit gray PNG",
+        f"{path}: expected a gray {what}, found mode {image.mode} with an alpha channel that is not opaque",
         "transparent",
+        f"save the channel that is the {what} as 8-bit gray PNG",
     )
 
 
 def _gray_of(colours: np.ndarray, path: str | os.PathLike, what: str, first_channel: bool) -> _Plane:
     """First of three channels (H, W, 3), which must be equal up to compression unless `first_channel` is set."""
-    remark = ""
-    if _tint(colours) > LARGEST_TINT:
-        remark = "read by the first of channels that differ"
-    if remark and not first_channel:
-        hint = "are photographs and alphas exchanged?" if what == "alpha" else "save 0, 128 and 255 in 8-bit gray"
-        raise CodingError(f"{path}: expected a gray {what}, found a picture in colours; {hint}", "colour")
-    return _Plane(np.ascontiguousarray(colours[..., 0]), remark)
+    is_gray = _tint(colours) <= LARGEST_TINT
+    if not is_gray and not first_channel:
+        remedy = "are photographs and alphas exchanged?" if what == "alpha" else "save 0, 128 and 255 in 8-bit gray"
+        raise CodingError(f"{path}: expected a gray {what}, found a picture in colours", "colour", remedy)
+    first = np.ascontiguousarray(colours[..., 0])
+    return _Plane(first, "" if is_gray else "read by the first of channels that differ")
 
 
 def _tint(colours: np.ndarray) -> int:
@@ -189,9 +191,10 @@ def _tint(colours: np.ndarray) -> int:
 def _require_integers(image: Image.Image, path: str | os.PathLike) -> None:
     """Refuse floats, and several channels of 16 bits, of which Pillow silently drops the lower byte."""
     if image.mode == "F":
-        raise CodingError(f"{path}: expected 8 or 16 bits, found floats; save it as gray PNG of 8 or 16 bits")
+        raise CodingError(f"{path}: expected 8 or 16 bits, found floats", remedy="save it as a gray PNG")
     if image.mode not in ("L", "1") and not is_deep(image) and read_header(path).deep:
-        raise CodingError(f"{path}: expected 8-bit values, found 16 bits in each of several channels; {TO_8_BITS}")
+        found = "expected 8-bit values, found 16 bits in each of several channels"
+        raise CodingError(f"{path}: {found}", remedy=TO_8_BITS)
 
 
 def narrow_scale(values: np.ndarray) -> int | None:
@@ -216,19 +219,21 @@ def narrow_scale(values: np.ndarray) -> int | None:
 
 
 def _refuse_narrow_scale(values: np.ndarray, path: str | os.PathLike) -> None:
-    """Refuse a matte that is nearly transparent on the scale of its type, see `narrow_scale`."""
-    opaque = None if values.dtype.kind == "f" else narrow_scale(values)
-    if opaque is None:
-        return
+    """Refuse a matte that is nearly transparent on the scale of its type."""
+    if values.dtype.kind != "f" and (opaque := narrow_scale(values)):
+        raise wrong_scale(path, "an alpha", values, opaque)
+
+
+def wrong_scale(path: str | os.PathLike, what: str, values: np.ndarray, opaque: int) -> CodingError:
+    """Error for a matte whose values have the scale 0..`opaque`, see `narrow_scale`; `what` has an article."""
     expected = 255 if values.dtype == np.uint8 else 65535
-    if opaque == 1:
-        found = f"only 0 and 1; multiply it by {expected}"
-    else:
-        found = f"values up to {values.max()}, as of {opaque.bit_length()} bits; {TO_8_BITS}"
-    raise CodingError(f"{path}: expected an alpha of 0..{expected}, found {found}")
+    found = "only 0 and 1" if opaque == 1 else f"values up to {values.max()}, as of {opaque.bit_length()} bits"
+    remedy = f"multiply it by {expected / opaque:.6g}"
+    return CodingError(f"{path}: expected {what} of 0..{expected}, found {found}", remedy=remedy)
 
 
 def _refuse_lower_bytes(image: Image.Image, values: np.ndarray, path: str | os.PathLike) -> None:
     """Refuse several 16-bit channels that use the lower 8 bits only, because Pillow drops these bits."""
     if image.mode not in ("L", "1") and not is_deep(image) and not values.any() and read_header(path).deep:
-        raise CodingError(f"{path}: expected values of 0..65535 in 16 bits, found none above 255; {TO_8_BITS}")
+        found = "expected values of 0..65535 in 16 bits, found none above 255"
+        raise CodingError(f"{path}: {found}", remedy=TO_8_BITS)

@@ -47,11 +47,17 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One finding about one file; `kind` is one of `KINDS`."""
+    """One finding about one file.
+
+    Attributes:
+        kind: one of `KINDS`.
+        own_cure: remedy for this file; empty for the usual one of its kind.
+    """
 
     kind: str
     file: str
     text: str
+    own_cure: str = ""
 
     @property
     def severity(self) -> str:
@@ -61,7 +67,7 @@ class Finding:
     @property
     def cure(self) -> str:
         """Remedy for the finding."""
-        return KINDS[self.kind][1]
+        return self.own_cure or KINDS[self.kind][1]
 
     def __str__(self) -> str:
         return f"{self.file}: {self.text}; {self.cure}"
@@ -71,7 +77,7 @@ def file_findings(role: str, path: Path, facts: ImageFacts | Unusable, crop_size
     """Findings about one file, without its partner."""
     name = str(path)
     if isinstance(facts, Unusable):
-        yield Finding(facts.kind, name, facts.text.removeprefix(f"{name}: "))
+        yield Finding(facts.kind, name, facts.text.removeprefix(f"{name}: "), facts.cure)
         return
     if facts.deep:
         yield Finding("deep", name, f"more than 8 bits in a channel (mode {facts.mode})")

@@ -67,10 +67,17 @@ class AlphaFacts(ImageFacts):
 
 
 class Unusable(NamedTuple):
-    """Reason why a file has no facts. `kind` is one of `data.preparation.findings.KINDS`."""
+    """Reason why a file has no facts.
+
+    Attributes:
+        kind: one of `data.preparation.findings.KINDS`.
+        text: description, which starts with the path.
+        cure: remedy for this file; empty for the usual one of its kind.
+    """
 
     kind: str
     text: str
+    cure: str = ""
 
 
 def inspect_files(files: Mapping[str, Path]) -> dict[str, ImageFacts | Unusable]:
@@ -93,7 +100,7 @@ def _attempt(inspect, path: Path) -> tuple[ImageFacts | Unusable, np.ndarray | N
     try:
         return inspect(path)
     except CodingError as error:
-        return Unusable(f"alpha-{error.kind}", str(error)), None
+        return Unusable(f"alpha-{error.kind}", error.message, error.remedy), None
     except InputError as error:
         return Unusable("unreadable", str(error)), None
 

@@ -459,5 +459,5 @@ def test_predictions_are_read_from_one_gray_channel_only(tmp_path, array):
 def test_a_coding_error_survives_the_way_between_processes():
     import pickle
 
-    error = pickle.loads(pickle.dumps(CodingError("a.png: wrong", "colour")))
-    assert (str(error), error.kind) == ("a.png: wrong", "colour")
+    error = pickle.loads(pickle.dumps(CodingError("a.png: wrong", "colour", "correct it")))
+    assert (str(error), error.kind, error.remedy) == ("a.png: wrong; correct it", "colour", "correct it")

@@ -232,6 +232,15 @@ def test_exit_status_and_json(root, tmp_path, capsys):
     assert (empty["severity"], empty["file"]) == ("problem", str(root / "alpha" / "cat.png"))
 
 
+def test_a_matte_on_another_scale_has_one_remedy(root, capsys):
+    levels(root / "alpha" / "cat.png", [0, 1, 1])
+    assert main(["--root", str(root), "--workers", "1", "--crop-size", "40"]) == 2
+    problem = capsys.readouterr().out.splitlines()[0]
+    assert problem == (
+        f"problem: {root / 'alpha' / 'cat.png'}: expected an alpha of 0..255, found only 0 and 1; multiply it by 255"
+    )
+
+
 def test_processes_find_the_same(root):
     for name in ("truncated photograph", "no alpha", "binary alpha", "twice"):
         SPOILED[name][0](root)
