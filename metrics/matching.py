@@ -2,14 +2,13 @@
 
 import os
 import re
-import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from data.images.files import images_by_stem
-from data.images.pairing import fitted, name_key, without_role
+from data.images.pairing import composed, fitted, name_key, without_role
 from runtime.errors import InputError
 from runtime.text import name_some
 
@@ -119,7 +118,7 @@ def _images(folder: str | os.PathLike) -> Folder:
     images = images_by_stem(folder, recursive=True)
     if not images:
         raise InputError(f"{folder}: expected a folder of images, found no image in it")
-    return {unicodedata.normalize("NFC", name): path for name, path in images.items()}  # the same names on any system
+    return {composed(name): path for name, path in images.items()}  # the same names on any system
 
 
 def _named_as(truths: Folder, folder: Folder, role: str) -> Folder:

@@ -7,7 +7,6 @@ the same everywhere. Files are untrusted: sizes are limited, truncation is an er
 import contextlib
 import os
 import re
-import unicodedata
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
@@ -20,7 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from data.images import tiff
 from data.images.extra_formats import FloatFile
 from data.images.light import photograph_levels, remark_on, transfer_of
-from data.images.pairing import name_key
+from data.images.pairing import composed, name_key
 from runtime.errors import InputError
 from runtime.files import kind_of, replacing, temporary_beside
 from runtime.text import name_some
@@ -173,30 +172,46 @@ def read_header(path: str | os.PathLike) -> Header:
         return Header(size, stored, orientation, kind, mode, deep)
 
 
-def images_by_stem(
+def image_paths(
     folder: str | os.PathLike, recursive: bool = False, leave_out: Iterable[str | os.PathLike] = ()
-) -> dict[str, Path]:
-    """Map name without extension -> path for every image file in `folder`, sorted by name.
+) -> list[Path]:
+    """Paths of the images in a folder by their extensions, sorted.
 
     Extensions may be in upper or lower case. Other files (Thumbs.db, .DS_Store, ...) and hidden files are ignored.
 
     Args:
-        recursive: whether sub-folders are searched too. The keys are then paths relative to `folder` with forward
-            slashes, such as "clip1/0003".
+        recursive: whether sub-folders are searched too.
         leave_out: sub-folders that are not searched.
+
+    Raises:
+        InputError: the folder is missing or cannot be read.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"{folder}: expected a folder of images, found {kind_of(folder)}")
+    left_out = {os.path.realpath(path) for path in leave_out}
+    entries = _entries(folder, left_out) if recursive else _listed(folder)
+    return sorted(
+        path
+        for path in entries
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    )
+
+
+def images_by_stem(
+    folder: str | os.PathLike, recursive: bool = False, leave_out: Iterable[str | os.PathLike] = ()
+) -> dict[str, Path]:
+    """Map name without extension -> path for every image file in `folder`, sorted by path, see `image_paths`.
+
+    With `recursive`, names are paths relative to `folder` with forward slashes, such as "clip1/0003".
 
     Raises:
         InputError: the folder is missing or cannot be read, or two images share a name (see `pairing.name_key`).
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: expected a folder of images, found {kind_of(folder)}")
     found: dict[str, Path] = {}
     taken: dict[str, Path] = {}
-    left_out = {os.path.realpath(path) for path in leave_out}
-    for path in sorted(_files_under(folder, left_out) if recursive else folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or path.is_dir():
-            continue
+    for path in image_paths(folder, recursive, leave_out):
         if not path.is_file():
             raise InputError(f"{path}: expected an image file, found a broken link or something that is no file")
         stem = path.relative_to(folder).with_suffix("").as_posix()
@@ -208,7 +223,7 @@ def images_by_stem(
 
 def _shown_apart(first: Path, second: Path) -> str:
     """Message about two files with one name. Names that look alike are shown with escapes, so that they differ."""
-    looks_alike = unicodedata.normalize("NFC", str(first)) == unicodedata.normalize("NFC", str(second))
+    looks_alike = composed(str(first)) == composed(str(second))
     one, other = (ascii(str(path)) if looks_alike else str(path) for path in (first, second))
     return f"{one} and {other} share a name; names must differ beyond extension, case and Unicode form, remove one"
 
@@ -224,7 +239,7 @@ def passed_over(folder: str | os.PathLike, recursive: bool = False) -> str:
     """
     folder = Path(folder)
     left: dict[str, list[str]] = {}
-    for path in sorted(_files_under(folder) if recursive else folder.iterdir()):
+    for path in sorted(_entries(folder) if recursive else _listed(folder)):
         name = path.relative_to(folder).as_posix()
         if path.name.startswith(".") or path.name.casefold() in NO_PICTURES:
             continue
@@ -247,18 +262,21 @@ def found_none(folder: str | os.PathLike, recursive: bool = False) -> InputError
     return InputError(f"{folder}: expected images, found none" + (f"; {left}" if left else ""))
 
 
-def _files_under(folder: Path, left_out: Collection[str] = frozenset(), above: tuple[str, ...] = ()) -> Iterator[Path]:
-    """Yield the files in `folder` and its sub-folders, except hidden ones. Links to a folder above are not followed."""
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed: {error.strerror}") from error
+
+
+def _entries(folder: Path, left_out: Collection[str] = frozenset(), above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Yield the entries of `folder` and its sub-folders. Hidden folders and links to a folder above are not entered."""
     here = os.path.realpath(folder)
     if here in above or (above and here in left_out):
         return
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be listed: {error.strerror}") from error
-    for path in entries:
+    for path in _listed(folder):
         if path.is_dir() and not path.name.startswith("."):
-            yield from _files_under(path, left_out, (*above, here))
+            yield from _entries(path, left_out, (*above, here))
         else:
             yield path
 

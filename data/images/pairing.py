@@ -25,11 +25,14 @@ ROLES = {
 Named = Mapping[str, Path]
 
 
+def composed(name: str) -> str:
+    """A name in Unicode's composed form (NFC), which is the same for all file systems."""
+    return unicodedata.normalize("NFC", name)
+
+
 def name_key(name: str) -> str:
     """Key that is the same for equal names: Unicode's composed form in lower case."""
-    if name.isascii():
-        return name.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return composed(composed(name).casefold())
 
 
 def fitted(names: Iterable[str], partners: Named, role: str, of: str = "image") -> dict[str, Path]:
@@ -61,15 +64,15 @@ def fits(
     names: Iterable[str], partners: Collection[str], role: str, of: str = "image"
 ) -> tuple[dict[str, str], list[str]]:
     """Return the name to which each partner belongs, and a line for each file that fits several."""
-    keys = {name_key(name): name for name in names}
-    bare = defaultdict(set)
-    for key, name in keys.items() if any(name_key(partner) not in keys for partner in partners) else ():
-        bare[key].add(name)
-        bare[without_role(key, of)].add(name)
+    by_key = {name_key(name): name for name in names}
+    by_bare_key = defaultdict(set)
+    for key, name in by_key.items():
+        by_bare_key[key].add(name)
+        by_bare_key[without_role(key, of)].add(name)
     possible, claims = {}, defaultdict(list)
     for partner in partners:
         key = name_key(partner)
-        possible[partner] = {keys[key]} if key in keys else bare.get(without_role(key, role), set())
+        possible[partner] = {by_key[key]} if key in by_key else by_bare_key.get(without_role(key, role), set())
         for name in possible[partner]:
             claims[name].append(partner)
     ambiguous = [

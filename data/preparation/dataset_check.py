@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from data.images.files import IMAGE_SUFFIXES, found_none, passed_over
+from data.images.files import found_none, image_paths, passed_over
 from data.images.pairing import fits, name_key
 from data.images.scan import partnerless
 from data.preparation.findings import (
@@ -25,7 +25,6 @@ from data.preparation.findings import (
 )
 from data.preparation.image_facts import inspect_files
 from data.preparation.name_lists import read_names
-from runtime.errors import InputError
 from runtime.files import replacing
 from runtime.pool import outcomes
 
@@ -111,22 +110,16 @@ def list_images(folder: str | os.PathLike) -> tuple[dict[str, Path], list[Findin
     Raises:
         InputError: no such folder, or no image in it.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise InputError(f"{folder}: expected a folder of images, found none")
     files: dict[str, Path] = {}
     findings = []
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or path.is_dir():
-            continue
+    for path in image_paths(folder):
         first = files.setdefault(name_key(path.stem), path)
         if first != path:
             findings.append(Finding("same-name", str(path), f"{first.name} has the same name"))
-    left = passed_over(folder)
-    if left and files:
-        findings.append(Finding("passed-over", str(folder), left))
     if not files:
         raise found_none(folder)
+    if left := passed_over(folder):
+        findings.append(Finding("passed-over", str(folder), left))
     return files, findings
 
 
