@@ -13,7 +13,7 @@ from runtime.errors import InputError
 
 
 def read_case(
-    case: Case, quantise_trimaps: bool = False, remarks: list[Remark] | None = None
+    case: Case, quantise_trimaps: bool, remarks: list[Remark] | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Read prediction, truth and trimap of one image, each (H, W) uint8; errors as `score_case`.
 
@@ -30,7 +30,7 @@ def read_case(
             trimap = _require_coded(read_gray_exact(case.trimap_file), case)
     alpha = read_truth(case, remarks)
     pred_alpha = read_gray_exact(case.pred_file)
-    if pred_alpha.max(initial=0) == 1 < alpha.max(initial=0):
+    if pred_alpha.max() == 1 < alpha.max():
         raise CodingError(f"{case.pred_file}: expected a prediction of 0..255, found only 0 and 1; multiply it by 255")
     for what, file, array in (("prediction", case.pred_file, pred_alpha), ("trimap", case.trimap_file, trimap)):
         if array is None:

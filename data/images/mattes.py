@@ -87,7 +87,7 @@ def matte_reading(path: str | os.PathLike, exact: bool = False, first_channel: b
             return Reading(deep_to_uint8(image, path), "")
         _refuse_lower_bytes(image, plane.values, path)
     levels = plane.values.astype(np.uint8) * np.uint8(255) if plane.values.dtype == bool else plane.values
-    if levels.max(initial=0) == 1 and image.format != "JPEG":  # black in a JPEG may have noise of 1
+    if levels.max() == 1 and image.format != "JPEG":  # black in a JPEG may have noise of 1
         raise CodingError(f"{path}: expected an alpha of 0..255, found only 0 and 1; multiply it by 255")
     return Reading(levels, plane.remark)
 
@@ -148,7 +148,7 @@ def _plane(image: Image.Image, path: str | os.PathLike, what: str, first_channel
         return _gray_of(np.asarray(image.convert("RGB")), path, what, first_channel)
     channels = np.asarray(image.convert("RGBA"))
     colours, alpha = channels[..., :3], channels[..., 3]
-    if not alpha.size or alpha.min() == 255:
+    if alpha.min() == 255:
         return _gray_of(colours, path, what, first_channel)
     is_even = alpha.min() == alpha.max()
     visible = colours if is_even else colours[alpha > 0]
@@ -181,7 +181,7 @@ def _tint(colours: np.ndarray) -> int:
     """Largest difference between the channels of any pixel of (H, W, 3) uint8."""
     red, green, blue = (colours[..., channel] for channel in range(3))
     high, low = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
-    return int((high - low).max(initial=0))
+    return int((high - low).max())
 
 
 def _require_8_bits(image: Image.Image, path: str | os.PathLike) -> None:
@@ -194,7 +194,7 @@ def _require_8_bits(image: Image.Image, path: str | os.PathLike) -> None:
 
 def _refuse_narrow_scale(values: np.ndarray, path: str | os.PathLike) -> None:
     """Refuse 16-bit values that use the lower bits only, because on a scale of 65535 they are nearly transparent."""
-    if values.dtype.kind == "f" or not values.size:
+    if values.dtype.kind == "f":
         return
     highest = int(values.max())
     bits = 8 if 0 < highest <= 255 else NARROW_SCALES.get(highest)

@@ -155,7 +155,7 @@ def _as_image(values: np.ndarray, photometric: int, kind: str) -> Image.Image:
     elif values.dtype.kind == "f":
         values = values.astype(np.float32)
     elif values.dtype.kind in "iu" and values.dtype not in (np.uint8, np.uint16):
-        if values.size and int(values.max()) > np.iinfo(np.int32).max:
+        if int(values.max()) > np.iinfo(np.int32).max:
             raise TiffError(f"values up to {values.max()} are not read; {READ_KINDS}")
         values = values.astype(np.int32)
     image = Image.fromarray(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="))))
