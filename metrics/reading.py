@@ -61,7 +61,7 @@ def _note(remarks: list[Remark], what: str, text: str, file: Path) -> None:
 def _require_coded(trimap: np.ndarray, case: Case) -> np.ndarray:
     coded = (trimap == BACKGROUND) | (trimap == UNKNOWN) | (trimap == FOREGROUND)
     if not coded.all():
-        strays = np.unique(trimap[~coded]).tolist()
+        strays = np.unique(trimap[~coded])
         values = ", ".join(map(str, strays[:4])) + (", ..." if len(strays) > 4 else "")
         raise InputError(
             f"{case.trimap_file}: expected a trimap of 0, 128 and 255 only, found {values}; correct it, or have such "
