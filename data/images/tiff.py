@@ -56,11 +56,9 @@ def pillow_reads(tags: Mapping[int, Any], big_endian: bool) -> bool:
         tags: values by tag number, as in Pillow's `tag_v2`.
         big_endian: whether the file is big-endian.
     """
-    bits, formats = _values(tags, BITS, 1), _values(tags, FORMAT, UNSIGNED)
-    if len(set(bits)) != 1 or len(set(formats)) != 1:
-        return False
-    depth, kind, samples = bits[0], formats[0], tags.get(SAMPLES, 1)
-    planar, compressed = tags.get(PLANAR, 1) == 2 and samples > 1, tags.get(COMPRESSION, 1) != UNCOMPRESSED
+    # Pillow does not recognise a file whose channels differ in depth or in sample format.
+    depth, kind, samples = _values(tags, BITS, 1)[0], _values(tags, FORMAT, UNSIGNED)[0], tags.get(SAMPLES, 1)
+    planar, compressed = tags.get(PLANAR, 1) == 2, tags.get(COMPRESSION, 1) != UNCOMPRESSED
     photometric = tags.get(PHOTOMETRIC, BLACK_IS_ZERO)
     if depth in (1, 2, 4, 8):
         return kind == UNSIGNED and not (planar and samples == 2)

@@ -232,3 +232,77 @@ def test_signed_integers_are_no_matte_and_twelve_bits_in_sixteen_are_none(tmp_pa
     Image.fromarray(values).save(tmp_path / "a.tif")
     with pytest.raises(InputError, match="values up to 4095, as of 12 bits"):
         read_matte(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("dtype", "photometric"), [("uint16", "minisblack"), ("uint16", "miniswhite"), ("float16", "minisblack")]
+)
+def test_offsets_of_64_bits_are_read_by_every_decoder(tmp_path, order, dtype, photometric):
+    values = values_of(dtype, 1)
+    tifffile.imwrite(tmp_path / "a.tif", values, byteorder=order, photometric=photometric, metadata=None, bigtiff=True)
+    np.testing.assert_array_equal(read_gray(tmp_path / "a.tif"), expected_of(values, photometric))
+
+
+def test_both_numbers_of_deflate_are_read(tmp_path):
+    values = values_of("float32", 1)
+    for codec, number in (("adobe_deflate", 8), ("deflate", 32946)):
+        tifffile.imwrite(tmp_path / "a.tif", values, byteorder=">", compression=codec, metadata=None)
+        with tifffile.TiffFile(tmp_path / "a.tif") as file:
+            assert file.pages[0].compression == number
+        np.testing.assert_array_equal(read_gray(tmp_path / "a.tif"), expected_of(values, "minisblack"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "codec"),
+    [
+        ("bool", 1, "group3"),
+        ("bool", 1, "group4"),
+        ("uint8", 1, "tiff_lzw"),
+        ("uint8", 3, "tiff_lzw"),
+        ("uint8", 4, "tiff_lzw"),
+        ("uint16", 1, "tiff_lzw"),
+        ("float32", 1, "tiff_lzw"),
+    ],
+)
+@pytest.mark.parametrize("names_the_format", [False, True])
+def test_codecs_that_only_pillow_has_are_read(tmp_path, dtype, channels, codec, names_the_format):
+    values = values_of(dtype, channels)
+    kind = 3 if dtype == "float32" else 1  # of SampleFormat, which is 1 in a file without it
+    info = {339: kind} if names_the_format or kind == 3 else {}
+    Image.fromarray(values).save(tmp_path / "a.tif", compression=codec, tiffinfo=info)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file, pytest.raises((ValueError, KeyError)):
+        file.pages[0].asarray()  # needs another library
+    found = read_gray(tmp_path / "a.tif") if channels == 1 else read_rgb(tmp_path / "a.tif")
+    np.testing.assert_array_equal(found, expected_of(values, "minisblack"))
+
+
+@pytest.mark.parametrize(("tag", "values"), [(258, (8, 8, 16)), (258, (5, 6, 5)), (339, (1, 1, 2)), (339, (1, 1, 3))])
+def test_channels_of_different_depths_or_formats_are_refused(tmp_path, tag, values):
+    Image.fromarray(values_of("uint8", 3)).save(tmp_path / "a.tif", tiffinfo={339: (1, 1, 1)})
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        offset = file.pages[0].tags[tag].valueoffset
+    data[offset : offset + 6] = struct.pack("<HHH", *values)
+    (tmp_path / "a.tif").write_bytes(bytes(data))
+    with pytest.raises(InputError, match=r"a\.tif: "):
+        read_rgb(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_five_channels_are_read_as_the_first_three_or_refused(tmp_path, dtype, planar):
+    values = np.dstack([values_of(dtype, 3), values_of(dtype, 2)])
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        np.moveaxis(values, -1, 0).copy() if planar else values,
+        photometric="rgb",
+        planarconfig="separate" if planar else "contig",
+        extrasamples=["unspecified"] * 2,
+        metadata=None,
+    )
+    if dtype == "uint8" and not planar:
+        np.testing.assert_array_equal(read_rgb(tmp_path / "a.tif"), values[..., :3])
+    else:
+        with pytest.raises(InputError, match="with 5 channels, compression NONE is not read"):
+            read_rgb(tmp_path / "a.tif")
