@@ -17,6 +17,7 @@ MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # either byte order, 32-bit an
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # values of PhotometricInterpretation
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3  # values of SampleFormat
 UNCOMPRESSED, DEFLATE, PACKBITS = 1, (8, 32946), 32773  # values of Compression
+SEPARATE = 2  # value of PlanarConfiguration
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262  # tags
 ORIENTATION, SAMPLES, PLANAR, FORMAT = 274, 277, 284, 339
 MOST_SAMPLES = 4
@@ -58,7 +59,7 @@ def pillow_reads(tags: Mapping[int, Any], big_endian: bool) -> bool:
     """
     # Pillow does not recognise a file whose channels differ in depth or in sample format.
     depth, kind, samples = _values(tags, BITS, 1)[0], _values(tags, FORMAT, UNSIGNED)[0], tags.get(SAMPLES, 1)
-    planar, compressed = tags.get(PLANAR, 1) == 2, tags.get(COMPRESSION, 1) != UNCOMPRESSED
+    planar, compressed = tags.get(PLANAR) == SEPARATE, tags.get(COMPRESSION, 1) != UNCOMPRESSED
     photometric = tags.get(PHOTOMETRIC, BLACK_IS_ZERO)
     if depth in (1, 2, 4, 8):
         return kind == UNSIGNED and not (planar and samples == 2)
@@ -99,7 +100,7 @@ def read_tiff(path: str | os.PathLike, max_pixels: int) -> Image.Image:
     """Decode a TIFF file by tifffile, in the stored orientation.
 
     Returns:
-        An image of mode "1", "L", "LA", "RGB", "RGBA", "I;16", "I" or "F". Of several 16-bit channels the upper 8 bits
+        An image of mode "L", "LA", "RGB", "RGBA", "I;16", "I" or "F". Of several 16-bit channels the upper 8 bits
         are kept, as in Pillow. WhiteIsZero is inverted. `info["signed"]` is set if samples are signed.
 
     Raises:
@@ -123,32 +124,27 @@ def read_tiff(path: str | os.PathLike, max_pixels: int) -> Image.Image:
             values = page.asarray()
         except Exception as error:  # a codec may be missing, and bad bytes raise errors of many kinds
             raise TiffError(f"TIFF of kind {_kind(page)} is not read ({error}); {READ_KINDS}") from error
-        if int(page.planarconfig or 1) == 2 and values.ndim == 3:
+        if page.planarconfig == SEPARATE and values.ndim == 3:
             values = np.moveaxis(values, 0, -1)
-        if values.dtype != bool and values.dtype.itemsize * 8 != header.bits:  # 4 bits in bytes have another scale
+        if values.dtype.itemsize * 8 != header.bits:  # for example, 12 bits in 16 have another scale
             raise TiffError(f"TIFF of kind {_kind(page)} is not read; {READ_KINDS}")
         image = _as_image(values, photometric, _kind(page))
         exif = image.getexif()
         exif[ORIENTATION] = header.orientation
-        image.format = "TIFF"
         return image
 
 
 def _as_image(values: np.ndarray, photometric: int, kind: str) -> Image.Image:
-    if values.ndim == 3 and values.shape[2] == 1:
-        values = values[..., 0]
-    is_deep_picture = values.ndim == 3 and values.dtype == np.uint16
-    is_plain = values.dtype == np.uint8 or is_deep_picture or values.ndim == 2
-    if values.ndim not in (2, 3) or not is_plain:
+    if values.ndim != 2 and not (values.ndim == 3 and values.dtype in (np.uint8, np.uint16)):
         raise TiffError(f"TIFF of kind {kind} is not read; {READ_KINDS}")
     if photometric == WHITE_IS_ZERO:
-        if values.dtype.kind not in "bu":
+        if values.dtype.kind != "u":
             raise TiffError(f"WhiteIsZero of {values.dtype} says nothing about white; save it as BlackIsZero")
         colour = values[..., 0] if values.ndim == 3 else values
         colour = ~colour  # for unsigned integers, the largest value minus this value
         values = np.dstack([colour, values[..., 1:]]) if values.ndim == 3 else colour
     signed = values.dtype.kind == "i"
-    if is_deep_picture:
+    if values.ndim == 3 and values.dtype == np.uint16:
         values = (values >> 8).astype(np.uint8)
     elif values.dtype.kind == "f":
         values = values.astype(np.float32)
@@ -173,7 +169,7 @@ def require_bounded(page) -> None:
     if compression not in DEFLATE:
         raise TiffError(f"TIFF of kind {_kind(page)} is not read; {READ_KINDS}")
     rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
-    samples = 1 if int(page.planarconfig or 1) == 2 else page.samplesperpixel
+    samples = 1 if page.planarconfig == SEPARATE else page.samplesperpixel
     expected = min(rows, max(page.imagelength, rows if page.is_tiled else 0)) * -(
         -columns * samples * page.bitspersample // 8
     )
@@ -203,7 +199,7 @@ def _header(page) -> TiffHeader:
 def _kind(page) -> str:
     """Bits, sample format, channels, planes and compression, for messages."""
     formats = {UNSIGNED: "", SIGNED: " signed", FLOAT: " float"}
-    layout = "planar " if int(page.planarconfig or 1) == 2 else ""
+    layout = "planar " if page.planarconfig == SEPARATE else ""
     return (
         f"{page.bitspersample}-bit{formats.get(int(page.sampleformat), '')} {layout}{page.photometric.name} with "
         f"{page.samplesperpixel} channels, compression {page.compression.name}"

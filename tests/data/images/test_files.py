@@ -132,10 +132,10 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def tiff_of_width_0(photometric: int) -> bytes:
+def empty_tiff(photometric: int, width: int, height: int) -> bytes:
     tags = [
-        (256, 4, 0),
-        (257, 4, 4),
+        (256, 4, width),
+        (257, 4, height),
         (258, 3, 8),
         (259, 3, 1),
         (262, 3, photometric),
@@ -154,8 +154,9 @@ EMPTY = {
     + chunk(b"IEND", b""),
     "a.pgm": b"P5 0 4 255\n",
     "a.bmp": struct.pack("<2sIIIIiiHHIIiiII", b"BM", 54, 0, 54, 40, 0, 4, 1, 24, 0, 0, 0, 0, 0, 0),
-    "white_is_zero.tif": tiff_of_width_0(0),
-    "black_is_zero.tif": tiff_of_width_0(1),
+    "no_column.tif": empty_tiff(0, 0, 4),
+    "no_row.tif": empty_tiff(0, 4, 0),
+    "black_is_zero.tif": empty_tiff(1, 0, 4),
 }
 
 

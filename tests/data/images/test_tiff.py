@@ -7,7 +7,9 @@ import itertools
 import struct
 import tracemalloc
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import tifffile
 from PIL import Image
 
 from data.images.files import read_gray, read_header, read_rgb
-from data.images.mattes import read_matte
+from data.images.mattes import read_matte, read_trimap
 from runtime.errors import InputError
 
 GOLDENS = Path(__file__).parents[2] / "goldens" / "tiff"
@@ -140,16 +142,55 @@ def test_codecs_that_tifffile_does_not_write_are_read_right_or_refused(name):
         np.testing.assert_array_equal(read_rgb(GOLDENS / f"{name}.tif"), expected)
 
 
-@pytest.mark.parametrize("bits", [2, 4])
-def test_fewer_than_eight_bits_are_scaled(tmp_path, bits):
-    """Written by hand: one row of levels 0, 1, 2, 3, and zeros."""
-    row = {2: bytes([0b00011011]), 4: bytes([0x01, 0x23])}[bits]
-    tags = [(256, 4, 4), (257, 4, 1), (258, 3, bits), (259, 3, 1), (262, 3, 1), (273, 4, 8), (278, 4, 1), (279, 4, 2)]
-    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
-    header = struct.pack("<2sHI", b"II", 42, 10) + row.ljust(2, b"\0")
-    (tmp_path / "a.tif").write_bytes(header + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0))
+def write_by_hand(
+    path, width: int, height: int, bits: int, data: bytes, more: Mapping[int, int] = MappingProxyType({})
+):
+    """A little-endian file of one strip, with the values of `more` for other tags, or for the same."""
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 278: height, 279: len(data), **more}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    start = 8 + len(data) + len(data) % 2
+    content = struct.pack("<2sHI", b"II", 42, start) + data.ljust(start - 8, b"\0")
+    path.write_bytes(content + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0))
+
+
+@pytest.mark.parametrize(("bits", "row"), [(2, [0b00011011]), (4, [0x01, 0x23])])
+def test_fewer_than_eight_bits_are_scaled(tmp_path, bits, row):
+    write_by_hand(tmp_path / "a.tif", 4, 1, bits, bytes(row))  # levels 0, 1, 2, 3
     scale = 255 // (2**bits - 1)
     assert read_gray(tmp_path / "a.tif").tolist() == [[0, scale, 2 * scale, 3 * scale]]
+
+
+def test_twelve_bits_a_pixel_are_not_read_as_sixteen(tmp_path):
+    write_by_hand(tmp_path / "a.tif", 2, 1, 12, bytes([0xFF, 0xF0, 0x00]))
+    assert Image.open(tmp_path / "a.tif").getpixel((0, 0)) == 4095  # as Pillow decodes it
+    with pytest.raises(InputError, match="TIFF of kind 12-bit MINISBLACK"):
+        read_gray(tmp_path / "a.tif")
+
+
+def test_twelve_bits_are_refused_even_if_tifffile_can_decode_them(tmp_path, monkeypatch):
+    write_by_hand(tmp_path / "a.tif", 2, 1, 12, bytes([0xFF, 0xF0, 0x00]))
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda page: np.uint16([[4095, 0]]))  # as with imagecodecs
+    with pytest.raises(InputError, match="TIFF of kind 12-bit MINISBLACK"):
+        read_gray(tmp_path / "a.tif")
+
+
+def test_one_channel_in_separate_planes_is_not_transposed(tmp_path):
+    values = np.uint16([[0, 257, 514], [65535, 771, 1028]])
+    write_by_hand(tmp_path / "a.tif", 3, 2, 16, values.tobytes(), {262: 0, 284: 2})
+    np.testing.assert_array_equal(read_gray(tmp_path / "a.tif"), [[255, 254, 253], [0, 252, 251]])
+
+
+@pytest.mark.parametrize(
+    ("model", "channels", "planar"),
+    [("cfa", 1, False), ("cielab", 3, True), ("ycbcr", 3, True), ("separated", 4, True)],
+)
+def test_other_colour_models_are_not_read_as_gray_or_rgb(tmp_path, model, channels, planar):
+    values = values_of("uint16", channels)
+    stored = np.moveaxis(values, -1, 0).copy() if planar else values
+    planes = {"planarconfig": "separate"} if planar else {}
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric=model, metadata=None, **planes)
+    with pytest.raises(InputError, match=f"TIFF of kind 16-bit .*{model.upper()} with {channels} channels"):
+        read_rgb(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -205,11 +246,13 @@ def test_a_strip_that_unpacks_to_more_than_its_rows_is_refused_before_it_fills_t
 
 
 def test_more_pixels_than_the_limit_are_refused_by_either_decoder(tmp_path, monkeypatch):
-    monkeypatch.setattr("data.images.files.MAX_PIXELS", 100)
     for photometric in ("minisblack", "miniswhite"):
         write(tmp_path / "a.tif", values_of("uint16", 1), ">", "none", False, False, False, photometric)
         for read in (read_gray, read_header):
-            with pytest.raises(InputError, match="over the limit of 100"):
+            monkeypatch.setattr("data.images.files.MAX_PIXELS", 19 * 35)
+            read(tmp_path / "a.tif")
+            monkeypatch.setattr("data.images.files.MAX_PIXELS", 19 * 35 - 1)
+            with pytest.raises(InputError, match="over the limit of 664"):
                 read(tmp_path / "a.tif")
 
 
@@ -275,6 +318,13 @@ def test_codecs_that_only_pillow_has_are_read(tmp_path, dtype, channels, codec, 
         file.pages[0].asarray()  # needs another library
     found = read_gray(tmp_path / "a.tif") if channels == 1 else read_rgb(tmp_path / "a.tif")
     np.testing.assert_array_equal(found, expected_of(values, "minisblack"))
+
+
+@pytest.mark.parametrize("kind", [1, 2])
+def test_labels_of_32_bits_in_a_codec_that_only_pillow_has_are_read(tmp_path, kind):
+    labels = np.int32([[0, 1, 2]])
+    Image.fromarray(labels).save(tmp_path / "a.tif", compression="tiff_lzw", tiffinfo={339: kind})
+    assert read_trimap(tmp_path / "a.tif").tolist() == [[0, 128, 255]]
 
 
 @pytest.mark.parametrize(("tag", "values"), [(258, (8, 8, 16)), (258, (5, 6, 5)), (339, (1, 1, 2)), (339, (1, 1, 3))])
