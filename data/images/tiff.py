@@ -1,8 +1,9 @@
 """Decoding by tifffile of TIFF files that Pillow misreads or cannot read.
 
 Pillow reads the common kinds. Without raising an error, it byte-swaps compressed big-endian floats, leaves 16-bit
-WhiteIsZero inverted, and reads uncompressed 16-bit planes as bytes. `pillow_reads` accepts the kinds for which Pillow
-was found to agree with tifffile (tests/data/images/test_tiff.py). Every other kind is decoded here or refused.
+WhiteIsZero inverted, reads uncompressed 16-bit planes as bytes, and turns the largest 32-bit values into negative ones.
+`pillow_reads` accepts the kinds for which Pillow was found to agree with tifffile (tests/data/images/test_tiff.py).
+Every other kind is decoded here or refused.
 """
 
 import os
@@ -29,7 +30,7 @@ class TiffHeader(NamedTuple):
 
     Attributes:
         size: (height, width) as stored.
-        orientation: EXIF orientation, 1 for upright.
+        orientation: EXIF orientation, 1 for upright; a damaged file may have other values than 1 to 8.
         bits: bits per sample.
         samples: samples per pixel.
     """
@@ -68,9 +69,7 @@ def pillow_reads(tags: Mapping[int, Any], big_endian: bool) -> bool:
     if samples == 1:
         if depth == 16 and kind == UNSIGNED:
             return True
-        return (depth, kind) in ((16, SIGNED), (32, SIGNED), (32, UNSIGNED), (32, FLOAT)) and not (
-            big_endian and compressed
-        )
+        return (depth, kind) in ((16, SIGNED), (32, SIGNED), (32, FLOAT)) and not (big_endian and compressed)
     return depth == 16 and kind == UNSIGNED and (not planar or compressed)
 
 
@@ -148,7 +147,7 @@ def _as_image(values: np.ndarray, photometric: int, kind: str) -> Image.Image:
         values = (values >> 8).astype(np.uint8)
     elif values.dtype.kind == "f":
         values = values.astype(np.float32)
-    elif values.dtype.kind in "iu" and values.dtype not in (np.uint8, np.uint16):
+    elif values.dtype not in (np.uint8, np.uint16):
         if int(values.max()) > np.iinfo(np.int32).max:
             raise TiffError(f"values up to {values.max()} are not read; {READ_KINDS}")
         values = values.astype(np.int32)
@@ -168,11 +167,11 @@ def require_bounded(page) -> None:
         return
     if compression not in DEFLATE:
         raise TiffError(f"TIFF of kind {_kind(page)} is not read; {READ_KINDS}")
-    rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+    rows, columns = min(page.rowsperstrip, page.imagelength), page.imagewidth
+    if page.is_tiled:
+        rows, columns = page.tilelength, page.tilewidth
     samples = 1 if page.planarconfig == SEPARATE else page.samplesperpixel
-    expected = min(rows, max(page.imagelength, rows if page.is_tiled else 0)) * -(
-        -columns * samples * page.bitspersample // 8
-    )
+    expected = rows * columns * samples * page.bitspersample // 8
     handle = page.parent.filehandle
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         handle.seek(offset)
@@ -192,7 +191,7 @@ def _only_page(file):
 
 def _header(page) -> TiffHeader:
     tag = page.tags.get(ORIENTATION)
-    orientation = tag.value if tag is not None and tag.value in range(1, 9) else 1
+    orientation = 1 if tag is None else tag.value
     return TiffHeader((page.imagelength, page.imagewidth), orientation, int(page.bitspersample), page.samplesperpixel)
 
 

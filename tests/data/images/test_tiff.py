@@ -193,7 +193,7 @@ def test_other_colour_models_are_not_read_as_gray_or_rgb(tmp_path, model, channe
         read_rgb(tmp_path / "a.tif")
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", range(10))  # 0 and 9 mean nothing
 @pytest.mark.parametrize("planar", [False, True])
 def test_the_orientation_is_applied_by_either_decoder(tmp_path, orientation, planar):
     values = values_of("uint16", 3)
@@ -207,7 +207,7 @@ def test_the_orientation_is_applied_by_either_decoder(tmp_path, orientation, pla
         extratags=[(274, 3, 1, orientation, True)],
     )
     upright = {
-        1: lambda a: a,
+        **dict.fromkeys((0, 1, 9), lambda a: a),
         2: lambda a: a[:, ::-1],
         3: lambda a: a[::-1, ::-1],
         4: lambda a: a[::-1],
@@ -217,7 +217,9 @@ def test_the_orientation_is_applied_by_either_decoder(tmp_path, orientation, pla
         8: lambda a: np.rot90(a),
     }
     np.testing.assert_array_equal(read_rgb(tmp_path / "a.tif"), upright[orientation](values >> 8))
-    assert read_header(tmp_path / "a.tif").size == upright[orientation](values).shape[:2]
+    header = read_header(tmp_path / "a.tif")
+    assert (header.size, header.stored_size) == (upright[orientation](values).shape[:2], SIZE)
+    assert header.orientation == (orientation if orientation in upright.keys() - {0, 9} else 1)
 
 
 def test_what_pillow_does_not_know_has_a_header(tmp_path):
@@ -243,6 +245,29 @@ def test_a_strip_that_unpacks_to_more_than_its_rows_is_refused_before_it_fills_t
         read_gray(tmp_path / "a.tif")
     assert tracemalloc.get_traced_memory()[1] < 20_000_000
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+@pytest.mark.parametrize("rows", [5, 2**32 - 1])  # of a strip; the last is the default
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_strip_or_tile_unpacks_to_as_many_bytes_as_its_pixels_take_at_most(tmp_path, tiled, rows, excess):
+    values = np.arange(15, dtype=np.uint16).reshape(5, 3) * 257
+    stored = np.zeros((16, 32), np.uint16) if tiled else np.zeros((5, 3), np.uint16)
+    stored[:5, :3] = 65535 - values
+    data = zlib.compress(stored.tobytes() + bytes(excess))
+    tile = {322: 32, 323: 16, 324: 8, 325: len(data)} if tiled else {}
+    write_by_hand(tmp_path / "a.tif", 3, 5, 16, data, {259: 8, 262: 0, 278: rows, **tile})
+    if excess:
+        with pytest.raises(InputError, match="longer than its rows"):
+            read_gray(tmp_path / "a.tif")
+    else:
+        np.testing.assert_array_equal(read_gray(tmp_path / "a.tif"), values // 257)
+
+
+def test_damaged_deflated_data_are_named(tmp_path):
+    write_by_hand(tmp_path / "a.tif", 3, 5, 16, b"no deflate", {259: 8, 262: 0})
+    with pytest.raises(InputError, match=r"not a readable image \(Error -3"):
+        read_gray(tmp_path / "a.tif")
 
 
 def test_more_pixels_than_the_limit_are_refused_by_either_decoder(tmp_path, monkeypatch):
@@ -320,10 +345,26 @@ def test_codecs_that_only_pillow_has_are_read(tmp_path, dtype, channels, codec, 
     np.testing.assert_array_equal(found, expected_of(values, "minisblack"))
 
 
-@pytest.mark.parametrize("kind", [1, 2])
-def test_labels_of_32_bits_in_a_codec_that_only_pillow_has_are_read(tmp_path, kind):
-    labels = np.int32([[0, 1, 2]])
-    Image.fromarray(labels).save(tmp_path / "a.tif", compression="tiff_lzw", tiffinfo={339: kind})
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("codec", ["none", "adobe_deflate"])
+def test_large_unsigned_values_are_not_taken_for_negative_ones(tmp_path, order, codec):
+    """-1, 0 and 1 are a trimap, as which 2^32 - 1, 0 and 1 would be read."""
+    write(tmp_path / "a.tif", np.uint32([[0, 1, 2**32 - 1]]), order, codec, False, False, False, "minisblack")
+    with pytest.raises(InputError, match="values up to 4294967295 are not read"):
+        read_trimap(tmp_path / "a.tif")
+    write(tmp_path / "a.tif", np.uint32([[0, 1, 2]]), order, codec, False, False, False, "minisblack")
+    assert read_trimap(tmp_path / "a.tif").tolist() == [[0, 128, 255]]
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "float32"])
+def test_signed_values_and_floats_of_which_zero_is_white_are_no_trimap(tmp_path, dtype):
+    write(tmp_path / "a.tif", np.array([[-1, 0, 1]], dtype), ">", "none", False, False, False, "miniswhite")
+    with pytest.raises(InputError, match=f"WhiteIsZero of {dtype}"):
+        read_trimap(tmp_path / "a.tif")
+
+
+def test_labels_of_32_bits_in_a_codec_that_only_pillow_has_are_read(tmp_path):
+    Image.fromarray(np.int32([[0, 1, 2]])).save(tmp_path / "a.tif", compression="tiff_lzw")
     assert read_trimap(tmp_path / "a.tif").tolist() == [[0, 128, 255]]
 
 
