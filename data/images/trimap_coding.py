@@ -48,7 +48,7 @@ def decode_trimap(values: np.ndarray, is_lossy: bool = False, is_signed: bool = 
         return np.zeros(values.shape, np.uint8), ""
     if values.dtype == np.uint8:
         return _decode_bytes(values, is_lossy, "")
-    lowest, highest = values.min().item(), values.max().item()
+    lowest, highest = values.min(), values.max()
     if not np.isfinite([lowest, highest]).all():  # if a value is NaN, both are NaN
         raise TrimapCodingError(f"{EXPECTED}, found NaN or infinity")
     scale = 1 if values.dtype.kind == "f" else 65535
