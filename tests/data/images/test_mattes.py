@@ -162,8 +162,15 @@ def test_a_jpeg_of_a_trimap_is_one_and_its_noise_is_no_label(tmp_path):
     assert reading.remark == ""
     noise = np.array([[0, 1, 2, 0]], np.uint8)
     assert decode_trimap(noise, is_lossy=True) == (pytest.approx(np.zeros((1, 4))), "")
+    assert decode_trimap(np.uint8([[0, 3, 8]]), is_lossy=True)[0].tolist() == [[0, 0, 0]]
     with pytest.raises(TrimapCodingError):
-        decode_trimap(np.uint8([[0, 9]]), is_lossy=True)
+        decode_trimap(np.uint8([[0, 3, 9]]), is_lossy=True)
+
+
+def test_two_levels_at_most_16_apart_are_one():
+    assert decode_trimap(np.uint8([[0, 16, 255]])) == (pytest.approx(np.uint8([[0, 0, 255]])), "")
+    with pytest.raises(TrimapCodingError, match="found 0, 17, 255, of which two would become one"):
+        decode_trimap(np.uint8([[0, 17, 255]]))
 
 
 def test_bits_and_empty_arrays_have_no_coding():
