@@ -4,16 +4,13 @@ The metric is that of Rhemann et al., "A Perceptually Motivated Online Benchmark
 constants of the Composition-1k evaluation code (`compute_gradient_loss`, `gaussgradient`).
 """
 
-import math
-
 import cv2
 import numpy as np
 
 from metrics.pair import MattePair, matte_pair, scored_boxes
 
 SIGMA = 1.4
-EPSILON = 0.01  # value of the Gaussian at which the kernels end
-RADIUS = math.ceil(SIGMA * math.sqrt(-2 * math.log(math.sqrt(2 * math.pi) * SIGMA * EPSILON)))  # 4
+RADIUS = 4  # where the Gaussian falls below 0.01: ceil(SIGMA sqrt(-2 log(0.01 sqrt(2 pi) SIGMA)))
 STRIP_ROWS = 128  # rows that are filtered at once: the float64 intermediates fit in the cache, and memory is bounded
 
 
@@ -59,7 +56,7 @@ def gaussian_kernels() -> tuple[np.ndarray, np.ndarray]:
     The reference divides its 2-D kernels by their Frobenius norm. For a product of 1-D kernels, this is equivalent to
     dividing each factor by its own norm. The kernels have neither unit sum nor unit gain.
     """
-    t = np.arange(-RADIUS, RADIUS + 1, dtype=np.float64)
+    t = np.arange(-RADIUS, RADIUS + 1)
     smoothing = np.exp(-(t**2) / (2 * SIGMA**2))
     derivative = -t * smoothing
     return smoothing / np.linalg.norm(smoothing), derivative / np.linalg.norm(derivative)

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -37,8 +37,8 @@ class ScoreSet:
     """
 
     cases: list[Case]
-    missing: list[str] = field(default_factory=list)
-    shared_truths: bool = False
+    missing: list[str]
+    shared_truths: bool
 
     @property
     def expected(self) -> int:

@@ -13,7 +13,7 @@ from runtime.errors import InputError
 
 
 def read_case(
-    case: Case, quantise_trimaps: bool = False, remarks: list[Remark] | None = None
+    case: Case, quantise_trimaps: bool, remarks: list[Remark] | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Read prediction, truth and trimap of one image; errors as in `score_case`.
 
@@ -87,7 +87,7 @@ def _require_coded(trimap: np.ndarray, case: Case) -> np.ndarray:
         )
     coded = (trimap == BACKGROUND) | (trimap == UNKNOWN) | (trimap == FOREGROUND)
     if not coded.all():
-        strays = np.unique(trimap[~coded]).tolist()
+        strays = np.unique(trimap[~coded])
         values = ", ".join(map(str, strays[:4])) + (", ..." if len(strays) > 4 else "")
         raise InputError(
             f"{case.trimap_file}: expected a trimap of 0, 128 and 255 only, found {values}; correct it, or have such "

@@ -314,7 +314,7 @@ def check_outputs(outputs: Iterable[str | os.PathLike], inputs: Iterable[str | o
 
 @contextlib.contextmanager
 def opened_image(path: str | os.PathLike, decode: bool = True) -> Iterator[Image.Image]:
-    """Yield a picture of at most MAX_PIXELS, decoded and upright; with `decode=False` only its header is read.
+    """Yield a picture of 1 to MAX_PIXELS pixels, decoded and upright; with `decode=False` only its header is read.
 
     `info["signed"]` of a decoded picture is set if its integers may be negative.
 
@@ -426,7 +426,7 @@ def deep_values(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
     full_scale = 1.0 if image.mode == "F" else 65535.0
     if image.info.get("signed"):
         raise InputError(f"{path}: expected values in 0..65535, found signed integers; {TO_8_BITS}")
-    if values.size and not (values.min() >= 0 and values.max() <= full_scale):
+    if not (values.min() >= 0 and values.max() <= full_scale):  # also true for NaN
         raise InputError(f"{path}: expected values in 0..{full_scale:g}, found {values.min():g}..{values.max():g}")
     return values.astype(np.float32 if image.mode == "F" else np.uint16, copy=False)
 

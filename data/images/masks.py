@@ -42,7 +42,7 @@ def read_mask(path: str | os.PathLike) -> Mask:
     with opened_image(path) as image:
         if image.mode in ("LA", "RGBA", "PA", "La", "RGBa") or "transparency" in image.info:
             alpha = np.asarray(image.convert("RGBA").getchannel("A"))
-            if alpha.size and alpha.min() < SOFT_FROM:  # a cut-out has pixels that are more transparent than opaque
+            if alpha.min() < SOFT_FROM:  # a cut-out has pixels that are more transparent than opaque
                 return mask_of_levels(alpha)
         if image.mode == "P":
             colours = np.asarray(image.convert("RGB"))
@@ -80,7 +80,7 @@ def _of_few_levels(levels: np.ndarray) -> Mask | None:
 
 
 def _of_labels(indices: np.ndarray, path: str | os.PathLike) -> Mask:
-    if indices.size and indices.max() == 255:
+    if indices.max() == 255:
         raise InputError(
             f"{path}: expected a mask, found a label map with index 255 (not labelled); write the objects as a gray "
             "picture of 0 and 255"

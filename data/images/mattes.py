@@ -153,7 +153,7 @@ def _plane(image: Image.Image, path: str | os.PathLike, what: str, first_channel
         return _gray_of(np.asarray(image.convert("RGB")), path, what, first_channel)
     channels = np.asarray(image.convert("RGBA"))
     colours, alpha = channels[..., :3], channels[..., 3]
-    if not alpha.size or alpha.min() == 255:
+    if alpha.min() == 255:
         return _gray_of(colours, path, what, first_channel)
     is_even = alpha.min() == alpha.max()
     visible = colours if is_even else colours[alpha > 0]
@@ -185,7 +185,7 @@ def _tint(colours: np.ndarray) -> int:
     """Largest difference between the channels of any pixel of (H, W, 3) uint8."""
     red, green, blue = (colours[..., channel] for channel in range(3))
     high, low = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
-    return int((high - low).max(initial=0))
+    return int((high - low).max())
 
 
 def _require_integers(image: Image.Image, path: str | os.PathLike) -> None:
@@ -210,7 +210,7 @@ def narrow_scale(values: np.ndarray) -> int | None:
         >>> narrow_scale(np.uint8([[0, 1]])), narrow_scale(np.uint16([[0, 200]])), narrow_scale(np.uint8([[0, 200]]))
         (1, 255, None)
     """
-    highest = int(values.max(initial=0))
+    highest = int(values.max())
     if highest <= 1:
         return highest or None
     if values.dtype == np.uint8:

@@ -1,8 +1,9 @@
 """Decoding by tifffile of TIFF files that Pillow misreads or cannot read.
 
 Pillow reads the common kinds. Without raising an error, it byte-swaps compressed big-endian floats, leaves 16-bit
-WhiteIsZero inverted, and reads uncompressed 16-bit planes as bytes. `pillow_reads` accepts the kinds for which Pillow
-was found to agree with tifffile (tests/data/images/test_tiff.py). Every other kind is decoded here or refused.
+WhiteIsZero inverted, reads uncompressed 16-bit planes as bytes, and turns the largest 32-bit values into negative ones.
+`pillow_reads` accepts the kinds for which Pillow was found to agree with tifffile (tests/data/images/test_tiff.py).
+Every other kind is decoded here or refused.
 """
 
 import os
@@ -17,6 +18,7 @@ MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # either byte order, 32-bit an
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # values of PhotometricInterpretation
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3  # values of SampleFormat
 UNCOMPRESSED, DEFLATE, PACKBITS = 1, (8, 32946), 32773  # values of Compression
+SEPARATE = 2  # value of PlanarConfiguration
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262  # tags
 ORIENTATION, SAMPLES, PLANAR, FORMAT = 274, 277, 284, 339
 MOST_SAMPLES = 4
@@ -28,7 +30,7 @@ class TiffHeader(NamedTuple):
 
     Attributes:
         size: (height, width) as stored.
-        orientation: EXIF orientation, 1 for upright.
+        orientation: EXIF orientation, 1 for upright; a damaged file may have other values than 1 to 8.
         bits: bits per sample.
         samples: samples per pixel.
     """
@@ -56,11 +58,9 @@ def pillow_reads(tags: Mapping[int, Any], big_endian: bool) -> bool:
         tags: values by tag number, as in Pillow's `tag_v2`.
         big_endian: whether the file is big-endian.
     """
-    bits, formats = _values(tags, BITS, 1), _values(tags, FORMAT, UNSIGNED)
-    if len(set(bits)) != 1 or len(set(formats)) != 1:
-        return False
-    depth, kind, samples = bits[0], formats[0], tags.get(SAMPLES, 1)
-    planar, compressed = tags.get(PLANAR, 1) == 2 and samples > 1, tags.get(COMPRESSION, 1) != UNCOMPRESSED
+    # Pillow does not recognise a file whose channels differ in depth or in sample format.
+    depth, kind, samples = _values(tags, BITS, 1)[0], _values(tags, FORMAT, UNSIGNED)[0], tags.get(SAMPLES, 1)
+    planar, compressed = tags.get(PLANAR) == SEPARATE, tags.get(COMPRESSION, 1) != UNCOMPRESSED
     photometric = tags.get(PHOTOMETRIC, BLACK_IS_ZERO)
     if depth in (1, 2, 4, 8):
         return kind == UNSIGNED and not (planar and samples == 2)
@@ -69,9 +69,7 @@ def pillow_reads(tags: Mapping[int, Any], big_endian: bool) -> bool:
     if samples == 1:
         if depth == 16 and kind == UNSIGNED:
             return True
-        return (depth, kind) in ((16, SIGNED), (32, SIGNED), (32, UNSIGNED), (32, FLOAT)) and not (
-            big_endian and compressed
-        )
+        return (depth, kind) in ((16, SIGNED), (32, SIGNED), (32, FLOAT)) and not (big_endian and compressed)
     return depth == 16 and kind == UNSIGNED and (not planar or compressed)
 
 
@@ -101,7 +99,7 @@ def read_tiff(path: str | os.PathLike, max_pixels: int) -> Image.Image:
     """Decode a TIFF file by tifffile, in the stored orientation.
 
     Returns:
-        An image of mode "1", "L", "LA", "RGB", "RGBA", "I;16", "I" or "F". Of several 16-bit channels the upper 8 bits
+        An image of mode "L", "LA", "RGB", "RGBA", "I;16", "I" or "F". Of several 16-bit channels the upper 8 bits
         are kept, as in Pillow. WhiteIsZero is inverted. `info["signed"]` is set if samples are signed.
 
     Raises:
@@ -125,37 +123,32 @@ def read_tiff(path: str | os.PathLike, max_pixels: int) -> Image.Image:
             values = page.asarray()
         except Exception as error:  # a codec may be missing, and bad bytes raise errors of many kinds
             raise TiffError(f"TIFF of kind {_kind(page)} is not read ({error}); {READ_KINDS}") from error
-        if int(page.planarconfig or 1) == 2 and values.ndim == 3:
+        if page.planarconfig == SEPARATE and values.ndim == 3:
             values = np.moveaxis(values, 0, -1)
-        if values.dtype != bool and values.dtype.itemsize * 8 != header.bits:  # 4 bits in bytes have another scale
+        if values.dtype.itemsize * 8 != header.bits:  # for example, 12 bits in 16 have another scale
             raise TiffError(f"TIFF of kind {_kind(page)} is not read; {READ_KINDS}")
         image = _as_image(values, photometric, _kind(page))
         exif = image.getexif()
         exif[ORIENTATION] = header.orientation
-        image.format = "TIFF"
         return image
 
 
 def _as_image(values: np.ndarray, photometric: int, kind: str) -> Image.Image:
-    if values.ndim == 3 and values.shape[2] == 1:
-        values = values[..., 0]
-    is_deep_picture = values.ndim == 3 and values.dtype == np.uint16
-    is_plain = values.dtype == np.uint8 or is_deep_picture or values.ndim == 2
-    if values.ndim not in (2, 3) or not is_plain:
+    if values.ndim != 2 and not (values.ndim == 3 and values.dtype in (np.uint8, np.uint16)):
         raise TiffError(f"TIFF of kind {kind} is not read; {READ_KINDS}")
     if photometric == WHITE_IS_ZERO:
-        if values.dtype.kind not in "bu":
+        if values.dtype.kind != "u":
             raise TiffError(f"WhiteIsZero of {values.dtype} says nothing about white; save it as BlackIsZero")
         colour = values[..., 0] if values.ndim == 3 else values
         colour = ~colour  # for unsigned integers, the largest value minus this value
         values = np.dstack([colour, values[..., 1:]]) if values.ndim == 3 else colour
     signed = values.dtype.kind == "i"
-    if is_deep_picture:
+    if values.ndim == 3 and values.dtype == np.uint16:
         values = (values >> 8).astype(np.uint8)
     elif values.dtype.kind == "f":
         values = values.astype(np.float32)
-    elif values.dtype.kind in "iu" and values.dtype not in (np.uint8, np.uint16):
-        if values.size and int(values.max()) > np.iinfo(np.int32).max:
+    elif values.dtype not in (np.uint8, np.uint16):
+        if int(values.max()) > np.iinfo(np.int32).max:
             raise TiffError(f"values up to {values.max()} are not read; {READ_KINDS}")
         values = values.astype(np.int32)
     image = Image.fromarray(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="))))
@@ -174,11 +167,11 @@ def require_bounded(page) -> None:
         return
     if compression not in DEFLATE:
         raise TiffError(f"TIFF of kind {_kind(page)} is not read; {READ_KINDS}")
-    rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
-    samples = 1 if int(page.planarconfig or 1) == 2 else page.samplesperpixel
-    expected = min(rows, max(page.imagelength, rows if page.is_tiled else 0)) * -(
-        -columns * samples * page.bitspersample // 8
-    )
+    rows, columns = min(page.rowsperstrip, page.imagelength), page.imagewidth
+    if page.is_tiled:
+        rows, columns = page.tilelength, page.tilewidth
+    samples = 1 if page.planarconfig == SEPARATE else page.samplesperpixel
+    expected = rows * columns * samples * page.bitspersample // 8
     handle = page.parent.filehandle
     for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
         handle.seek(offset)
@@ -198,14 +191,14 @@ def _only_page(file):
 
 def _header(page) -> TiffHeader:
     tag = page.tags.get(ORIENTATION)
-    orientation = tag.value if tag is not None and tag.value in range(1, 9) else 1
+    orientation = 1 if tag is None else tag.value
     return TiffHeader((page.imagelength, page.imagewidth), orientation, int(page.bitspersample), page.samplesperpixel)
 
 
 def _kind(page) -> str:
     """Bits, sample format, channels, planes and compression, for messages."""
     formats = {UNSIGNED: "", SIGNED: " signed", FLOAT: " float"}
-    layout = "planar " if int(page.planarconfig or 1) == 2 else ""
+    layout = "planar " if page.planarconfig == SEPARATE else ""
     return (
         f"{page.bitspersample}-bit{formats.get(int(page.sampleformat), '')} {layout}{page.photometric.name} with "
         f"{page.samplesperpixel} channels, compression {page.compression.name}"

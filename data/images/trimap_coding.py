@@ -48,7 +48,7 @@ def decode_trimap(values: np.ndarray, is_lossy: bool = False, is_signed: bool = 
         return np.zeros(values.shape, np.uint8), ""
     if values.dtype == np.uint8:
         return _decode_bytes(values, is_lossy, "")
-    lowest, highest = values.min().item(), values.max().item()
+    lowest, highest = values.min(), values.max()
     if not np.isfinite([lowest, highest]).all():  # if a value is NaN, both are NaN
         raise TrimapCodingError(f"{EXPECTED}, found NaN or infinity")
     scale = 1 if values.dtype.kind == "f" else 65535
@@ -86,10 +86,10 @@ def _decode_bytes(levels: np.ndarray, is_lossy: bool, remark: str, listed: str =
 
 def _refuse_other_codings(counts: np.ndarray, found: np.ndarray, is_lossy: bool, listed: str) -> None:
     """Refuse levels that quantisation would misread. `counts` (256,) is their histogram, `found` those that occur."""
-    if 0 < found[-1] < UNKNOWN_FROM and not (is_lossy and found[-1] <= NEAR):
+    if found[-1] < UNKNOWN_FROM and not (is_lossy and found[-1] <= NEAR):
         raise TrimapCodingError(f"{EXPECTED}, found {listed}, which would all be background{SAVE}")
-    is_apart = np.diff(found.astype(int)).min(initial=256) > 2 * NEAR
-    if len(found) == 3 and is_apart and len(np.unique(quantise_trimap(found))) < 3:
+    is_three = len(found) == 3 and np.diff(found.astype(int)).min() > 2 * NEAR
+    if is_three and len(np.unique(quantise_trimap(found))) < 3:
         raise TrimapCodingError(f"{EXPECTED}, found {listed}, of which two would become one{SAVE}")
     coded = np.abs(np.arange(256)[:, None] - [BACKGROUND, UNKNOWN, FOREGROUND]) <= NEAR  # (256, 3)
     between, unknown = counts[~coded.any(axis=1)], counts[coded[:, 1]].sum()

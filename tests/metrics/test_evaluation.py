@@ -793,6 +793,27 @@ def test_trimaps_of_labels_are_read_with_the_option_and_reported(folders, capsys
     assert "trimaps: values 0, 1, 2 read as background, unknown, foreground" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("kind", "role"), [("pred", "prediction"), ("trimap", "trimap")])
+def test_a_file_with_another_orientation_than_its_truth_is_read_upright_and_reported(folders, kind, role, capsys):
+    file = folders / kind / "hair_240x320.png"
+    exif = Image.Exif()
+    exif[0x0112] = 3  # a half turn
+    Image.open(file).transpose(Image.Transpose.ROTATE_180).save(file, exif=exif)
+    assert evaluation.main(command(folders, "--json", folders / "scores.json")) == 0
+    record = strict_json(folders / "scores.json")
+    assert record["images"]["hair_240x320"] == pytest.approx(goldens("goldens.json")["hair_240x320"], rel=1e-5)
+    assert f"warning: 1 {role}: EXIF orientation other than that of the file it belongs to" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("strays", "listed"), [((1, 2, 3, 4), "1, 2, 3, 4;"), ((1, 2, 3, 4, 5), "1, 2, 3, 4, ...;")])
+def test_four_values_that_are_no_trimap_are_listed(folders, strays, listed):
+    file = folders / "trimap" / "hair_240x320.png"
+    trimap = np.array(Image.open(file))
+    trimap[0, : len(strays)] = strays
+    write(file, trimap)
+    assert f"found {listed} correct it" in refused(folders)
+
+
 def test_what_the_folders_hold_besides_images_is_named(folders, capsys):
     (folders / "alpha" / "x.psd").touch()
     assert evaluation.main(command(folders)) == 0

@@ -226,6 +226,11 @@ def test_conn_breaks_ties_in_column_major_order(first, second):
         assert conn(pred_alpha, alpha, trimap) == pytest.approx(error / 1000)
 
 
+def test_conn_breaks_a_tie_with_a_component_that_was_the_larger_one_above():
+    # From 0.7 on only the right pair passes. Up to 0.6 both pairs do, with half of the pixels each: the left one wins.
+    np.testing.assert_array_equal(connected_levels(np.array([[153, 153, 0, 255, 255]], np.uint8)), [[6, 6, 0, 0, 0]])
+
+
 def test_conn_uses_four_neighbours():
     pred_alpha = np.array([[255, 0, 0], [255, 0, 0], [0, 255, 255]], np.uint8)
     alpha = pred_alpha - (pred_alpha > 0) * np.uint8(25)

@@ -222,7 +222,7 @@ def test_ssim_is_undefined_for_images_smaller_than_the_window(shape):
 
 
 @pytest.mark.parametrize("margin", [0, 3])
-@pytest.mark.parametrize("shape", [(50, 60), (7, 7), (6, 9), (2, 2)])
+@pytest.mark.parametrize("shape", [(50, 60), (7, 7), (6, 9), (9, 6), (2, 2)])
 def test_scored_boxes_hold_every_scored_pixel_once(shape, margin):
     generator = np.random.default_rng(4)
     trimap = np.where(generator.random(shape) < 0.05, 128, 0).astype(np.uint8)
@@ -230,7 +230,8 @@ def test_scored_boxes_hold_every_scored_pixel_once(shape, margin):
         pair = matte_pair(full(shape, 0), full(shape, 0), None if scored.all() else trimap)
         seen = np.zeros(shape, int)
         for rows, columns in scored_boxes(pair, strip_rows=8, margin=margin):
-            assert rows.stop - rows.start <= 8
+            assert 0 < rows.stop - rows.start <= 8
+            assert columns.start < columns.stop
             seen[rows, columns] += 1
         inside = np.zeros(shape, bool)
         inside[margin : shape[0] - margin, margin : shape[1] - margin] = True

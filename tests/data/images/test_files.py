@@ -1,7 +1,9 @@
 """Reading every kind of image file, and writing whole files or none."""
 
 import os
+import re
 import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -19,7 +21,8 @@ from data.images.files import (
     read_size,
     write_png,
 )
-from data.images.mattes import read_gray_exact, read_trimap
+from data.images.masks import read_mask
+from data.images.mattes import read_gray_exact, read_matte, read_trimap
 from runtime.errors import InputError
 from runtime.files import replacing
 
@@ -123,6 +126,46 @@ def test_unusable_files_are_named(tmp_path, colours, monkeypatch):
     monkeypatch.setattr(files, "MAX_PIXELS", 1000)
     with pytest.raises(InputError, match="over the limit"):
         read_rgb(tmp_path / "whole.png")
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def empty_tiff(photometric: int, width: int, height: int) -> bytes:
+    tags = [
+        (256, 4, width),
+        (257, 4, height),
+        (258, 3, 8),
+        (259, 3, 1),
+        (262, 3, photometric),
+        (273, 4, 8),
+        (278, 4, 4),
+        (279, 4, 0),
+    ]
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + bytes(4)
+
+
+EMPTY = {
+    "a.png": b"\x89PNG\r\n\x1a\n"
+    + chunk(b"IHDR", struct.pack(">IIBBBBB", 0, 4, 8, 0, 0, 0, 0))
+    + chunk(b"IDAT", zlib.compress(b""))
+    + chunk(b"IEND", b""),
+    "a.pgm": b"P5 0 4 255\n",
+    "a.bmp": struct.pack("<2sIIIIiiHHIIiiII", b"BM", 54, 0, 54, 40, 0, 4, 1, 24, 0, 0, 0, 0, 0, 0),
+    "no_column.tif": empty_tiff(0, 0, 4),
+    "no_row.tif": empty_tiff(0, 4, 0),
+    "black_is_zero.tif": empty_tiff(1, 0, 4),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_pictures_without_pixels_are_refused(tmp_path, name):
+    (tmp_path / name).write_bytes(EMPTY[name])
+    for read in (read_rgb, read_gray, read_gray_exact, read_matte, read_trimap, read_mask):
+        with pytest.raises(InputError, match=rf"{re.escape(name)}: not a readable image"):
+            read(tmp_path / name)
 
 
 def test_folders_are_indexed_by_stem(tmp_path):

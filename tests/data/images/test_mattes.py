@@ -76,7 +76,9 @@ WRONG = {
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_plain_values_are_quantised_without_a_remark(name):
-    trimap, remark = decode_trimap(PLAIN[name])
+    values = PLAIN[name].copy()
+    values.setflags(write=False)
+    trimap, remark = decode_trimap(values)
     np.testing.assert_array_equal(trimap, TRIMAP)
     assert (trimap.dtype, remark) == (np.uint8, "")
     trimap[0] = 0  # not the file's own, which may be read-only
@@ -106,6 +108,9 @@ def test_long_lists_of_values_are_shortened():
 
 
 def test_signed_values_that_are_not_three_are_refused_since_their_scale_is_not_known():
+    trimap, remark = decode_trimap(coded([0, 32768, 65535], np.int32), is_signed=True)
+    np.testing.assert_array_equal(trimap, TRIMAP)
+    assert remark.startswith("values 0, 32768, 65535 read as")  # unsigned, it is the usual coding
     values = coded([0, 32767, 32767], np.int32)
     assert set(np.unique(decode_trimap(values)[0])) == {0, 128}
     with pytest.raises(TrimapCodingError, match="found 0, 32767;"):
@@ -157,14 +162,23 @@ def test_a_jpeg_of_a_trimap_is_one_and_its_noise_is_no_label(tmp_path):
     assert reading.remark == ""
     noise = np.array([[0, 1, 2, 0]], np.uint8)
     assert decode_trimap(noise, is_lossy=True) == (pytest.approx(np.zeros((1, 4))), "")
+    assert decode_trimap(np.uint8([[0, 3, 8]]), is_lossy=True)[0].tolist() == [[0, 0, 0]]
     with pytest.raises(TrimapCodingError):
-        decode_trimap(np.uint8([[0, 9]]), is_lossy=True)
+        decode_trimap(np.uint8([[0, 3, 9]]), is_lossy=True)
+
+
+def test_two_levels_at_most_16_apart_are_one():
+    assert decode_trimap(np.uint8([[0, 16, 255]])) == (pytest.approx(np.uint8([[0, 0, 255]])), "")
+    with pytest.raises(TrimapCodingError, match="found 0, 17, 255, of which two would become one"):
+        decode_trimap(np.uint8([[0, 17, 255]]))
 
 
 def test_bits_and_empty_arrays_have_no_coding():
-    assert decode_trimap(np.array([[True, False]]))[0].tolist() == [[255, 0]]
+    trimap, remark = decode_trimap(np.array([[True, False]]))
+    assert (trimap.tolist(), remark) == ([[255, 0]], "")
     for dtype in (np.uint8, np.uint16, np.float32):
-        assert decode_trimap(np.zeros((0, 3), dtype))[0].shape == (0, 3)
+        trimap, remark = decode_trimap(np.zeros((0, 3), dtype))
+        assert (trimap.shape, trimap.dtype, remark) == ((0, 3), np.uint8, "")
 
 
 @pytest.mark.parametrize(
@@ -202,6 +216,8 @@ def test_a_soft_matte_has_sixteen_levels_between_and_four_times_as_many_pixels_a
         assert 128 in decode_trimap(np.append(between, np.uint8([unknown] * 4))[None])[0]
         with pytest.raises(TrimapCodingError, match=r"found 17 values, as a soft matte.* 84.2%.* 15.8% near 128"):
             decode_trimap(np.append(between, np.uint8([unknown] * 3))[None])
+        with pytest.raises(TrimapCodingError, match=r"soft matte.* 81.0%.* 19.0% near 128"):  # 17 of 21 and 4
+            decode_trimap(np.append(between, np.uint8([between[0], *[unknown] * 4]))[None])
     for other in (119, 137):  # near 128 no more
         with pytest.raises(TrimapCodingError, match="soft matte"):
             decode_trimap(np.append(between, np.uint8([other] * 9))[None])
@@ -211,6 +227,8 @@ def test_a_soft_matte_has_sixteen_levels_between_and_four_times_as_many_pixels_a
 
 def test_levels_in_a_wider_type_keep_their_thirds():
     assert decode_trimap(np.array([[0, 84, 85, 169, 170]], np.uint16))[0].tolist() == [[0, 0, 128, 128, 255]]
+    trimap, remark = decode_trimap(np.array([[0, 21716, 21717, 43561, 43562]], np.uint16))  # around 84.5, 169.5 * 257
+    assert (trimap.tolist(), remark) == ([[0, 0, 128, 128, 255]], "")
 
 
 # --- trimaps: files of every kind

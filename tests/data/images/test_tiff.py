@@ -7,7 +7,9 @@ import itertools
 import struct
 import tracemalloc
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ import tifffile
 from PIL import Image
 
 from data.images.files import read_gray, read_header, read_rgb
-from data.images.mattes import read_matte
+from data.images.mattes import read_matte, read_trimap
 from runtime.errors import InputError
 
 GOLDENS = Path(__file__).parents[2] / "goldens" / "tiff"
@@ -140,19 +142,58 @@ def test_codecs_that_tifffile_does_not_write_are_read_right_or_refused(name):
         np.testing.assert_array_equal(read_rgb(GOLDENS / f"{name}.tif"), expected)
 
 
-@pytest.mark.parametrize("bits", [2, 4])
-def test_fewer_than_eight_bits_are_scaled(tmp_path, bits):
-    """Written by hand: one row of levels 0, 1, 2, 3, and zeros."""
-    row = {2: bytes([0b00011011]), 4: bytes([0x01, 0x23])}[bits]
-    tags = [(256, 4, 4), (257, 4, 1), (258, 3, bits), (259, 3, 1), (262, 3, 1), (273, 4, 8), (278, 4, 1), (279, 4, 2)]
-    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
-    header = struct.pack("<2sHI", b"II", 42, 10) + row.ljust(2, b"\0")
-    (tmp_path / "a.tif").write_bytes(header + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0))
+def write_by_hand(
+    path, width: int, height: int, bits: int, data: bytes, more: Mapping[int, int] = MappingProxyType({})
+):
+    """A little-endian file of one strip, with the values of `more` for other tags, or for the same."""
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 278: height, 279: len(data), **more}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    start = 8 + len(data) + len(data) % 2
+    content = struct.pack("<2sHI", b"II", 42, start) + data.ljust(start - 8, b"\0")
+    path.write_bytes(content + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0))
+
+
+@pytest.mark.parametrize(("bits", "row"), [(2, [0b00011011]), (4, [0x01, 0x23])])
+def test_fewer_than_eight_bits_are_scaled(tmp_path, bits, row):
+    write_by_hand(tmp_path / "a.tif", 4, 1, bits, bytes(row))  # levels 0, 1, 2, 3
     scale = 255 // (2**bits - 1)
     assert read_gray(tmp_path / "a.tif").tolist() == [[0, scale, 2 * scale, 3 * scale]]
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
+def test_twelve_bits_a_pixel_are_not_read_as_sixteen(tmp_path):
+    write_by_hand(tmp_path / "a.tif", 2, 1, 12, bytes([0xFF, 0xF0, 0x00]))
+    assert Image.open(tmp_path / "a.tif").getpixel((0, 0)) == 4095  # as Pillow decodes it
+    with pytest.raises(InputError, match="TIFF of kind 12-bit MINISBLACK"):
+        read_gray(tmp_path / "a.tif")
+
+
+def test_twelve_bits_are_refused_even_if_tifffile_can_decode_them(tmp_path, monkeypatch):
+    write_by_hand(tmp_path / "a.tif", 2, 1, 12, bytes([0xFF, 0xF0, 0x00]))
+    monkeypatch.setattr(tifffile.TiffPage, "asarray", lambda page: np.uint16([[4095, 0]]))  # as with imagecodecs
+    with pytest.raises(InputError, match="TIFF of kind 12-bit MINISBLACK"):
+        read_gray(tmp_path / "a.tif")
+
+
+def test_one_channel_in_separate_planes_is_not_transposed(tmp_path):
+    values = np.uint16([[0, 257, 514], [65535, 771, 1028]])
+    write_by_hand(tmp_path / "a.tif", 3, 2, 16, values.tobytes(), {262: 0, 284: 2})
+    np.testing.assert_array_equal(read_gray(tmp_path / "a.tif"), [[255, 254, 253], [0, 252, 251]])
+
+
+@pytest.mark.parametrize(
+    ("model", "channels", "planar"),
+    [("cfa", 1, False), ("cielab", 3, True), ("ycbcr", 3, True), ("separated", 4, True)],
+)
+def test_other_colour_models_are_not_read_as_gray_or_rgb(tmp_path, model, channels, planar):
+    values = values_of("uint16", channels)
+    stored = np.moveaxis(values, -1, 0).copy() if planar else values
+    planes = {"planarconfig": "separate"} if planar else {}
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric=model, metadata=None, **planes)
+    with pytest.raises(InputError, match=f"TIFF of kind 16-bit .*{model.upper()} with {channels} channels"):
+        read_rgb(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("orientation", range(10))  # 0 and 9 mean nothing
 @pytest.mark.parametrize("planar", [False, True])
 def test_the_orientation_is_applied_by_either_decoder(tmp_path, orientation, planar):
     values = values_of("uint16", 3)
@@ -166,7 +207,7 @@ def test_the_orientation_is_applied_by_either_decoder(tmp_path, orientation, pla
         extratags=[(274, 3, 1, orientation, True)],
     )
     upright = {
-        1: lambda a: a,
+        **dict.fromkeys((0, 1, 9), lambda a: a),
         2: lambda a: a[:, ::-1],
         3: lambda a: a[::-1, ::-1],
         4: lambda a: a[::-1],
@@ -176,7 +217,9 @@ def test_the_orientation_is_applied_by_either_decoder(tmp_path, orientation, pla
         8: lambda a: np.rot90(a),
     }
     np.testing.assert_array_equal(read_rgb(tmp_path / "a.tif"), upright[orientation](values >> 8))
-    assert read_header(tmp_path / "a.tif").size == upright[orientation](values).shape[:2]
+    header = read_header(tmp_path / "a.tif")
+    assert (header.size, header.stored_size) == (upright[orientation](values).shape[:2], SIZE)
+    assert header.orientation == (orientation if orientation in upright.keys() - {0, 9} else 1)
 
 
 def test_what_pillow_does_not_know_has_a_header(tmp_path):
@@ -204,12 +247,37 @@ def test_a_strip_that_unpacks_to_more_than_its_rows_is_refused_before_it_fills_t
     tracemalloc.stop()
 
 
+@pytest.mark.parametrize("tiled", [False, True])
+@pytest.mark.parametrize("rows", [5, 2**32 - 1])  # of a strip; the last is the default
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_strip_or_tile_unpacks_to_as_many_bytes_as_its_pixels_take_at_most(tmp_path, tiled, rows, excess):
+    values = np.arange(15, dtype=np.uint16).reshape(5, 3) * 257
+    stored = np.zeros((16, 32), np.uint16) if tiled else np.zeros((5, 3), np.uint16)
+    stored[:5, :3] = 65535 - values
+    data = zlib.compress(stored.tobytes() + bytes(excess))
+    tile = {322: 32, 323: 16, 324: 8, 325: len(data)} if tiled else {}
+    write_by_hand(tmp_path / "a.tif", 3, 5, 16, data, {259: 8, 262: 0, 278: rows, **tile})
+    if excess:
+        with pytest.raises(InputError, match="longer than its rows"):
+            read_gray(tmp_path / "a.tif")
+    else:
+        np.testing.assert_array_equal(read_gray(tmp_path / "a.tif"), values // 257)
+
+
+def test_damaged_deflated_data_are_named(tmp_path):
+    write_by_hand(tmp_path / "a.tif", 3, 5, 16, b"no deflate", {259: 8, 262: 0})
+    with pytest.raises(InputError, match=r"not a readable image \(Error -3"):
+        read_gray(tmp_path / "a.tif")
+
+
 def test_more_pixels_than_the_limit_are_refused_by_either_decoder(tmp_path, monkeypatch):
-    monkeypatch.setattr("data.images.files.MAX_PIXELS", 100)
     for photometric in ("minisblack", "miniswhite"):
         write(tmp_path / "a.tif", values_of("uint16", 1), ">", "none", False, False, False, photometric)
         for read in (read_gray, read_header):
-            with pytest.raises(InputError, match="over the limit of 100"):
+            monkeypatch.setattr("data.images.files.MAX_PIXELS", 19 * 35)
+            read(tmp_path / "a.tif")
+            monkeypatch.setattr("data.images.files.MAX_PIXELS", 19 * 35 - 1)
+            with pytest.raises(InputError, match="over the limit of 664"):
                 read(tmp_path / "a.tif")
 
 
@@ -232,3 +300,100 @@ def test_signed_integers_are_no_matte_and_twelve_bits_in_sixteen_are_none(tmp_pa
     Image.fromarray(values).save(tmp_path / "a.tif")
     with pytest.raises(InputError, match="values up to 4095, as of 12 bits"):
         read_matte(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("dtype", "photometric"), [("uint16", "minisblack"), ("uint16", "miniswhite"), ("float16", "minisblack")]
+)
+def test_offsets_of_64_bits_are_read_by_every_decoder(tmp_path, order, dtype, photometric):
+    values = values_of(dtype, 1)
+    tifffile.imwrite(tmp_path / "a.tif", values, byteorder=order, photometric=photometric, metadata=None, bigtiff=True)
+    np.testing.assert_array_equal(read_gray(tmp_path / "a.tif"), expected_of(values, photometric))
+
+
+def test_both_numbers_of_deflate_are_read(tmp_path):
+    values = values_of("float32", 1)
+    for codec, number in (("adobe_deflate", 8), ("deflate", 32946)):
+        tifffile.imwrite(tmp_path / "a.tif", values, byteorder=">", compression=codec, metadata=None)
+        with tifffile.TiffFile(tmp_path / "a.tif") as file:
+            assert file.pages[0].compression == number
+        np.testing.assert_array_equal(read_gray(tmp_path / "a.tif"), expected_of(values, "minisblack"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "channels", "codec"),
+    [
+        ("bool", 1, "group3"),
+        ("bool", 1, "group4"),
+        ("uint8", 1, "tiff_lzw"),
+        ("uint8", 3, "tiff_lzw"),
+        ("uint8", 4, "tiff_lzw"),
+        ("uint16", 1, "tiff_lzw"),
+        ("float32", 1, "tiff_lzw"),
+    ],
+)
+@pytest.mark.parametrize("names_the_format", [False, True])
+def test_codecs_that_only_pillow_has_are_read(tmp_path, dtype, channels, codec, names_the_format):
+    values = values_of(dtype, channels)
+    kind = 3 if dtype == "float32" else 1  # of SampleFormat, which is 1 in a file without it
+    info = {339: kind} if names_the_format or kind == 3 else {}
+    Image.fromarray(values).save(tmp_path / "a.tif", compression=codec, tiffinfo=info)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file, pytest.raises((ValueError, KeyError)):
+        file.pages[0].asarray()  # needs another library
+    found = read_gray(tmp_path / "a.tif") if channels == 1 else read_rgb(tmp_path / "a.tif")
+    np.testing.assert_array_equal(found, expected_of(values, "minisblack"))
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("codec", ["none", "adobe_deflate"])
+def test_large_unsigned_values_are_not_taken_for_negative_ones(tmp_path, order, codec):
+    """-1, 0 and 1 are a trimap, as which 2^32 - 1, 0 and 1 would be read."""
+    write(tmp_path / "a.tif", np.uint32([[0, 1, 2**32 - 1]]), order, codec, False, False, False, "minisblack")
+    with pytest.raises(InputError, match="values up to 4294967295 are not read"):
+        read_trimap(tmp_path / "a.tif")
+    write(tmp_path / "a.tif", np.uint32([[0, 1, 2]]), order, codec, False, False, False, "minisblack")
+    assert read_trimap(tmp_path / "a.tif").tolist() == [[0, 128, 255]]
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int32", "float32"])
+def test_signed_values_and_floats_of_which_zero_is_white_are_no_trimap(tmp_path, dtype):
+    write(tmp_path / "a.tif", np.array([[-1, 0, 1]], dtype), ">", "none", False, False, False, "miniswhite")
+    with pytest.raises(InputError, match=f"WhiteIsZero of {dtype}"):
+        read_trimap(tmp_path / "a.tif")
+
+
+def test_labels_of_32_bits_in_a_codec_that_only_pillow_has_are_read(tmp_path):
+    Image.fromarray(np.int32([[0, 1, 2]])).save(tmp_path / "a.tif", compression="tiff_lzw")
+    assert read_trimap(tmp_path / "a.tif").tolist() == [[0, 128, 255]]
+
+
+@pytest.mark.parametrize(("tag", "values"), [(258, (8, 8, 16)), (258, (5, 6, 5)), (339, (1, 1, 2)), (339, (1, 1, 3))])
+def test_channels_of_different_depths_or_formats_are_refused(tmp_path, tag, values):
+    Image.fromarray(values_of("uint8", 3)).save(tmp_path / "a.tif", tiffinfo={339: (1, 1, 1)})
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        offset = file.pages[0].tags[tag].valueoffset
+    data[offset : offset + 6] = struct.pack("<HHH", *values)
+    (tmp_path / "a.tif").write_bytes(bytes(data))
+    with pytest.raises(InputError, match=r"a\.tif: "):
+        read_rgb(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_five_channels_are_read_as_the_first_three_or_refused(tmp_path, dtype, planar):
+    values = np.dstack([values_of(dtype, 3), values_of(dtype, 2)])
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        np.moveaxis(values, -1, 0).copy() if planar else values,
+        photometric="rgb",
+        planarconfig="separate" if planar else "contig",
+        extrasamples=["unspecified"] * 2,
+        metadata=None,
+    )
+    if dtype == "uint8" and not planar:
+        np.testing.assert_array_equal(read_rgb(tmp_path / "a.tif"), values[..., :3])
+    else:
+        with pytest.raises(InputError, match="with 5 channels, compression NONE is not read"):
+            read_rgb(tmp_path / "a.tif")
