@@ -19,7 +19,7 @@ from data.images.files import (
 from data.images.inputs import read_files
 from data.images.light import TRANSFERS
 from data.images.remarks import Remark
-from data.images.writing import check_writable, depth_of
+from data.images.writing import check_depth, check_writable, depth_of
 from data.testing.composition1k import Composition1k
 from data.testing.matting_folder import MattingFolder
 from data.video.reading import VIDEO_SUFFIXES
@@ -253,7 +253,9 @@ def plan_files(
             wanted = "two folders" if trimap else "a folder"
             raise InputError(f"{path}: expected an image file (or {wanted}), found {kind_of(path)}")
     if output_path.is_dir() or not output_path.suffix:
-        output_path = output_path / f"{image_path.stem}{settings.suffix or '.png'}"
+        suffix = settings.suffix or ".png"
+        check_depth(_options_of(settings), suffix, settings.bits)
+        output_path = output_path / f"{image_path.stem}{suffix}"
     elif settings.suffix not in ("", output_path.suffix.lower()):
         raise InputError(f"{output_path}: is not a {settings.suffix} file as --format asks for; leave one of them out")
     job = _job(inputs, output_path, image_path.stem, settings)
@@ -267,6 +269,12 @@ def _job(inputs: Mapping[str, Path], output: Path, name: str, settings: FileSett
     return Job(inputs, {"alpha": output}, name=name, **kept)
 
 
+def _options_of(settings: FileSettings) -> str:
+    """The options of a command line that ask for a format and a depth."""
+    asked = {"--format": settings.suffix[1:], "--bits": settings.bits}
+    return " ".join(f"{option} {value}" for option, value in asked.items() if value)
+
+
 def _plan_clip(clip: Path, trimap: str | None, output: Path, skip_existing: bool, settings: FileSettings) -> Job:
     if trimap is not None:
         raise InputError(f"{trimap}: trimaps of a video are read by tools/auto_matte.py only; leave out --trimap")
@@ -274,6 +282,8 @@ def _plan_clip(clip: Path, trimap: str | None, output: Path, skip_existing: bool
         raise InputError(f"{clip}: expected a video file, found {kind_of(clip)}")
     if settings.suffix or settings.bits not in (None, 8):
         raise InputError(f"{clip}: --format and --bits are of pictures; the frames of a video are written in 8 bits")
+    if settings.transfer is not None:
+        raise InputError(f"{clip}: --transfer is of pictures; the frames of a video are not in floats")
     if settings.premultiplied is not None:
         raise InputError(f"{clip}: --premultiplied is of pictures; the frames of a video are not multiplied by alpha")
     if output.is_dir() or not output.suffix:
@@ -323,6 +333,7 @@ def _plan_folder(
             raise InputError(f"{output_dir}: is an input folder; the mattes need a folder of their own")
     _check_folder(output_dir)
     suffix = settings.suffix or ".png"
+    check_depth(_options_of(settings), suffix, settings.bits)
     jobs = [_job(inputs, output_dir / f"{name}{suffix}", name, settings) for name, inputs in files.items()]
     for job in jobs:
         _check_output(job.outputs["alpha"], job)

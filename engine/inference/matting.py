@@ -11,11 +11,12 @@ import numpy as np
 from data.images.arrays import Picture, mask_of, rgb_of, trimap_of
 from data.images.foreground_colours import estimate_foreground
 from data.images.trimap import UNKNOWN
+from data.images.writing import DEPTHS, quantised
 from engine.inference.auto_matte import AutoMatte
 from engine.inference.predict import Predictor
 from engine.inference.subjects import GivenMasks, Point, PointedSubjects, SegmentedSubjects, Subject
 from runtime.device import resolve_device
-from runtime.errors import InputError
+from runtime.errors import InputError, require_choice
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -44,9 +45,12 @@ class Matting:
         device: "cpu", "cuda", "cuda:N" or "mps"; None for the best available.
         segmentation: checkpoint of a segmentation that finds the subject if a call does not give it.
         mode, max_memory, views, precision: see `engine.inference.predict.Predictor`.
+        bits: depth of the results, 8, 16 or 32. With 8 and 16 bits the values are rounded to 256 or 65536 levels, as in
+            PNG and TIFF files of this depth. With 32 bits they are the network's own.
 
     Raises:
-        InputError: a file cannot be read or has another kind of system, or the device is not available.
+        InputError: a file cannot be read or has another kind of system, the device is not available, or a setting is
+            not one of its choices.
 
     Example:
         >>> matting = Matting(device="cpu")
@@ -70,13 +74,18 @@ class Matting:
         max_memory: int | None = None,
         views: str = "none",
         precision: str = "fp32",
+        bits: int = 8,
     ) -> None:
         from modeling.weights.shipped import BOX  # imports torchvision's networks, which takes a second
         from modeling.weights.system_file import read_system
 
+        require_choice("bits", bits, DEPTHS)
         where = resolve_device(device)
         model = read_system(BOX if checkpoint is None else checkpoint, where)
-        self._predictor = Predictor(model, mode=mode, max_memory=max_memory, views=views, precision=precision)
+        self._bits = bits
+        self._predictor = Predictor(
+            model, mode=mode, max_memory=max_memory, views=views, precision=precision, exact=bits > 8
+        )
         AutoMatte(GivenMasks(), self._predictor)  # refuses a system that gives no alpha
         self._segmented = None
         if segmentation is not None:
@@ -106,8 +115,8 @@ class Matting:
 
         With a trimap, the network receives the whole picture, as in inference.py. With a mask, or with a box and
         clicks, a trimap is made first and the part around the subject is predicted, as in tools/auto_matte.py. The
-        values are the 8-bit levels that these programs write. A trimap without unknown pixels is returned as the matte,
-        with a warning.
+        values are those that these programs write with the same `bits`. A trimap without unknown pixels is returned as
+        the matte, with a warning.
 
         Args:
             image: (H, W, 3) RGB, (H, W, 4) whose alpha is ignored, or (H, W) gray, of uint8, uint16 or float in [0, 1];
@@ -124,7 +133,7 @@ class Matting:
             foreground: whether the subject's colours are estimated too.
 
         Returns:
-            alpha (H, W) float32 in [0, 1] with 256 levels; with `foreground`, a `Matte` of alpha and colours.
+            alpha (H, W) float32 in [0, 1]; with `foreground`, a `Matte` of alpha and colours.
 
         Raises:
             InputError: an argument has another shape, type, range or size; several ways to find the subject are given,
@@ -152,8 +161,8 @@ class Matting:
         elif given or self.needs_trimap or self._segmented is not None:
             band, crop = self._trimap(pixels, mask, box, clicks, clicks_outside, width), True
         alpha = self._of_subject(pixels, band) if crop and band is not None else self._of_whole(pixels, band)
-        matte = _as_floats(alpha)
-        return Matte(matte, _as_floats(estimate_foreground(pixels, alpha))) if foreground else matte
+        matte = _as_floats(alpha, self._bits)
+        return Matte(matte, _as_floats(estimate_foreground(pixels, alpha), self._bits)) if foreground else matte
 
     def trimap(
         self,
@@ -176,13 +185,13 @@ class Matting:
         return self._trimap(rgb_of(image), mask, box, clicks, clicks_outside, width)
 
     def _of_whole(self, pixels: np.ndarray, trimap: np.ndarray | None) -> np.ndarray:
-        """Alpha (H, W) uint8 as in inference.py."""
+        """Alpha (H, W) as in inference.py: uint8, or float32 for more than 8 bits."""
         sample = {"image": pixels} if trimap is None else {"image": pixels, "trimap": trimap}
         with self._one_at_a_time:
             return self._predictor.one(sample)["alpha"]
 
     def _of_subject(self, pixels: np.ndarray, trimap: np.ndarray) -> np.ndarray:
-        """Alpha (H, W) uint8 as in tools/auto_matte.py."""
+        """Alpha (H, W) as in tools/auto_matte.py: uint8, or float32 for more than 8 bits."""
         with self._one_at_a_time:
             return AutoMatte(GivenMasks(), self._predictor).alpha_of(pixels, trimap)
 
@@ -238,6 +247,7 @@ def _of_size(plane: np.ndarray, pixels: np.ndarray, name: str) -> np.ndarray:
     return plane
 
 
-def _as_floats(levels: np.ndarray) -> np.ndarray:
-    """Convert uint8 levels to float32 in [0, 1]."""
-    return levels.astype(np.float32) / np.float32(255)
+def _as_floats(values: np.ndarray, bits: int) -> np.ndarray:
+    """Round uint8 levels or floats in [0, 1] to a depth, and return float32 in [0, 1]."""
+    levels = quantised(values, bits)
+    return levels if bits == 32 else levels.astype(np.float32) / np.float32(2**bits - 1)

@@ -157,7 +157,13 @@ class PointedSubjects:
             cv2.circle(labels, (round(x * scale), round(y * scale)), max(1, round(radius)), int(label), -1)
 
     def _check(self, height: int, width: int) -> None:
-        box = [] if self.box is None else [("--box", self.box[:2]), ("--box", (self.box[2] - 1, self.box[3] - 1))]
-        for name, (x, y) in [*box, *(("a click", point) for point in (*self.inside, *self.outside))]:
+        if self.box is not None:
+            left, top, right, bottom = self.box
+            if left < 0 or top < 0 or right > width or bottom > height:
+                raise InputError(
+                    f"--box: expected LEFT TOP RIGHT BOTTOM within 0 0 {width} {height}, got {left} {top} {right} "
+                    f"{bottom}"
+                )
+        for x, y in (*self.inside, *self.outside):
             if not (0 <= x < width and 0 <= y < height):
-                raise InputError(f"{name}: expected pixels within {width} x {height}, got {x}, {y}")
+                raise InputError(f"a click: expected pixels within {width} x {height}, got {x}, {y}")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from data.images.foreground_colours import estimate_foreground
@@ -49,7 +50,7 @@ def test_only_what_is_around_the_subject_is_matted(matting):
     class Watching:
         model, device = matting.model, matting.device
 
-        plan, used_plan = matting.plan, None
+        plan, used_plan, exact = matting.plan, None, matting.exact
 
         def __call__(self, samples, plan):
             self.used_plan = plan
@@ -135,7 +136,7 @@ def test_pointing_nowhere_is_refused():
         PointedSubjects(outside=[(1, 1)])
     with pytest.raises(InputError, match="with some area"):
         PointedSubjects(box=(5, 5, 5, 9))
-    with pytest.raises(InputError, match="--box: expected pixels within 120 x 120, got 4999, 92"):
+    with pytest.raises(InputError, match="--box: expected LEFT TOP RIGHT BOTTOM within 0 0 120 120, got 30 10 5000 93"):
         PointedSubjects(box=(30, 10, 5000, 93))({"image": disc()[0]})
     with pytest.raises(InputError, match="within 120 x 120, got 300, 4"):
         PointedSubjects(inside=[(300, 4)])({"image": disc()[0]})
@@ -198,6 +199,31 @@ def test_one_picture_by_a_box(tmp_path):
     assert score_image(np.asarray(Image.open(tmp_path / "o.png")), truth)["sad"] < 0.7 * rough
 
 
+def test_a_folder_is_written_in_the_depth_and_format_that_are_asked_for(tmp_path):
+    files(tmp_path)
+    arguments = [str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--mask", str(tmp_path / "masks")]
+    assert auto_matte.main([*arguments, "--width", "8", "--format", "tif", "--bits", "16", "--cutout"]) == 0
+    rgba = tifffile.imread(tmp_path / "out/clip/b.tif")
+    assert (rgba.dtype, rgba.shape) == (np.uint16, (SIZE, SIZE, 4))
+    assert len(np.unique(rgba[..., 3])) > 257
+    with pytest.raises(InputError, match=r"--format webp --bits 16: \.webp holds 8 bits, not 16"):
+        auto_matte.main([*arguments, "--format", "webp", "--bits", "16"])
+    with pytest.raises(InputError, match="mask is made of 8-bit levels"):
+        auto_matte.main([*arguments, "--bits", "16", "--save", "alpha,mask"])
+
+
+def test_hidden_files_are_no_pictures_and_links_above_are_not_followed(tmp_path, capsys):
+    files(tmp_path)
+    (tmp_path / "in/.trash").mkdir()
+    (tmp_path / "in/.trash/old.mp4").write_bytes(b"")
+    (tmp_path / "in/clip/above").symlink_to(tmp_path / "in")
+    arguments = [str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--mask", str(tmp_path / "masks")]
+    assert auto_matte.main([*arguments, "--width", "8"]) == 0
+    captured = capsys.readouterr()
+    assert "2 written" in captured.out
+    assert "passed over" not in captured.err
+
+
 def test_of_several_people_the_largest_can_be_kept(tmp_path, capsys):
     """Discs of 28 and 9 pixels; and a speck that only --smallest-island drops from a mask of the user's."""
     image, truth = disc(softness=2)
@@ -232,7 +258,7 @@ def test_masks_pair_in_any_case_and_what_is_passed_over_is_named(tmp_path, capsy
     assert auto_matte.main([*arguments, "--width", "8"]) == 0
     captured = capsys.readouterr()
     assert "2 written" in captured.out
-    assert "1 videos are passed over, give them one by one: c.mp4" in captured.err
+    assert f"{tmp_path / 'in'}: passed over 1 .mp4 (clip/c.mp4)" in captured.err
 
 
 def test_a_small_subject_of_a_large_picture_needs_the_memory_of_its_part(tmp_path, capsys):

@@ -5,7 +5,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import OpenEXR
 import pytest
+import tifffile
 import torch
 from PIL import Image
 from systems import Red, TrimapFree, TwoClasses
@@ -158,6 +160,61 @@ def test_a_box_with_clicks_gives_what_auto_matte_writes_with_colours(matting, tm
     np.testing.assert_array_equal(as_levels(matte.alpha), alpha)
     np.testing.assert_array_equal(as_levels(matte.foreground), rgba[..., :3])
     np.testing.assert_array_equal(as_levels(matting.predict(IMAGE, clicks=[(45, 30)]))[30, 45], 255)
+
+
+def written_by(program, folder, arguments: list[str], suffix: str, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Alpha and RGBA that a program writes for the picture with so many bits; EXR's colours are in linear light."""
+    Image.fromarray(IMAGE).save(folder / "i.png")
+    Image.fromarray(TRIMAP).save(folder / "t.png")
+    files = folder / f"o{suffix}", folder / f"o_rgba{suffix}"
+    assert (
+        program.main([*arguments, f"--output={files[0]}", "--save=alpha,rgba", f"--bits={bits}", "--device=cpu"]) == 0
+    )
+    if suffix == ".tif":
+        return tuple(map(tifffile.imread, files))
+    planes = [OpenEXR.File(str(file), separate_channels=True).channels() for file in files]
+    return planes[0]["Y"].pixels, np.dstack([planes[1][name].pixels for name in "RGBA"])
+
+
+@pytest.mark.parametrize(("suffix", "bits", "scale"), [(".tif", 16, 65535), (".tif", 32, 1), (".exr", 32, 1)])
+def test_more_bits_are_those_of_the_files_of_both_programs(tmp_path, suffix, bits, scale):
+    """The files are read by tifffile and OpenEXR."""
+    deep = Matting(device="cpu", bits=bits)
+    inputs = [f"--image={tmp_path / 'i.png'}", f"--trimap={tmp_path / 't.png'}"]
+    boxed = [str(tmp_path / "i.png"), "--box", *map(str, BOX)]
+    for program, arguments, given in (
+        (inference, inputs, {"trimap": TRIMAP}),
+        (auto_matte, boxed, {"box": BOX}),
+    ):
+        alpha, rgba = written_by(program, tmp_path, arguments, suffix, bits)
+        matte = deep.predict(IMAGE, **given, foreground=True)
+        assert matte.alpha.dtype == matte.foreground.dtype == np.float32
+        np.testing.assert_array_equal(matte.alpha, (alpha / scale).astype(np.float32))
+        np.testing.assert_array_equal(rgba[..., 3], alpha)
+        assert len(np.unique(alpha)) > 257  # 8 bits would not do
+        if suffix == ".tif":
+            np.testing.assert_array_equal(matte.foreground, (rgba[..., :3] / scale).astype(np.float32))
+        known = matte.alpha[matting_known(program)]
+        assert ((known == 0) | (known == 1)).all()
+
+
+def matting_known(program) -> np.ndarray:
+    """Where the trimap of a program's run is known: all of it for a trimap, the corners for a box."""
+    return TRIMAP != 128 if program is inference else np.add.outer(np.arange(HEIGHT), np.arange(WIDTH)) < 9
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_subject_without_an_edge_has_its_trimap_in_any_depth(level):
+    trimap = np.full((20, 30), level, np.uint8)
+    for bits in (8, 16, 32):
+        with pytest.warns(UserWarning, match="no unknown pixel"):
+            alpha = Matting(device="cpu", bits=bits).predict(IMAGE[:20, :30], trimap, crop=True)
+        assert (alpha == level / 255).all()
+
+
+def test_a_depth_that_no_file_has_is_refused():
+    with pytest.raises(InputError, match=r"^bits: expected one of 8, 16, 32, got 12$"):
+        Matting(device="cpu", bits=12)
 
 
 def test_colours_and_alpha_make_up_the_picture(matting):
