@@ -205,7 +205,6 @@ def main(arguments: list[str] | None = None) -> int:
         Predictor,
         SharedJobs,
         fit_to,
-        is_clip,
         needs_exact,
         predict_clip,
         settings_of,
@@ -242,7 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
         exact=needs_exact(jobs),
     )
 
-    if is_clip(jobs[0]):
+    if jobs[0].is_clip:
         if arguments.save_steps:
             raise InputError("--save-steps: shows the steps of pictures; give it a frame of the video")
         settings = settings_of(vars(arguments), without=("output", "skip_existing"))

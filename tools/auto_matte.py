@@ -33,7 +33,7 @@ from data.images.masks import read_mask
 from data.images.mattes import read_trimap
 from data.images.output_options import add_cutout_options, add_format_options, kinds_wanted
 from data.images.pairing import fitted
-from engine.inference import FileSettings, Predictor, fit_to, is_clip, needs_exact, predict_clip, run_jobs, settings_of
+from engine.inference import FileSettings, Predictor, fit_to, needs_exact, predict_clip, run_jobs, settings_of
 from engine.inference.auto_matte import KINDS, AutoMatte
 from engine.inference.clip_matte import ClipMatte, carried_trimaps, first_frame, key_frames_of
 from engine.inference.jobs import Job, plan_files
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     device = resolve_device(options.device)
     memory = None if options.max_memory is None else parse_bytes(options.max_memory)
     matting = Predictor(read_system(options.matting, device), max_memory=memory, exact=needs_exact(jobs))
-    if is_clip(jobs[0]):
+    if jobs[0].is_clip:
         return matte_clip(options, jobs[0], matting)
     chain = AutoMatte(found_by(options, device), matting, options.width, options.save)
     jobs = fit_to(jobs, chain, options.save, options.output if options.input.is_dir() else None)
@@ -111,9 +111,9 @@ def planned(options: argparse.Namespace) -> list[Job]:
     suffix = f".{options.format}" if options.format else ""
     settings = FileSettings(suffix, options.bits, options.transfer, background, options.premultiplied)
     jobs = plan_files(str(options.input), None, str(options.output), options.skip_existing, settings)
-    if options.trimap is not None and not is_clip(jobs[0]):
+    if options.trimap is not None and not jobs[0].is_clip:
         raise InputError("--trimap: key frames of a video; a picture with a trimap goes to inference.py")
-    if options.mask is None or is_clip(jobs[0]):
+    if options.mask is None or jobs[0].is_clip:
         return jobs
     if not options.input.is_dir():
         if not options.mask.is_file():

@@ -3,18 +3,27 @@
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from data.images.arrays import Picture, mask_of, rgb_of, trimap_of
+from data.images.backgrounds import Background
 from data.images.foreground_colours import estimate_foreground
 from data.images.trimap import UNKNOWN
 from data.images.writing import DEPTHS, quantised
-from engine.inference.auto_matte import AutoMatte
+from engine.inference.auto_matte import KINDS, AutoMatte
+from engine.inference.clip_matte import ClipMatte, carried_trimaps, first_frame
+from engine.inference.clips import ClipJobs, clip_jobs
+from engine.inference.jobs import clip_job
+from engine.inference.pipeline import run_jobs
 from engine.inference.predict import Predictor
+from engine.inference.sinks import kinds_of
 from engine.inference.subjects import GivenMasks, Point, PointedSubjects, SegmentedSubjects, Subject
+from engine.video.key_frames import KeyFrame
 from runtime.device import resolve_device
 from runtime.errors import InputError, require_choice
 
@@ -83,9 +92,9 @@ class Matting:
         where = resolve_device(device)
         model = read_system(BOX if checkpoint is None else checkpoint, where)
         self._bits = bits
-        self._predictor = Predictor(
-            model, mode=mode, max_memory=max_memory, views=views, precision=precision, exact=bits > 8
-        )
+        settings = {"mode": mode, "max_memory": max_memory, "views": views, "precision": precision}
+        self._predictor = Predictor(model, **settings, exact=bits > 8)
+        self._frame_predictor = Predictor(model, **settings)  # the frames of videos have 8 bits
         AutoMatte(GivenMasks(), self._predictor)  # refuses a system that gives no alpha
         self._segmented = None
         if segmentation is not None:
@@ -146,11 +155,7 @@ class Matting:
             ((40, 60), (40, 60, 3))
         """
         pixels = rgb_of(image)
-        pointed = box is not None or len(clicks) + len(clicks_outside) > 0
-        ways = {"trimap": trimap is not None, "mask": mask is not None, "box or clicks": pointed}
-        given = [name for name, is_given in ways.items() if is_given]
-        if len(given) > 1:
-            raise InputError(f"expected one way to find the subject, got {' and '.join(given)}")
+        given = _way_given(trimap, mask, box, clicks, clicks_outside)
         if trimap is not None and not (self.needs_trimap or crop):
             raise InputError(f"{type(self._predictor.model).__name__} reads no trimap: leave it out")
         band = None
@@ -184,6 +189,85 @@ class Matting:
         """
         return self._trimap(rgb_of(image), mask, box, clicks, clicks_outside, width)
 
+    def predict_clip(
+        self,
+        clip: str | os.PathLike,
+        outputs: Mapping[str, str | os.PathLike],
+        *,
+        trimap: Picture | None = None,
+        mask: Picture | None = None,
+        box: Box | None = None,
+        clicks: Sequence[Point] = (),
+        clicks_outside: Sequence[Point] = (),
+        width: float | None = None,
+        background: Background | None = None,
+    ) -> Iterator[ClipJobs]:
+        """Write the mattes of a video as tools/auto_matte.py does, with the subject given in the first frame.
+
+        The trimap of the first frame is carried along the motion. Without any of `trimap`, `mask`, `box` and `clicks`,
+        the segmentation finds the subject in each frame. The files appear when the iterator has ended. If it is closed
+        before, nothing is written. Other threads may call this object between two frames.
+
+        Args:
+            clip: video file.
+            outputs: files by their kinds, of "alpha", "rgba" (the cut-out), "composite", "trimap" and "mask": NAME.mp4,
+                NAME.mov, NAME.webm or FOLDER/%06d.png, see docs/video.md. The files have 8 bits.
+            trimap, mask, box, clicks, clicks_outside, width: of the first frame, see `predict`.
+            background: background of composites, see `data.images.backgrounds.read_background`; None for white.
+
+        Yields:
+            After each frame the state of the run: `written` and `failed` frames, and the open `clip` with its
+            `num_frames` (0 if the file does not say). At the end, `notes()` has remarks for the user.
+
+        Raises:
+            InputError: see `predict`, `open_clip` and `frame_writer`; or the subject is given by one frame, and the
+                clip has a cut.
+
+        Example:
+            for frames in Matting().predict_clip("clip.mp4", {"rgba": "cutout.webm"}, box=(120, 40, 780, 990)):
+                print(frames.written, "of", frames.clip.num_frames)
+        """
+        path = Path(clip)
+        job = clip_job(path, {kind: Path(output) for kind, output in outputs.items()}, background)
+        band = self._trimap_of_clip(path, trimap, mask, box, clicks, clicks_outside, width)
+        if band is None and self._segmented is None:
+            chain = self._frame_predictor
+        else:
+            chain = ClipMatte(self._segmented, self._frame_predictor, width, list(outputs))
+        for kind in outputs:
+            require_choice("outputs", kind, [known for known in KINDS if known in kinds_of(chain.model)])
+        beside = None if band is None else carried_trimaps(path, {0: KeyFrame.given(band, "the first frame")})
+        with (
+            clip_jobs(job, beside, chain.look_back, chain.look_ahead) as frames,
+            closing(run_jobs(chain, frames)) as outcomes,
+        ):
+            while True:
+                with self._one_at_a_time:
+                    outcome = next(outcomes, None)
+                if outcome is None:
+                    break
+                frames.count(outcome)
+                yield frames
+            frames.require_some()
+
+    def _trimap_of_clip(
+        self,
+        path: Path,
+        trimap: Picture | None,
+        mask: Picture | None,
+        box: Box | None,
+        clicks: Sequence[Point],
+        clicks_outside: Sequence[Point],
+        width: float | None,
+    ) -> np.ndarray | None:
+        """The trimap of the first frame; None if the subject is not given in it."""
+        given = _way_given(trimap, mask, box, clicks, clicks_outside)
+        if trimap is not None:
+            return _of_size(trimap_of(trimap), first_frame(path), "trimap")
+        if given or (self.needs_trimap and self._segmented is None):
+            return self._trimap(first_frame(path), mask, box, clicks, clicks_outside, width)
+        return None
+
     def _of_whole(self, pixels: np.ndarray, trimap: np.ndarray | None) -> np.ndarray:
         """Alpha (H, W) as in inference.py: uint8, or float32 for more than 8 bits."""
         sample = {"image": pixels} if trimap is None else {"image": pixels, "trimap": trimap}
@@ -204,12 +288,10 @@ class Matting:
         clicks_outside: Sequence[Point],
         width: float | None,
     ) -> np.ndarray:
-        pointed = box is not None or len(clicks) + len(clicks_outside) > 0
-        if mask is not None and pointed:
-            raise InputError("expected one way to find the subject, got mask and box or clicks")
+        given = _way_given(None, mask, box, clicks, clicks_outside)
         if mask is not None:
             subject = GivenMasks()({"mask": _of_size(mask_of(mask), pixels, "mask")})
-        elif pointed:
+        elif given:
             numbers = None if box is None else _whole_numbers("box: expected left, top, right, bottom", box, 4)
             inside, outside = (
                 [_whole_numbers(f"{name}: expected pairs x, y", click, 2) for click in points]
@@ -229,6 +311,26 @@ class Matting:
             )
         with self._one_at_a_time:
             return self._segmented({"image": pixels})
+
+
+def _way_given(
+    trimap: Picture | None,
+    mask: Picture | None,
+    box: Box | None,
+    clicks: Sequence[Point],
+    clicks_outside: Sequence[Point],
+) -> str:
+    """Name of the way to find the subject that is given; empty for none.
+
+    Raises:
+        InputError: several are given.
+    """
+    pointed = box is not None or len(clicks) + len(clicks_outside) > 0
+    ways = {"trimap": trimap is not None, "mask": mask is not None, "box or clicks": pointed}
+    given = [name for name, is_given in ways.items() if is_given]
+    if len(given) > 1:
+        raise InputError(f"expected one way to find the subject, got {' and '.join(given)}")
+    return "".join(given)
 
 
 def _whole_numbers(expected: str, given: Sequence[int], count: int) -> tuple[int, ...]:

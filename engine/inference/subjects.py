@@ -126,7 +126,8 @@ class PointedSubjects:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA)[..., ::-1])  # BGR
         labels = self._marked(size, scale)
-        if (labels == cv2.GC_BGD).any() or (labels == cv2.GC_PR_BGD).any():
+        outside = np.isin(labels, (cv2.GC_BGD, cv2.GC_PR_BGD))
+        if outside.any() and not outside.all():  # GrabCut needs samples of both
             cv2.setRNGSeed(0)  # its colour clusters are drawn
             models = np.zeros((1, 65)), np.zeros((1, 65))
             cv2.grabCut(small, labels, None, *models, GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
@@ -144,8 +145,8 @@ class PointedSubjects:
         else:
             left, top, right, bottom = (round(side * scale) for side in self.box)
             labels[max(0, top) : max(bottom, top + 1), max(0, left) : max(right, left + 1)] = cv2.GC_PR_FGD
-            if not (labels == cv2.GC_BGD).any():
-                frame = max(1, round(FRAME_SHARE * longer))
+            frame = max(1, round(FRAME_SHARE * longer))
+            if not (labels == cv2.GC_BGD).any() and min(size) > 2 * frame:
                 labels[:frame] = labels[-frame:] = labels[:, :frame] = labels[:, -frame:] = cv2.GC_PR_BGD
         self._dab(labels, self.inside, scale, CLICK_SHARE * longer, cv2.GC_FGD)
         self._dab(labels, self.outside, scale, CLICK_SHARE * longer, cv2.GC_BGD)

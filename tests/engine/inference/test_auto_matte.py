@@ -1,5 +1,9 @@
 """The chain from a picture to a matte: against the truth of a soft disc, and what it does at the edges."""
 
+import struct
+import sys
+import zlib
+
 import numpy as np
 import pytest
 import tifffile
@@ -12,6 +16,7 @@ from engine.inference.auto_matte import AutoMatte, around
 from engine.inference.subjects import GivenMasks, PointedSubjects, SegmentedSubjects, Subject
 from metrics import score_image
 from modeling.meta_arch.closed_form import ClosedForm
+from runtime import command_line
 from runtime.errors import InputError
 from tools import auto_matte
 
@@ -131,6 +136,16 @@ def test_a_large_picture_is_pointed_at_on_a_coarser_grid():
     assert (subject.mask() & inside).sum() / (subject.mask() | inside).sum() > 0.93
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (300, 1), (2, 2), (12, 700)])
+def test_a_box_around_a_thin_picture_is_all_of_it(shape):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    height, width = shape
+    assert PointedSubjects(box=(0, 0, width, height))({"image": image}).mask().all()
+    nothing = PointedSubjects(box=(0, 0, 1, 1), outside=[(0, 0)])({"image": image[:1, :1]})
+    assert not nothing.mask().any()
+    assert PointedSubjects(inside=[(0, 0)])({"image": image}).mask()[0, 0]
+
+
 def test_pointing_nowhere_is_refused():
     with pytest.raises(InputError, match="expected a box around the subject, or a click on it"):
         PointedSubjects(outside=[(1, 1)])
@@ -241,6 +256,63 @@ def test_of_several_people_the_largest_can_be_kept(tmp_path, capsys):
         kept[more] = [bool(found[y, x]) for y, x in (CENTRE, (20, 100), (2, 2))]
     assert list(kept.values()) == [[True] * 3, [True, True, False], [True, True, False], [True, False, False]]
     assert "were left out" in capsys.readouterr().err
+
+
+@pytest.fixture
+def run(capsys):
+    def call(*arguments) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            command_line.run(lambda: auto_matte.main([*map(str, arguments), "--device", "cpu"]))
+        return ended.value.code, *capsys.readouterr()
+
+    return call
+
+
+def large(path) -> None:
+    """A PNG whose header states 600 megapixels."""
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", struct.pack(">IIBBBBB", 30000, 20000, 1, 0, 0, 0, 0)), (b"IDAT", b"")):
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(content)
+
+
+def animated(path) -> None:
+    Image.new("RGB", (9, 9), "red").save(path, save_all=True, append_images=[Image.new("RGB", (9, 9), "blue")])
+
+
+BROUGHT = {  # file, how it is made, and the message; none for those that are cut out
+    "CMYK": ("print.jpg", lambda path: Image.fromarray(disc()[0]).convert("CMYK").save(path), None),
+    "one pixel": ("pixel.png", lambda path: Image.new("RGB", (1, 1)).save(path), None),
+    "gray with alpha": ("gray.png", lambda path: Image.new("LA", (9, 9), (90, 40)).save(path), None),
+    "animated": ("moving.webp", animated, "expected a single image, found several frames; save the one you mean"),
+    "HEIC without its codec": (
+        "phone.heic",
+        lambda path: path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)),
+        "HEIC files need pillow-heif; install it with `pip install -r requirements/formats.txt`",
+    ),
+    "over the limit": ("large.png", large, "30000 x 20000 pixels is over the limit of 400,000,000"),
+    "hostile name": ("a\u202egnp.exe\n[31m.png", lambda path: path.write_bytes(b"<script>"), "not a readable image"),
+    "empty video": ("clip.mp4", lambda path: path.write_bytes(b""), "expected a video file, found an empty one"),
+}
+
+
+@pytest.mark.parametrize("case", BROUGHT)
+def test_what_people_bring_is_cut_out_or_refused_in_one_line(tmp_path, run, monkeypatch, case):
+    name, make, message = BROUGHT[case]
+    make(tmp_path / name)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    output = tmp_path / f"out{'.webm' if name.endswith('mp4') else '.png'}"
+    status, _, err = run(tmp_path / name, "--output", output, "--box", 0, 0, 1, 1, "--cutout")
+    assert "Traceback" not in err
+    if message is None:
+        assert status == 0
+        with Image.open(tmp_path / name) as image, Image.open(output) as cutout:
+            assert (cutout.mode, cutout.size) == ("RGBA", image.size)
+        return
+    assert (status, output.exists()) == (2, False)
+    (line,) = (line for line in err.splitlines() if "error" in line)
+    assert message in line
+    assert line.isprintable()
 
 
 def test_a_mask_is_never_written_over(tmp_path):
