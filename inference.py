@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing
 
-from data.images.cutout_options import add_cutout_options, kinds_wanted
+from data.images.output_options import add_cutout_options, add_format_options, kinds_wanted
 from runtime.command_line import run, tell, unwinding
 from runtime.errors import InputError
 from runtime.text import printable
@@ -49,21 +49,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
         help="file to write (.png, .tif, .webp or .exr), or folder for NAME.png; for a video, NAME.mp4, .mov or "
         ".webm, or numbered frames: DIR/%%06d.png",
     )
-    parser.add_argument(
-        "--format", choices=("png", "tif", "webp", "exr"), help="format of the results in a folder (default: png)"
-    )
-    parser.add_argument(
-        "--bits",
-        type=int,
-        choices=(8, 16, 32),
-        help="bits per channel: png 8, 16; tif 8, 16, 32 (float); exr 16 (half), 32 (float); webp 8 (default: first)",
-    )
-    parser.add_argument(
-        "--transfer",
-        choices=("srgb", "linear"),
-        help="meaning of the values of EXR and float TIFF images: sRGB levels, or linear light, which is encoded as "
-        "sRGB (default: linear for EXR, srgb for TIFF)",
-    )
+    add_format_options(parser)
     parser.add_argument(
         "--save",
         metavar="KINDS",
@@ -219,7 +205,6 @@ def main(arguments: list[str] | None = None) -> int:
         Predictor,
         SharedJobs,
         fit_to,
-        is_clip,
         needs_exact,
         predict_clip,
         settings_of,
@@ -256,7 +241,7 @@ def main(arguments: list[str] | None = None) -> int:
         exact=needs_exact(jobs),
     )
 
-    if is_clip(jobs[0]):
+    if jobs[0].is_clip:
         if arguments.save_steps:
             raise InputError("--save-steps: shows the steps of pictures; give it a frame of the video")
         settings = settings_of(vars(arguments), without=("output", "skip_existing"))

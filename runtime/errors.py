@@ -11,11 +11,11 @@ class InputError(ValueError):
     """
 
 
-def require_choice(name: str, value: object, choices: Collection[str]) -> None:
-    """Refuse a setting that is not one of a few names.
+def require_choice(name: str, value: object, choices: Collection[object]) -> None:
+    """Refuse a setting that is not one of a few values.
 
     Raises:
         InputError: `value` is not in `choices`; the message begins with `name` and lists them.
     """
     if value not in tuple(choices):  # a tuple also works for values that cannot be hashed
-        raise InputError(f"{name}: expected one of {', '.join(choices)}, got {value!r}")
+        raise InputError(f"{name}: expected one of {', '.join(map(str, choices))}, got {value!r}")

@@ -5,6 +5,7 @@ import contextlib
 import re
 import runpy
 import sys
+from pathlib import Path
 
 import pytest
 from documented_commands import PAGES, Command, code_lines, commands, joined
@@ -53,6 +54,30 @@ def test_every_option_of_a_documented_command_exists(program):
         if option not in known
     ]
     assert wrong == []
+
+
+def programs_of_users() -> list[str]:
+    """The scripts at the root and the programs of tools/ that have options, without benchmarks."""
+    scripts = [ROOT / name for name in ("main.py", "inference.py", "evaluation.py", "preprocess.py")]
+    tools = [path for path in sorted((ROOT / "tools").glob("*.py")) if not path.name.startswith("benchmark_")]
+    parsing = re.compile(r"import argparse|from tools\.study")  # a study's parser is in tools/study.py
+    sources = {path: path.read_text(encoding="utf-8") for path in (*scripts, *tools)}
+    started = [path for path, source in sources.items() if "__main__" in source and parsing.search(source)]
+    return [path.relative_to(ROOT).as_posix() for path in started]
+
+
+@pytest.mark.parametrize("program", programs_of_users())
+def test_every_option_is_on_a_page_that_names_its_program(program):
+    pages = [page.read_text(encoding="utf-8") for page in PAGES]
+    own = "\n".join(page for page in pages if re.search(rf"(?<!\w){re.escape(Path(program).name)}", page))
+    missing = [
+        "/".join(action.option_strings)
+        for action in parser_of(program)._actions
+        if action.option_strings
+        and "--help" not in action.option_strings
+        and not any(re.search(rf"(?<![\w-]){option}(?![\w-])", own) for option in action.option_strings)
+    ]
+    assert missing == []
 
 
 def test_every_config_of_a_documented_command_exists():
@@ -107,4 +132,5 @@ def test_a_wrong_option_is_found():
 
 def test_there_are_commands_of_every_script():
     assert {"main.py", "inference.py", "evaluation.py", "preprocess.py"} < set(PROGRAMS)
+    assert {"main.py", "tools/ablation.py", "tools/auto_matte.py", "tools/web_demo.py"} < set(programs_of_users())
     assert len(COMMANDS) > 100

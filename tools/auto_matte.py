@@ -27,14 +27,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tqdm import tqdm
 
 from data.images.backgrounds import read_background
-from data.images.cutout_options import add_cutout_options, kinds_wanted
-from data.images.files import images_by_stem
+from data.images.files import images_by_stem, passed_over
 from data.images.mask_to_trimap import KEEP_ALL, SEGMENTATION, Cleaning
 from data.images.masks import read_mask
 from data.images.mattes import read_trimap
+from data.images.output_options import add_cutout_options, add_format_options, kinds_wanted
 from data.images.pairing import fitted
-from data.video.reading import VIDEO_SUFFIXES
-from engine.inference import FileSettings, Predictor, fit_to, is_clip, predict_clip, run_jobs, settings_of
+from engine.inference import FileSettings, Predictor, fit_to, needs_exact, predict_clip, run_jobs, settings_of
 from engine.inference.auto_matte import KINDS, AutoMatte
 from engine.inference.clip_matte import ClipMatte, carried_trimaps, first_frame, key_frames_of
 from engine.inference.jobs import Job, plan_files
@@ -55,15 +54,12 @@ from tools.make_trimap import band_width, share
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     jobs = planned(options)
-    if options.input.is_dir() and (videos := videos_of(options.input)):
-        tell(
-            f"warning: {options.input}: {len(videos)} videos are passed over, give them one by one: {name_some(videos)}"
-        )
+    tell_passed_over(options)
     keep_freed_memory()
     device = resolve_device(options.device)
     memory = None if options.max_memory is None else parse_bytes(options.max_memory)
-    matting = Predictor(read_system(options.matting, device), max_memory=memory)
-    if is_clip(jobs[0]):
+    matting = Predictor(read_system(options.matting, device), max_memory=memory, exact=needs_exact(jobs))
+    if jobs[0].is_clip:
         return matte_clip(options, jobs[0], matting)
     chain = AutoMatte(found_by(options, device), matting, options.width, options.save)
     jobs = fit_to(jobs, chain, options.save, options.output if options.input.is_dir() else None)
@@ -112,11 +108,12 @@ def planned(options: argparse.Namespace) -> list[Job]:
         InputError: see `plan_files` and `read_background`; a picture without mask.
     """
     background = None if options.background is None else read_background(options.background)
-    settings = FileSettings(bits=None, background=background, premultiplied=options.premultiplied)
+    suffix = f".{options.format}" if options.format else ""
+    settings = FileSettings(suffix, options.bits, options.transfer, background, options.premultiplied)
     jobs = plan_files(str(options.input), None, str(options.output), options.skip_existing, settings)
-    if options.trimap is not None and not is_clip(jobs[0]):
+    if options.trimap is not None and not jobs[0].is_clip:
         raise InputError("--trimap: key frames of a video; a picture with a trimap goes to inference.py")
-    if options.mask is None or is_clip(jobs[0]):
+    if options.mask is None or jobs[0].is_clip:
         return jobs
     if not options.input.is_dir():
         if not options.mask.is_file():
@@ -130,9 +127,13 @@ def planned(options: argparse.Namespace) -> list[Job]:
     return [replace(job, inputs={**job.inputs, "mask": masks[name]}) for job, name in names.items()]
 
 
-def videos_of(folder: Path) -> list[str]:
-    """Names of the videos in a folder of pictures and its sub-folders."""
-    return [path.name for path in folder.rglob("*") if path.suffix.lower() in VIDEO_SUFFIXES]
+def tell_passed_over(options: argparse.Namespace) -> None:
+    """Warn about files of the input folders that are not read, such as videos among pictures."""
+    for folder in (options.input, options.mask, options.trimap):
+        if folder is not None and folder.is_dir():
+            left = passed_over(folder, recursive=options.input.is_dir())
+            if left:
+                tell(f"warning: {folder}: {left}")
 
 
 def found_by(options: argparse.Namespace, device) -> Callable[..., Subject]:
@@ -195,6 +196,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
                         "picture (default: .0005; 0 for --mask)")  # fmt: skip
     parser.add_argument("--seg-every", type=int, default=1, metavar="N", help="of a video: segment every Nth frame, "
                         "and carry its trimap to the others (default: 1)")  # fmt: skip
+    add_format_options(parser)
     add_cutout_options(parser)
     parser.add_argument("--skip-existing", action="store_true",
                         help="leave pictures alone whose files are there, and "

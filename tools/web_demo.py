@@ -1,4 +1,4 @@
-"""Web page for cutting out a subject: upload a picture, mark the subject, download alpha, cut-out and composite.
+"""Web page for cutting out a subject of a picture or a short clip; results are alpha, cut-out and composite.
 
     pip install -r requirements/web.txt
     python tools/web_demo.py [--port 7860] [--checkpoint CKPT] [--seg CKPT]
@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     memory = None if options.max_memory is None else parse_bytes(options.max_memory)
     matting = Matting(options.checkpoint, options.device, segmentation=options.seg, max_memory=memory)
-    limits = Limits(options.max_megapixels, parse_bytes(options.max_upload))
+    limits = Limits(options.max_megapixels, parse_bytes(options.max_upload), options.max_clip_frames)
     with tempfile.TemporaryDirectory(prefix="dinomatte-") as name:
         folder = Path(name)
         page = layout.build_page(matting, folder, limits, has_segmentation=options.seg is not None)
@@ -76,12 +76,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         "--max-memory", metavar="AMOUNT", help="memory limit of matting, such as 4GB (default: 80%% of the free memory)"
     )
     parser.add_argument("--max-megapixels", type=float, default=24, metavar="N", help="largest picture (default: 24)")
+    parser.add_argument("--max-clip-frames", type=int, default=300, metavar="N", help="longest clip (default: 300)")
     parser.add_argument("--max-upload", default="50MB", metavar="AMOUNT", help="largest file (default: 50MB)")
     options = parser.parse_args(arguments)
     if not 0 < options.port < 65536:
         raise InputError(f"--port: expected 1 to 65535, got {options.port}")
     if not 0 < options.max_megapixels <= 400:
         raise InputError(f"--max-megapixels: expected more than 0 and at most 400, got {options.max_megapixels:g}")
+    if options.max_clip_frames < 1:
+        raise InputError(f"--max-clip-frames: expected 1 or more, got {options.max_clip_frames}")
     return options
 
 

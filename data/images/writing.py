@@ -29,16 +29,30 @@ def depth_of(path: Path, bits: int | None) -> int:
         InputError: the format is not supported, or does not have this depth.
     """
     suffix = path.suffix.lower()
-    depths = DEPTHS_OF.get(suffix)
-    if depths is None:
+    if suffix not in DEPTHS_OF:
         lossy = "JPEG changes a matte's known 0 and 255; " if suffix in (".jpg", ".jpeg", ".jpe", ".jfif") else ""
         raise InputError(
             f"{path}: {lossy}results are written as {', '.join(DEPTHS_OF)}; name the output so, or give a folder"
         )
-    if bits is not None and bits not in depths:
-        fitting = ", ".join(each for each, held in DEPTHS_OF.items() if bits in held)
-        raise InputError(f"{path}: {suffix} holds {_either(depths)} bits, not {bits}; {fitting} hold {bits}")
-    return depths[0] if bits is None else bits
+    check_depth(str(path), suffix, bits)
+    return DEPTHS_OF[suffix][0] if bits is None else bits
+
+
+def check_depth(source: str, suffix: str, bits: int | None) -> None:
+    """Refuse a depth that a format does not have.
+
+    Args:
+        source: file or options that ask for it, for the message.
+        suffix: of the format, a key of `DEPTHS_OF`.
+        bits: per channel; None for the default of the format.
+
+    Raises:
+        InputError: the format has other depths.
+    """
+    if bits is not None and bits not in DEPTHS_OF[suffix]:
+        held = " or ".join(map(str, DEPTHS_OF[suffix]))
+        fitting = ", ".join(each for each, depths in DEPTHS_OF.items() if bits in depths)
+        raise InputError(f"{source}: {suffix} holds {held} bits, not {bits}; {fitting} hold {bits}")
 
 
 def check_writable(path: Path, bits: int | None, premultiplied: bool | None = None) -> None:
@@ -175,7 +189,3 @@ def _write_exr(path: Path, picture: np.ndarray, bits: int) -> None:
     header = {"compression": exr.ZIP_COMPRESSION, "type": exr.scanlineimage}
     with exr.File(header, {name: np.ascontiguousarray(values, kind)}) as file:
         file.write(str(path))
-
-
-def _either(depths: tuple[int, ...]) -> str:
-    return " or ".join(map(str, depths))

@@ -1,6 +1,15 @@
 """Video files, in and out: frames with their exact timestamps, sound copied, memory that does not grow with a clip."""
 
-from data.video.reading import VIDEO_SUFFIXES, Clip, Frame, open_clip
+from data.video.reading import Clip, Frame, count_frames, is_video, open_clip
 from data.video.writing import FrameWriter, check_video_output, frame_writer
 
-__all__ = ["VIDEO_SUFFIXES", "Clip", "Frame", "FrameWriter", "check_video_output", "frame_writer", "open_clip"]
+__all__ = [
+    "Clip",
+    "Frame",
+    "FrameWriter",
+    "check_video_output",
+    "count_frames",
+    "frame_writer",
+    "is_video",
+    "open_clip",
+]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from data.video.library import careful_scaling, import_av
 from runtime.errors import InputError
@@ -24,12 +25,24 @@ VIDEO_SUFFIXES = {
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".wmv", ".flv",
     ".ogv",
 }  # fmt: skip
-_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,h264,hevc"
+_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,h264,hevc,gif"
 MAX_FRAME_PIXELS = 2**26  # twice 8K; a frame in RGB is then 200 MB
 HD_HEIGHT = 720  # rows from which players take colours that say nothing for BT.709, below for BT.601
 _BT709, _UNSPECIFIED = 1, 2  # FFmpeg's numbers of colour matrices
 SLACK = Fraction(1, 2)  # seconds that a whole clip may end before its header says
 _USUAL_RATE = Fraction(25)  # frames a second where a file says nothing; only encoders read it
+
+
+def is_video(path: str | os.PathLike) -> bool:
+    """Whether a file is taken for a video: by its suffix, or as a GIF of several frames."""
+    suffix = Path(path).suffix.lower()
+    if suffix != ".gif":
+        return suffix in VIDEO_SUFFIXES
+    try:
+        with Image.open(path, formats=["GIF"]) as image:
+            return image.is_animated
+    except Exception:  # for bad bytes Pillow raises errors of many kinds; the reader of pictures reports the file
+        return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +216,25 @@ def open_clip(path: str | os.PathLike) -> Iterator[Clip]:
         yield clip
     finally:
         clip.close()
+
+
+def count_frames(path: str | os.PathLike, at_most: int) -> int:
+    """Count the frames of a video by its packets, without decoding them and whatever its header says.
+
+    Args:
+        at_most: number of frames after which counting ends; the result is then `at_most` + 1. A damaged file is counted
+            up to the damage.
+
+    Raises:
+        InputError: see `open_container`.
+    """
+    count, damage = 0, import_av().error.FFmpegError
+    with contextlib.closing(open_container(Path(path))) as container, contextlib.suppress(damage):
+        for packet in container.demux(container.streams.video):
+            count += packet.size > 0
+            if count > at_most:
+                break
+    return count
 
 
 def open_container(path: Path) -> Any:

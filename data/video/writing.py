@@ -185,7 +185,7 @@ def frame_writer(
     if not is_pattern(path):
         whole = replacing(path)
     else:
-        whole = replacing_folder(path.parent) if settings is None else _kept_folder(path, settings, resume)
+        whole = _dropped_folder(path) if settings is None else _kept_folder(path, settings, resume)
     with whole as temporary:
         if is_pattern(path):
             writer = _Frames(temporary, path.name, clip)
@@ -196,6 +196,14 @@ def frame_writer(
             writer.finish()
         finally:
             writer.close()
+
+
+@contextlib.contextmanager
+def _dropped_folder(path: Path) -> Iterator[Path]:
+    """A folder that gets its name at the end of the block, and is removed where that is left by an error."""
+    with replacing_folder(path.parent) as folder:
+        yield folder
+        (folder / _FAILED).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

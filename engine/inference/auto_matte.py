@@ -7,7 +7,7 @@ import torch
 
 from data.images.classes import Classes
 from data.images.foreground_colours import estimate_foreground
-from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN, fuse_with_trimap
+from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from engine.inference.predict import Arrays, Plan, Predictor
 from engine.inference.sinks import COLOURED
 from engine.inference.stopwatch import Stopwatch
@@ -102,7 +102,7 @@ class AutoMatte:
 
         Returns:
             "mask" (H, W) uint8 of 0 and 1, "trimap" and "alpha" (H, W) uint8, and where kinds need it "foreground"
-            (H, W, 3) uint8.
+            (H, W, 3) uint8. Alpha and foreground are float32 in [0, 1] if the matting is `exact`.
         """
         self.used_plan, self.remark = plan, ""
         results = []
@@ -149,18 +149,18 @@ class AutoMatte:
             self.remark = "the subject has no edge in the picture, the matte is its trimap"
 
     def alpha_of(self, image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
-        """(H, W) uint8 alpha of a picture and its trimap, predicted around the subject only."""
+        """Predict alpha (H, W) around the subject only: uint8, or float32 in [0, 1] if the matting is `exact`."""
+        known = trimap / np.float32(255) if self.matting.exact else trimap.copy()
         if not (trimap == UNKNOWN).any():
-            return trimap.copy()
+            return known
         window = around(trimap != BACKGROUND)
         part = {"image": np.ascontiguousarray(image[window]), "trimap": np.ascontiguousarray(trimap[window])}
-        alpha = np.zeros_like(trimap)
         plan = self.matting.plan(*part["trimap"].shape)
         (predicted,) = self.matting([part], plan)
         if self.matting.used_plan != plan:
             self.remark = f"memory ran out, predicting {plan}; predicted {self.matting.used_plan}"
-        alpha[window] = fuse_with_trimap(predicted["alpha"], part["trimap"])
-        return alpha
+        known[window] = np.where(part["trimap"] == UNKNOWN, predicted["alpha"], known[window])
+        return known
 
 
 def around(subject: np.ndarray) -> tuple[slice, slice]:

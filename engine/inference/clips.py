@@ -106,6 +106,7 @@ class ClipJobs:
         first: index of the first frame to do; those before it were done by an earlier run.
         written, failed: frames so far, of earlier runs too; a failed one shows the result before it.
         failures: why the first few failed.
+        warnings: of the first few that were written with one.
         remarks: outcomes so far that had one.
         reading, writing: take the time of each frame.
     """
@@ -121,6 +122,7 @@ class ClipJobs:
     ) -> None:
         self.clip = clip
         self.failures: list[str] = []
+        self.warnings: list[str] = []
         self.reading, self.writing = Stopwatch(), Stopwatch()
         self.first = min((writer.done for writer in writers.values()), default=0)
         self.failed = max((writer.go_on_after(self.first) for writer in writers.values()), default=0)
@@ -171,6 +173,8 @@ class ClipJobs:
         self.remarks += bool(outcome.remark)
         if outcome.status == "written":
             self.written += 1
+            if outcome.remark and len(self.warnings) < NAMED_AT_MOST:
+                self.warnings.append(outcome.remark)
         else:
             self.failed += 1
             if len(self.failures) < NAMED_AT_MOST:

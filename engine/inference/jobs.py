@@ -19,10 +19,10 @@ from data.images.files import (
 from data.images.inputs import read_files
 from data.images.light import TRANSFERS
 from data.images.remarks import Remark
-from data.images.writing import check_writable, depth_of
+from data.images.writing import check_depth, check_writable, depth_of
 from data.testing.composition1k import Composition1k
 from data.testing.matting_folder import MattingFolder
-from data.video.reading import VIDEO_SUFFIXES
+from data.video.reading import is_video
 from data.video.writing import check_video_output, is_pattern, is_written
 from engine.inference.sinks import (
     IN_FULL_DEPTH,
@@ -51,6 +51,7 @@ class Job:
         transfer: what floats of the image are, see `read_photograph`.
         background: of composites, None for white.
         premultiplied: of cut-outs, see `write_picture`.
+        is_clip: whether the picture is a video file.
     """
 
     inputs: Mapping[str, Path]
@@ -60,6 +61,7 @@ class Job:
     transfer: str | None = field(default=None, kw_only=True)
     background: Background | None = field(default=None, kw_only=True)
     premultiplied: bool | None = field(default=None, kw_only=True)
+    is_clip: bool = field(default=False, kw_only=True)
 
     def is_done(self) -> bool:
         """Whether all outputs exist."""
@@ -150,7 +152,7 @@ def fit_to(
     """
     has_trimap = "trimap" in jobs[0].inputs
     name = type(model).__name__
-    clips = is_clip(jobs[0])
+    clips = jobs[0].is_clip
     if "trimap" in model.inputs and not has_trimap and clips:
         raise InputError(f"{name} needs a trimap for each frame: tools/auto_matte.py makes them for a video")
     if "trimap" in model.inputs and not has_trimap:
@@ -178,7 +180,7 @@ def fit_to(
 
 def _with_kinds(job: Job, kinds: Sequence[str], folder: str | os.PathLike | None, skip_existing: bool) -> Job:
     (path,) = job.outputs.values()
-    if len(kinds) == 1 and not is_clip(job):
+    if len(kinds) == 1 and not job.is_clip:
         _check_output(path, job, kinds[0])  # again, because a mask may have been added to the inputs
         return replace(job, outputs={kinds[0]: path})
     if folder is not None:
@@ -193,16 +195,11 @@ def _with_kinds(job: Job, kinds: Sequence[str], folder: str | os.PathLike | None
         outputs = {kinds[0]: path, **beside}
     job = replace(job, outputs=outputs)
     for kind, output in outputs.items():
-        if is_clip(job):
+        if job.is_clip:
             _check_clip_output(output, job.inputs["image"], kind, is_done=skip_existing and job.is_done())
         else:
             _check_output(output, job, kind)
     return job
-
-
-def is_clip(job: Job) -> bool:
-    """Whether a job's picture is a video file."""
-    return job.inputs["image"].suffix.lower() in VIDEO_SUFFIXES
 
 
 def with_steps(jobs: Sequence[Job], folder: str) -> list[Job]:
@@ -246,14 +243,16 @@ def plan_files(
         if trimap is None:
             require_outside(output_path, image_path)
         return _plan_folder(_files_of_folders(inputs, output_path), inputs.values(), output_path, settings)
-    if image_path.suffix.lower() in VIDEO_SUFFIXES:
+    if is_video(image_path):
         return [_plan_clip(image_path, trimap, output_path, skip_existing, settings)]
     for path in inputs.values():
         if not path.is_file():
             wanted = "two folders" if trimap else "a folder"
             raise InputError(f"{path}: expected an image file (or {wanted}), found {kind_of(path)}")
     if output_path.is_dir() or not output_path.suffix:
-        output_path = output_path / f"{image_path.stem}{settings.suffix or '.png'}"
+        suffix = settings.suffix or ".png"
+        check_depth(_options_of(settings), suffix, settings.bits)
+        output_path = output_path / f"{image_path.stem}{suffix}"
     elif settings.suffix not in ("", output_path.suffix.lower()):
         raise InputError(f"{output_path}: is not a {settings.suffix} file as --format asks for; leave one of them out")
     job = _job(inputs, output_path, image_path.stem, settings)
@@ -267,19 +266,44 @@ def _job(inputs: Mapping[str, Path], output: Path, name: str, settings: FileSett
     return Job(inputs, {"alpha": output}, name=name, **kept)
 
 
+def _options_of(settings: FileSettings) -> str:
+    """The options of a command line that ask for a format and a depth."""
+    asked = {"--format": settings.suffix[1:], "--bits": settings.bits}
+    return " ".join(f"{option} {value}" for option, value in asked.items() if value)
+
+
 def _plan_clip(clip: Path, trimap: str | None, output: Path, skip_existing: bool, settings: FileSettings) -> Job:
     if trimap is not None:
         raise InputError(f"{trimap}: trimaps of a video are read by tools/auto_matte.py only; leave out --trimap")
-    if not clip.is_file():
-        raise InputError(f"{clip}: expected a video file, found {kind_of(clip)}")
     if settings.suffix or settings.bits not in (None, 8):
         raise InputError(f"{clip}: --format and --bits are of pictures; the frames of a video are written in 8 bits")
+    if settings.transfer is not None:
+        raise InputError(f"{clip}: --transfer is of pictures; the frames of a video are not in floats")
     if settings.premultiplied is not None:
         raise InputError(f"{clip}: --premultiplied is of pictures; the frames of a video are not multiplied by alpha")
     if output.is_dir() or not output.suffix:
         output = output / f"{clip.stem}.mp4"
-    job = Job({"image": clip}, {"alpha": output}, background=settings.background)
-    _check_clip_output(output, clip, is_done=skip_existing and job.is_done())
+    return clip_job(clip, {"alpha": output}, settings.background, skip_existing)
+
+
+def clip_job(
+    clip: Path, outputs: Mapping[str, Path], background: Background | None = None, skip_existing: bool = False
+) -> Job:
+    """The job of a video file.
+
+    Args:
+        outputs: by the kind of file, a name in `SINKS`: videos, or patterns of numbered frames.
+        background: of composites, None for white.
+        skip_existing: see `fit_to`.
+
+    Raises:
+        InputError: the clip is missing, or an output cannot be written.
+    """
+    if not clip.is_file():
+        raise InputError(f"{clip}: expected a video file, found {kind_of(clip)}")
+    job = Job({"image": clip}, outputs, background=background, is_clip=True)
+    for kind, output in outputs.items():
+        _check_clip_output(output, clip, kind, is_done=skip_existing and job.is_done())
     return job
 
 
@@ -292,7 +316,7 @@ def plan_composition1k(root: str, output_dir: str, settings: FileSettings | None
 
 def needs_exact(jobs: Sequence[Job]) -> bool:
     """Whether a job writes a file of more than 8 bits, for which the predictor must return floats."""
-    return any(depth_of(path, job.bits) > 8 for job in jobs if not is_clip(job) for path in job.outputs.values())
+    return any(depth_of(path, job.bits) > 8 for job in jobs if not job.is_clip for path in job.outputs.values())
 
 
 def _files_of_folders(folders: Mapping[str, Path], output: Path) -> dict[str, Mapping[str, Path]]:
@@ -323,6 +347,7 @@ def _plan_folder(
             raise InputError(f"{output_dir}: is an input folder; the mattes need a folder of their own")
     _check_folder(output_dir)
     suffix = settings.suffix or ".png"
+    check_depth(_options_of(settings), suffix, settings.bits)
     jobs = [_job(inputs, output_dir / f"{name}{suffix}", name, settings) for name, inputs in files.items()]
     for job in jobs:
         _check_output(job.outputs["alpha"], job)

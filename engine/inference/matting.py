@@ -3,19 +3,29 @@
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from data.images.arrays import Picture, mask_of, rgb_of, trimap_of
+from data.images.backgrounds import Background
 from data.images.foreground_colours import estimate_foreground
 from data.images.trimap import UNKNOWN
-from engine.inference.auto_matte import AutoMatte
+from data.images.writing import DEPTHS, quantised
+from engine.inference.auto_matte import KINDS, AutoMatte
+from engine.inference.clip_matte import ClipMatte, carried_trimaps, first_frame
+from engine.inference.clips import ClipJobs, clip_jobs
+from engine.inference.jobs import clip_job
+from engine.inference.pipeline import run_jobs
 from engine.inference.predict import Predictor
+from engine.inference.sinks import kinds_of
 from engine.inference.subjects import GivenMasks, Point, PointedSubjects, SegmentedSubjects, Subject
+from engine.video.key_frames import KeyFrame
 from runtime.device import resolve_device
-from runtime.errors import InputError
+from runtime.errors import InputError, require_choice
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
@@ -44,9 +54,12 @@ class Matting:
         device: "cpu", "cuda", "cuda:N" or "mps"; None for the best available.
         segmentation: checkpoint of a segmentation that finds the subject if a call does not give it.
         mode, max_memory, views, precision: see `engine.inference.predict.Predictor`.
+        bits: depth of the results, 8, 16 or 32. With 8 and 16 bits the values are rounded to 256 or 65536 levels, as in
+            PNG and TIFF files of this depth. With 32 bits they are the network's own.
 
     Raises:
-        InputError: a file cannot be read or has another kind of system, or the device is not available.
+        InputError: a file cannot be read or has another kind of system, the device is not available, or a setting is
+            not one of its choices.
 
     Example:
         >>> matting = Matting(device="cpu")
@@ -70,13 +83,18 @@ class Matting:
         max_memory: int | None = None,
         views: str = "none",
         precision: str = "fp32",
+        bits: int = 8,
     ) -> None:
         from modeling.weights.shipped import BOX  # imports torchvision's networks, which takes a second
         from modeling.weights.system_file import read_system
 
+        require_choice("bits", bits, DEPTHS)
         where = resolve_device(device)
         model = read_system(BOX if checkpoint is None else checkpoint, where)
-        self._predictor = Predictor(model, mode=mode, max_memory=max_memory, views=views, precision=precision)
+        self._bits = bits
+        settings = {"mode": mode, "max_memory": max_memory, "views": views, "precision": precision}
+        self._predictor = Predictor(model, **settings, exact=bits > 8)
+        self._frame_predictor = Predictor(model, **settings)  # the frames of videos have 8 bits
         AutoMatte(GivenMasks(), self._predictor)  # refuses a system that gives no alpha
         self._segmented = None
         if segmentation is not None:
@@ -106,8 +124,8 @@ class Matting:
 
         With a trimap, the network receives the whole picture, as in inference.py. With a mask, or with a box and
         clicks, a trimap is made first and the part around the subject is predicted, as in tools/auto_matte.py. The
-        values are the 8-bit levels that these programs write. A trimap without unknown pixels is returned as the matte,
-        with a warning.
+        values are those that these programs write with the same `bits`. A trimap without unknown pixels is returned as
+        the matte, with a warning.
 
         Args:
             image: (H, W, 3) RGB, (H, W, 4) whose alpha is ignored, or (H, W) gray, of uint8, uint16 or float in [0, 1];
@@ -124,7 +142,7 @@ class Matting:
             foreground: whether the subject's colours are estimated too.
 
         Returns:
-            alpha (H, W) float32 in [0, 1] with 256 levels; with `foreground`, a `Matte` of alpha and colours.
+            alpha (H, W) float32 in [0, 1]; with `foreground`, a `Matte` of alpha and colours.
 
         Raises:
             InputError: an argument has another shape, type, range or size; several ways to find the subject are given,
@@ -137,11 +155,7 @@ class Matting:
             ((40, 60), (40, 60, 3))
         """
         pixels = rgb_of(image)
-        pointed = box is not None or len(clicks) + len(clicks_outside) > 0
-        ways = {"trimap": trimap is not None, "mask": mask is not None, "box or clicks": pointed}
-        given = [name for name, is_given in ways.items() if is_given]
-        if len(given) > 1:
-            raise InputError(f"expected one way to find the subject, got {' and '.join(given)}")
+        given = _way_given(trimap, mask, box, clicks, clicks_outside)
         if trimap is not None and not (self.needs_trimap or crop):
             raise InputError(f"{type(self._predictor.model).__name__} reads no trimap: leave it out")
         band = None
@@ -152,8 +166,8 @@ class Matting:
         elif given or self.needs_trimap or self._segmented is not None:
             band, crop = self._trimap(pixels, mask, box, clicks, clicks_outside, width), True
         alpha = self._of_subject(pixels, band) if crop and band is not None else self._of_whole(pixels, band)
-        matte = _as_floats(alpha)
-        return Matte(matte, _as_floats(estimate_foreground(pixels, alpha))) if foreground else matte
+        matte = _as_floats(alpha, self._bits)
+        return Matte(matte, _as_floats(estimate_foreground(pixels, alpha), self._bits)) if foreground else matte
 
     def trimap(
         self,
@@ -175,14 +189,93 @@ class Matting:
         """
         return self._trimap(rgb_of(image), mask, box, clicks, clicks_outside, width)
 
+    def predict_clip(
+        self,
+        clip: str | os.PathLike,
+        outputs: Mapping[str, str | os.PathLike],
+        *,
+        trimap: Picture | None = None,
+        mask: Picture | None = None,
+        box: Box | None = None,
+        clicks: Sequence[Point] = (),
+        clicks_outside: Sequence[Point] = (),
+        width: float | None = None,
+        background: Background | None = None,
+    ) -> Iterator[ClipJobs]:
+        """Write the mattes of a video as tools/auto_matte.py does, with the subject given in the first frame.
+
+        The trimap of the first frame is carried along the motion. Without any of `trimap`, `mask`, `box` and `clicks`,
+        the segmentation finds the subject in each frame. The files appear when the iterator has ended. If it is closed
+        before, nothing is written. Other threads may call this object between two frames.
+
+        Args:
+            clip: video file.
+            outputs: files by their kinds, of "alpha", "rgba" (the cut-out), "composite", "trimap" and "mask": NAME.mp4,
+                NAME.mov, NAME.webm or FOLDER/%06d.png, see docs/video.md. The files have 8 bits.
+            trimap, mask, box, clicks, clicks_outside, width: of the first frame, see `predict`.
+            background: background of composites, see `data.images.backgrounds.read_background`; None for white.
+
+        Yields:
+            After each frame the state of the run: `written` and `failed` frames, and the open `clip` with its
+            `num_frames` (0 if the file does not say). At the end, `notes()` has remarks for the user.
+
+        Raises:
+            InputError: see `predict`, `open_clip` and `frame_writer`; or the subject is given by one frame, and the
+                clip has a cut.
+
+        Example:
+            for frames in Matting().predict_clip("clip.mp4", {"rgba": "cutout.webm"}, box=(120, 40, 780, 990)):
+                print(frames.written, "of", frames.clip.num_frames)
+        """
+        path = Path(clip)
+        job = clip_job(path, {kind: Path(output) for kind, output in outputs.items()}, background)
+        band = self._trimap_of_clip(path, trimap, mask, box, clicks, clicks_outside, width)
+        if band is None and self._segmented is None:
+            chain = self._frame_predictor
+        else:
+            chain = ClipMatte(self._segmented, self._frame_predictor, width, list(outputs))
+        for kind in outputs:
+            require_choice("outputs", kind, [known for known in KINDS if known in kinds_of(chain.model)])
+        beside = None if band is None else carried_trimaps(path, {0: KeyFrame.given(band, "the first frame")})
+        with (
+            clip_jobs(job, beside, chain.look_back, chain.look_ahead) as frames,
+            closing(run_jobs(chain, frames)) as outcomes,
+        ):
+            while True:
+                with self._one_at_a_time:
+                    outcome = next(outcomes, None)
+                if outcome is None:
+                    break
+                frames.count(outcome)
+                yield frames
+            frames.require_some()
+
+    def _trimap_of_clip(
+        self,
+        path: Path,
+        trimap: Picture | None,
+        mask: Picture | None,
+        box: Box | None,
+        clicks: Sequence[Point],
+        clicks_outside: Sequence[Point],
+        width: float | None,
+    ) -> np.ndarray | None:
+        """The trimap of the first frame; None if the subject is not given in it."""
+        given = _way_given(trimap, mask, box, clicks, clicks_outside)
+        if trimap is not None:
+            return _of_size(trimap_of(trimap), first_frame(path), "trimap")
+        if given or (self.needs_trimap and self._segmented is None):
+            return self._trimap(first_frame(path), mask, box, clicks, clicks_outside, width)
+        return None
+
     def _of_whole(self, pixels: np.ndarray, trimap: np.ndarray | None) -> np.ndarray:
-        """Alpha (H, W) uint8 as in inference.py."""
+        """Alpha (H, W) as in inference.py: uint8, or float32 for more than 8 bits."""
         sample = {"image": pixels} if trimap is None else {"image": pixels, "trimap": trimap}
         with self._one_at_a_time:
             return self._predictor.one(sample)["alpha"]
 
     def _of_subject(self, pixels: np.ndarray, trimap: np.ndarray) -> np.ndarray:
-        """Alpha (H, W) uint8 as in tools/auto_matte.py."""
+        """Alpha (H, W) as in tools/auto_matte.py: uint8, or float32 for more than 8 bits."""
         with self._one_at_a_time:
             return AutoMatte(GivenMasks(), self._predictor).alpha_of(pixels, trimap)
 
@@ -195,12 +288,10 @@ class Matting:
         clicks_outside: Sequence[Point],
         width: float | None,
     ) -> np.ndarray:
-        pointed = box is not None or len(clicks) + len(clicks_outside) > 0
-        if mask is not None and pointed:
-            raise InputError("expected one way to find the subject, got mask and box or clicks")
+        given = _way_given(None, mask, box, clicks, clicks_outside)
         if mask is not None:
             subject = GivenMasks()({"mask": _of_size(mask_of(mask), pixels, "mask")})
-        elif pointed:
+        elif given:
             numbers = None if box is None else _whole_numbers("box: expected left, top, right, bottom", box, 4)
             inside, outside = (
                 [_whole_numbers(f"{name}: expected pairs x, y", click, 2) for click in points]
@@ -222,6 +313,26 @@ class Matting:
             return self._segmented({"image": pixels})
 
 
+def _way_given(
+    trimap: Picture | None,
+    mask: Picture | None,
+    box: Box | None,
+    clicks: Sequence[Point],
+    clicks_outside: Sequence[Point],
+) -> str:
+    """Name of the way to find the subject that is given; empty for none.
+
+    Raises:
+        InputError: several are given.
+    """
+    pointed = box is not None or len(clicks) + len(clicks_outside) > 0
+    ways = {"trimap": trimap is not None, "mask": mask is not None, "box or clicks": pointed}
+    given = [name for name, is_given in ways.items() if is_given]
+    if len(given) > 1:
+        raise InputError(f"expected one way to find the subject, got {' and '.join(given)}")
+    return "".join(given)
+
+
 def _whole_numbers(expected: str, given: Sequence[int], count: int) -> tuple[int, ...]:
     """Convert coordinates to a tuple of `count` integers."""
     values = np.asarray(given)
@@ -238,6 +349,7 @@ def _of_size(plane: np.ndarray, pixels: np.ndarray, name: str) -> np.ndarray:
     return plane
 
 
-def _as_floats(levels: np.ndarray) -> np.ndarray:
-    """Convert uint8 levels to float32 in [0, 1]."""
-    return levels.astype(np.float32) / np.float32(255)
+def _as_floats(values: np.ndarray, bits: int) -> np.ndarray:
+    """Round uint8 levels or floats in [0, 1] to a depth, and return float32 in [0, 1]."""
+    levels = quantised(values, bits)
+    return levels if bits == 32 else levels.astype(np.float32) / np.float32(2**bits - 1)

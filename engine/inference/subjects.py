@@ -126,7 +126,8 @@ class PointedSubjects:
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
         small = np.ascontiguousarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA)[..., ::-1])  # BGR
         labels = self._marked(size, scale)
-        if (labels == cv2.GC_BGD).any() or (labels == cv2.GC_PR_BGD).any():
+        outside = np.isin(labels, (cv2.GC_BGD, cv2.GC_PR_BGD))
+        if outside.any() and not outside.all():  # GrabCut needs samples of both
             cv2.setRNGSeed(0)  # its colour clusters are drawn
             models = np.zeros((1, 65)), np.zeros((1, 65))
             cv2.grabCut(small, labels, None, *models, GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
@@ -144,8 +145,8 @@ class PointedSubjects:
         else:
             left, top, right, bottom = (round(side * scale) for side in self.box)
             labels[max(0, top) : max(bottom, top + 1), max(0, left) : max(right, left + 1)] = cv2.GC_PR_FGD
-            if not (labels == cv2.GC_BGD).any():
-                frame = max(1, round(FRAME_SHARE * longer))
+            frame = max(1, round(FRAME_SHARE * longer))
+            if not (labels == cv2.GC_BGD).any() and min(size) > 2 * frame:
                 labels[:frame] = labels[-frame:] = labels[:, :frame] = labels[:, -frame:] = cv2.GC_PR_BGD
         self._dab(labels, self.inside, scale, CLICK_SHARE * longer, cv2.GC_FGD)
         self._dab(labels, self.outside, scale, CLICK_SHARE * longer, cv2.GC_BGD)
@@ -157,7 +158,13 @@ class PointedSubjects:
             cv2.circle(labels, (round(x * scale), round(y * scale)), max(1, round(radius)), int(label), -1)
 
     def _check(self, height: int, width: int) -> None:
-        box = [] if self.box is None else [("--box", self.box[:2]), ("--box", (self.box[2] - 1, self.box[3] - 1))]
-        for name, (x, y) in [*box, *(("a click", point) for point in (*self.inside, *self.outside))]:
+        if self.box is not None:
+            left, top, right, bottom = self.box
+            if left < 0 or top < 0 or right > width or bottom > height:
+                raise InputError(
+                    f"--box: expected LEFT TOP RIGHT BOTTOM within 0 0 {width} {height}, got {left} {top} {right} "
+                    f"{bottom}"
+                )
+        for x, y in (*self.inside, *self.outside):
             if not (0 <= x < width and 0 <= y < height):
-                raise InputError(f"{name}: expected pixels within {width} x {height}, got {x}, {y}")
+                raise InputError(f"a click: expected pixels within {width} x {height}, got {x}, {y}")

@@ -2,22 +2,27 @@
 
 import io
 import json
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
+import zipfile
 
 import numpy as np
 import pytest
+from clips import write_clip
 from jobs import free_port
 from PIL import Image
 
+from data.video import open_clip
 from engine.inference import Matting
 from runtime.errors import InputError
 from tools.web.work import Limits
 
 SIZE = (200, 300)  # height, width
 BOX = (80, 50, 220, 150)
+FRAMES = 7
 PATIENCE = 60_000  # milliseconds, on a busy machine
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # of pandas, in gradio
@@ -36,12 +41,17 @@ def matting():
 
 
 @pytest.fixture(scope="module")
-def address(matting, tmp_path_factory):
+def folder(tmp_path_factory):
+    """The server's folder of results."""
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="module")
+def address(matting, folder):
     pytest.importorskip("gradio", reason="needs gradio (requirements/web.txt)")
     from tools.web.layout import build_page, serve
 
-    folder = tmp_path_factory.mktemp("results")
-    limits = Limits(megapixels=1, upload=2_000_000)
+    limits = Limits(megapixels=1, upload=2_000_000, clip_frames=FRAMES)
     page = build_page(matting, folder, limits)
     yield serve(page, "127.0.0.1", free_port(), folder, limits)
     page.close(verbose=False)
@@ -54,10 +64,17 @@ def pictures(tmp_path_factory):
     Image.fromarray(np.where(picture()[..., :1] > 120, 255, 0).astype(np.uint8)[..., 0]).save(folder / "mask.png")
     (folder / "<img src=x onerror=window.ran=1>.png").write_bytes(b"no picture")
     frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")]
-    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(folder / "moving.webp", save_all=True, append_images=frames[1:])
     Image.new("L", (1001, 1000)).save(folder / "large.png")
     (folder / "heavy.png").write_bytes(bytes(2_100_000))
     Image.fromarray(picture()).convert("CMYK").save(folder / "print.jpg", quality=95)
+    moving = [np.roll(picture(), 2 * index, axis=1) for index in range(FRAMES)]
+    write_clip(folder / "my clip.mp4", moving)
+    write_clip(folder / "long.mp4", [*moving, picture()], sound=None)
+    write_clip(folder / "cut.mp4", [*moving[:3], 255 - moving[3]], sound=None)
+    (folder / "torn.mov").write_bytes((folder / "my clip.mp4").read_bytes()[:5000])
+    images = [Image.fromarray(image) for image in moving]
+    images[0].save(folder / "moving.gif", save_all=True, append_images=images[1:], duration=40)
     return folder
 
 
@@ -219,7 +236,7 @@ def test_bad_uploads_are_messages_in_the_page_and_the_server_lives_on(opened, pi
     page.click("#run")
     page.wait_for_function("document.querySelector('#status').innerText.includes('choose a file first')")
     fails(page, pictures / "<img src=x onerror=window.ran=1>.png", "not a readable image")
-    fails(page, pictures / "moving.gif", "moving.gif: expected a single image, found several frames")
+    fails(page, pictures / "moving.webp", "moving.webp: expected a single image, found several frames")
     fails(page, pictures / "large.png", "over this page's limit of 1 megapixels")
     fails(page, pictures / "heavy.png", "exceed the maximum allowed size")
     assert page.evaluate("window.ran") is None
@@ -260,6 +277,153 @@ def test_two_browsers_take_turns_and_a_tab_closed_midway_harms_no_one(opened, pi
     assert calls == [1, 1]
     box = tuple(marks(second)["box"])
     np.testing.assert_array_equal(downloaded(second, "Alpha")[1], np.rint(ordinary(picture(), box=box) * 255))
+
+
+def mark(page, path, box=BOX) -> tuple[int, ...]:
+    """Upload a file and draw a box; returns it as the page has it."""
+    upload(page, path)
+    drag(page, box[:2], box[2:])
+    return tuple(marks(page)["box"])
+
+
+def cut_out_clip(page) -> None:
+    page.click("#run")
+    page.wait_for_selector(".results video")
+    page.wait_for_function("Array.from(document.querySelectorAll('video')).every((video) => video.readyState >= 2)")
+
+
+def downloaded_file(page, title: str) -> tuple[str, bytes]:
+    with page.expect_download() as download:
+        page.click(f".downloads a:text-is('{title}')")
+    return download.value.suggested_filename, download.value.path().read_bytes()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1200, 900), (360, 740)])
+def test_a_clip_is_cut_out_from_a_box_in_its_first_frame(opened, pictures, matting, tmp_path, width, height):
+    page = opened()
+    page.set_viewport_size({"width": width, "height": height})
+    box = mark(page, pictures / "my clip.mp4")
+    assert f"300 x 200 pixels, {FRAMES} frames, 0.2 s." in page.inner_text("#status")
+    cut_out_clip(page)
+    assert "its sound (aac) cannot be copied into webm" in page.inner_text("#status")
+    outputs = {"alpha": tmp_path / "a.mp4", "rgba": tmp_path / "c.webm"}
+    list(matting.predict_clip(pictures / "my clip.mp4", outputs, box=box))
+    for title, kind, suggested in (("Alpha (.mp4)", "alpha", "my_clip_alpha.mp4"),
+                                   ("Cut-out (.webm)", "rgba", "my_clip_cutout.webm")):  # fmt: skip
+        name, content = downloaded_file(page, title)
+        (tmp_path / name).write_bytes(content)
+        assert name == suggested
+        with open_clip(tmp_path / name) as found, open_clip(outputs[kind]) as expected:
+            for frame, other in zip(found, expected, strict=True):
+                np.testing.assert_array_equal(frame.image, other.image)
+    _, content = downloaded_file(page, "Composite (.mp4)")
+    (tmp_path / "composite.mp4").write_bytes(content)
+    with open_clip(tmp_path / "composite.mp4") as clip:
+        corners = [frame.image[0, 0] for frame in clip]
+    assert np.abs(np.array(corners, int) - (0x1E, 0x90, 0xFF)).max() < 12
+    assert len(corners) == FRAMES
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    # the clips play together
+    page.locator("video").first.evaluate("(video) => video.play()")
+    page.wait_for_function("Array.from(document.querySelectorAll('video')).every((video) => !video.paused)")
+    page.locator("video").last.evaluate("(video) => video.pause()")
+    page.wait_for_function("Array.from(document.querySelectorAll('video')).every((video) => video.paused)")
+
+
+def test_frames_of_a_gif_are_an_archive_and_the_keyboard_is_enough(opened, pictures, matting, tmp_path):
+    page = opened()
+    upload(page, pictures / "moving.gif")
+    page.focus("#surface canvas")
+    for key in [*["ArrowLeft"] * 12, *["ArrowUp"] * 9, "Space", *["ArrowRight"] * 24, *["ArrowDown"] * 18, "Enter"]:
+        page.keyboard.press(key)
+    box = tuple(marks(page)["box"])
+    page.focus("#files input")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.focus("#run")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".results video")
+    assert page.locator(".results video").count() == 1  # only the composite can be played
+    list(matting.predict_clip(pictures / "moving.gif", {"rgba": tmp_path / "c" / "%06d.png"}, box=box))
+    name, content = downloaded_file(page, "Cut-out (.zip)")
+    assert name == "moving_cutout.zip"
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        numbered = [f"moving_cutout/{index:06d}.png" for index in range(1, FRAMES + 1)]
+        assert archive.namelist() == [*numbered, "moving_cutout/timestamps.txt"]
+        for file in numbered:
+            assert archive.read(file) == (tmp_path / "c" / file.rpartition("/")[2]).read_bytes()
+    assert downloaded_file(page, "Alpha (.zip)")[0] == "moving_alpha.zip"
+
+
+@pytest.fixture
+def slowly(matting, monkeypatch):
+    """Clips are matted slowly; returns the events of the first frame and of the end."""
+    begun, ended, ordinary = threading.Event(), threading.Event(), matting.predict_clip
+
+    def slow(*arguments, **settings):
+        try:
+            for frames in ordinary(*arguments, **settings):
+                begun.set()
+                time.sleep(1)
+                yield frames
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(matting, "predict_clip", slow)
+    return begun, ended
+
+
+def test_a_clip_is_cancelled_and_the_next_request_runs(opened, pictures, folder, slowly):
+    page, other = opened(), opened()
+    begun, ended = slowly
+    before = set(folder.iterdir())
+    mark(page, pictures / "my clip.mp4")
+    mark(other, pictures / "photo (1).png")
+    assert page.is_disabled("#cancel")
+    page.click("#run")
+    assert begun.wait(PATIENCE / 1000)
+    page.wait_for_function(f"document.querySelector('#status').innerText.includes('of {FRAMES}')")
+    other.click("#run")  # waits in the queue
+    page.click("#cancel")
+    page.wait_for_function("document.querySelector('#status').innerText.includes('Cancelled.')")
+    assert ended.wait(PATIENCE / 1000)
+    other.wait_for_selector(".results img")
+    assert "Cancelled." in page.inner_text("#status")
+    assert page.is_disabled("#cancel")
+    assert len(set(folder.iterdir()) - before) == 1  # the other's
+
+
+def test_a_tab_that_is_closed_midway_ends_its_clip(opened, pictures, folder, slowly):
+    first, second = opened(), opened()
+    begun, ended = slowly
+    before = set(folder.iterdir())
+    mark(first, pictures / "my clip.mp4")
+    first.click("#run")
+    assert begun.wait(PATIENCE / 1000)
+    first.close()
+    assert ended.wait(PATIENCE / 1000)
+    mark(second, pictures / "photo (1).png")
+    cut_out(second)
+    assert len(set(folder.iterdir()) - before) == 1
+
+
+def test_bad_clips_are_messages_in_the_page_and_the_server_lives_on(opened, pictures, folder, monkeypatch):
+    page = opened()
+    before = set(folder.iterdir())
+    fails(page, pictures / "long.mp4", f"long.mp4: is over this page's limit of {FRAMES} frames; cut it shorter")
+    fails(page, pictures / "torn.mov", "torn.mov: expected a video file, found one that is no video, damaged, or cut")
+    mark(page, pictures / "cut.mp4")
+    page.click("#run")
+    page.wait_for_selector("#status .error")
+    assert "cut.mp4: expected a key frame in each scene, found none in frames 4 to 4" in page.inner_text("#status")
+    monkeypatch.setitem(sys.modules, "av", None)
+    page.click("#upload button[aria-label=Clear]")
+    page.wait_for_selector("#upload input[type=file]", state="attached")
+    fails(page, pictures / "my clip.mp4", "video files need PyAV: install it with `pip install -r requirements")
+    monkeypatch.undo()
+    mark(page, pictures / "photo (1).png")
+    cut_out(page)
+    assert len(set(folder.iterdir()) - before) == 1
 
 
 def test_nothing_is_reported_and_files_of_the_server_stay_there(address):

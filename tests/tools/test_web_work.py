@@ -6,31 +6,42 @@ import json
 import os
 import sys
 import time
+import zipfile
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from clips import write_clip
 from PIL import Image
+from profiles import swapped_profile
 from systems import TrimapFree, TwoClasses
 
 import tools.web
 from data.images.foreground_colours import composite_over, estimate_foreground
+from data.video import open_clip
 from engine.inference import Matting
 from modeling.weights import system_file
 from runtime.errors import InputError
 from tools import auto_matte, web_demo
 from tools.web.work import (
+    CLIP_FILES,
     COLOURS,
     Limits,
     Marks,
+    Progress,
     Stroke,
     centre_of,
     colour_of,
     cut_out,
+    cut_out_clip,
+    duration,
     message,
+    note_on,
     paint,
     parse_marks,
+    profile_of,
+    progress_bar,
     read_upload,
     read_upload_mask,
     remarks_on,
@@ -43,6 +54,7 @@ from tools.web.work import (
 )
 
 SIZE = (60, 90)  # height, width
+PROFILE = swapped_profile()
 BOX = (20, 12, 70, 48)
 NO_MARKS = {"strokes": [], "box": None, "inside": [], "outside": []}
 
@@ -83,7 +95,8 @@ def test_an_upload_is_read_as_any_file_is(tmp_path):
 
 def bad_uploads(folder) -> None:
     frames = [Image.new("RGB", (9, 9), colour) for colour in ("red", "blue")]
-    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(folder / "moving.webp", save_all=True, append_images=frames[1:])
+    (folder / "text.mp4").write_bytes(b"no video")
     (folder / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
     (folder / "text.png").write_bytes(b"no picture")
     Image.fromarray(picture()).save(folder / "cut.png")
@@ -97,7 +110,8 @@ def bad_uploads(folder) -> None:
 @pytest.mark.parametrize(
     ("name", "match"),
     [
-        ("moving.gif", r"^moving\.gif: expected a single image, found several frames"),
+        ("moving.webp", r"^moving\.webp: expected a single image, found several frames"),
+        ("text.mp4", r"^text\.mp4: expected a video file, found one that is no video"),
         ("phone.heic", r"^phone\.heic: "),
         ("text.png", r"^text\.png: not a readable image"),
         ("cut.png", r"^cut\.png: not a readable image"),
@@ -105,7 +119,7 @@ def bad_uploads(folder) -> None:
         ("heavy.png", r"^heavy\.png: is over the limit of 0\.02 MB"),
         ("a\u202egnp.exe\n<b>.png", r"^a\\u202egnp\.exe\\n<b>\.png: "),
         ("gone.png", r"^gone\.png: is no longer on the server, .* upload it again"),
-        (None, "expected a picture, got none; choose a file first"),
+        (None, "expected a picture or a clip, got none; choose a file first"),
     ],
 )
 def test_a_bad_upload_is_named_without_its_place_on_the_server(tmp_path, name, match):
@@ -113,6 +127,32 @@ def test_a_bad_upload_is_named_without_its_place_on_the_server(tmp_path, name, m
     with pytest.raises(InputError, match=match) as caught:
         read_upload(name and str(tmp_path / name), Limits(megapixels=1, upload=20_000))
     assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_codec_that_is_missing_is_named_in_one_line(tmp_path, monkeypatch):
+    write_clip(tmp_path / "clip.mp4", 2)
+    (tmp_path / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64))
+    for module in ("av", "pillow_heif"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match="video files need PyAV: install it with"):
+        read_upload(str(tmp_path / "clip.mp4"), Limits())
+    with pytest.raises(InputError, match=r"^phone\.heic: HEIC files need pillow-heif; install it with"):
+        read_upload(str(tmp_path / "phone.heic"), Limits())
+
+
+def test_a_clip_is_read_up_to_its_limits(tmp_path):
+    path = tmp_path / "clip.mp4"
+    write_clip(path, 5)
+    first = read_upload(str(path), Limits(clip_frames=5))
+    assert first.shape == (48, 64, 3)
+    assert first[5, 5].tolist() == pytest.approx([255, 0, 0], abs=4)
+    assert (
+        note_on(str(path), first, Limits()) == "64 x 48 pixels, 5 frames, 0.2 s. Mark the subject in the first frame."
+    )
+    with pytest.raises(InputError, match=r"^clip\.mp4: is over this page's limit of 4 frames; cut it shorter"):
+        read_upload(str(path), Limits(clip_frames=4))
+    with pytest.raises(InputError, match=r"^clip\.mp4: 64 x 48 pixels are over this page's limit of 0\.001 megapixels"):
+        read_upload(str(path), Limits(megapixels=0.001))
 
 
 @pytest.mark.parametrize(
@@ -241,13 +281,20 @@ def test_the_automatic_chain_is_the_segmentation_of_the_page(monkeypatch):
 
 
 def test_results_are_those_of_auto_matte(matting, tmp_path):
-    Image.fromarray(picture()).save(tmp_path / "i.png")
+    Image.fromarray(picture()).save(tmp_path / "i.png", icc_profile=PROFILE)
     arguments = ["--box", *map(str, BOX), "--save", "alpha,rgba,composite,trimap", "--background", "#1e90ff"]
     assert auto_matte.main([str(tmp_path / "i.png"), "--output", str(tmp_path / "o.png"), *arguments]) == 0
     trimap = trimap_for(matting, picture(), Marks(box=BOX))
     steps = []
     results = cut_out(
-        matting, picture(), trimap, "rgba(30, 144, 255, 1)", tmp_path, "i", lambda share, text: steps.append(share)
+        matting,
+        picture(),
+        trimap,
+        "rgba(30, 144, 255, 1)",
+        tmp_path,
+        "i",
+        lambda share, text: steps.append(share),
+        profile_of(str(tmp_path / "i.png")),
     )
     assert results.remarks == []
     assert steps == sorted(steps)
@@ -256,10 +303,92 @@ def test_results_are_those_of_auto_matte(matting, tmp_path):
     for kind, name in names.items():
         written, expected = (np.asarray(Image.open(path)) for path in (results.files[kind], tmp_path / name))
         np.testing.assert_array_equal(written, expected, err_msg=kind)
+    for kind in ("cutout", "composite"):
+        assert Image.open(results.files[kind]).info["icc_profile"] == PROFILE
     alpha = np.asarray(Image.open(results.files["alpha"]))
     colours = estimate_foreground(picture(), alpha)
-    composite = np.asarray(Image.open(results.files["composite"]))
+    plain = cut_out(matting, picture(), trimap, "#1e90ff", tmp_path, "i")
+    composite = np.asarray(Image.open(plain.files["composite"]))
     np.testing.assert_array_equal(composite, composite_over(picture(), alpha, np.array([30, 144, 255]), colours))
+    assert Image.open(results.files["composite"]).getpixel((0, 0)) != (30, 144, 255)  # the same colour, in PROFILE
+
+
+CLIP = [np.roll(picture(), 2 * index, axis=1) for index in range(4)]
+
+
+@pytest.fixture
+def clip(tmp_path):
+    write_clip(tmp_path / "my.clip.mp4", CLIP)
+    (tmp_path / "results").mkdir()
+    return str(tmp_path / "my.clip.mp4")
+
+
+def frames_in(path) -> list[np.ndarray]:
+    with open_clip(path) as found:
+        return [frame.image for frame in found]
+
+
+@pytest.mark.parametrize("files", CLIP_FILES)
+def test_results_of_a_clip_are_those_of_auto_matte(matting, clip, tmp_path, files):
+    trimap = trimap_for(matting, read_upload(clip, Limits()), Marks(box=BOX))
+    folder = tmp_path / "results"
+    *states, results = cut_out_clip(matting, clip, trimap, "#1e90ff", files, folder, Limits())
+    assert [state[:2] for state in states] == [(done, 4) for done in range(5)]
+    assert states[-1].seconds_left == 0
+    suffix = {"frames": "png"}.get(files, files)
+    suffixes = {"webm": ("mp4", "webm"), "mov": ("mov", "mov"), "frames": ("zip", "zip")}[files]
+    names = {"alpha": f"my.clip_alpha.{suffixes[0]}", "cutout": f"my.clip_cutout.{suffixes[1]}",
+             "composite": "my.clip_composite.mp4"}  # fmt: skip
+    assert {kind: file.name for kind, file in results.files.items()} == names
+    assert sorted(path.name for path in results.files["alpha"].parent.iterdir()) == sorted(names.values())
+    for kind, save in (("cutout", "rgba"), ("composite", "composite")):
+        output = tmp_path / save / "%06d.png" if suffix == "png" and kind == "cutout" else tmp_path / f"{save}.{suffix}"
+        output = tmp_path / f"{save}.mp4" if kind == "composite" else output
+        arguments = [clip, "--output", str(output), "--box", *map(str, BOX), "--save", save, "--device", "cpu"]
+        assert auto_matte.main([*arguments, *(["--background", "#1e90ff"] if kind == "composite" else [])]) == 0
+        if output.parent == tmp_path:
+            np.testing.assert_array_equal(frames_in(results.files[kind]), frames_in(output))
+            continue
+        with zipfile.ZipFile(results.files[kind]) as archive:
+            for file in output.parent.iterdir():
+                assert archive.read(f"my.clip_cutout/{file.name}") == file.read_bytes()
+    shown = shown_results(results, lambda path: path.name)
+    assert shown.count("<video") == (3 if files == "webm" else 1)
+    assert shown.count("download=") == 3
+
+
+def test_a_clip_that_is_dropped_or_fails_leaves_no_folder(matting, clip, tmp_path):
+    folder = tmp_path / "results"
+    trimap = trimap_for(matting, read_upload(clip, Limits()), Marks(box=BOX))
+    run = cut_out_clip(matting, clip, trimap, "white", "frames", folder, Limits())
+    assert [next(run).done, next(run).done] == [0, 1]
+    assert len(list(folder.iterdir())) == 1
+    run.close()
+    assert list(folder.iterdir()) == []
+    with pytest.raises(InputError, match=r"^my\.clip\.mp4: is over this page's limit of 2 frames"):
+        list(cut_out_clip(matting, clip, trimap, "white", "webm", folder, Limits(clip_frames=2)))
+    with pytest.raises(InputError, match=r"expected one of webm, mov, frames, got '\.\./\.\./x'"):
+        list(cut_out_clip(matting, clip, trimap, "white", "../../x", folder, Limits()))
+    with pytest.raises(InputError, match="trimap: is 9 x 9, its image is 90 x 60"):
+        list(cut_out_clip(matting, clip, np.full((9, 9), 128, np.uint8), "white", "webm", folder, Limits()))
+    assert list(folder.iterdir()) == []
+
+
+def test_what_is_odd_about_a_clip_is_said_without_its_place_on_the_server(matting, tmp_path):
+    write_clip(tmp_path / "odd.mp4", [frame[:-1] for frame in CLIP])
+    nothing = np.zeros((59, 90), np.uint8)
+    *_, results = cut_out_clip(matting, str(tmp_path / "odd.mp4"), nothing, "white", "webm", tmp_path, Limits())
+    said = "\n".join(results.remarks)
+    assert "No subject was found" in said
+    assert "odd.mp4: its sound (aac) cannot be copied into webm" in said
+    assert "odd_alpha.mp4: 90 x 59 has an odd side" in said
+    assert str(tmp_path) not in said
+
+
+def test_the_progress_of_a_clip_is_a_line_and_a_bar():
+    assert progress_bar(Progress(0, 40, None)).count('Frame 0 of 40 <progress max="40" value="0">') == 1
+    assert "Frame 3 of 40, about 4 min left" in progress_bar(Progress(3, 40, 230.0))
+    assert [duration(seconds) for seconds in (0, 59.4, 61, 3660)] == ["0 s", "59 s", "1 min", "1 h 1 min"]
 
 
 def test_a_painted_trimap_without_unknown_and_a_single_pixel_have_results_and_a_remark(matting, tmp_path):
@@ -339,6 +468,7 @@ def test_nothing_of_a_user_becomes_markup(matting, tmp_path):
     ("arguments", "match"),
     [
         (["--port", "0"], "--port: expected 1 to 65535, got 0"),
+        (["--max-clip-frames", "0"], "--max-clip-frames: expected 1 or more, got 0"),
         (["--max-megapixels", "1000"], "--max-megapixels: expected more than 0 and at most 400, got 1000"),
     ],
 )

@@ -5,21 +5,30 @@ import os
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # set before the import, because gradio sends telemetry at its start
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from functools import wraps
+from inspect import isgeneratorfunction
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import gradio as gr
 
+from data.video import is_video
 from engine.inference import Matting
 from runtime.errors import InputError
 from tools.web.work import (
     Limits,
+    Marks,
+    Progress,
     cut_out,
+    cut_out_clip,
     message,
+    note_on,
     parse_marks,
+    profile_of,
+    progress_bar,
     read_upload,
     read_upload_mask,
     safe_name,
@@ -47,10 +56,10 @@ def build_page(matting: Matting, folder: Path, limits: Limits, has_segmentation:
     """
     with gr.Blocks(title="DINOMatte", analytics_enabled=False, delete_cache=(CLEANED_EVERY, UPLOADS_KEPT)) as page:
         gr.Markdown(
-            "# DINOMatte\nCut a subject out of a picture: upload it, say what the subject is, and press **Cut out**. "
-            "Nothing leaves the computer that serves this page."
+            "# DINOMatte\nCut a subject out of a picture or a short clip: upload it, say what the subject is, and "
+            "press **Cut out**. Nothing leaves the computer that serves this page."
         )
-        upload = gr.File(label="Picture", file_count="single", height=110, elem_id="upload")
+        upload = gr.File(label="Picture or short clip", file_count="single", height=110, elem_id="upload")
         surface = gr.HTML(
             value="",
             html_template=(HERE / "surface.html").read_text(encoding="utf-8"),
@@ -74,25 +83,39 @@ def build_page(matting: Matting, folder: Path, limits: Limits, has_segmentation:
         automatic = gr.Checkbox(
             False, label="Find the subject automatically", visible=has_segmentation, elem_id="automatic"
         )
+        files = gr.Radio(
+            [
+                ("WebM, for browsers", "webm"),
+                ("ProRes 4444, for editing", "mov"),
+                ("PNG frames, zipped", "frames"),
+            ],
+            value="webm",
+            label="Files of the cut-out and alpha of a clip",
+            visible=False,
+            elem_id="files",
+        )
         with gr.Row():
             show = gr.Button("Show the trimap", elem_id="show")
             run = gr.Button("Cut out", variant="primary", elem_id="run")
+            cancel = gr.Button("Cancel", interactive=False, elem_id="cancel")
         status = gr.HTML("", elem_id="status")
         results = gr.HTML("", js_on_load=(HERE / "results.js").read_text(encoding="utf-8"), elem_id="results")
 
-        def read(path: str | None) -> tuple[str, str, str]:
+        def read(path: str | None) -> tuple:
             if path is None:
-                return EMPTY_SURFACE, "", ""
+                return EMPTY_SURFACE, "", "", gr.update(visible=False)
             picture = read_upload(path, limits)
-            height, long = picture.shape[:2]
-            return surface_of(picture), message([f"{long} x {height} pixels. Mark the subject."]), ""
+            surface = surface_of(picture, profile_of(path))
+            return surface, message([note_on(path, picture, limits)]), "", gr.update(visible=is_video(path))
 
-        def trimap_of(path, drawn, mask_path, is_automatic, unpainted, band):
+        def trimap_of(path, drawn, mask_path, is_automatic, unpainted, band, in_each_frame=False):
             picture = read_upload(path, limits)
             given = None if mask_path is None else read_upload_mask(mask_path, limits)
             if given is not None and given.shape != picture.shape[:2]:
                 raise InputError("the mask has another size than the picture; make it at the picture's size")
             marks = parse_marks(drawn, picture.shape[:2])
+            if in_each_frame and is_automatic and given is None and marks == Marks():
+                return picture, None
             return picture, trimap_for(matting, picture, marks, given, is_automatic, unpainted, band or None)
 
         def show_trimap(path, drawn, mask_path, is_automatic, unpainted, band) -> tuple[str, str]:
@@ -102,19 +125,34 @@ def build_page(matting: Matting, folder: Path, limits: Limits, has_segmentation:
             lines = ["The trimap is shown over the picture: blue foreground, yellow unknown, orange background."]
             return surface_with_trimap(trimap), message(lines)
 
-        def cut(path, drawn, mask_path, is_automatic, unpainted, band, background, progress=gr.Progress()):  # noqa: B008
+        def cut(path, drawn, mask_path, is_automatic, unpainted, band, background, kind, progress=gr.Progress()):  # noqa: B008
             progress(0.05, "Reading")
             sweep(folder)
-            picture, trimap = trimap_of(path, drawn, mask_path, is_automatic, unpainted, band)
-            done = cut_out(matting, picture, trimap, background, folder, safe_name(path), progress)
-            return message([*done.remarks, "Done. Zoom to check the edge."]), shown_results(done, url_of)
+            clip = path is not None and is_video(path)
+            picture, trimap = trimap_of(path, drawn, mask_path, is_automatic, unpainted, band, clip)
+            if not clip:
+                profile = profile_of(path)
+                done = cut_out(matting, picture, trimap, background, folder, safe_name(path), progress, profile)
+                yield message([*done.remarks, "Done. Zoom to check the edge."]), shown_results(done, url_of)
+                return
+            with closing(cut_out_clip(matting, path, trimap, background, kind, folder, limits)) as states:
+                for state in states:
+                    if isinstance(state, Progress):
+                        yield progress_bar(state), gr.skip()
+                    else:
+                        yield message([*state.remarks, "Done."]), shown_results(state, url_of)
 
         given = [upload, surface, mask, automatic, rest, width]
         alone = {"concurrency_id": "matting", "concurrency_limit": 1, "api_visibility": "private"}
-        upload.change(_reporting(read, 3, 1), upload, [surface, status, results], **alone)
+        at_once = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+        upload.change(_reporting(read, 4, 1), upload, [surface, status, results, files], **alone)
         show.click(_reporting(show_trimap, 2, 1), given, [surface, status], **alone)
-        emptied = run.click(lambda: "", None, status, queue=False, show_progress="hidden", api_visibility="private")
-        emptied.then(_reporting(cut, 2, 0), [*given, colour], [status, results], **alone, show_progress_on=[status])
+        begun = run.click(lambda: ("", gr.update(interactive=True)), None, [status, cancel], **at_once)
+        chosen = [*given, colour, files]
+        running = begun.then(_reporting(cut, 2, 0), chosen, [status, results], **alone, show_progress_on=[status])
+        running.then(lambda: gr.update(interactive=False), None, cancel, **at_once)
+        dropped = (message(["Cancelled."]), gr.update(interactive=False))
+        cancel.click(lambda: dropped, None, [status, cancel], cancels=[running], **at_once)
     return page
 
 
@@ -158,19 +196,29 @@ def url_of(path: Path) -> str:
 
 
 def _reporting(work: Callable[..., tuple], count: int, place: int) -> Callable[..., Any]:
-    """Wrap `work` so that an error of the user is shown as a message in output `place` of `count` outputs."""
+    """Wrap `work` so that an error of the user is shown as a message in output `place` of `count` outputs.
+
+    If `work` is a generator, gradio can end it between two of its outputs.
+    """
+
+    def with_message(error: InputError | MemoryError) -> tuple:
+        outputs = [gr.skip()] * count
+        text = str(error) if isinstance(error, InputError) else "memory ran out; use a smaller picture"
+        outputs[place] = message([text], is_error=True)
+        return tuple(outputs)
 
     @wraps(work)  # keeps the signature, in which gradio finds the progress argument
-    def reported(*arguments, **settings):
+    def reported(*arguments, **settings) -> tuple:
         try:
             return work(*arguments, **settings)
-        except InputError as error:
-            outputs = [gr.skip()] * count
-            outputs[place] = message([str(error)], is_error=True)
-            return tuple(outputs)
-        except MemoryError:
-            outputs = [gr.skip()] * count
-            outputs[place] = message(["memory ran out; use a smaller picture"], is_error=True)
-            return tuple(outputs)
+        except (InputError, MemoryError) as error:
+            return with_message(error)
 
-    return reported
+    @wraps(work)
+    def reported_each(*arguments, **settings) -> Iterator[tuple]:
+        try:
+            yield from work(*arguments, **settings)
+        except (InputError, MemoryError) as error:
+            yield with_message(error)
+
+    return reported_each if isgeneratorfunction(work) else reported

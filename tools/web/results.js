@@ -1,4 +1,5 @@
-// Results: a common zoom of all pictures, which starts at the subject, and windows that scroll together.
+// Results: a common zoom of all pictures, which starts at the subject, windows that scroll together, and clips that play
+// together.
 
 element.addEventListener("input", (event) => {
   const results = event.target.closest(".results");
@@ -24,3 +25,13 @@ element.addEventListener("scroll", (event) => {
     window.scrollTop = event.target.scrollTop;
   }
 }, true);
+
+function alike(event, follow) {
+  if (!event.target.matches?.("video")) return;
+  for (const video of element.querySelectorAll("video")) if (video !== event.target) follow(video, event.target);
+}
+
+const seek = (video, other) => { if (Math.abs(video.currentTime - other.currentTime) > 0.05) video.currentTime = other.currentTime; };
+element.addEventListener("play", (event) => alike(event, (video, other) => { if (video.paused) { seek(video, other); video.play(); } }), true);
+element.addEventListener("pause", (event) => alike(event, (video) => video.pause()), true);
+element.addEventListener("seeking", (event) => alike(event, (video, other) => { if (video.paused) seek(video, other); }), true);

@@ -5,6 +5,7 @@ made safe before they are displayed or used in file names.
 """
 
 import base64
+import contextlib
 import html
 import io
 import json
@@ -14,7 +15,8 @@ import shutil
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,11 +25,15 @@ import cv2
 import numpy as np
 from PIL import Image, ImageColor
 
-from data.images.files import read_rgb, read_size, write_png
+from data.images.backgrounds import Background
+from data.images.files import read_rgb, read_rgb_profile, read_size
 from data.images.foreground_colours import composite_over
 from data.images.masks import read_mask
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
-from engine.inference import Matting
+from data.images.writing import write_picture
+from data.video import count_frames, is_video, open_clip
+from engine.inference import ClipJobs, Matting
+from engine.inference.clip_matte import first_frame
 from runtime.errors import InputError
 from runtime.text import printable
 
@@ -38,6 +44,14 @@ OVERLAY_OPACITY = 115  # on the scale 0 to 255
 MOST_STROKES, MOST_POINTS, MOST_CLICKS = 2_000, 200_000, 200
 LONGEST_MARKS = 2**23  # characters
 KEPT_FOR = 3600  # seconds for which results are kept
+NUMBERED = "%06d.png"
+# Files of a clip by the user's choice: the ends of their names. The composite can be played in every browser.
+CLIP_FILES = {
+    "webm": {"alpha": "_alpha.mp4", "rgba": "_cutout.webm", "composite": "_composite.mp4"},
+    "mov": {"alpha": "_alpha.mov", "rgba": "_cutout.mov", "composite": "_composite.mp4"},
+    "frames": {"alpha": f"_alpha/{NUMBERED}", "rgba": f"_cutout/{NUMBERED}", "composite": "_composite.mp4"},
+}
+PLAYED = (".mp4", ".webm")  # by browsers
 Step = Callable[[float, str], Any]
 
 
@@ -46,12 +60,14 @@ class Limits:
     """Limits of one request.
 
     Args:
-        megapixels: largest size of a picture.
+        megapixels: largest size of a picture, or of a frame.
         upload: largest size of a file in bytes.
+        clip_frames: largest number of frames of a clip.
     """
 
     megapixels: float = 24
     upload: int = 50 * 10**6
+    clip_frames: int = 300
 
 
 class Stroke(NamedTuple):
@@ -87,6 +103,14 @@ class Results(NamedTuple):
     centre: tuple[float, float]
 
 
+class Progress(NamedTuple):
+    """Frames of a clip that are done, of how many, and the estimated seconds until the last one; None at the start."""
+
+    done: int
+    frames: int
+    seconds_left: float | None
+
+
 TITLES = {"alpha": "Alpha", "cutout": "Cut-out", "composite": "Composite", "trimap": "Trimap"}
 
 
@@ -94,15 +118,17 @@ TITLES = {"alpha": "Alpha", "cutout": "Cut-out", "composite": "Composite", "trim
 
 
 def read_upload(path: str | None, limits: Limits) -> np.ndarray:
-    """Read an uploaded photograph as (H, W, 3) uint8.
+    """Read an uploaded photograph, or the first frame of an uploaded clip, as (H, W, 3) uint8.
 
     Raises:
-        InputError: no file was uploaded, or it is not a picture or exceeds the limits. The message has the file's name
-            without its folder on the server.
+        InputError: no file was uploaded, or it is neither a picture nor a video, or exceeds the limits. The message has
+            the file's name without its folder on the server.
     """
     if path is None:
-        raise InputError("expected a picture, got none; choose a file first")
-    return _named(path, lambda: _read_within(path, limits))
+        raise InputError("expected a picture or a clip, got none; choose a file first")
+    with _without_folders(Path(path).parent):
+        _check_file(path, limits)
+        return _read_first_frame(path, limits) if is_video(path) else _read_picture(path, limits)
 
 
 def read_upload_mask(path: str, limits: Limits) -> np.ndarray:
@@ -111,7 +137,29 @@ def read_upload_mask(path: str, limits: Limits) -> np.ndarray:
     Raises:
         InputError: see `read_upload` and `data.images.masks.read_mask`.
     """
-    return _named(path, lambda: _check_size(path, limits) or read_mask(path).values)
+    with _without_folders(Path(path).parent):
+        _check_file(path, limits)
+        _check_size(path, read_size(path), limits)
+        return read_mask(path).values
+
+
+def note_on(path: str, picture: np.ndarray, limits: Limits) -> str:
+    """Describe an upload to its user.
+
+    Args:
+        picture: what `read_upload` returns for it.
+    """
+    size = f"{picture.shape[1]} x {picture.shape[0]} pixels"
+    if not is_video(path):
+        return f"{size}. Mark the subject."
+    with open_clip(path) as clip:
+        frames = count_frames(path, limits.clip_frames)
+        return f"{size}, {frames} frames, {frames / float(clip.rate):.1f} s. Mark the subject in the first frame."
+
+
+def profile_of(path: str) -> bytes | None:
+    """ICC profile of an uploaded picture; None without one, and for a clip."""
+    return None if is_video(path) else read_rgb_profile(path)
 
 
 def safe_name(path: str) -> str:
@@ -120,17 +168,31 @@ def safe_name(path: str) -> str:
     return name[:40] or "picture"
 
 
-def _read_within(path: str, limits: Limits) -> np.ndarray:
-    _check_size(path, limits)
+def _read_picture(path: str, limits: Limits) -> np.ndarray:
+    _check_size(path, read_size(path), limits)
     return read_rgb(path)
 
 
-def _check_size(path: str, limits: Limits) -> None:
+def _read_first_frame(path: str, limits: Limits) -> np.ndarray:
+    picture = first_frame(Path(path))
+    _check_size(path, picture.shape[:2], limits)
+    if count_frames(path, limits.clip_frames) > limits.clip_frames:
+        raise InputError(
+            f"{path}: is over this page's limit of {limits.clip_frames} frames; cut it shorter, or use "
+            "tools/auto_matte.py"
+        )
+    return picture
+
+
+def _check_file(path: str, limits: Limits) -> None:
     if not os.path.isfile(path):
         raise InputError(f"{path}: is no longer on the server, which keeps uploads for an hour; upload it again")
     if os.path.getsize(path) > limits.upload:
         raise InputError(f"{path}: is over the limit of {limits.upload / 1e6:g} MB; make it smaller")
-    height, width = read_size(path)
+
+
+def _check_size(path: str, size: tuple[int, int], limits: Limits) -> None:
+    height, width = size
     if height * width > limits.megapixels * 1e6:
         raise InputError(
             f"{path}: {width} x {height} pixels are over this page's limit of {limits.megapixels:g} megapixels; make "
@@ -138,12 +200,20 @@ def _check_size(path: str, limits: Limits) -> None:
         )
 
 
-def _named(path: str, read: Callable[[], np.ndarray]) -> np.ndarray:
+@contextlib.contextmanager
+def _without_folders(*folders: Path) -> Iterator[None]:
+    """Take the names of folders on the server out of the messages of errors."""
     try:
-        return read()
+        yield
     except InputError as error:
-        folder = printable(str(Path(path).parent / "_"))[:-1]
-        raise InputError(printable(str(error)).replace(folder, "")) from None
+        raise InputError(_shown_without(str(error), *folders)) from None
+
+
+def _shown_without(text: str, *folders: Path) -> str:
+    text = printable(text)
+    for folder in folders:
+        text = text.replace(printable(str(folder / "_"))[:-1], "")
+    return text
 
 
 # ---- marks from the browser
@@ -271,6 +341,7 @@ def cut_out(
     folder: Path,
     name: str,
     step: Step = lambda share, text: None,
+    profile: bytes | None = None,
 ) -> Results:
     """Predict the matte of a picture, and write alpha, cut-out, composite and trimap as PNG files.
 
@@ -279,11 +350,12 @@ def cut_out(
         folder: folder in which a folder for the results is created.
         name: start of the file names.
         step: function that is called with the finished share and a description of the next step.
+        profile: ICC profile of the picture, which the files get; see `read_rgb_profile`.
 
     Raises:
         InputError: `background` is not a colour; see `Matting.predict`.
     """
-    colour = colour_of(background)
+    colour = Background(colour_of(background)).of_size(*picture.shape[:2], profile)
     remarks = remarks_on(trimap)
     step(0.3, "Matting")
     with warnings.catch_warnings():
@@ -301,8 +373,76 @@ def cut_out(
     place = Path(tempfile.mkdtemp(dir=folder))
     files = {kind: place / f"{name}_{kind}.png" for kind in pictures}
     for kind, file in files.items():
-        write_png(file, pictures[kind])
+        write_picture(file, pictures[kind], profile=profile)
     return Results(files, remarks, centre_of(alpha))
+
+
+def cut_out_clip(
+    matting: Matting,
+    path: str,
+    trimap: np.ndarray | None,
+    background: str,
+    files: str,
+    folder: Path,
+    limits: Limits,
+) -> Iterator[Progress | Results]:
+    """Predict the mattes of a clip, and write alpha, cut-out and composite. Closing the iterator drops the work.
+
+    Args:
+        trimap: (H, W) uint8 of the first frame; None if a segmentation finds the subject in each frame.
+        background: background colour of the composite.
+        files: name in `CLIP_FILES` of the kind of files.
+        folder: folder in which a folder for the results is created.
+
+    Yields:
+        The progress after each frame, then the results.
+
+    Raises:
+        InputError: see `Matting.predict_clip`.
+    """
+    if files not in CLIP_FILES:
+        raise InputError(f"files of a clip: expected one of {', '.join(CLIP_FILES)}, got {files!r}")
+    colour = Background(colour_of(background))
+    place, name = Path(tempfile.mkdtemp(dir=folder)), safe_name(path)
+    outputs = {kind: place / f"{name}{end}" for kind, end in CLIP_FILES[files].items()}
+    folders = Path(path).parent, place
+    total, start, frames = count_frames(path, limits.clip_frames), time.monotonic(), None
+    try:
+        yield Progress(0, total, None)
+        with (
+            _without_folders(*folders),
+            contextlib.closing(matting.predict_clip(path, outputs, trimap=trimap, background=colour)) as run,
+        ):
+            for frames in run:
+                done = frames.written + frames.failed
+                if done > limits.clip_frames:
+                    raise InputError(f"{path}: is over this page's limit of {limits.clip_frames} frames")
+                total = max(total, done)
+                yield Progress(done, total, (time.monotonic() - start) * (total - done) / done)
+        shown = {"cutout" if kind == "rgba" else kind: _whole_file(output) for kind, output in outputs.items()}
+        remarks = [_shown_without(line, *folders) for line in (*remarks_on(trimap), *_remarks_of(frames))]
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    yield Results(shown, remarks, (0.5, 0.5) if trimap is None else centre_of(trimap))
+
+
+def _remarks_of(frames: ClipJobs) -> list[str]:
+    """Remarks for the user on a clip that is done."""
+    failed = [f"{frames.failed} frames failed and repeat the one before: {frames.failures[0]}"] if frames.failed else []
+    return [*failed, *frames.warnings[:1], *frames.notes()]
+
+
+def _whole_file(output: Path) -> Path:
+    """The file itself, or the archive of a folder of numbered frames, which it replaces."""
+    if output.name != NUMBERED:
+        return output
+    frames, archive = output.parent, output.parent.with_name(f"{output.parent.name}.zip")
+    with zipfile.ZipFile(archive, "w") as writer:  # stored, because PNG is compressed
+        for file in sorted(frames.iterdir()):
+            writer.write(file, f"{frames.name}/{file.name}")
+    shutil.rmtree(frames)
+    return archive
 
 
 def centre_of(alpha: np.ndarray) -> tuple[float, float]:
@@ -345,11 +485,11 @@ def sweep(folder: Path, kept_for: float = KEPT_FOR) -> None:
 # ---- data for the browser
 
 
-def surface_of(picture: np.ndarray) -> str:
-    """JSON value of the drawing surface for a new picture, with its size and a preview."""
+def surface_of(picture: np.ndarray, profile: bytes | None = None) -> str:
+    """JSON value of the drawing surface for a new picture, with its size and a preview with its ICC profile."""
     height, width = picture.shape[:2]
-    small = _shrunk(picture)
-    return json.dumps({"height": height, "width": width, "picture": _data_url(small, "JPEG", quality=90)})
+    preview = _data_url(_shrunk(picture), "JPEG", quality=90, icc_profile=profile)
+    return json.dumps({"height": height, "width": width, "picture": preview})
 
 
 def surface_with_trimap(trimap: np.ndarray) -> str:
@@ -362,20 +502,19 @@ def surface_with_trimap(trimap: np.ndarray) -> str:
 
 
 def shown_results(results: Results, url_of: Callable[[Path], str]) -> str:
-    """HTML of the results: pictures on a checkerboard with a zoom, and download links."""
-    figures = []
+    """HTML of the results: pictures or clips on a checkerboard with a zoom, and download links."""
+    figures, links = [], []
     for kind in ("cutout", "composite", "alpha"):
-        url, title = html.escape(url_of(results.files[kind]), quote=True), TITLES[kind]
-        figures.append(
-            f'<figure><figcaption>{title}</figcaption><div class="window" tabindex="0" role="group" '
-            f'aria-label="{title}, scrolls when it is zoomed"><img src="{url}" alt="{title} of your picture"></div>'
-            "</figure>"
-        )
-    links = [
-        f'<a href="{html.escape(url_of(file), quote=True)}" download="{html.escape(file.name, quote=True)}">'
-        f"{TITLES[kind]}</a>"
-        for kind, file in results.files.items()
-    ]
+        title, view = TITLES[kind], _view_of(results.files[kind], TITLES[kind], url_of)
+        if view:
+            figures.append(
+                f'<figure><figcaption>{title}</figcaption><div class="window" tabindex="0" role="group" '
+                f'aria-label="{title}, scrolls when it is zoomed">{view}</div></figure>'
+            )
+    for kind, file in results.files.items():
+        title = TITLES[kind] if file.suffix == ".png" else f"{TITLES[kind]} ({file.suffix})"
+        name = html.escape(file.name, quote=True)
+        links.append(f'<a href="{html.escape(url_of(file), quote=True)}" download="{name}">{title}</a>')
     x, y = results.centre
     return (
         f'<div class="results" style="--zoom: 1" data-x="{x:.4f}" data-y="{y:.4f}">'
@@ -383,6 +522,37 @@ def shown_results(results: Results, url_of: Callable[[Path], str]) -> str:
         f'<label>Zoom <input type="range" min="1" max="8" step="0.5" value="1"></label>'
         f'<div class="figures">{"".join(figures)}</div></div>'
     )
+
+
+def _view_of(file: Path, title: str, url_of: Callable[[Path], str]) -> str:
+    """HTML of a file that browsers can show; empty for others."""
+    url = html.escape(url_of(file), quote=True)
+    if file.suffix == ".png":
+        return f'<img src="{url}" alt="{title} of your picture">'
+    if file.suffix in PLAYED:
+        return f'<video src="{url}" aria-label="{title} of your clip" controls muted loop playsinline></video>'
+    return ""
+
+
+def progress_bar(progress: Progress) -> str:
+    """HTML of the progress of a clip."""
+    done, frames, seconds = progress
+    left = "" if seconds is None else f", about {duration(seconds)} left"
+    text = f"Frame {done} of {frames}{left}"
+    return f'<div class="message"><label>{text} <progress max="{frames}" value="{done}"></progress></label></div>'
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it.
+
+    Example:
+        >>> duration(42.4), duration(200), duration(7300)
+        ('42 s', '3 min', '2 h 2 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def message(lines: Sequence[str], is_error: bool = False) -> str:

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from profiles import swapped_profile
 
 from data.images.backgrounds import WHITE, Background, read_background
 from runtime.errors import InputError
@@ -62,15 +63,6 @@ def test_transparent_parts_of_a_picture_are_over_white(tmp_path):
     Image.fromarray(pixels).save(tmp_path / "a.png")
     expected = [[[255, 255, 255], [100, 50, 0], [224, 214, 204]]]  # 0.2 * 100 + 0.8 * 255 = 224, and so on
     assert read_background(str(tmp_path / "a.png")).of_size(1, 3).tolist() == expected
-
-
-def swapped_profile() -> bytes:
-    """sRGB with the primaries of red and green exchanged."""
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    red, green = profile.index(b"rXYZ", 128), profile.index(b"gXYZ", 128)
-    data = bytearray(profile)
-    data[red : red + 4], data[green : green + 4] = b"gXYZ", b"rXYZ"
-    return bytes(data)
 
 
 def test_colours_are_converted_to_the_profile_of_the_picture_in_front(tmp_path):

@@ -12,7 +12,7 @@ from clips import NTSC, UNEVEN, picture, sound_of, write_clip
 from PIL import Image
 from tiny import ROOT
 
-from data.video import check_video_output, frame_writer, open_clip
+from data.video import check_video_output, count_frames, frame_writer, is_video, open_clip
 from data.video.reading import MAX_FRAME_PIXELS
 from runtime.errors import InputError
 
@@ -58,6 +58,32 @@ def test_rotated_clips_are_upright_as_opencv_turns_them(tmp_path, rotation):
     assert (clip.height, clip.width) == ((48, 64) if rotation == 180 else (64, 48))
     _, bgr = cv2.VideoCapture(str(tmp_path / "clip.mp4")).read()
     assert np.abs(bgr[..., ::-1].astype(int) - frame.image).max() <= 1
+
+
+def test_a_moving_gif_has_the_pictures_and_times_that_pillow_gives_it(tmp_path):
+    path = tmp_path / "moving.GIF"
+    colours = [(250, 10, 20), (0, 200, 30), (5, 10, 255)]
+    frames = [Image.new("RGB", (20, 12), colour) for colour in colours]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=[40, 250, 100], loop=0)
+    with open_clip(path) as clip:
+        assert (clip.height, clip.width) == (12, 20)
+        found = list(clip)
+    assert [float(frame.pts * clip.time_base) for frame in found] == pytest.approx([0, 0.04, 0.29])
+    with Image.open(path) as image:
+        for index, frame in enumerate(found):
+            image.seek(index)
+            np.testing.assert_array_equal(frame.image, np.asarray(image.convert("RGB")))
+    assert is_video(path)
+    frames[0].save(tmp_path / "still.gif")
+    (tmp_path / "torn.gif").write_bytes(path.read_bytes()[:20])
+    assert not any(is_video(tmp_path / name) for name in ("still.gif", "torn.gif", "none.gif", "a.png"))
+    assert is_video(tmp_path / "none.mp4")
+
+
+def test_frames_are_counted_without_the_header(tmp_path):
+    for name, encoder in (("clip.mp4", "libx264"), ("clip.webm", "libvpx-vp9"), ("clip.avi", "mpeg4")):
+        write_clip(tmp_path / name, encoder=encoder, pixels="yuv420p", sound=None)
+        assert [count_frames(tmp_path / name, most) for most in (100, 12, 11, 3)] == [12, 12, 12, 4]
 
 
 def test_the_shape_of_pixels_is_kept_and_turned(tmp_path):

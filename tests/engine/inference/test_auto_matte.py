@@ -1,7 +1,12 @@
 """The chain from a picture to a matte: against the truth of a soft disc, and what it does at the edges."""
 
+import struct
+import sys
+import zlib
+
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from data.images.foreground_colours import estimate_foreground
@@ -11,6 +16,7 @@ from engine.inference.auto_matte import AutoMatte, around
 from engine.inference.subjects import GivenMasks, PointedSubjects, SegmentedSubjects, Subject
 from metrics import score_image
 from modeling.meta_arch.closed_form import ClosedForm
+from runtime import command_line
 from runtime.errors import InputError
 from tools import auto_matte
 
@@ -49,7 +55,7 @@ def test_only_what_is_around_the_subject_is_matted(matting):
     class Watching:
         model, device = matting.model, matting.device
 
-        plan, used_plan = matting.plan, None
+        plan, used_plan, exact = matting.plan, None, matting.exact
 
         def __call__(self, samples, plan):
             self.used_plan = plan
@@ -130,12 +136,22 @@ def test_a_large_picture_is_pointed_at_on_a_coarser_grid():
     assert (subject.mask() & inside).sum() / (subject.mask() | inside).sum() > 0.93
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (300, 1), (2, 2), (12, 700)])
+def test_a_box_around_a_thin_picture_is_all_of_it(shape):
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    height, width = shape
+    assert PointedSubjects(box=(0, 0, width, height))({"image": image}).mask().all()
+    nothing = PointedSubjects(box=(0, 0, 1, 1), outside=[(0, 0)])({"image": image[:1, :1]})
+    assert not nothing.mask().any()
+    assert PointedSubjects(inside=[(0, 0)])({"image": image}).mask()[0, 0]
+
+
 def test_pointing_nowhere_is_refused():
     with pytest.raises(InputError, match="expected a box around the subject, or a click on it"):
         PointedSubjects(outside=[(1, 1)])
     with pytest.raises(InputError, match="with some area"):
         PointedSubjects(box=(5, 5, 5, 9))
-    with pytest.raises(InputError, match="--box: expected pixels within 120 x 120, got 4999, 92"):
+    with pytest.raises(InputError, match="--box: expected LEFT TOP RIGHT BOTTOM within 0 0 120 120, got 30 10 5000 93"):
         PointedSubjects(box=(30, 10, 5000, 93))({"image": disc()[0]})
     with pytest.raises(InputError, match="within 120 x 120, got 300, 4"):
         PointedSubjects(inside=[(300, 4)])({"image": disc()[0]})
@@ -198,6 +214,31 @@ def test_one_picture_by_a_box(tmp_path):
     assert score_image(np.asarray(Image.open(tmp_path / "o.png")), truth)["sad"] < 0.7 * rough
 
 
+def test_a_folder_is_written_in_the_depth_and_format_that_are_asked_for(tmp_path):
+    files(tmp_path)
+    arguments = [str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--mask", str(tmp_path / "masks")]
+    assert auto_matte.main([*arguments, "--width", "8", "--format", "tif", "--bits", "16", "--cutout"]) == 0
+    rgba = tifffile.imread(tmp_path / "out/clip/b.tif")
+    assert (rgba.dtype, rgba.shape) == (np.uint16, (SIZE, SIZE, 4))
+    assert len(np.unique(rgba[..., 3])) > 257
+    with pytest.raises(InputError, match=r"--format webp --bits 16: \.webp holds 8 bits, not 16"):
+        auto_matte.main([*arguments, "--format", "webp", "--bits", "16"])
+    with pytest.raises(InputError, match="mask is made of 8-bit levels"):
+        auto_matte.main([*arguments, "--bits", "16", "--save", "alpha,mask"])
+
+
+def test_hidden_files_are_no_pictures_and_links_above_are_not_followed(tmp_path, capsys):
+    files(tmp_path)
+    (tmp_path / "in/.trash").mkdir()
+    (tmp_path / "in/.trash/old.mp4").write_bytes(b"")
+    (tmp_path / "in/clip/above").symlink_to(tmp_path / "in")
+    arguments = [str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--mask", str(tmp_path / "masks")]
+    assert auto_matte.main([*arguments, "--width", "8"]) == 0
+    captured = capsys.readouterr()
+    assert "2 written" in captured.out
+    assert "passed over" not in captured.err
+
+
 def test_of_several_people_the_largest_can_be_kept(tmp_path, capsys):
     """Discs of 28 and 9 pixels; and a speck that only --smallest-island drops from a mask of the user's."""
     image, truth = disc(softness=2)
@@ -217,6 +258,63 @@ def test_of_several_people_the_largest_can_be_kept(tmp_path, capsys):
     assert "were left out" in capsys.readouterr().err
 
 
+@pytest.fixture
+def run(capsys):
+    def call(*arguments) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            command_line.run(lambda: auto_matte.main([*map(str, arguments), "--device", "cpu"]))
+        return ended.value.code, *capsys.readouterr()
+
+    return call
+
+
+def large(path) -> None:
+    """A PNG whose header states 600 megapixels."""
+    content = b"\x89PNG\r\n\x1a\n"
+    for kind, data in ((b"IHDR", struct.pack(">IIBBBBB", 30000, 20000, 1, 0, 0, 0, 0)), (b"IDAT", b"")):
+        content += struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    path.write_bytes(content)
+
+
+def animated(path) -> None:
+    Image.new("RGB", (9, 9), "red").save(path, save_all=True, append_images=[Image.new("RGB", (9, 9), "blue")])
+
+
+BROUGHT = {  # file, how it is made, and the message; none for those that are cut out
+    "CMYK": ("print.jpg", lambda path: Image.fromarray(disc()[0]).convert("CMYK").save(path), None),
+    "one pixel": ("pixel.png", lambda path: Image.new("RGB", (1, 1)).save(path), None),
+    "gray with alpha": ("gray.png", lambda path: Image.new("LA", (9, 9), (90, 40)).save(path), None),
+    "animated": ("moving.webp", animated, "expected a single image, found several frames; save the one you mean"),
+    "HEIC without its codec": (
+        "phone.heic",
+        lambda path: path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)),
+        "HEIC files need pillow-heif; install it with `pip install -r requirements/formats.txt`",
+    ),
+    "over the limit": ("large.png", large, "30000 x 20000 pixels is over the limit of 400,000,000"),
+    "hostile name": ("a\u202egnp.exe\n[31m.png", lambda path: path.write_bytes(b"<script>"), "not a readable image"),
+    "empty video": ("clip.mp4", lambda path: path.write_bytes(b""), "expected a video file, found an empty one"),
+}
+
+
+@pytest.mark.parametrize("case", BROUGHT)
+def test_what_people_bring_is_cut_out_or_refused_in_one_line(tmp_path, run, monkeypatch, case):
+    name, make, message = BROUGHT[case]
+    make(tmp_path / name)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    output = tmp_path / f"out{'.webm' if name.endswith('mp4') else '.png'}"
+    status, _, err = run(tmp_path / name, "--output", output, "--box", 0, 0, 1, 1, "--cutout")
+    assert "Traceback" not in err
+    if message is None:
+        assert status == 0
+        with Image.open(tmp_path / name) as image, Image.open(output) as cutout:
+            assert (cutout.mode, cutout.size) == ("RGBA", image.size)
+        return
+    assert (status, output.exists()) == (2, False)
+    (line,) = (line for line in err.splitlines() if "error" in line)
+    assert message in line
+    assert line.isprintable()
+
+
 def test_a_mask_is_never_written_over(tmp_path):
     files(tmp_path)
     mask = tmp_path / "masks/a.png"
@@ -232,7 +330,7 @@ def test_masks_pair_in_any_case_and_what_is_passed_over_is_named(tmp_path, capsy
     assert auto_matte.main([*arguments, "--width", "8"]) == 0
     captured = capsys.readouterr()
     assert "2 written" in captured.out
-    assert "1 videos are passed over, give them one by one: c.mp4" in captured.err
+    assert f"{tmp_path / 'in'}: passed over 1 .mp4 (clip/c.mp4)" in captured.err
 
 
 def test_a_small_subject_of_a_large_picture_needs_the_memory_of_its_part(tmp_path, capsys):

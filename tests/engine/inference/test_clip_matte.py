@@ -100,6 +100,19 @@ def test_a_box_around_the_subject_of_the_first_frame_is_enough(tmp_path, clip, s
     assert len(frames_of(tmp_path / "out.mov")) == FRAMES
 
 
+def test_a_moving_gif_is_a_clip_alone_and_refused_among_pictures(tmp_path, scene, run):
+    frames = [Image.fromarray(frame.image) for frame in scene]
+    (tmp_path / "in").mkdir()
+    frames[0].save(tmp_path / "in" / "a.gif", save_all=True, append_images=frames[1:], duration=40)
+    arguments = ("--box", 4, 4, 124, 92, "--save", "alpha")
+    status, out, err = run(tmp_path / "in" / "a.gif", *arguments, "--output", tmp_path / "frames" / "%d.png")
+    assert (status, f"{FRAMES} frames written" in out) == (0, True), err
+    frames[0].save(tmp_path / "in" / "b.png")
+    status, _, err = run(tmp_path / "in", *arguments, "--output", tmp_path / "out")
+    assert (status, [path.name for path in (tmp_path / "out").iterdir()]) == (2, ["b.png"])
+    assert "a.gif: expected a single image, found several frames" in err
+
+
 @pytest.mark.parametrize("name", ["key.png", "key_0.png"])
 def test_key_frames_without_a_number_are_refused(tmp_path, name):
     Image.new("L", (4, 4)).save(tmp_path / name)

@@ -235,7 +235,8 @@ def test_transparent_photographs_and_floats_are_remarked_on_once_a_kind(scene, r
         ("a.jpg", [], "a.jpg: JPEG changes a matte's known 0 and 255; results are written as .png, .tif"),
         ("a.webp", ["--bits", "16"], "a.webp: .webp holds 8 bits, not 16"),
         ("a.png", ["--format", "tif"], "a.png: is not a .tif file as --format asks for; leave one of them out"),
-        ("o", ["--format", "exr", "--bits", "8"], "a.exr: .exr holds 16 or 32 bits, not 8"),
+        ("o", ["--format", "exr", "--bits", "8"], "--format exr --bits 8: .exr holds 16 or 32 bits, not 8"),
+        ("o", ["--bits", "32"], "--bits 32: .png holds 8 or 16 bits, not 32; .tif, .tiff, .exr hold 32"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_anything_is_read(scene, run, output, options, message):

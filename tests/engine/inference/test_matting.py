@@ -5,14 +5,19 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import OpenEXR
 import pytest
+import tifffile
 import torch
+from clips import write_clip
 from PIL import Image
 from systems import Red, TrimapFree, TwoClasses
 from tiny import ROOT
 
 import inference
+from data.images.backgrounds import read_background
 from data.images.foreground_colours import estimate_foreground
+from data.video import open_clip
 from engine.inference import Matting, Predictor
 from engine.inference.auto_matte import around
 from engine.inference.subjects import SegmentedSubjects
@@ -160,6 +165,61 @@ def test_a_box_with_clicks_gives_what_auto_matte_writes_with_colours(matting, tm
     np.testing.assert_array_equal(as_levels(matting.predict(IMAGE, clicks=[(45, 30)]))[30, 45], 255)
 
 
+def written_by(program, folder, arguments: list[str], suffix: str, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Alpha and RGBA that a program writes for the picture with so many bits; EXR's colours are in linear light."""
+    Image.fromarray(IMAGE).save(folder / "i.png")
+    Image.fromarray(TRIMAP).save(folder / "t.png")
+    files = folder / f"o{suffix}", folder / f"o_rgba{suffix}"
+    assert (
+        program.main([*arguments, f"--output={files[0]}", "--save=alpha,rgba", f"--bits={bits}", "--device=cpu"]) == 0
+    )
+    if suffix == ".tif":
+        return tuple(map(tifffile.imread, files))
+    planes = [OpenEXR.File(str(file), separate_channels=True).channels() for file in files]
+    return planes[0]["Y"].pixels, np.dstack([planes[1][name].pixels for name in "RGBA"])
+
+
+@pytest.mark.parametrize(("suffix", "bits", "scale"), [(".tif", 16, 65535), (".tif", 32, 1), (".exr", 32, 1)])
+def test_more_bits_are_those_of_the_files_of_both_programs(tmp_path, suffix, bits, scale):
+    """The files are read by tifffile and OpenEXR."""
+    deep = Matting(device="cpu", bits=bits)
+    inputs = [f"--image={tmp_path / 'i.png'}", f"--trimap={tmp_path / 't.png'}"]
+    boxed = [str(tmp_path / "i.png"), "--box", *map(str, BOX)]
+    for program, arguments, given in (
+        (inference, inputs, {"trimap": TRIMAP}),
+        (auto_matte, boxed, {"box": BOX}),
+    ):
+        alpha, rgba = written_by(program, tmp_path, arguments, suffix, bits)
+        matte = deep.predict(IMAGE, **given, foreground=True)
+        assert matte.alpha.dtype == matte.foreground.dtype == np.float32
+        np.testing.assert_array_equal(matte.alpha, (alpha / scale).astype(np.float32))
+        np.testing.assert_array_equal(rgba[..., 3], alpha)
+        assert len(np.unique(alpha)) > 257  # 8 bits would not do
+        if suffix == ".tif":
+            np.testing.assert_array_equal(matte.foreground, (rgba[..., :3] / scale).astype(np.float32))
+        known = matte.alpha[matting_known(program)]
+        assert ((known == 0) | (known == 1)).all()
+
+
+def matting_known(program) -> np.ndarray:
+    """Where the trimap of a program's run is known: all of it for a trimap, the corners for a box."""
+    return TRIMAP != 128 if program is inference else np.add.outer(np.arange(HEIGHT), np.arange(WIDTH)) < 9
+
+
+@pytest.mark.parametrize("level", [0, 255])
+def test_a_subject_without_an_edge_has_its_trimap_in_any_depth(level):
+    trimap = np.full((20, 30), level, np.uint8)
+    for bits in (8, 16, 32):
+        with pytest.warns(UserWarning, match="no unknown pixel"):
+            alpha = Matting(device="cpu", bits=bits).predict(IMAGE[:20, :30], trimap, crop=True)
+        assert (alpha == level / 255).all()
+
+
+def test_a_depth_that_no_file_has_is_refused():
+    with pytest.raises(InputError, match=r"^bits: expected one of 8, 16, 32, got 12$"):
+        Matting(device="cpu", bits=12)
+
+
 def test_colours_and_alpha_make_up_the_picture(matting):
     matte = matting.predict(IMAGE, TRIMAP, foreground=True)
     expected = estimate_foreground(IMAGE, as_levels(matte.alpha))
@@ -267,6 +327,69 @@ def test_systems_without_a_trimap_and_segmentations_need_the_picture_alone(monke
     chained = Matting("free", "cpu", segmentation="seg")
     np.testing.assert_array_equal(chained.trimap(IMAGE), found)
     assert chained.predict(IMAGE).shape == alpha.shape
+
+
+def disc_clip(count: int = 6) -> list[np.ndarray]:
+    """Frames of a picture that drifts to the right."""
+    return [np.roll(IMAGE, index, axis=1) for index in range(count)]
+
+
+@pytest.fixture
+def clip(tmp_path):
+    pytest.importorskip("av", reason="needs PyAV (requirements/video.txt)")
+    write_clip(tmp_path / "clip.mp4", disc_clip())
+    return tmp_path / "clip.mp4"
+
+
+def test_a_clip_has_the_files_of_auto_matte_to_the_byte(matting, clip, tmp_path, capsys):
+    arguments = [str(clip), "--output", f"{tmp_path}/theirs/%03d.png", "--save", "alpha,rgba,composite", "--device=cpu"]
+    assert auto_matte.main([*arguments, "--box", *map(str, BOX), "--background", "red"]) == 0
+    outputs = {kind: tmp_path / f"ours_{kind}" / "%03d.png" for kind in ("alpha", "rgba", "composite")}
+    run = Matting(device="cpu", bits=16).predict_clip(clip, outputs, box=BOX, background=read_background("red"))
+    assert [(frames.written, frames.clip.num_frames) for frames in run] == [(done, 6) for done in range(1, 7)]
+    for kind, folder in (("alpha", "theirs"), ("rgba", "theirs_rgba"), ("composite", "theirs_composite")):
+        ours, theirs = (sorted(path.iterdir()) for path in (tmp_path / f"ours_{kind}", tmp_path / folder))
+        assert [path.name for path in ours] == [path.name for path in theirs]
+        assert [path.read_bytes() for path in ours] == [path.read_bytes() for path in theirs]
+        assert len(ours) == 7  # and the times
+    capsys.readouterr()
+
+
+def test_a_clip_that_is_given_up_leaves_nothing_and_lets_others_in(matting, clip, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    run = matting.predict_clip(clip, {"alpha": tmp_path / "o.mp4", "rgba": tmp_path / "o" / "%d.png"}, box=BOX)
+    next(run)
+    assert matting.predict(IMAGE, TRIMAP).shape == (HEIGHT, WIDTH)
+    run.close()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("outputs", "given", "match"),
+    [
+        ({"alpha": "o.mp4"}, {}, "ViTMatte needs a trimap: give trimap, mask, box or clicks"),
+        ({"alpha": "o.mp4"}, {"box": BOX, "trimap": TRIMAP}, "got trimap and box or clicks"),
+        ({"alpha": "o.mp4"}, {"trimap": TRIMAP[:-1]}, "trimap: is 90 x 59, its image is 90 x 60"),
+        ({"alpha": "o.mp4"}, {"box": (0, 0, 91, 9)}, "within 0 0 90 60, got 0 0 91 9"),
+        ({"matte": "o.mp4"}, {"box": BOX}, "^outputs: expected one of mask, trimap, alpha, rgba, composite, got"),
+        ({"rgba": "o.mp4"}, {"box": BOX}, r"o\.mp4: \.mp4 holds no transparency; name it \.mov, \.webm"),
+        ({"alpha": "clip.mp4"}, {"box": BOX}, "is the input; the result needs a name of its own"),
+    ],
+)
+def test_clips_that_cannot_be_done_are_one_line(matting, clip, tmp_path, monkeypatch, outputs, given, match):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=match):
+        list(matting.predict_clip("clip.mp4", outputs, **given))
+    assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
+
+
+def test_a_clip_of_a_system_without_a_trimap_needs_no_subject(clip, tmp_path, monkeypatch):
+    free = TrimapFree().eval()
+    monkeypatch.setattr(system_file, "read_system", lambda path, device: free)
+    list(Matting("free", "cpu").predict_clip(clip, {"alpha": tmp_path / "o" / "%d.png"}))
+    with open_clip(clip) as frames:
+        expected = Predictor(free).one({"image": next(iter(frames)).image})["alpha"]
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "o" / "1.png")), expected)
 
 
 HUB = """

@@ -1,4 +1,4 @@
-"""Command-line options that ask for cut-outs and composites; importing them needs neither NumPy nor PyTorch."""
+"""Command-line options of picture files: formats, cut-outs and composites. They need neither NumPy nor PyTorch."""
 
 import argparse
 from collections.abc import Sequence
@@ -21,6 +21,25 @@ def add_cutout_options(parser: argparse.ArgumentParser) -> None:
         "--premultiplied",
         action=argparse.BooleanOptionalAction,
         help="whether the colours of a cut-out are multiplied by alpha (default: no, but in EXR, which always is)",
+    )
+
+
+def add_format_options(parser: argparse.ArgumentParser) -> None:
+    """Add --format, --bits and --transfer."""
+    parser.add_argument(
+        "--format", choices=("png", "tif", "webp", "exr"), help="format of the results in a folder (default: png)"
+    )
+    parser.add_argument(
+        "--bits",
+        type=int,
+        choices=(8, 16, 32),
+        help="bits per channel: png 8, 16; tif 8, 16, 32 (float); exr 16 (half), 32 (float); webp 8 (default: first)",
+    )
+    parser.add_argument(
+        "--transfer",
+        choices=("srgb", "linear"),
+        help="meaning of the values of EXR and float TIFF images: sRGB levels, or linear light, which is encoded as "
+        "sRGB (default: linear for EXR, srgb for TIFF)",
     )
 
 
