@@ -18,6 +18,8 @@ from small_models import small_model
 from tiny import ROOT
 
 from engine.inference import Crew, Job, Outcome, Predictor, SharedJobs, predict, sharing
+from engine.inference.manifest import MANIFEST
+from runtime.command_line import Terminated
 from runtime.errors import InputError
 
 COUNT = 7
@@ -60,7 +62,7 @@ class Process(threading.Thread):
 
 
 def manifest(folder: Path) -> dict:
-    return json.loads((folder / sharing.MANIFEST).read_text())
+    return json.loads((folder / MANIFEST).read_text())
 
 
 @pytest.mark.parametrize("size", [2, 3, 9])
@@ -80,7 +82,7 @@ def test_each_job_is_done_once_and_the_first_process_counts_all(tmp_path, size):
         "status": "failed",
         "remark": "damaged",
     }
-    assert os.listdir(tmp_path) == [sharing.MANIFEST]
+    assert os.listdir(tmp_path) == [MANIFEST]
 
 
 def test_a_restart_by_torchrun_repeats_nothing_that_is_done(tmp_path):
@@ -98,17 +100,22 @@ def test_a_restart_by_torchrun_repeats_nothing_that_is_done(tmp_path):
 def test_what_a_killed_run_left_is_no_part_of_the_next(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    stale = [f"{sharing.WORK_FOLDER}run", f"{sharing.WORK_FOLDER}{sharing.socket.gethostname()}-{dead.pid}"]
-    other = f"{sharing.WORK_FOLDER}{sharing.socket.gethostname()}-{os.getpid()}"  # of a run that still goes on
-    for name in (*stale, other):
+    here = sharing.socket.gethostname()
+    stale = [
+        f"{sharing.WORK_FOLDER}{name}" for name in ("run", f"{here}-{dead.pid}", "0123456789abcdef", "elsewhere-1")
+    ]
+    going_on = [f"{sharing.WORK_FOLDER}{name}" for name in (f"{here}-{os.getpid()}", "fedcba9876543210")]
+    for name in (*stale, *going_on):
         (tmp_path / name).mkdir()
         (tmp_path / name / "ends-0-0").write_text('{"job": 0, "status": "written", "remark": ""}\n')
+    for name in stale[2:]:  # on other machines, which are silent
+        os.utime(tmp_path / name / "ends-0-0", (0, time.time() - sharing.SILENCE_LIMIT - 1))
     process = Process(tmp_path, crew(0, 2))
     late = Process(tmp_path, crew(1, 2))
     process.join(20)
     late.join(20)
     assert process.did[0] == "0.png"
-    assert sorted(os.listdir(tmp_path)) == sorted([other, sharing.MANIFEST])
+    assert sorted(os.listdir(tmp_path)) == sorted([*going_on, MANIFEST])
 
 
 def test_other_jobs_and_missing_processes_are_named(tmp_path, monkeypatch):
@@ -128,6 +135,51 @@ def test_a_process_whose_parent_is_gone_ends(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getppid", lambda: 1)
     with pytest.raises(InputError, match="the program that started this process is gone"):
         shared.wait_for_first()
+
+
+def test_of_stopped_processes_the_first_speaks(tmp_path):
+    shared = [SharedJobs(tmp_path, crew(rank, 3)) for rank in range(3)]
+
+    def stop(rank: int, by: type[BaseException]) -> BaseException:
+        with pytest.raises(BaseException) as stopped, shared[rank].one_voice():  # noqa: PT011
+            raise by
+        return stopped.value
+
+    assert [type(stop(rank, Terminated)) for rank in (2, 0)] == [SystemExit, Terminated]  # before there are jobs
+    shared[0].begin(jobs_in(tmp_path))
+    ends = [stop(1, Terminated), stop(0, Terminated), stop(2, KeyboardInterrupt)]
+    assert [(type(end), end.code) for end in ends] == [(Terminated, 143), (SystemExit, 143), (SystemExit, 130)]
+
+
+def test_a_process_without_a_sign_of_life_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sharing, "BEAT", 0.05)
+    monkeypatch.setattr(sharing, "SILENCE_LIMIT", 1.0)
+    slow, gone = SharedJobs(tmp_path, crew(1, 3)), SharedJobs(tmp_path, crew(2, 3))
+    first = Process(tmp_path, crew(0, 3))
+    for shared in (slow, gone):
+        shared.wait_for_first()
+        shared.begin(jobs_in(tmp_path))
+    gone.ended.set()  # its thread gives no more signs
+    first.join(20)
+    assert "process 2 has given no sign of life for 1 seconds" in str(first.error)
+    assert "--skip-existing" in str(first.error)
+    assert not (tmp_path / MANIFEST).exists()
+
+
+def test_a_slow_process_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(sharing, "BEAT", 0.05)
+    monkeypatch.setattr(sharing, "SILENCE_LIMIT", 0.5)
+    slow = SharedJobs(tmp_path, crew(1, 2))
+    first = Process(tmp_path, crew(0, 2))
+    slow.wait_for_first()
+    jobs = slow.begin(jobs_in(tmp_path))
+    first.join(1.5)
+    assert first.is_alive()
+    for job in jobs:
+        slow.record(Outcome(job, "written"))
+    slow.finish()
+    first.join(20)
+    assert first.counts == {"written": COUNT}
 
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x"}
