@@ -50,6 +50,6 @@ step packages requirements.txt constraints.txt -- install -r requirements.txt ${
 step detectron2 requirements/detectron2.txt -- \
     install --use-pep517 --no-build-isolation --no-deps -r requirements/detectron2.txt
 if [ "${1:-run}" = test ]; then
-    step test-packages requirements/test.txt requirements/onnx.txt requirements/render.txt requirements/video.txt requirements/formats.txt requirements/docs.txt constraints.txt -- install -r requirements/test.txt ${constraints[@]+"${constraints[@]}"}
+    step test-packages requirements/test.txt requirements/onnx.txt requirements/render.txt requirements/video.txt requirements/formats.txt requirements/docs.txt requirements/ray.txt constraints.txt -- install -r requirements/test.txt ${constraints[@]+"${constraints[@]}"}
     step web-packages requirements/web.txt constraints.txt -- install ${constraints[@]+--no-deps "${constraints[@]}"} -r requirements/web.txt
 fi
