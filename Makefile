@@ -22,6 +22,7 @@ test-slow: set-up-test
 lint: set-up-test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
+	.venv/bin/hadolint Containerfile
 
 # --strict makes a broken link an error (and --quiet would hide it); the variable silences a notice about mkdocs 2.
 docs: set-up-test

@@ -23,13 +23,12 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import nullcontext
 
 from data.images.output_options import add_cutout_options, add_format_options, kinds_wanted
-from runtime.command_line import run, tell, unwinding
+from runtime.command_line import resumable, run, tell, unwinding
 from runtime.errors import InputError
-from runtime.text import printable
+from runtime.text import printable, summary
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -196,26 +195,36 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = parse_arguments(arguments)
     check_source(arguments)
     kinds = kinds_wanted(arguments, None if arguments.save is None else arguments.save.split(","))
+    folder = results_folder(arguments)
     if arguments.onnx is not None and importlib.util.find_spec("torch") is None:
-        return run_bare(arguments)
+        with resumable(folder):
+            return run_bare(arguments)
 
-    from data.images.remarks import counted
-    from engine.inference import (
-        Crew,
-        Predictor,
-        SharedJobs,
-        fit_to,
-        needs_exact,
-        predict_clip,
-        settings_of,
-        with_steps,
-    )
-    from runtime.memory import keep_freed_memory, parse_bytes
+    from engine.inference import Crew, SharedJobs
 
-    crew, folder = Crew.of_environment(), results_folder(arguments)
+    crew = Crew.of_environment()
     if folder is None and crew.rank:
         return 0  # the first process handles a single picture or video
     shared = SharedJobs(folder, crew) if folder is not None and crew.size > 1 else None
+    with shared.one_voice() if shared is not None else nullcontext(), resumable(folder):
+        return predict(arguments, kinds, crew, folder, shared)
+
+
+def predict(arguments: argparse.Namespace, kinds: list[str] | None, crew, folder: str | None, shared) -> int:
+    """Do the jobs with PyTorch, or this process's share of them."""
+    from data.images.remarks import counted
+    from engine.inference import (
+        Predictor,
+        fit_to,
+        needs_exact,
+        predict_clip,
+        run_jobs,
+        settings_of,
+        with_steps,
+    )
+    from engine.inference.progress import announcer, shown
+    from runtime.memory import keep_freed_memory, parse_bytes
+
     if shared is not None:
         shared.wait_for_first()
     if crew.rank == 0:
@@ -251,7 +260,8 @@ def main(arguments: list[str] | None = None) -> int:
     if shared is not None:
         jobs = shared.begin(jobs)
     counts, read_as = Counter(), []
-    for outcome in shown(arguments, predictor, jobs, quiet=crew.rank > 0):
+    outcomes = run_jobs(predictor, jobs, skip_existing=arguments.skip_existing, announce=announcer())
+    for outcome in shown(outcomes, len(jobs), quiet=crew.rank > 0):
         counts[outcome.status] += 1
         read_as += outcome.read_as
         if shared is not None:
@@ -262,8 +272,8 @@ def main(arguments: list[str] | None = None) -> int:
         counts = shared.finish()
         if counts is None:
             return 0
-    done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
-    print(printable(f"{place}: {done}, on {device}" + f", by {crew.size} processes" * (shared is not None)))
+    by = f", by {crew.size} processes" * (shared is not None)
+    print(printable(f"{place}: {summary(counts)}, on {device}{by}"))
     return 2 if counts["failed"] else 0
 
 
@@ -312,45 +322,13 @@ def run_bare(arguments: argparse.Namespace) -> int:
     )
     for line in counted(remarks):
         tell(f"warning: {line}")
-    done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
-    print(printable(f"{output}: {done}, on onnxruntime without PyTorch"))
+    print(printable(f"{output}: {summary(counts)}, on onnxruntime without PyTorch"))
     return 2 if counts["failed"] else 0
 
 
 def results_folder(arguments: argparse.Namespace) -> str | None:
     """Folder for the results of a folder of images; None for a single picture or video."""
     return arguments.output_dir or (arguments.output if os.path.isdir(arguments.image or "") else None)
-
-
-def shown(arguments: argparse.Namespace, predictor, jobs, quiet: bool = False) -> Iterator:
-    """Do the jobs, and show progress (unless `quiet`), the mode used and failures."""
-    from tqdm import tqdm
-
-    from engine.inference import run_jobs
-
-    outcomes = run_jobs(predictor, jobs, skip_existing=arguments.skip_existing, announce=announcer())
-    with closing(outcomes), tqdm(total=len(jobs), unit="image", disable=quiet or None) as progress:
-        for outcome in outcomes:
-            if outcome.remark and outcome.status != "skipped":
-                label = "error" if outcome.status == "failed" else "warning"
-                tell(f"{label}: {outcome.remark}", progress.write)
-            progress.update()
-            yield outcome
-
-
-def announcer() -> Callable:
-    """A function that prints the plan of a picture if it differs from the plan of the picture before."""
-    from tqdm import tqdm
-
-    announced = ""
-
-    def announce(job, plan) -> None:
-        nonlocal announced
-        if str(plan) != announced:
-            announced = str(plan)
-            tell(f"{job.inputs['image']}: predicting {plan}", tqdm.write)
-
-    return announce
 
 
 if __name__ == "__main__":

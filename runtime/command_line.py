@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 
@@ -17,10 +18,25 @@ MACHINE_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.ENAMETOOLONG,
 }  # fmt: skip
 PAST_TENSE = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+SAME_REQUEST = 1.0  # seconds: one Ctrl-C or `kill` of a group can reach a process directly and through its parent
+
+
+class Terminated(SystemExit):
+    """SIGTERM in a program that unwinds. As for KeyboardInterrupt, arguments complete the line that `run` prints."""
+
+    def __init__(self, *arguments: str) -> None:
+        super().__init__(*arguments)
+        self.code = 128 + signal.SIGTERM
+
+
+def signal_of(stop: KeyboardInterrupt | Terminated) -> signal.Signals:
+    """The signal that stopped the program."""
+    return signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Call `main` and exit with its status (0 for None), with 2 and one line for InputError, or with 130 for Ctrl-C.
+    """Call `main` and exit with its status (0 for None), or with one line and 2 for InputError, 130 for Ctrl-C, 143 for
+    SIGTERM in a program that unwinds.
 
     A full or read-only disk is reported like a user's mistake.
     """
@@ -37,9 +53,10 @@ def run(main: Callable[[], int | None]) -> None:
             raise
         tell(f"error: {explanation}")
         status = 2
-    except KeyboardInterrupt:
-        tell(PAST_TENSE[signal.SIGINT])
-        status = 130
+    except (KeyboardInterrupt, Terminated) as stop:
+        number = signal_of(stop)
+        tell("; ".join([PAST_TENSE[number], *stop.args]))
+        status = 128 + number
     sys.exit(status)
 
 
@@ -54,29 +71,26 @@ def explain(error: BaseException) -> str | None:
 
 @contextlib.contextmanager
 def unwinding() -> Iterator[None]:
-    """Make SIGTERM unwind the program like Ctrl-C inside this context, so that no temporary file remains; status 143.
+    """Make SIGTERM unwind the program like Ctrl-C inside this context, so that no temporary file remains.
 
-    Unwinding waits for current reads and writes. A second signal ends the program without waiting. This is for programs
-    of one process. An ignored signal, as under nohup, stays ignored.
+    Unwinding waits for current reads and writes. A second signal, `SAME_REQUEST` or more after the first, ends the
+    program without waiting. An ignored signal, as under nohup, stays ignored.
     """
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     replaced = [number for number, handler in usual.items() if signal.getsignal(number) == handler]
 
-    def leave(number: int, frame: FrameType | None) -> None:
-        try:
-            from runtime.files import discard_unfinished  # already imported if anything is being written
+    stopped_at = 0.0
 
-            discard_unfinished()
-        finally:
-            os._exit(128 + number)
+    def leave(number: int, frame: FrameType | None) -> None:
+        if time.monotonic() >= stopped_at + SAME_REQUEST:
+            _leave(number, frame)
 
     def unwind(number: int, frame: FrameType | None) -> None:
+        nonlocal stopped_at
+        stopped_at = time.monotonic()
         for each in replaced:
             signal.signal(each, leave)
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        tell("terminated")
-        sys.exit(128 + number)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     for number in replaced:
         signal.signal(number, unwind)
@@ -85,6 +99,30 @@ def unwinding() -> Iterator[None]:
     finally:
         for number in replaced:
             signal.signal(number, usual[number])
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    try:
+        from runtime.files import discard_unfinished  # already imported if anything is being written
+
+        discard_unfinished()
+    finally:
+        os._exit(128 + number)
+
+
+@contextlib.contextmanager
+def resumable(folder: str | os.PathLike | None) -> Iterator[None]:
+    """Advise to resume with --skip-existing if a signal stops the jobs of a folder inside this context.
+
+    Args:
+        folder: folder of the results; None for a single picture, which has nothing to resume.
+    """
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as stop:
+        if folder is not None:
+            stop.args = (f"{folder} keeps the pictures that are done; the same command with --skip-existing goes on",)
+        raise
 
 
 def tell(text: str, write: Callable[..., None] = print) -> None:

@@ -1,7 +1,7 @@
 """Text for people: safe names, one-line errors, short lists, natural order."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NAMED_AT_MOST = 5  # names in a one-line message, after which only their number is given
@@ -34,3 +34,13 @@ def natural_order(name: str) -> tuple:
 def superscripts(title: str) -> str:
     """Write powers in superscript: "MSE (10^-3)" as "MSE (10⁻³)"."""
     return re.sub(r"\^(-?\d+)", lambda power: power[1].translate(SUPERSCRIPTS), title)
+
+
+def summary(counts: Mapping[str, int]) -> str:
+    """The number of jobs with each status.
+
+    Example:
+        >>> summary({"written": 3, "failed": 1})
+        '3 written, 0 skipped, 1 failed'
+    """
+    return ", ".join(f"{counts.get(status, 0)} {status}" for status in ("written", "skipped", "failed"))

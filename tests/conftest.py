@@ -6,6 +6,7 @@ import signal
 
 import pytest
 from browsers import browser  # noqa: F401 - a fixture of all tests
+from two_hosts import hosts  # noqa: F401 - too
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,12 +1,16 @@
 """The files for other programs: the container's, the citation, the templates of issues, the changelog."""
 
 import json
+import os
 import re
 import shlex
 import shutil
+import string
 import subprocess
 import sys
+import sysconfig
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -52,9 +56,8 @@ def test_the_instructions_are_known_and_safe():
     assert {instruction.name for instruction in CONTAINER} <= known  # ADD would fetch and unpack
     assert rest_of("WORKDIR") == ["/app"]
     assert not re.search(r"sudo|curl|wget|chmod 777|:latest", "".join(rest_of("RUN") + rest_of("FROM")))
-    user = rest_of("USER")[-1]
-    assert user != "root"
-    assert any(f"useradd --uid 1000 --create-home {user}" in rest for rest in rest_of("RUN"))
+    assert rest_of("USER") == ["1000"]  # a number, so that an engine can check that it is not root
+    assert any("useradd --uid 1000 --create-home" in rest for rest in rest_of("RUN"))
     for name in ("ENTRYPOINT", "CMD"):  # the exec form: signals reach the program
         assert all(isinstance(word, str) for word in json.loads(rest_of(name)[0]))
 
@@ -79,27 +82,64 @@ def test_every_package_and_script_is_copied():
     assert sources >= PRODUCT
 
 
+def copy_into(root: Path, rest: str) -> None:
+    """COPY of the files that the context has."""
+    *sources, target = shlex.split(rest)
+    (root / target).mkdir(parents=True, exist_ok=True)
+    for source in sources:
+        path = ROOT / source
+        if path.is_dir():
+            shutil.copytree(path, root / target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+        else:
+            shutil.copy(path, root / target)
+
+
+def virtual_environment(root: Path) -> None:
+    """A new environment that has the packages of this one, so that pip finds all of them installed."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", root / ".venv"], check=True)
+    (site,) = (root / ".venv" / "lib").glob("python*/site-packages")
+    (site / "packages.pth").write_text(sysconfig.get_path("purelib"))
+
+
 @pytest.mark.slow
-def test_the_files_of_the_image_are_enough_for_a_matte(tmp_path):
-    for rest in rest_of("COPY"):
-        *sources, target = shlex.split(rest)
-        for source in sources:
-            path = ROOT / source
-            if path.is_dir():
-                shutil.copytree(
-                    path, tmp_path / target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True
-                )
-            else:
-                (tmp_path / target).mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, tmp_path / target)
+@pytest.mark.skipif(sys.platform == "win32", reason="runs a shell script")
+def test_the_steps_of_the_container_file_give_a_matte(tmp_path):
+    """The steps in their order, in a folder; those that an engine alone can do are FROM, USER and the new user."""
+    environment = os.environ | {"PIP_NO_INDEX": "1", "PYTHON": sys.executable}
+    ran, command = [], []
+    for name, rest in CONTAINER:
+        if name == "WORKDIR":
+            virtual_environment(tmp_path)
+        elif name == "ARG":
+            key, _, value = rest.partition("=")
+            environment[key] = value
+        elif name == "ENV":
+            words = (word.partition("=") for word in shlex.split(rest))
+            values = {key: value.replace("/app", str(tmp_path)) for key, _, value in words}
+            environment |= {key: string.Template(value).substitute(environment) for key, value in values.items()}
+        elif name == "COPY":
+            copy_into(tmp_path, rest)
+        elif name == "RUN" and not rest.startswith("useradd"):
+            subprocess.run(["sh", "-c", rest], cwd=tmp_path, env=environment, check=True)
+            ran.append(rest)
+        elif name in ("ENTRYPOINT", "CMD"):
+            command += json.loads(rest)
+    assert len(ran) == 1
+    assert {path.name for path in (tmp_path / ".venv" / "stamps").iterdir()} == {"tools", "packages", "detectron2"}
+
+    def start(*words: str) -> str:
+        done = subprocess.run(words, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True)
+        return done.stdout
+
+    assert "--skip-existing" in start(*command)
+    assert start(command[0], "-c", "import sys; print(sys.prefix)").strip() == str(tmp_path / ".venv")
     ramp = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
     Image.fromarray(np.stack([ramp] * 3, axis=-1)).save(tmp_path / "photo.png")
     trimap = np.full_like(ramp, 128)
     trimap[:, :8], trimap[:, -8:] = 0, 255
     Image.fromarray(trimap).save(tmp_path / "trimap.png")
-    arguments = ["--image", "photo.png", "--trimap", "trimap.png", "--output", "matte.png", "--device", "cpu"]
-    command = json.loads(rest_of("ENTRYPOINT")[0]) + json.loads(rest_of("CMD")[0])[:1]
-    subprocess.run([sys.executable, *command[1:], *arguments], cwd=tmp_path, check=True)
+    files = ["--image", "photo.png", "--trimap", "trimap.png", "--output", "matte.png", "--device", "cpu"]
+    start(*command[:-1], *files)
     matte = np.asarray(Image.open(tmp_path / "matte.png"))
     assert (matte[trimap == 0] == 0).all()
     assert (matte[trimap == 255] == 255).all()

@@ -17,14 +17,12 @@ to the others along the motion (docs/video.md). OUT is NAME.mp4, NAME.mov, NAME.
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tqdm import tqdm
 
 from data.images.backgrounds import read_background
 from data.images.files import images_by_stem, passed_over
@@ -37,17 +35,18 @@ from engine.inference import FileSettings, Predictor, fit_to, needs_exact, predi
 from engine.inference.auto_matte import KINDS, AutoMatte
 from engine.inference.clip_matte import ClipMatte, carried_trimaps, first_frame, key_frames_of
 from engine.inference.jobs import Job, plan_files
+from engine.inference.progress import shown
 from engine.inference.subjects import GivenMasks, PointedSubjects, SegmentedSubjects, Subject
 from engine.video.key_frames import KeyFrame
 from modeling.weights.shipped import BOX
 from modeling.weights.system_file import read_system
-from runtime.command_line import run, tell, unwinding
+from runtime.command_line import resumable, run, tell, unwinding
 from runtime.device import resolve_device
 from runtime.errors import InputError
 from runtime.files import kind_of
 from runtime.memory import keep_freed_memory, parse_bytes
 from runtime.output_folders import require_outside
-from runtime.text import name_some, printable
+from runtime.text import name_some, printable, summary
 from tools.make_trimap import band_width, share
 
 
@@ -62,18 +61,12 @@ def main(arguments: list[str] | None = None) -> int:
     if jobs[0].is_clip:
         return matte_clip(options, jobs[0], matting)
     chain = AutoMatte(found_by(options, device), matting, options.width, options.save)
-    jobs = fit_to(jobs, chain, options.save, options.output if options.input.is_dir() else None)
-    counts = {"written": 0, "skipped": 0, "failed": 0}
+    folder = options.output if options.input.is_dir() else None
+    jobs = fit_to(jobs, chain, options.save, folder)
     outcomes = run_jobs(chain, jobs, skip_existing=options.skip_existing)
-    with closing(outcomes), tqdm(total=len(jobs), unit="image", disable=None) as progress:
-        for outcome in outcomes:
-            counts[outcome.status] += 1
-            if outcome.remark and outcome.status != "skipped":
-                label = "error" if outcome.status == "failed" else "warning"
-                tell(f"{label}: {outcome.remark}", progress.write)
-            progress.update()
-    done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
-    print(printable(f"{options.output}: {done}, on {device}"))
+    with resumable(folder):
+        counts = Counter(outcome.status for outcome in shown(outcomes, len(jobs)))
+    print(printable(f"{options.output}: {summary(counts)}, on {device}"))
     return 2 if counts["failed"] else 0
 
 

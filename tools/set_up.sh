@@ -43,12 +43,13 @@ if .venv/bin/python -c 'import platform, sys; sys.exit((sys.version_info[:2], sy
     constraints=(-c constraints.txt)
 fi
 
-# pip 26.3 refuses the detectron2 package, and newer setuptools dropped what it is built with
-step tools tools/set_up.sh -- install 'pip<26.2' 'setuptools<81' wheel
+# pip 26.3 refuses the detectron2 package, and newer setuptools dropped what it is built with. What came with Python may
+# be too old: pip 23.0 of Debian 12 does not know the options of requirements/detectron2.txt.
+step tools tools/set_up.sh -- install --upgrade 'pip<26.2' 'setuptools<81' wheel
 step packages requirements.txt constraints.txt -- install -r requirements.txt ${constraints[@]+"${constraints[@]}"} # the + keeps an empty array legal in old bash
 step detectron2 requirements/detectron2.txt -- \
     install --use-pep517 --no-build-isolation --no-deps -r requirements/detectron2.txt
 if [ "${1:-run}" = test ]; then
-    step test-packages requirements/test.txt requirements/onnx.txt requirements/render.txt requirements/video.txt requirements/formats.txt requirements/docs.txt constraints.txt -- install -r requirements/test.txt ${constraints[@]+"${constraints[@]}"}
+    step test-packages requirements/test.txt requirements/onnx.txt requirements/render.txt requirements/video.txt requirements/formats.txt requirements/docs.txt requirements/ray.txt constraints.txt -- install -r requirements/test.txt ${constraints[@]+"${constraints[@]}"}
     step web-packages requirements/web.txt constraints.txt -- install ${constraints[@]+--no-deps "${constraints[@]}"} -r requirements/web.txt
 fi

@@ -1,5 +1,6 @@
 """Matting from Python: a model that is loaded once and called with arrays or PIL images."""
 
+import copy
 import os
 import threading
 import warnings
@@ -18,12 +19,13 @@ from data.images.writing import DEPTHS, quantised
 from engine.inference.auto_matte import KINDS, AutoMatte
 from engine.inference.clip_matte import ClipMatte, carried_trimaps, first_frame
 from engine.inference.clips import ClipJobs, clip_jobs
-from engine.inference.jobs import clip_job
+from engine.inference.jobs import Job, Outcome, clip_job, needs_exact
 from engine.inference.pipeline import run_jobs
 from engine.inference.predict import Predictor
 from engine.inference.sinks import kinds_of
 from engine.inference.subjects import GivenMasks, Point, PointedSubjects, SegmentedSubjects, Subject
 from engine.video.key_frames import KeyFrame
+from modeling.meta_arch.base import System
 from runtime.device import resolve_device
 from runtime.errors import InputError, require_choice
 
@@ -53,7 +55,7 @@ class Matting:
         checkpoint: checkpoint of a run (.pth) or shipped model (.json); None for the model in the box.
         device: "cpu", "cuda", "cuda:N" or "mps"; None for the best available.
         segmentation: checkpoint of a segmentation that finds the subject if a call does not give it.
-        mode, max_memory, views, precision: see `engine.inference.predict.Predictor`.
+        mode, max_memory, views, precision, sharers: see `engine.inference.predict.Predictor`.
         bits: depth of the results, 8, 16 or 32. With 8 and 16 bits the values are rounded to 256 or 65536 levels, as in
             PNG and TIFF files of this depth. With 32 bits they are the network's own.
 
@@ -84,6 +86,7 @@ class Matting:
         views: str = "none",
         precision: str = "fp32",
         bits: int = 8,
+        sharers: int = 1,
     ) -> None:
         from modeling.weights.shipped import BOX  # imports torchvision's networks, which takes a second
         from modeling.weights.system_file import read_system
@@ -92,7 +95,7 @@ class Matting:
         where = resolve_device(device)
         model = read_system(BOX if checkpoint is None else checkpoint, where)
         self._bits = bits
-        settings = {"mode": mode, "max_memory": max_memory, "views": views, "precision": precision}
+        settings = {"mode": mode, "max_memory": max_memory, "views": views, "precision": precision, "sharers": sharers}
         self._predictor = Predictor(model, **settings, exact=bits > 8)
         self._frame_predictor = Predictor(model, **settings)  # the frames of videos have 8 bits
         AutoMatte(GivenMasks(), self._predictor)  # refuses a system that gives no alpha
@@ -103,9 +106,14 @@ class Matting:
         self._one_at_a_time = threading.Lock()
 
     @property
+    def model(self) -> System:
+        """The system, in eval mode on its device."""
+        return self._predictor.model
+
+    @property
     def needs_trimap(self) -> bool:
         """Whether the system reads a trimap, either given or made from a mask, a box, clicks or a segmentation."""
-        return "trimap" in self._predictor.model.inputs
+        return "trimap" in self.model.inputs
 
     def predict(
         self,
@@ -267,6 +275,38 @@ class Matting:
         if given or (self.needs_trimap and self._segmented is None):
             return self._trimap(first_frame(path), mask, box, clicks, clicks_outside, width)
         return None
+
+    def run_jobs(self, jobs: Sequence[Job], skip_existing: bool = False) -> list[Outcome]:
+        """Read pictures, predict them and write the results, as inference.py does.
+
+        Args:
+            jobs: jobs of `plan_files`, fitted to `model` by `fit_to`.
+            skip_existing: whether jobs whose outputs exist are skipped.
+
+        Returns:
+            The outcome of each job. A file that cannot be read does not stop the other jobs; its outcome is "failed",
+            with the reason.
+
+        Raises:
+            InputError: a file cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> from PIL import Image
+            >>> from engine.inference import fit_to, plan_files
+            >>> matting = Matting(device="cpu")
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     for name in ("photo", "trimap"):
+            ...         Image.new("L", (64, 48), 128).save(f"{folder}/{name}.png")
+            ...     jobs = plan_files(f"{folder}/photo.png", f"{folder}/trimap.png", f"{folder}/matte.png")
+            ...     [outcome] = matting.run_jobs(fit_to(jobs, matting.model))
+            ...     outcome.status, Image.open(f"{folder}/matte.png").size
+            ('written', (64, 48))
+        """
+        with self._one_at_a_time:
+            predictor = copy.copy(self._predictor)
+            predictor.exact = needs_exact(jobs)
+            return list(run_jobs(predictor, jobs, skip_existing=skip_existing))
 
     def _of_whole(self, pixels: np.ndarray, trimap: np.ndarray | None) -> np.ndarray:
         """Alpha (H, W) as in inference.py: uint8, or float32 for more than 8 bits."""

@@ -3,20 +3,21 @@
 Process R of N does the jobs R, R + N, R + 2 N and so on. Process 0 checks its arguments and its model and then lists
 the jobs. The others wait for this list and compare it with their own. Each process appends the outcome of each job to
 its own file, so that a restart by torchrun (`--max-restarts`) does not repeat finished jobs. At the end process 0 waits
-for the others, writes one manifest and removes the other files. There is no process group, so the processes need no
-connection except the folder.
+for the others, writes one manifest and removes the other files. Each process also touches a file every few seconds, so
+that process 0 does not wait for a machine that is gone. There is no process group, so the processes need no connection
+except the folder.
 """
 
 import contextlib
 import hashlib
-import itertools
 import json
 import os
 import shutil
 import socket
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +25,16 @@ from typing import Any
 import torch
 
 from engine.inference.jobs import Job, Outcome
+from engine.inference.manifest import end_of, entries_of, write_manifest
+from runtime.command_line import Terminated, signal_of
 from runtime.errors import InputError
-from runtime.files import replacing, unfinished_of
+from runtime.files import replacing
 
-MANIFEST = "manifest.json"
 WORK_FOLDER = ".shared-"  # followed by a name of the run
 POLL = 0.1  # seconds
 START_LIMIT = 600.0  # seconds until all processes have started, more than loading a model needs
+BEAT = 5.0  # seconds between signs of life
+SILENCE_LIMIT = 300.0  # seconds without a sign of life; NFS shows a file's time up to 60 seconds late
 DONE = ("written", "skipped")
 
 
@@ -112,6 +116,7 @@ class SharedJobs:
         self.listed: list[dict[str, Any]] = []
         self.indexes: dict[int, int] = {}  # id of a job -> its index among all jobs
         self.ends = None
+        self.ended = threading.Event()
 
     def wait_for_first(self) -> None:
         """Wait, except in process 0, until process 0 has checked its arguments and model, so that it alone reports
@@ -132,12 +137,10 @@ class SharedJobs:
         Raises:
             InputError: this process lists other jobs than process 0, or the folder cannot be written to.
         """
-        self.listed = [
-            {"image": str(job.inputs["image"]), "outputs": {kind: str(path) for kind, path in job.outputs.items()}}
-            for job in jobs
-        ]
+        self.listed = entries_of(jobs)
         if self.crew.rank == 0:
-            self._clear()
+            if self.crew.attempt == 0:
+                shutil.rmtree(self.work, ignore_errors=True)  # of a killed run with this run's name
             with replacing(self._list_file) as temporary:
                 temporary.write_text(json.dumps(self.listed))
         elif json.loads(self._list_file.read_text()) != self.listed:
@@ -145,6 +148,7 @@ class SharedJobs:
                 f"process {self.crew.rank} lists {len(self.listed)} other jobs than process 0; all processes need the "
                 "same files and arguments"
             )
+        threading.Thread(target=self._give_signs_of_life, name="signs of life", daemon=True).start()
         done = {index for index, end in self._ended().items() if end["status"] in DONE}
         self.ends = open(self._file_of("ends", self.crew.rank), "a", encoding="utf-8")  # noqa: SIM115
         own = [index for index in range(self.crew.rank, len(jobs), self.crew.size) if index not in done]
@@ -153,7 +157,7 @@ class SharedJobs:
 
     def record(self, outcome: Outcome) -> None:
         """Record the outcome of a job."""
-        end = {"job": self.indexes[id(outcome.job)], "status": outcome.status, "remark": outcome.remark}
+        end = {"job": self.indexes[id(outcome.job)], **end_of(outcome)}
         self.ends.write(json.dumps(end) + "\n")
         self.ends.flush()
 
@@ -164,36 +168,47 @@ class SharedJobs:
             Number of jobs of all processes with each status; None in the other processes.
 
         Raises:
-            InputError: another process has not started, or the program that started the processes ended.
+            InputError: another process has not started or gives no sign of life, or the program that started the
+                processes ended.
         """
         self.ends.close()
+        self.ended.set()
         self._file_of("done", self.crew.rank).touch()
         if self.crew.rank:
             return None
         others = range(1, self.crew.size)
         for rank in others:
             self._wait(self._file_of("ends", rank).exists, f"process {rank} has not begun", START_LIMIT)
-        for rank in others:
-            self._wait(self._file_of("done", rank).exists)
-        ended = self._ended()
-        counts = Counter(ended[index]["status"] for index in range(len(self.listed)))
-        jobs = [
-            {**job, "status": ended[index]["status"], "remark": ended[index]["remark"]}
-            for index, job in enumerate(self.listed)
-        ]
-        with replacing(self.folder / MANIFEST) as temporary:
-            temporary.write_text(json.dumps({"processes": self.crew.size, "counts": counts, "jobs": jobs}, indent=1))
-        outputs = [output for job in self.listed for output in job["outputs"].values()]
-        for leftover in itertools.chain.from_iterable(map(unfinished_of, outputs)):
-            leftover.unlink(missing_ok=True)  # of a process that was killed: all others have ended
+        self._wait_for_ends(others)
+        counts = write_manifest(self.folder, self.listed, self._ended(), self.crew.size)
+        self._remove_dead_runs()
         shutil.rmtree(self.work, ignore_errors=True)
         return counts
+
+    @contextlib.contextmanager
+    def one_voice(self) -> Iterator[None]:
+        """Let a single process report that a signal stopped the processes: the first one that it reaches."""
+        try:
+            yield
+        except (KeyboardInterrupt, Terminated) as stop:
+            if not self._is_first_to_stop():
+                raise SystemExit(128 + signal_of(stop)) from None
+            raise
+
+    def _is_first_to_stop(self) -> bool:
+        try:
+            self._file_of("stopped", "").touch(exist_ok=False)
+        except FileExistsError:
+            return False
+        except OSError:  # there is no list of jobs yet
+            return self.crew.rank == 0
+        return True
 
     @property
     def _list_file(self) -> Path:
         return self.work / f"jobs-{self.crew.attempt}.json"
 
-    def _file_of(self, what: str, rank: int) -> Path:
+    def _file_of(self, what: str, rank: int | str) -> Path:
         return self.work / f"{what}-{self.crew.attempt}-{rank}"
 
     def _ended(self) -> dict[int, dict[str, Any]]:
@@ -206,11 +221,39 @@ class SharedJobs:
                     ended[end["job"]] = end
         return ended
 
-    def _clear(self) -> None:
-        """Remove the files of killed runs and, on the first attempt, files under this run's name."""
-        for path in self.folder.glob(f"{WORK_FOLDER}*"):
-            if (path == self.work and self.crew.attempt == 0) or _is_of_dead_run(path.name.removeprefix(WORK_FOLDER)):
-                shutil.rmtree(path, ignore_errors=True)
+    def _give_signs_of_life(self) -> None:
+        alive = self._file_of("alive", self.crew.rank)
+        with contextlib.suppress(OSError):  # process 0 has removed the folder, or the disk is gone
+            alive.touch()
+            while not self.ended.wait(BEAT):
+                os.utime(alive)
+
+    def _wait_for_ends(self, ranks: Iterable[int]) -> None:
+        """Wait until processes have done their jobs. Changes of a file's time count, so clocks may differ."""
+        seen: dict[int, tuple[int, float]] = {}  # of each process: time of its file, and when that was first seen
+
+        def are_done() -> bool:
+            waiting = [rank for rank in ranks if not self._file_of("done", rank).exists()]
+            for rank in waiting:
+                alive = self._file_of("alive", rank)
+                sign = alive.stat().st_mtime_ns if alive.exists() else 0
+                if rank not in seen or seen[rank][0] != sign:
+                    seen[rank] = sign, time.monotonic()
+                elif time.monotonic() > seen[rank][1] + SILENCE_LIMIT:
+                    raise InputError(
+                        f"{self.folder}: process {rank} has given no sign of life for {SILENCE_LIMIT:.0f} seconds; is "
+                        "its machine still there? The same command with --skip-existing goes on"
+                    )
+            return not waiting
+
+        self._wait(are_done)
+
+    def _remove_dead_runs(self) -> None:
+        """Remove the files of earlier runs that were killed."""
+        now = self._file_of("done", self.crew.rank).stat().st_mtime  # by the clock of the disk
+        for folder in self.folder.glob(f"{WORK_FOLDER}*"):
+            if folder != self.work and _is_of_dead_run(folder, now):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _wait(self, is_met: Callable[[], bool], problem: str = "", limit: float = float("inf")) -> None:
         end = time.monotonic() + limit
@@ -246,10 +289,11 @@ def _run_name(environment: Mapping[str, str], size: int, local_size: int) -> str
     ).hexdigest()[:16]
 
 
-def _is_of_dead_run(run: str) -> bool:
-    host, _, process = run.rpartition("-")
+def _is_of_dead_run(work: Path, now: float) -> bool:
+    """Whether the launcher is gone, for a run on this machine alone; whether all processes are silent, for others."""
+    host, _, process = work.name.removeprefix(WORK_FOLDER).rpartition("-")
     if host != socket.gethostname() or not process.isdecimal():
-        return False
+        return max((path.stat().st_mtime for path in work.iterdir()), default=0) < now - SILENCE_LIMIT
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:

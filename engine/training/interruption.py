@@ -10,10 +10,8 @@ from types import FrameType, TracebackType
 
 from detectron2.utils import comm
 
-from runtime.command_line import PAST_TENSE
+from runtime.command_line import PAST_TENSE, SAME_REQUEST
 from runtime.files import discard_unfinished
-
-SAME_REQUEST = 1.0  # seconds: one Ctrl-C or `kill` of a group can reach a process directly and through its parent
 
 
 class TrainingInterrupted(Exception):  # noqa: N818  (not an error: it was requested)

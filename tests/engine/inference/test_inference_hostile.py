@@ -30,6 +30,7 @@ from data.images.files import read_rgb, read_size
 from engine.config import build, load_config
 from engine.inference import Job, Predictor, run_jobs
 from runtime import command_line as cli
+from runtime.command_line import SAME_REQUEST
 from runtime.errors import InputError
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -815,7 +816,8 @@ def test_a_signal_leaves_whole_mattes_and_a_rerun_makes_the_rest(tmp_path, add, 
     process.send_signal(sent)
     _, err = process.communicate(timeout=30)
     assert process.returncode == code
-    assert err.splitlines()[-1] == word
+    advice = "keeps the pictures that are done; the same command with --skip-existing goes on"
+    assert err.splitlines()[-1] == f"{word}; {tmp_path / 'out'} {advice}"
     assert "Traceback" not in err
     left = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert 3 <= len(left) < len(trimaps)
@@ -834,9 +836,10 @@ def test_a_second_ctrl_c_ends_at_once_even_while_a_write_hangs(tmp_path, add, st
         add(str(number))
     process = start(hanging=True)
     wait_for(tmp_path / "out", ".*.part", process)
-    process.send_signal(signal.SIGINT)
+    for _ in range(2):  # one Ctrl-C, as the terminal and a launcher send it
+        process.send_signal(signal.SIGINT)
     with pytest.raises(subprocess.TimeoutExpired):  # the first waits for the file that is being written
-        process.wait(timeout=0.7)
+        process.wait(timeout=SAME_REQUEST)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=5)
     assert process.returncode == 130

@@ -16,8 +16,11 @@ import torch
 from PIL import Image
 from small_models import small_model
 from tiny import ROOT
+from two_hosts import ADDRESSES, HOSTS, Host, kill_all_on
 
 from engine.inference import Crew, Job, Outcome, Predictor, SharedJobs, predict, sharing
+from engine.inference.manifest import MANIFEST
+from runtime.command_line import Terminated
 from runtime.errors import InputError
 
 COUNT = 7
@@ -60,7 +63,7 @@ class Process(threading.Thread):
 
 
 def manifest(folder: Path) -> dict:
-    return json.loads((folder / sharing.MANIFEST).read_text())
+    return json.loads((folder / MANIFEST).read_text())
 
 
 @pytest.mark.parametrize("size", [2, 3, 9])
@@ -80,7 +83,7 @@ def test_each_job_is_done_once_and_the_first_process_counts_all(tmp_path, size):
         "status": "failed",
         "remark": "damaged",
     }
-    assert os.listdir(tmp_path) == [sharing.MANIFEST]
+    assert os.listdir(tmp_path) == [MANIFEST]
 
 
 def test_a_restart_by_torchrun_repeats_nothing_that_is_done(tmp_path):
@@ -98,17 +101,22 @@ def test_a_restart_by_torchrun_repeats_nothing_that_is_done(tmp_path):
 def test_what_a_killed_run_left_is_no_part_of_the_next(tmp_path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    stale = [f"{sharing.WORK_FOLDER}run", f"{sharing.WORK_FOLDER}{sharing.socket.gethostname()}-{dead.pid}"]
-    other = f"{sharing.WORK_FOLDER}{sharing.socket.gethostname()}-{os.getpid()}"  # of a run that still goes on
-    for name in (*stale, other):
+    here = sharing.socket.gethostname()
+    stale = [
+        f"{sharing.WORK_FOLDER}{name}" for name in ("run", f"{here}-{dead.pid}", "0123456789abcdef", "elsewhere-1")
+    ]
+    going_on = [f"{sharing.WORK_FOLDER}{name}" for name in (f"{here}-{os.getpid()}", "fedcba9876543210")]
+    for name in (*stale, *going_on):
         (tmp_path / name).mkdir()
         (tmp_path / name / "ends-0-0").write_text('{"job": 0, "status": "written", "remark": ""}\n')
+    for name in stale[2:]:  # on other machines, which are silent
+        os.utime(tmp_path / name / "ends-0-0", (0, time.time() - sharing.SILENCE_LIMIT - 1))
     process = Process(tmp_path, crew(0, 2))
     late = Process(tmp_path, crew(1, 2))
     process.join(20)
     late.join(20)
     assert process.did[0] == "0.png"
-    assert sorted(os.listdir(tmp_path)) == sorted([other, sharing.MANIFEST])
+    assert sorted(os.listdir(tmp_path)) == sorted([*going_on, MANIFEST])
 
 
 def test_other_jobs_and_missing_processes_are_named(tmp_path, monkeypatch):
@@ -128,6 +136,51 @@ def test_a_process_whose_parent_is_gone_ends(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "getppid", lambda: 1)
     with pytest.raises(InputError, match="the program that started this process is gone"):
         shared.wait_for_first()
+
+
+def test_of_stopped_processes_the_first_speaks(tmp_path):
+    shared = [SharedJobs(tmp_path, crew(rank, 3)) for rank in range(3)]
+
+    def stop(rank: int, by: type[BaseException]) -> BaseException:
+        with pytest.raises(BaseException) as stopped, shared[rank].one_voice():  # noqa: PT011
+            raise by
+        return stopped.value
+
+    assert [type(stop(rank, Terminated)) for rank in (2, 0)] == [SystemExit, Terminated]  # before there are jobs
+    shared[0].begin(jobs_in(tmp_path))
+    ends = [stop(1, Terminated), stop(0, Terminated), stop(2, KeyboardInterrupt)]
+    assert [(type(end), end.code) for end in ends] == [(Terminated, 143), (SystemExit, 143), (SystemExit, 130)]
+
+
+def test_a_process_without_a_sign_of_life_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(sharing, "BEAT", 0.05)
+    monkeypatch.setattr(sharing, "SILENCE_LIMIT", 1.0)
+    slow, gone = SharedJobs(tmp_path, crew(1, 3)), SharedJobs(tmp_path, crew(2, 3))
+    first = Process(tmp_path, crew(0, 3))
+    for shared in (slow, gone):
+        shared.wait_for_first()
+        shared.begin(jobs_in(tmp_path))
+    gone.ended.set()  # its thread gives no more signs
+    first.join(20)
+    assert "process 2 has given no sign of life for 1 seconds" in str(first.error)
+    assert "--skip-existing" in str(first.error)
+    assert not (tmp_path / MANIFEST).exists()
+
+
+def test_a_slow_process_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(sharing, "BEAT", 0.05)
+    monkeypatch.setattr(sharing, "SILENCE_LIMIT", 0.5)
+    slow = SharedJobs(tmp_path, crew(1, 2))
+    first = Process(tmp_path, crew(0, 2))
+    slow.wait_for_first()
+    jobs = slow.begin(jobs_in(tmp_path))
+    first.join(1.5)
+    assert first.is_alive()
+    for job in jobs:
+        slow.record(Outcome(job, "written"))
+    slow.finish()
+    first.join(20)
+    assert first.counts == {"written": COUNT}
 
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x"}
@@ -201,6 +254,15 @@ def torchrun(command: list[str]) -> subprocess.Popen:
     return start(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command])
 
 
+def wait_for_outcomes(folder: Path, launcher: subprocess.Popen) -> None:
+    """Wait until process 1 has done a picture."""
+    until = time.monotonic() + 120
+    while not any(path.stat().st_size for path in folder.glob(f"{sharing.WORK_FOLDER}*/ends-0-1")):
+        assert launcher.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.002)
+
+
 def process_of(launcher: int, rank: int) -> int:
     children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
     wanted = f"RANK={rank}\0"
@@ -216,10 +278,7 @@ def test_torchrun_shares_the_work_and_a_killed_process_loses_only_its_picture(pi
     assert len(expected) == 24
     killed = torchrun(arguments(pictures, "shared"))
     ends = pictures / "shared"
-    until = time.monotonic() + 60
-    while not any(path.stat().st_size for path in ends.glob(f"{sharing.WORK_FOLDER}*/ends-0-1")):
-        assert time.monotonic() < until
-        time.sleep(0.002)
+    wait_for_outcomes(ends, killed)
     os.kill(process_of(killed.pid, rank=1), signal.SIGKILL)
     assert killed.wait(60) == 1
     done = {path.name: path.read_bytes() for path in ends.glob("*.png")}
@@ -249,3 +308,67 @@ def test_a_mistake_is_one_line_of_the_first_process(pictures):
     assert process.returncode == 1
     assert err.count("error: ") == 1
     assert "00.png: no image of that name" in err
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("sent", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+def test_a_stopped_torchrun_says_once_how_to_go_on(pictures, sent, word):
+    launcher = torchrun(arguments(pictures, "out"))
+    wait_for_outcomes(pictures / "out", launcher)
+    launcher.send_signal(sent)
+    _, err = launcher.communicate(timeout=60)
+    own = [line for line in err.splitlines() if line.startswith(word) or "--skip-existing" in line]
+    advice = "keeps the pictures that are done; the same command with --skip-existing goes on"
+    assert own == [f"{word}; {pictures / 'out'} {advice}"]
+
+
+# --- two machines
+
+
+PATIENCE = 3.0  # seconds without a sign of life; in the product minutes
+
+
+class Machine(Host):
+    """inference.py under torchrun on one of two hosts, two processes each."""
+
+    def __init__(self, number: int, pictures: Path, run: str, *more: str) -> None:
+        script = pictures / "impatient.py"
+        script.write_text(
+            f"import runpy, sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+            "from engine.inference import sharing\n"
+            f"sharing.BEAT, sharing.SILENCE_LIMIT = 0.2, {PATIENCE}\n"
+            f"runpy.run_path({str(ROOT / 'inference.py')!r}, run_name='__main__')\n"
+        )
+        command = [
+            "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "2", "--rdzv-backend", "c10d",
+            "--rdzv-endpoint", f"{ADDRESSES[0]}:29400", "--rdzv-id", run, "--local-addr", ADDRESSES[number],
+            "--rdzv-conf", f"is_host={1 - number}", str(script), *arguments(pictures, "out", *more)[1:],
+        ]  # fmt: skip
+        super().__init__(number, command, pictures / f"log-{run}-{number}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_run_over_two_machines_that_loses_one_goes_on_with_the_same_bytes(hosts, pictures, lost):
+    assert start(arguments(pictures, "alone")).wait(120) == 0
+    out = pictures / "out"
+    machines = [Machine(number, pictures, "first") for number in range(2)]
+    wait_for_outcomes(out, machines[0].process)
+    kill_all_on(HOSTS[lost])
+    left = machines[1 - lost]
+    assert left.wait(120) != 0
+    if lost == 1:
+        assert [line for line in left.errors() if "sign of life" in line], left.text()
+    done = sorted(path.name for path in out.glob("*.png"))
+    assert 1 <= len(done) < 24
+    assert not (out / MANIFEST).exists()
+    again = [Machine(number, pictures, "second", "--skip-existing") for number in range(2)]
+    assert [machine.wait(120) for machine in again] == [0, 0], again[0].text() + again[1].text()
+    account = manifest(out)
+    assert account["processes"] == 4
+    assert account["counts"] == {"skipped": len(done), "written": 24 - len(done)}
+    summaries = [line for machine in again for line in machine.text().splitlines() if " written, " in line]
+    assert summaries == [f"{out}: {24 - len(done)} written, {len(done)} skipped, 0 failed, on cpu, by 4 processes"]
+    found = {path.name: path.read_bytes() for path in out.iterdir() if path.name != MANIFEST}
+    assert found == {path.name: path.read_bytes() for path in (pictures / "alone").iterdir()}

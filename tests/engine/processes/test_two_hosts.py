@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,87 +13,14 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import CONFIG, ROOT, overrides
+from two_hosts import ADDRESSES, ENVIRONMENT, HOSTS, Host, command_of, ip, kill_all_on, pids_on
 
 from modeling.weights.checkpoint_file import read_checkpoint
 
-HOSTS = ("dinomatte0", "dinomatte1")
-ADDRESSES = ("10.77.0.1", "10.77.0.2")
 PORT = 29517
 MINUTE = 60 + 15  # seconds; the rest is for a busy machine
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-
-
-def ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
-
 
 pytestmark = pytest.mark.slow
-
-
-def why_not() -> str:
-    """Why two hosts cannot be made here; empty where they can. It tries, so it is asked when a test runs."""
-    if not sys.platform.startswith("linux") or shutil.which("ip") is None:
-        return "no `ip` (Debian's package iproute2)"
-    if os.geteuid() != 0:
-        return "network namespaces need root"
-    made = subprocess.run(["ip", "netns", "add", "dinomatte-probe"], capture_output=True, text=True)
-    if made.returncode:
-        return f"no network namespace can be made here: {made.stderr.strip()}"
-    ip("netns", "del", "dinomatte-probe")
-    return ""
-
-
-@pytest.fixture(scope="module")
-def network_namespaces() -> None:
-    if reason := why_not():
-        pytest.skip(reason)
-
-
-@pytest.fixture
-def hosts(network_namespaces):
-    """The two namespaces, with 10.77.0.1 and 10.77.0.2 on a veth pair, and no other way out."""
-    for host in HOSTS:
-        subprocess.run(["ip", "netns", "del", host], capture_output=True)
-        ip("netns", "add", host)
-    ip("link", "add", "cable0", "netns", HOSTS[0], "type", "veth", "peer", "name", "cable1", "netns", HOSTS[1])
-    for number, (host, address) in enumerate(zip(HOSTS, ADDRESSES, strict=True)):
-        ip("-n", host, "address", "add", f"{address}/24", "dev", f"cable{number}")
-        ip("-n", host, "link", "set", f"cable{number}", "up")
-        ip("-n", host, "link", "set", "lo", "up")
-    yield HOSTS
-    for host in HOSTS:
-        for pid in pids_on(host):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        ip("netns", "del", host)
-
-
-def pids_on(host: str) -> list[int]:
-    return [int(pid) for pid in subprocess.run(["ip", "netns", "pids", host], capture_output=True).stdout.split()]
-
-
-class Host:
-    """A command on one of the hosts."""
-
-    def __init__(self, number: int, command: list[str], log: Path) -> None:
-        self.name, self.log = HOSTS[number], log
-        with open(log, "w") as output:
-            self.process = subprocess.Popen(
-                ["ip", "netns", "exec", self.name, sys.executable, *command],
-                cwd=ROOT, env=ENVIRONMENT, stdout=output, stderr=output, start_new_session=True,
-            )  # fmt: skip
-
-    def wait(self, seconds: float) -> int:
-        try:
-            return self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"{self.name} did not end within {seconds} s:\n{self.text()}") from None
-
-    def text(self) -> str:
-        return self.log.read_text()
-
-    def errors(self) -> list[str]:
-        return [line for line in self.text().splitlines() if line.startswith("error:")]
 
 
 def settings(output_dir: Path, max_iter: int) -> list[str]:
@@ -160,9 +86,7 @@ def test_two_hosts_train_what_one_does(hosts, tmp_path):
 def test_a_host_that_dies_ends_the_other_within_a_minute(hosts, tmp_path):
     both = start_both(tmp_path, 100_000)
     wait_for_iteration(tmp_path / "run0", 3, both[0])
-    for pid in pids_on(HOSTS[1]):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    kill_all_on(HOSTS[1])
     assert both[0].wait(MINUTE) == 1
     (error,) = both[0].errors()
     assert error == f"error: process 1 on {os.uname().nodename} ended: no sign of life for 30 s; process 0 ends too"
@@ -200,9 +124,3 @@ def test_torchrun_restarts_a_group_over_two_hosts_and_it_resumes(hosts, tmp_path
     assert len(starts) == 2, starts
     assert max(starts) >= 8
     assert_same(weights(tmp_path / "run"), train_on_this_machine(tmp_path / "one", 40))
-
-
-def command_of(pid: int) -> bytes:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    return b""

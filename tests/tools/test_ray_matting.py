@@ -1,0 +1,182 @@
+"""The example of Ray Data: the files of inference.py, byte for byte, also after a stop."""
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny import ROOT
+
+import inference
+from engine.inference import fit_to, plan_files
+from engine.inference.manifest import MANIFEST
+from runtime.errors import InputError
+from tools import ray_matting
+from tools.ray_matting import MattePictures, places
+
+COUNT = 20
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs requirements/ray.txt")
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    rng = np.random.default_rng(0)
+    for folder in ("images", "trimaps"):
+        (tmp_path / folder).mkdir()
+    for index in range(COUNT):
+        height, width = 40 + index, 64
+        ramp = np.linspace(0, 160, width) + rng.integers(0, 90, (height, width))
+        trimap = np.full((height, width), 128, np.uint8)
+        trimap[:, :16], trimap[:, -16:] = 0, 255
+        Image.fromarray(np.stack([ramp] * 3, -1).astype(np.uint8)).save(tmp_path / f"images/{index:02}.png")
+        Image.fromarray(trimap).save(tmp_path / f"trimaps/{index:02}.png")
+    return tmp_path
+
+
+def arguments(folder: Path, output: str, *more: str) -> list[str]:
+    named = {"image": folder / "images", "trimap": folder / "trimaps", "output": folder / output}
+    return [*(f"--{name}={path}" for name, path in named.items()), *more]
+
+
+@pytest.fixture
+def expected(pictures) -> dict[str, bytes]:
+    """The mattes of inference.py."""
+    assert inference.main(arguments(pictures, "expected", "--device=cpu")) == 0
+    found = {path.name: path.read_bytes() for path in (pictures / "expected").iterdir()}
+    assert len(found) == COUNT
+    return found
+
+
+def mattes(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != MANIFEST}
+
+
+def test_an_actor_writes_the_files_of_inference_py_and_names_what_failed(pictures, expected):
+    (pictures / "images/03.png").write_bytes(b"damaged")
+    actor = MattePictures({"device": "cpu"}, skip_existing=False)
+    jobs = plan_files(*(str(pictures / folder) for folder in ("images", "trimaps", "out")))
+    column = np.empty(COUNT, object)
+    column[:] = fit_to(jobs, actor.matting.model)
+    done = actor({"index": np.arange(COUNT), "job": column})
+    assert done["index"].tolist() == list(range(COUNT))
+    ends = {index: outcome.status for index, outcome in enumerate(done["outcome"])}
+    assert ends == {index: "failed" if index == 3 else "written" for index in range(COUNT)}
+    assert "03.png: not a readable image" in done["outcome"][3].remark
+    del expected["03.png"]
+    assert mattes(pictures / "out") == expected
+
+
+class Program:
+    """The program in a process, with Ray on this machine."""
+
+    def __init__(self, folder: Path, logs: Path, *more: str) -> None:
+        command = [sys.executable, "tools/ray_matting.py", *arguments(folder, "out", *more)]
+        self.log = folder / "log"
+        with open(self.log, "w") as log:
+            environment = os.environ | {"OMP_NUM_THREADS": "1", "RAY_TMPDIR": str(logs)}
+            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+    def wait(self) -> int:
+        return self.process.wait(400)
+
+    def text(self) -> str:
+        return self.log.read_text()
+
+
+@pytest.fixture
+def logs() -> Iterator[Path]:
+    """A folder for Ray with a short path, as its sockets need."""
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:
+        yield Path(folder)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_ray_shares_the_pictures_and_goes_on_after_a_stop(pictures, expected, logs):
+    (pictures / "images/13.png").write_bytes(b"damaged")
+    first = Program(pictures, logs, "--actors=2")
+    deadline = time.monotonic() + 400
+    while not list((pictures / "out").glob("*.png")):
+        assert first.process.poll() is None, first.text()
+        assert time.monotonic() < deadline, first.text()
+        time.sleep(0.01)
+    first.process.send_signal(signal.SIGTERM)
+    assert first.wait() == 143, first.text()
+    advice = "keeps the pictures that are done; the same command with --skip-existing goes on"
+    assert first.text().splitlines()[-1] == f"terminated; {pictures / 'out'} {advice}"
+    done = mattes(pictures / "out")
+    assert done.items() <= expected.items()  # whole ones only
+    again = Program(pictures, logs, "--skip-existing", "--actors=1")
+    assert again.wait() == 2, again.text()
+    del expected["13.png"]
+    assert mattes(pictures / "out") == expected
+    assert "13.png: not a readable image" in again.text()
+    counts = {"written": COUNT - 1 - len(done), "skipped": len(done), "failed": 1}
+    account = json.loads((pictures / "out" / MANIFEST).read_text())
+    assert account["counts"] == {status: count for status, count in counts.items() if count}
+    assert [job["status"] for job in account["jobs"]].index("failed") == 13
+    summary = ", ".join(f"{count} {status}" for status, count in counts.items())
+    assert again.text().splitlines()[-1] == f"{pictures / 'out'}: {summary}, by 1 actors of Ray"
+
+
+# ---- what is refused before Ray starts
+
+
+def test_without_ray_the_line_says_what_to_install(pictures, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"ray is not installed; run: pip install -r requirements/ray\.txt"):
+        ray_matting.main(arguments(pictures, "out"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--image=images/00.png"], "00.png: expected a folder of pictures"),
+        (["--checkpoint=images/00.png"], "00.png"),
+        (["--cpus=-1"], "--cpus: expected 0 or more, got -1"),
+        (["--cpus=nan"], "--cpus: expected 0 or more, got nan"),
+        (["--cpus=0"], "--cpus and --gpus: an actor needs one of them"),
+        (["--max-memory=much"], "much"),
+    ],
+)
+def test_a_mistake_is_refused_before_ray_starts(pictures, monkeypatch, change, message):
+    monkeypatch.chdir(pictures)
+    monkeypatch.setattr(ray_matting, "imported_ray", lambda: None)  # starting it would fail
+    with pytest.raises(InputError, match=message):
+        ray_matting.main([*arguments(pictures, "out"), *change])
+
+
+def machine(cpus: float, gpus: float = 0, alive: bool = True) -> dict:
+    return {"Alive": alive, "Resources": {"CPU": cpus} | ({"GPU": gpus} if gpus else {})}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "machines", "expected"),
+    [
+        ({}, [machine(4)], (4, 4)),
+        ({"cpus": 2}, [machine(5), machine(8), machine(64, alive=False)], (6, 4)),
+        ({"actors": 3, "cpus": 2}, [machine(5), machine(8)], (3, 3)),
+        ({"gpus": 1}, [machine(16, 2), machine(16, 4), machine(8)], (6, 1)),
+        ({"gpus": 0.5, "cpus": 0}, [machine(0, 1)], (2, 2)),
+    ],
+)
+def test_actors_fill_the_machines_and_know_who_shares_their_memory(wanted, machines, expected):
+    options = Namespace(**({"actors": None, "cpus": 1, "gpus": 0} | wanted))
+    assert places(options, machines) == expected
+
+
+@pytest.mark.parametrize("wanted", [{"actors": 9}, {"actors": 0}, {"gpus": 1}, {"cpus": 16}])
+def test_more_than_ray_has_is_refused_and_not_waited_for(wanted):
+    options = Namespace(**({"actors": None, "cpus": 1, "gpus": 0} | wanted))
+    with pytest.raises(InputError, match="Ray has room for"):
+        places(options, [machine(8)])
