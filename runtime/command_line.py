@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -62,17 +63,9 @@ def unwinding() -> Iterator[None]:
     usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
     replaced = [number for number, handler in usual.items() if signal.getsignal(number) == handler]
 
-    def leave(number: int, frame: FrameType | None) -> None:
-        try:
-            from runtime.files import discard_unfinished  # already imported if anything is being written
-
-            discard_unfinished()
-        finally:
-            os._exit(128 + number)
-
     def unwind(number: int, frame: FrameType | None) -> None:
         for each in replaced:
-            signal.signal(each, leave)
+            signal.signal(each, _leave)
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         tell("terminated")
@@ -85,6 +78,33 @@ def unwinding() -> Iterator[None]:
     finally:
         for number in replaced:
             signal.signal(number, usual[number])
+
+
+def end_at_once_on_signals() -> None:
+    """Make SIGTERM and Ctrl-C end one of several processes; the first of a machine prints it; status 143 or 130.
+
+    Nothing is unwound, because that could wait for the other processes. An ignored signal stays ignored.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.environ.get("LOCAL_RANK", "0") == "0" and multiprocessing.parent_process() is None:
+            tell(PAST_TENSE[number])
+            _leave(number, frame)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    for number in PAST_TENSE:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    try:
+        from runtime.files import discard_unfinished  # already imported if anything is being written
+
+        discard_unfinished()
+    finally:
+        os._exit(128 + number)
 
 
 def tell(text: str, write: Callable[..., None] = print) -> None:
