@@ -65,7 +65,7 @@ def unwinding() -> Iterator[None]:
 
     def unwind(number: int, frame: FrameType | None) -> None:
         for each in replaced:
-            signal.signal(each, _leave)
+            signal.signal(each, leave)
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         tell("terminated")
@@ -89,7 +89,7 @@ def end_at_once_on_signals() -> None:
     def end(number: int, frame: FrameType | None) -> None:
         if os.environ.get("LOCAL_RANK", "0") == "0" and multiprocessing.parent_process() is None:
             tell(PAST_TENSE[number])
-            _leave(number, frame)
+            leave(number, frame)
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
 
@@ -98,7 +98,8 @@ def end_at_once_on_signals() -> None:
             signal.signal(number, end)
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def leave(number: int, frame: FrameType | None) -> None:
+    """Handler of a signal that ends the program at once and removes its temporary files; status 128 + its number."""
     try:
         from runtime.files import discard_unfinished  # already imported if anything is being written
 
