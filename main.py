@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 
-from runtime.command_line import run
+from runtime.command_line import end_at_once_on_signals, run
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -61,6 +61,8 @@ def work(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    if "RANK" in os.environ:
+        end_at_once_on_signals()
     given = sys.argv[1:] if arguments is None else arguments
     arguments = parse_arguments(given)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # warnings about a lost process are pages of C++ frames
@@ -68,11 +70,13 @@ def main(arguments: list[str] | None = None) -> None:
     from engine.processes.launch import launch
     from runtime.device import resolve_device
 
-    config = load_config(arguments.config_file, arguments.overrides)
+    def device_type() -> str:
+        return resolve_device(load_config(arguments.config_file, arguments.overrides).train.device).type
+
     launch(
         lambda: work(arguments),
         [__file__, *given],
-        device_type=resolve_device(config.train.device).type,
+        device_type=device_type,
         num_processes=arguments.num_gpus,
         num_machines=arguments.num_machines,
         machine_rank=arguments.machine_rank,

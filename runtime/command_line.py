@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -81,15 +82,15 @@ def unwinding() -> Iterator[None]:
 
     stopped_at = 0.0
 
-    def leave(number: int, frame: FrameType | None) -> None:
+    def end(number: int, frame: FrameType | None) -> None:
         if time.monotonic() >= stopped_at + SAME_REQUEST:
-            _leave(number, frame)
+            leave(number, frame)
 
     def unwind(number: int, frame: FrameType | None) -> None:
         nonlocal stopped_at
         stopped_at = time.monotonic()
         for each in replaced:
-            signal.signal(each, leave)
+            signal.signal(each, end)
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     for number in replaced:
@@ -101,7 +102,26 @@ def unwinding() -> Iterator[None]:
             signal.signal(number, usual[number])
 
 
-def _leave(number: int, frame: FrameType | None) -> None:
+def end_at_once_on_signals() -> None:
+    """Make SIGTERM and Ctrl-C end one of several processes; the first of a machine prints it; status 143 or 130.
+
+    Nothing is unwound, because that could wait for the other processes. An ignored signal stays ignored.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if os.environ.get("LOCAL_RANK", "0") == "0" and multiprocessing.parent_process() is None:
+            tell(PAST_TENSE[number])
+            leave(number, frame)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+
+    for number in PAST_TENSE:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
+
+
+def leave(number: int, frame: FrameType | None) -> None:
+    """Handler of a signal that ends the program at once and removes its temporary files; status 128 + its number."""
     try:
         from runtime.files import discard_unfinished  # already imported if anything is being written
 

@@ -26,7 +26,7 @@ def _main() -> None:
 
     module, function, *arguments = sys.argv[1:]
     work = getattr(importlib.import_module(module), function)
-    launch(lambda: work(*arguments), sys.argv, device_type="cpu", num_processes=2)
+    launch(lambda: work(*arguments), sys.argv, device_type=lambda: "cpu", num_processes=2)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Small jobs of several processes that end in many ways, for test_distributed.py.
 
 python tests/jobs.py fork      every case of `CASES`, each process forked from one that has imported all
-python tests/jobs.py launch NAME PROCESSES FOLDER      one of them with processes of its own, as main.py starts them
+python tests/jobs.py launch NAME PROCESSES [FOLDER] [--machine RANK PORT]
+      one of them with processes of its own, as main.py starts them, on one machine or as one of two
 """
 
 import json
@@ -18,24 +19,28 @@ from pathlib import Path
 os.environ["RES_OPTIONS"] = "timeout:1 attempts:1"  # torch's store looks names up, and the name server may be away
 os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # as main.py does
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from runtime.command_line import end_at_once_on_signals, run
+
+if "RANK" in os.environ:  # as main.py does
+    end_at_once_on_signals()
+
 import torch
 import torch.distributed as dist
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import engine.processes.agreement
 import engine.processes.launch
 import engine.processes.watch
 from engine.processes.agreement import from_main_process
 from engine.processes.launch import launch
-from runtime.command_line import run
 from runtime.errors import InputError
 
 SHORT = 2.0  # seconds of one collective operation where a case waits longer than that
 LIMIT = 3.0  # seconds without a sign of life, in place of the real 30
 
 
-def ends_well() -> None:
+def ends_well(folder: str = "") -> None:
     meet_often(20)
     time.sleep(1.5 * LIMIT * (dist.get_rank() == 0))  # a long save: the others wait at the end
 
@@ -45,6 +50,10 @@ def makes_a_mistake() -> None:
     if dist.get_rank() == 1:
         raise InputError("train.colour: expected blue")
     meet_often(1000)
+
+
+def all_make_a_mistake() -> None:
+    read_colour()
 
 
 def crashes() -> None:
@@ -101,6 +110,11 @@ def waits_for_a_signal(folder: str) -> None:
     sys.exit(128 + agreed)
 
 
+def waits_before_training(folder: str) -> None:
+    Path(folder, f"ready{dist.get_rank()}").write_text(str(os.getpid()))
+    time.sleep(100)
+
+
 def meets_for_ever(folder: str) -> None:
     Path(folder, f"ready{dist.get_rank()}").write_text(str(os.getpid()))
     meet_often(10**6)
@@ -123,7 +137,10 @@ CASES = [
     ends_well, makes_a_mistake, crashes, has_told_why, is_killed, host_of_the_store_is_killed, stands_still,
     is_interrupted, waits_for_a_long_search, waits_for_a_search_that_fails,
 ]  # fmt: skip
-JOBS = {case.__name__: case for case in [*CASES, waits_for_a_signal, meets_for_ever]}
+JOBS = {
+    case.__name__: case
+    for case in [*CASES, all_make_a_mistake, waits_for_a_signal, waits_before_training, meets_for_ever]
+}
 
 
 def meet_often(times: int) -> None:
@@ -159,7 +176,7 @@ def fork(name: str, case, rank: int, world_size: int, port: int, folder: Path) -
     if "search" in name:
         engine.processes.launch.TIMEOUT = timedelta(seconds=SHORT)
         engine.processes.agreement.SLICE = SHORT / 4
-    run(lambda: launch(case, [], device_type="cpu", join_timeout=4))
+    run(lambda: launch(case, [], device_type=lambda: "cpu", join_timeout=4))
     os._exit(99)
 
 
@@ -203,7 +220,18 @@ def main() -> None:
         print(json.dumps(fork_all()))
         return
     name, processes, *arguments = sys.argv[2:]
-    launch(partial(JOBS[name], *arguments), [__file__, *sys.argv[1:]], device_type="cpu", num_processes=int(processes))
+    several = {}
+    if "--machine" in arguments:
+        *arguments, _, rank, port = arguments
+        address = f"tcp://127.0.0.1:{port}"
+        several = {"num_machines": 2, "machine_rank": int(rank), "dist_url": address, "join_timeout": 6}
+    launch(
+        partial(JOBS[name], *arguments),
+        [__file__, *sys.argv[1:]],
+        device_type=lambda: "cpu",
+        num_processes=int(processes),
+        **several,
+    )
 
 
 if __name__ == "__main__":

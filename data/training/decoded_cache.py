@@ -5,6 +5,7 @@ import functools
 import hashlib
 import logging
 import os
+import pickle
 import re
 import shutil
 import stat
@@ -12,7 +13,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL
@@ -29,7 +29,6 @@ SETTLED_AFTER = 2.0  # seconds, because two changes within one tick of the file'
 HEADER = 128  # bytes of a .npy file before its values
 ABANDONED_AFTER = 3600  # seconds without a change after which an incomplete entry is removed
 OWN_NAME = re.compile(r"[0-9a-f]{32}-[0-9a-f]{32}\.npy|\..*\.part")  # name of an entry, complete or not
-PLAIN = (str, bytes, int, float, bool, type(None))  # types of decoder arguments with the same text in every process
 
 logger = logging.getLogger(__name__)
 
@@ -54,20 +53,20 @@ class DecodedCache:
 
     def __init__(self, limit: str | int | None = "auto", folder: str | os.PathLike | None = None):
         self.limit = parse_limit(limit)
-        self.folder = Path(folder) if folder is not None else default_folder()
+        named = folder if folder is not None else os.environ.get(FOLDER_VARIABLE)
+        self.folder = Path(named or Path(tempfile.gettempdir()) / f"dinomatte-{os.getuid()}")
         self.storing = self.limit > 0
-        self._is_own: bool | None = None
 
     def read(self, path: str | os.PathLike, decode: Callable[[Path], np.ndarray]) -> np.ndarray:
         """Return `decode(path)`, an (H, W) or (H, W, C) uint8 array, which may be read-only.
 
-        Entries of different decoders are distinguished by the decoders' names, and for a `functools.partial` also by
-        its arguments. Results of a decoder without a name, or of a partial with objects as arguments, are not stored.
+        Entries of different decoders are distinguished by the decoders' pickled form: the name of a function, and the
+        arguments of a `functools.partial`. Results of a decoder without one, such as a lambda, are not stored.
 
         Raises:
             Errors of `decode`.
         """
-        entry = self._entry(path, decode) if self._usable() else None
+        entry = self._entry(path, decode) if self.limit and self._is_own else None
         if entry is None:
             return decode(path)
         try:
@@ -78,35 +77,30 @@ class DecodedCache:
             self._store(entry, decoded)
         return decoded
 
-    def _usable(self) -> bool:
+    @functools.cached_property
+    def _is_own(self) -> bool:
         """Whether the folder exists or can be created, and no other user can write to it."""
-        if self.limit and self._is_own is None:
-            try:
-                _make_own(self.folder)
-            except OSError as error:
-                self._is_own = self._stop(error)
-            else:
-                self._is_own = True
-        return bool(self._is_own)
+        try:
+            _make_own(self.folder)
+        except OSError as error:
+            self._stop(error)
+            return False
+        return True
 
-    def _stop(self, error: Exception) -> bool:
+    def _stop(self, error: Exception) -> None:
         logger.warning("decoded pictures are not kept: %s: %s", self.folder, getattr(error, "strerror", None) or error)
         self.storing = False
-        return False
 
     def _entry(self, path: str | os.PathLike, decode: Callable) -> Path | None:
-        """Path of the entry for the current state of a file; None if the file is missing or was changed just now."""
-        decoder = _decoder_name(decode)
-        if decoder is None:
-            return None
+        """Path of the entry for the current state of a file; None if there is none or it changed just now."""
         try:
-            found = os.stat(path)
-        except OSError:
+            found, decoder = os.stat(path), pickle.dumps(decode, protocol=4)
+        except (OSError, pickle.PicklingError, AttributeError, TypeError):
             return None
         if time.time() - found.st_ctime < SETTLED_AFTER:
             return None
         state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, PIL.__version__)
-        return self.folder / f"{_digest((os.path.abspath(path), *decoder))}-{_digest(state)}.npy"
+        return self.folder / f"{_digest((os.path.abspath(path), decoder))}-{_digest(state)}.npy"
 
     def _store(self, entry: Path, picture: np.ndarray) -> None:
         try:
@@ -148,12 +142,6 @@ def parse_limit(limit: str | int | None) -> int:
     return amount
 
 
-def default_folder() -> Path:
-    """Folder named by DINOMATTE_CACHE, else the user's folder in the system's temporary folder."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    return Path(named) if named else Path(tempfile.gettempdir()) / f"dinomatte-{os.getuid()}"
-
-
 def _make_own(folder: Path) -> None:
     """Create the folder, and remove old incomplete entries of killed processes.
 
@@ -170,16 +158,5 @@ def _make_own(folder: Path) -> None:
                 path.unlink()
 
 
-def _decoder_name(decode: Callable) -> tuple[Any, ...] | None:
-    """Name that identifies a decoder in all processes; None if there is none."""
-    if isinstance(decode, functools.partial):
-        name, arguments = _decoder_name(decode.func), [*decode.args, *decode.keywords.values()]
-        if name is None or not all(isinstance(value, PLAIN) for value in arguments):
-            return None
-        return *name, decode.args, tuple(sorted(decode.keywords.items()))
-    name = getattr(decode, "__qualname__", None)
-    return None if name is None else (decode.__module__, name)
-
-
-def _digest(values: tuple[Any, ...]) -> str:
+def _digest(values: tuple) -> str:
     return hashlib.sha256(repr(values).encode("utf-8", "surrogateescape")).hexdigest()[:32]

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+import re
 import socket
 import subprocess
 import sys
@@ -12,12 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-import cv2
-import detectron2
-import numpy
-import PIL
 import torch
-import torchvision
 from detectron2.utils import comm
 
 from engine.monitoring.metrics_file import append_lines
@@ -46,17 +42,12 @@ def environment(start_iteration: int = 0) -> dict[str, Any]:
         **git_state(Path(__file__).resolve().parent),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version() if torch.cuda.is_available() else None,
-        "detectron2": detectron2.__version__,
-        "numpy": numpy.__version__,
-        "opencv": cv2.__version__,
-        "pillow": PIL.__version__,
-        "tensorboard": _installed("tensorboard"),
+        "packages": {each.metadata["Name"]: each.version for each in importlib.metadata.distributions()},
         "platform": platform.platform(),
         "host": socket.gethostname(),
-        "cpu": cpu_name(),
+        "cpu": _cpu_name(),
         "cpu_count": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
@@ -70,9 +61,10 @@ def git_state(folder: Path) -> dict[str, Any]:
     None for both if git is missing or fails, or if the files are merely inside another repository.
     """
     tracked = _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
-    revision = _git(folder, "rev-parse", "HEAD") if tracked else None
-    changes = _git(folder, "status", "--porcelain", "--untracked-files=no") if revision else None
-    return {"git_revision": revision, "git_dirty": None if changes is None else bool(changes)}
+    described = _git(folder, "describe", "--always", "--exclude=*", "--abbrev=64", "--dirty") if tracked else None
+    if described is None:
+        return {"git_revision": None, "git_dirty": None}
+    return {"git_revision": described.removesuffix("-dirty"), "git_dirty": described.endswith("-dirty")}
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
@@ -87,18 +79,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def cpu_name() -> str | None:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or None
-
-
-def _installed(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
+def _cpu_name() -> str:
+    information = Path("/proc/cpuinfo")  # of Linux
+    found = re.search(r"model name\s*: (.*)", information.read_text()) if information.exists() else None
+    return found[1] if found else platform.processor()

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ class WandbWriter(EventWriter):
                 "set WANDB_DIR to another folder"
             )
         self._wandb, self._run = wandb, None
-        self._settings = {"project": project, "name": name, "config": plain(config)}
+        self._project, self._name, self._config = project, name, plain(config)
 
     def start(self, iteration: int, first_logged: int) -> None:
         """Begin a W&B run, or continue that of the folder. Values that are logged again are the same.
@@ -56,14 +55,23 @@ class WandbWriter(EventWriter):
         Raises:
             InputError: W&B does not start.
         """
-        run_id = _run_id(self._output_dir / ID_FILE, new=iteration == 0)
+        id_file = self._output_dir / ID_FILE
         try:
-            self._run = self._wandb.init(id=run_id, resume="allow", sync_tensorboard=True, **self._settings)
+            self._run = self._wandb.init(
+                project=self._project,
+                name=self._name,
+                config=self._config,
+                id=id_file.read_text().strip() if iteration and id_file.exists() else None,
+                resume="allow",
+                sync_tensorboard=True,
+            )
         except Exception as error:  # no account, no network, a project of others: W&B's own kinds of errors
             raise InputError(
                 f"train.wandb: W&B does not start ({one_line(error)}); run `wandb login`, set WANDB_MODE=offline, or "
                 "train.wandb.enabled=False"
             ) from error
+        with replacing(id_file) as temporary:
+            temporary.write_text(self._run.id)
 
     def write(self) -> None:
         """W&B reads the events."""
@@ -84,13 +92,3 @@ def plain(node: Any) -> Any:
     if isinstance(node, ListConfig | list | tuple):
         return [plain(value) for value in node]
     return node if node is None or isinstance(node, bool | int | float | str) else str(node)
-
-
-def _run_id(path: Path, new: bool) -> str:
-    """The W&B run of this folder, stored in a file."""
-    if not new and path.exists():
-        return path.read_text().strip()
-    run_id = secrets.token_hex(4)
-    with replacing(path) as temporary:
-        temporary.write_text(run_id)
-    return run_id

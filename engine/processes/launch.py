@@ -12,40 +12,45 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 import torch.distributed as dist
-from detectron2.utils import comm
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, get_error_handler
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from engine.processes.rendezvous import JOB, LOOPBACK, Address, choose_gloo_interface, connect, meet, open_store
+from engine.processes.rendezvous import (
+    JOB,
+    LOOPBACK,
+    Address,
+    choose_gloo_interface,
+    connect,
+    first_here,
+    meet,
+    open_store,
+)
 from engine.processes.watch import INTERVAL, LIMIT, Failure, Watch, lost_the_others, report_failure
-from runtime.command_line import PAST_TENSE, explain, tell
+from runtime.command_line import PAST_TENSE, explain, tell, unwinding
 from runtime.errors import InputError
 from runtime.text import one_line
 
 TIMEOUT = timedelta(minutes=30)  # limit of a collective operation; a process may evaluate or save that long
 JOIN_TIMEOUT = 600.0  # seconds
 SAVING = 600  # seconds between SIGTERM or Ctrl-C and SIGKILL, in which processes can save
-CAUSE = LIMIT + 5  # seconds in which the watch finds the machine that broke a connection
+CAUSE = LIMIT + 15  # seconds in which the watch finds the machine that broke a connection
 FAREWELL = 3 * INTERVAL  # seconds in which the other machines read the error of this one from the store
-READY = "ready"  # key in the job's store, set when the first process has joined
 
 
 def launch(
     main: Callable[[], None],
     command: Sequence[str],
     *,
-    device_type: str,
+    device_type: Callable[[], str],
     num_processes: int = 1,
     num_machines: int = 1,
     machine_rank: int = 0,
@@ -60,7 +65,7 @@ def launch(
 
     Args:
         command: Python script and its arguments.
-        device_type: "cuda", "mps" or "cpu".
+        device_type: function that returns "cuda", "mps" or "cpu". Its InputError is printed once, like that of `main`.
         num_processes: number of processes on this machine.
         num_machines: number of machines. The user starts each of them with its own `machine_rank`.
         machine_rank: number of this machine, from 0.
@@ -74,39 +79,43 @@ def launch(
     if not 0 < join_timeout <= 10**6:
         raise InputError(f"--join-timeout: expected seconds, above 0 and at most a million, got {join_timeout:g}")
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        if os.environ.get("TORCHELASTIC_RUN_ID") == JOB and num_machines > 1:
+            _extend_job(num_machines, machine_rank, Address.parse(dist_url))
         _take_part(main, device_type, join_timeout)
-    _check_counts(num_processes, num_machines, machine_rank, device_type)
+    _check_counts(num_processes, num_machines, machine_rank, device_type())
     if num_processes * num_machines == 1:
-        main()
+        with unwinding():
+            main()
         return
     if num_machines > 1 and dist_url == "auto":
         raise InputError("--num-machines > 1 needs --dist-url tcp://HOST:PORT of machine 0, the same on every machine")
-    address = Address("", 0) if dist_url == "auto" else Address.parse(dist_url)
+    address = Address(LOOPBACK, 0) if dist_url == "auto" else Address.parse(dist_url)
     if num_machines == 1:
         address = Address(LOOPBACK, address.port)
-    store = open_store(address) if machine_rank == 0 else connect(address, join_timeout)
-    address = Address(address.host, store.port)
-    shape = f"{num_machines} machines with {num_processes} processes each"
-    machines = dist.PrefixStore("machines", store)
-    meet(machines, machine_rank, num_machines, "machine", shape, address, join_timeout)
-    config = LaunchConfig(
-        min_nodes=num_machines,
-        max_nodes=num_machines,
-        nproc_per_node=num_processes,
-        run_id=JOB,
-        rdzv_backend="static",
-        rdzv_endpoint=str(address),
-        rdzv_configs={"rank": machine_rank, "timeout": int(join_timeout) + 1},
-        max_restarts=0,
-        monitor_interval=2 * INTERVAL,  # longer than the watch's, because the watch knows the cause of a failure
-        logs_specs=DefaultLogsSpecs(os.devnull),
-    )
-    # Fields since torch 2.9 and 2.12. Older agents handle all signals, and send SIGKILL 30 seconds after SIGTERM.
-    config.signals_to_handle = "" if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN else "SIGTERM"
-    config.shutdown_timeout = SAVING
-    status = _run_agent(config, command, store)
-    if status:
-        sys.exit(status)
+    if machine_rank == 0:
+        store = open_store(address)
+    else:
+        connect(address, join_timeout)
+        store = open_store(Address(LOOPBACK, 0))  # for the agent, which knows this machine only
+    failure = _run_agent(num_processes, machine_rank * num_processes, command, store.port)
+    if failure is None:
+        return
+    if num_machines > 1:
+        with contextlib.suppress(InputError, RuntimeError):  # the job's store is gone
+            report_failure(dist.PrefixStore(JOB, connect(address, 0)), failure)
+            time.sleep(FAREWELL * (machine_rank == 0))  # the store is in this process
+    sys.exit(failure.status)
+
+
+def _extend_job(num_machines: int, machine_rank: int, address: Address) -> None:
+    """Count the processes of all machines in the environment variables, in which the agent counted those of one."""
+    local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    os.environ |= {
+        "RANK": str(machine_rank * local_size + local_rank),
+        "WORLD_SIZE": str(num_machines * local_size),
+        "MASTER_ADDR": address.host,
+        "MASTER_PORT": str(address.port),
+    }
 
 
 def _check_counts(num_processes: int, num_machines: int, machine_rank: int, device_type: str) -> None:
@@ -122,79 +131,62 @@ def _check_counts(num_processes: int, num_machines: int, machine_rank: int, devi
         raise InputError("--num-gpus: one process only on mps")
 
 
-def _run_agent(config: LaunchConfig, command: Sequence[str], store: dist.Store) -> int:
-    """Start this machine's processes and wait for them. Return the exit status of the first that failed, else 0."""
+def _run_agent(num_processes: int, first_rank: int, command: Sequence[str], port: int) -> Failure | None:
+    """Start this machine's processes and wait for them. Return the first that failed, or the signal that ended them."""
     logging.getLogger("torch.distributed.elastic").propagate = False  # each process reports its own failure
     logging.getLogger("torch.distributed.elastic").addHandler(logging.NullHandler())
-    interrupted = False
-
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        nonlocal interrupted
-        interrupted = True
-        # During imports, SIGINT would end a process with a traceback.
-        early = _ask(lambda: store.check([READY])) is False
-        raise SignalException("Ctrl-C", signal.SIGTERM if early else signal.SIGINT)
-
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, interrupt)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=num_processes,
+        run_id=JOB,
+        rdzv_backend="static",
+        rdzv_endpoint=f"{LOOPBACK}:{port}",
+        rdzv_configs={"rank": 0},
+        max_restarts=0,
+        monitor_interval=2 * INTERVAL,  # longer than the watch's, because the watch knows the cause of a failure
+        logs_specs=DefaultLogsSpecs(os.devnull),
+    )
+    # Fields since torch 2.9 and 2.12. Older agents handle all signals, and send SIGKILL 30 seconds after SIGTERM.
+    config.signals_to_handle = ",".join(n.name for n in PAST_TENSE if signal.getsignal(n) is not signal.SIG_IGN)
+    config.shutdown_timeout = SAVING
+    host = socket.gethostname()
     try:
         elastic_launch(config, sys.executable)("-u", *command)
-    except SignalException as stop:
-        number = signal.SIGINT if interrupted else stop.sigval
-        if _ask(lambda: store.check([READY])) is False:  # otherwise the processes report it
-            tell(PAST_TENSE[number])
-        return 128 + number
+    except SignalException as stop:  # the processes report it
+        return Failure(first_rank, host, 128 + stop.sigval, PAST_TENSE[stop.sigval])
     except ChildFailedError as error:
-        rank, failure = next(iter(error.failures.items()))  # the first that ended, within one poll of the agent
-        status = failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
-        message = f"exit status {status}" if failure.exitcode > 0 else f"killed by {failure.signal_name()}"
-        if failure.exitcode < 0:
-            tell(f"error: process {rank} on {socket.gethostname()} ended: {message}")
-        if config.max_nodes > 1:
-            told = Failure(rank, socket.gethostname(), status, message)
-            _ask(lambda: report_failure(dist.PrefixStore(JOB, store), told))
-            time.sleep(FAREWELL)
-        return status
-    return 0
+        local_rank, failure = next(iter(error.failures.items()))  # the first that ended, within one poll of the agent
+        rank = first_rank + local_rank
+        if failure.exitcode > 0:
+            return Failure(rank, host, failure.exitcode, f"exit status {failure.exitcode}")
+        message = f"killed by {failure.signal_name()}"
+        tell(f"error: process {rank} on {host} ended: {message}")
+        return Failure(rank, host, 128 - failure.exitcode, message)
+    return None
 
 
-def _ask(operation: Callable[[], Any]) -> Any:
-    """Result of an operation on the store; None if the store is gone or does not answer in time."""
-    results = []
-
-    def run() -> None:
-        with contextlib.suppress(RuntimeError):
-            results.append(operation())
-
-    asking = threading.Thread(target=run, daemon=True)
-    asking.start()
-    asking.join(FAREWELL)
-    return results[0] if results else None
-
-
-def _take_part(main: Callable[[], None], device_type: str, join_timeout: float) -> NoReturn:
+def _take_part(main: Callable[[], None], device_type: Callable[[], str], join_timeout: float) -> NoReturn:
     """Join the job, run `main`, and end the process with status 0, or report the failure and end with its status.
 
     The process group is only destroyed after success, because the others must not wait for a failed process.
     """
     watch = None
     try:
-        watch = _join(device_type, join_timeout)
+        watch = _join(device_type(), join_timeout)
         status = _run(main)
         dist.barrier()  # no connection closes while a process still reads its last message
     except BaseException as error:
         if watch is not None and lost_the_others(error):
-            with contextlib.suppress(ValueError):  # not in the main thread
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing can be saved any more
-            has_agent = "TORCHELASTIC_RUN_ID" in os.environ  # the agent or the watch ends this process meanwhile
-            time.sleep(FAREWELL + 2 * INTERVAL if has_agent and not watch.spans_machines else CAUSE)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing can be saved any more
+            time.sleep(CAUSE)  # the agent or the watch ends this process meanwhile
         if isinstance(error, Exception):
             get_error_handler().record_exception(error)  # for torchrun's report
         status, message = _tell(error)
         if watch is not None:
             watch.report(status, message)
-            if os.environ["RANK"] == "0" and "TORCHELASTIC_RUN_ID" not in os.environ:
-                time.sleep(FAREWELL)  # the store is in this process
+        if os.environ["RANK"] == "0" and "TORCHELASTIC_RUN_ID" not in os.environ:
+            time.sleep(FAREWELL)  # the store is in this process
         _end_process(status)
     watch.leave()
     dist.destroy_process_group()
@@ -213,21 +205,20 @@ def _run(main: Callable[[], None]) -> int:
 
 
 def _tell(error: BaseException) -> tuple[int, str]:
-    """Report the failure of this process on stderr. Return its exit status, and one line for the other processes."""
-    if isinstance(error, SystemExit):  # already reported
+    """Report the failure of this process on stderr. Return its exit status, and one line for the other processes.
+
+    Of the processes of a machine that fail for the same reason, the first prints it.
+    """
+    status, message, bug = 2, explain(error), False
+    if isinstance(error, SystemExit):
         status = error.code if isinstance(error.code, int) else 1
-        return status, one_line(error.__context__) if error.__context__ else f"exit status {status}"
-    if isinstance(error, KeyboardInterrupt):
-        if os.environ.get("RANK") == "0":
-            tell(PAST_TENSE[signal.SIGINT])
-        return 128 + signal.SIGINT, PAST_TENSE[signal.SIGINT]
-    status, message = 2, explain(error)
-    if message is None and lost_the_others(error):
-        status, message = 1, f"the connection to the other processes broke: {str(error).splitlines()[0][:200]}"
-    if message is None:
-        traceback.print_exception(error)
-        return 1, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
-    tell(f"error: {message}")
+        message = one_line(error.__context__) if error.__context__ else f"exit status {status}"
+    elif message is None:
+        bug = not lost_the_others(error)
+        reason = type(error).__name__ if bug else "the connection to the other processes broke"
+        status, message = 1, f"{reason}: {one_line(error)[:200]}"
+    if first_here(message) and not isinstance(error, SystemExit):  # which has reported its reason already
+        traceback.print_exception(error) if bug else tell(f"error: {message}")
     return status, message
 
 
@@ -246,7 +237,7 @@ def _end_process(status: int) -> NoReturn:
 
 
 def _join(device_type: str, join_timeout: float) -> Watch:
-    """Meet the other processes, start the watch, and initialise the process group."""
+    """Meet the other processes, initialise the process group, and start the watch."""
     rank, world_size, local_rank, local_size, address = _place()
     if device_type == "cuda":
         torch.cuda.set_device(local_rank)
@@ -255,17 +246,10 @@ def _join(device_type: str, join_timeout: float) -> Watch:
     run = os.environ.get("TORCHELASTIC_RUN_ID")
     store = open_store(address) if run is None and rank == 0 else connect(address, join_timeout)
     restarts = run not in (None, JOB)  # torchrun keeps its store for processes that it starts after a failure
-    shape = f"{world_size} processes"
-    session, hosts = meet(store, rank, world_size, "process", shape, address, join_timeout, restarts)
-    own_connection = connect(address, join_timeout)  # an operation may block when the network fails
-    watch = Watch(dist.PrefixStore(session, own_connection), rank, hosts, address, local_size < world_size)
-    choose_gloo_interface(address if watch.spans_machines else Address(LOOPBACK, 9))
-    interface = os.environ.get("GLOO_SOCKET_IFNAME", "gloo's choice")
-    failing = (
-        f"the processes met at {address} but could not connect with each other (over {interface}): do "
-        "firewalls let them use every port between them, and is GLOO_SOCKET_IFNAME the interface to the others?"
-    )
-    with watch.joining(join_timeout, failing):
+    session, hosts = meet(store, rank, world_size, address, join_timeout, restarts)
+    watch = Watch(dist.PrefixStore(session, connect(address, join_timeout)), rank, hosts, address)
+    choose_gloo_interface(address if local_size < world_size else Address(LOOPBACK, 9))
+    try:
         dist.init_process_group(
             "nccl" if device_type == "cuda" else "gloo",
             store=dist.PrefixStore(f"{session}/group", store),
@@ -273,8 +257,14 @@ def _join(device_type: str, join_timeout: float) -> Watch:
             rank=rank,
             timeout=TIMEOUT,
         )
-        _register_local_group(rank, world_size, local_size)
-    store.set(READY, "")
+    except RuntimeError as error:
+        interface = os.environ.get("GLOO_SOCKET_IFNAME", "gloo's choice")
+        raise InputError(
+            f"the processes met at {address} but could not connect with each other (over {interface}): "
+            f"{one_line(error)[:200]}; do firewalls let them use every port between them, and is GLOO_SOCKET_IFNAME "
+            "the interface to the others?"
+        ) from error
+    watch.start()
     return watch
 
 
@@ -290,14 +280,3 @@ def _place() -> tuple[int, int, int, int, Address]:
             f"too, and all but the address be whole numbers ({one_line(error)}); start it with torchrun, or unset them"
         ) from error
     return rank, world_size, local_rank, local_size, address
-
-
-def _register_local_group(rank: int, world_size: int, local_size: int) -> None:
-    """Register the processes of this machine in detectron2, of which v0.6 has no function for this."""
-    if hasattr(comm, "create_local_process_group"):
-        comm.create_local_process_group(local_size)
-        return
-    for machine in range(world_size // local_size):
-        group = dist.new_group(list(range(machine * local_size, (machine + 1) * local_size)))
-        if machine == rank // local_size:
-            comm._LOCAL_PROCESS_GROUP = group

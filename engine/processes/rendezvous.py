@@ -4,6 +4,8 @@ torch's own rendezvous cannot be interrupted by Ctrl-C and does not name the mis
 confuses values that earlier processes left in the store with current ones (pytorch/pytorch issue 135712).
 """
 
+import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -23,11 +25,7 @@ JOB = "main.py"  # the session of a job that is started once, and its name for t
 LOOPBACK = "127.0.0.1"
 STORE_TIMEOUT = timedelta(seconds=60)
 POLL = 0.1  # seconds
-PLURALS = {"machine": "machines", "process": "processes"}
-WHAT_TO_CHECK = (
-    "is every machine started, with the same --dist-url, --num-machines and --num-gpus and a --machine-rank of its "
-    "own, and does a firewall let it reach that port?"
-)
+SIOCGIFADDR = 0x8915  # from linux/sockios.h
 
 
 class Address(NamedTuple):
@@ -68,26 +66,27 @@ def open_store(address: Address) -> dist.TCPStore:
         InputError: the port is in use.
     """
     host, port = address
-    descriptor = None
+    dual = socket.has_dualstack_ipv6()
+    family, where = socket.AF_INET6 if dual else socket.AF_INET, ("", port)
     try:
         if host in ("localhost", "::1") or host.startswith("127."):
-            family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            with socket.create_server(where[:2], family=family) as listening:
-                port, descriptor = listening.getsockname()[1], listening.detach()  # the store closes it
-        return dist.TCPStore(
-            host,
-            port,
-            is_master=True,
-            timeout=STORE_TIMEOUT,
-            wait_for_workers=False,
-            multi_tenant=True,  # torch's agent opens the same port in the same process
-            master_listen_fd=descriptor,
-        )
-    except (OSError, dist.DistNetworkError) as error:
+            dual, (family, _, _, _, where) = False, socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.create_server(where[:2], family=family, dualstack_ipv6=dual) as listening:
+            port, descriptor = listening.getsockname()[1], listening.detach()  # the store closes it
+    except OSError as error:
         raise InputError(
-            f"cannot open port {port} on this machine for the job: {_reason(error)}; does an earlier run "
-            "still hold it? End that, or choose another port"
+            f"cannot open port {port} on this machine for the job: {error.strerror}; does an earlier run still hold "
+            "it? End that, or choose another port"
         ) from error
+    return dist.TCPStore(
+        host,
+        port,
+        is_master=True,
+        timeout=STORE_TIMEOUT,
+        wait_for_workers=False,
+        multi_tenant=True,  # torch's agent opens the same port in the same process
+        master_listen_fd=descriptor,
+    )
 
 
 def connect(address: Address, seconds: float) -> dist.TCPStore:
@@ -105,76 +104,85 @@ def connect(address: Address, seconds: float) -> dist.TCPStore:
             raise InputError(f"the address {address} of machine 0: unknown host {address.host!r}") from error
         except (OSError, dist.DistError) as error:
             if time.monotonic() > deadline:
+                reason = getattr(error, "strerror", None) or str(error).splitlines()[0][:200]
                 raise InputError(
-                    f"no machine 0 at {address} within {seconds:g} s: {_reason(error)}; is machine 0 started, is this "
+                    f"no machine 0 at {address} within {seconds:g} s: {reason}; is machine 0 started, is this "
                     "its address, and does a firewall let this machine reach that port?"
                 ) from error
         time.sleep(POLL)
 
 
 def meet(
-    store: dist.Store,
-    rank: int,
-    size: int,
-    kind: str,
-    shape: str,
-    address: Address,
-    seconds: float,
-    restarts: bool = False,
+    store: dist.Store, rank: int, size: int, address: Address, seconds: float, restarts: bool
 ) -> tuple[str, list[str]]:
-    """Wait until all `size` members of the job have joined at the store.
+    """Wait until all `size` processes of the job have joined at the store.
 
     If the store outlives the processes (torchrun restarts them), process 0 opens a new session each time. Only
     processes that join this session are members; each has a unique token, so earlier processes are not counted.
 
     Args:
-        kind: kind of members, "machine" or "process".
-        shape: sizes of the job in words, the same for all members.
         address: address of the store, for messages.
-        seconds: time limit for the other members.
+        seconds: time limit for the other processes.
         restarts: whether earlier processes may have left a session in this store.
 
     Returns:
-        The session's name, a prefix for the keys of the job, and the host of every member.
+        The session's name, a prefix for the keys of the job, and the host of every process. The session's keys
+        `process/RANK` exist.
 
     Raises:
-        InputError: a member is missing, two have the same rank, or the members disagree about the job's size.
+        InputError: a process is missing, two have the same rank, or they disagree about the job's size.
     """
     me = [uuid.uuid4().hex, socket.gethostname()]
     session = me[0] if restarts else JOB
     if rank == 0:
-        store.set("session", json.dumps([session, shape]))
+        store.set("session", json.dumps([session, size]))
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if store.check(["session"]):
             session, expected = json.loads(store.get("session"))
-            if not restarts and shape != expected:
+            if not restarts and size != expected:
                 raise InputError(
-                    f"machine 0 started a job of {expected}, this machine one of {shape}: give the same "
+                    f"machine 0 started a job of {expected} processes, this machine one of {size}: give the same "
                     "--num-machines and --num-gpus on every machine"
                 )
-            first = json.loads(store.compare_set(f"{session}/join/{rank}", "", json.dumps(me)))
+            first = json.loads(store.compare_set(f"{session}/process/{rank}", "", json.dumps(me)))
             if not restarts and first != me:
                 raise InputError(
-                    f"{kind} {rank} has joined already, from {first[1]}: give every machine a --machine-rank of its own"
+                    f"process {rank} has joined already, from {first[1]}: give every machine a --machine-rank of its "
+                    "own"
                 )
-            keys = [f"{session}/join/{each}" for each in range(size)]
+            keys = [f"{session}/process/{each}" for each in range(size)]
             if rank == 0 and store.check(keys):
-                store.set(f"{session}/members", json.dumps([json.loads(store.get(key)) for key in keys]))
-            if shape == expected and store.check([f"{session}/members"]):
-                joined = json.loads(store.get(f"{session}/members"))
-                if joined[rank] == me:
-                    return session, [host for _, host in joined]
+                store.set(f"{session}/members", json.dumps([json.loads(value) for value in store.multi_get(keys)]))
+            if size == expected and store.check([f"{session}/members"]):
+                members = json.loads(store.get(f"{session}/members"))
+                if members[rank] == me:
+                    return session, [host for _, host in members]
         time.sleep(POLL)
-    missing = [str(each) for each in range(size) if not store.check([f"{session}/join/{each}"])]
+    missing = [str(each) for each in range(size) if not store.check([f"{session}/process/{each}"])]
     raise InputError(
-        f"only {size - len(missing)} of {size} {PLURALS[kind]} met at {address} within {seconds:g} s (missing: "
-        f"{', '.join(missing[:8])}{', ...' if len(missing) > 8 else ''}); {WHAT_TO_CHECK}"
+        f"only {size - len(missing)} of {size} processes met at {address} within {seconds:g} s (missing: "
+        f"{', '.join(missing[:8])}{', ...' if len(missing) > 8 else ''}); is every machine started, with the same "
+        "--dist-url, --num-machines and --num-gpus and a --machine-rank of its own, and does a firewall let it reach "
+        "that port?"
     )
 
 
+def first_here(message: str) -> bool:
+    """Whether no process of this machine has called this function with `message`, so that one of them prints it.
+
+    The processes of torch's agent use its store, others the job's. True if there is no store.
+    """
+    try:
+        store = connect(Address(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), 0)
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT")
+        return store.add(f"told/{socket.gethostname()}/{attempt}/{message}", 1) == 1
+    except (InputError, RuntimeError, KeyError, ValueError):
+        return True
+
+
 def choose_gloo_interface(address: Address) -> None:
-    """Make gloo listen on an interface that the other machines can reach.
+    """Make gloo listen on the interface from which this machine reaches `address`.
 
     By default gloo uses the address of this machine's host name, which is often 127.0.0.1 in /etc/hosts. If the user
     has set GLOO_SOCKET_IFNAME, it is unchanged.
@@ -184,35 +192,17 @@ def choose_gloo_interface(address: Address) -> None:
     local = _local_address(address)
     if local.startswith("127.") and not address.host.startswith("127."):
         local = _local_address(Address("192.0.2.1", 9))  # reserved for documentation (RFC 5737), so the default route
-    for _, name in socket.if_nameindex():
-        if _interface_address(name) == local:
-            os.environ["GLOO_SOCKET_IFNAME"] = name
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = str(error).splitlines()[0]
-    return "Address already in use" if "EADDRINUSE" in text else text[:200]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        for _, name in socket.if_nameindex():
+            with contextlib.suppress(OSError):  # an interface without an IPv4 address
+                answer = fcntl.ioctl(probe, SIOCGIFADDR, struct.pack("256s", name.encode()))
+                if socket.inet_ntoa(answer[20:24]) == local:
+                    os.environ["GLOO_SOCKET_IFNAME"] = name
 
 
 def _local_address(address: Address) -> str:
     """IPv4 address from which this machine reaches `address`. Connecting a UDP socket sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(address)
-        except OSError:
-            return ""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(address)
         return probe.getsockname()[0]
-
-
-def _interface_address(name: str) -> str | None:
-    import fcntl  # not on Windows
-
-    siocgifaddr = 0x8915  # from linux/sockios.h
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            answer = fcntl.ioctl(probe, siocgifaddr, struct.pack("256s", name.encode()[:15]))
-        except OSError:
-            return None
-    return socket.inet_ntoa(answer[20:24])
+    return ""

@@ -12,13 +12,13 @@ import os
 import re
 import sys
 import threading
-import time
-from collections.abc import Iterator
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, TimeoutError
+from typing import Any, NamedTuple, NoReturn
 
 import torch.distributed as dist
 
-from engine.processes.rendezvous import Address
+from engine.processes.rendezvous import Address, first_here
 from runtime.command_line import tell
 from runtime.files import discard_unfinished
 
@@ -65,112 +65,87 @@ def lost_the_others(error: BaseException | None) -> bool:
 class Watch:
     """Heartbeats of one process, and the check of the other processes' heartbeats.
 
-    If another process has failed or is lost, this one prints one line about it and ends with its status.
+    If another process has failed or is lost, this one prints one line about it, unless another process of this machine
+    has printed it, and ends with its status.
 
     Args:
-        store: connection to the job's store for this watch alone, because an operation may block when the network
-            fails.
+        store: connection to the session in the job's store for this watch alone, because an operation may block when
+            the network fails.
         rank: rank of this process.
         hosts: host of every process.
         address: address of the store, for messages.
-        spans_machines: whether the job runs on several machines.
     """
 
-    def __init__(self, store: dist.Store, rank: int, hosts: list[str], address: Address, spans_machines: bool) -> None:
-        self.spans_machines = spans_machines
+    def __init__(self, store: dist.Store, rank: int, hosts: list[str], address: Address) -> None:
         self._store, self._rank, self._hosts, self._address = store, rank, hosts, address
-        self._signs = [""] * len(hosts)
-        self._seen = [time.monotonic()] * len(hosts)
-        self._failure: Failure | None = None  # of this process, or reported by another
-        self._deadline: tuple[float, Failure] | None = None  # None once the process group is set up
+        self._keys = [f"process/{each}" for each in range(len(hosts))]
+        self._signs, self._silent = [b""] * len(hosts), [0] * len(hosts)
         self._leaving = threading.Event()
         self._last_word = threading.Lock()  # held by the one thread that ends the process
-        self._talker = threading.Thread(target=self._talk, name="signs of life", daemon=True)
+        self._talker = ThreadPoolExecutor(1, thread_name_prefix="signs of life")
 
-    @contextlib.contextmanager
-    def joining(self, seconds: float, message: str) -> Iterator[None]:
-        """Start the watch. If the body, which initialises the process group, exceeds the limit, end with `message`.
+    def start(self) -> None:
+        """Start to send heartbeats, once the process group is set up.
 
-        Missing heartbeats count only after the body. Until then the store may block, because torch looks up the name of
-        every host that connects to it, which takes seconds each if the name server does not answer.
+        Until then the store may block, because torch looks up the name of every host that connects to it, which takes
+        seconds each if the name server does not answer.
         """
-        self._deadline = time.monotonic() + seconds, self._own(2, message)
-        self._talker.start()
-        threading.Thread(target=self._end_with_the_others, name="watch", daemon=True).start()
-        yield
-        self._seen = [time.monotonic()] * len(self._hosts)
-        self._deadline = None
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
     def leave(self) -> None:
         """Announce to the others that this process is about to end successfully."""
-        self._last_word.acquire()  # blocks if the watch is already ending this process
-        self._leaving.set()
-        self._talker.join(5 * INTERVAL)
+        self._stop(lambda: self._store.set(self._keys[self._rank], DONE))
 
     def report(self, status: int, message: str) -> None:
         """Report the failure of this process to the others: a one-line `message`, and its exit status."""
-        self._last_word.acquire()
-        self._failure = self._own(status, message)
+        failure = Failure(self._rank, self._hosts[self._rank], status, message)
+        self._stop(lambda: report_failure(self._store, failure))
+
+    def _stop(self, last: Callable[[], Any]) -> None:
+        self._last_word.acquire()  # blocks if the watch is already ending this process
         self._leaving.set()
-        self._talker.join(5 * INTERVAL)
+        with contextlib.suppress(RuntimeError, TimeoutError):  # the store is gone or silent
+            self._talker.submit(last).result(5 * INTERVAL)
 
-    def _own(self, status: int, message: str) -> Failure:
-        return Failure(self._rank, self._hosts[self._rank], status, message)
+    def _watch(self) -> None:
+        failure, count = None, 0
+        while failure is None and not self._leaving.wait(INTERVAL):
+            count += 1
+            try:
+                failure = self._talker.submit(self._exchange, str(count)).result(LIMIT)
+            except TimeoutError:
+                failure = self._lost(0, f"no answer from the job's store at {self._address} for {LIMIT:g} s")
+            except RuntimeError:
+                if not self._leaving.wait(5 * INTERVAL):  # it may be leaving with the others
+                    failure = self._lost(0, f"the connection to the job's store at {self._address} broke")
+        if failure is not None and self._last_word.acquire(blocking=False):
+            self._end(failure)
 
-    def _talk(self) -> None:
-        count = 0
-        keys = [f"sign/{rank}" for rank in range(len(self._hosts))]
-        with contextlib.suppress(RuntimeError):  # the store is gone
-            while not self._leaving.is_set():
-                self._store.set(keys[self._rank], str(count))
-                if self._store.check(["failure"]):
-                    self._failure = Failure(**json.loads(self._store.get("failure")))
-                now = time.monotonic()
-                signs = [value.decode() for value in self._store.multi_get(keys)] if self._store.check(keys) else []
-                for rank, sign in enumerate(signs):
-                    if sign != self._signs[rank] or sign == DONE:
-                        self._signs[rank], self._seen[rank] = sign, now
-                self._seen[self._rank] = now
-                count += 1
-                self._leaving.wait(INTERVAL)
-            if self._failure is not None:
-                report_failure(self._store, self._failure)
-            self._store.set(keys[self._rank], DONE)
-
-    def _end_with_the_others(self) -> None:
-        while not self._leaving.wait(INTERVAL / 4):
-            failure = self._verdict()
-            if failure is not None and self._last_word.acquire(blocking=False):
-                self._end(failure)
-
-    def _verdict(self) -> Failure | None:
-        now = time.monotonic()
-        if self._failure is not None and self._failure.rank == self._rank:
-            return self._own(1, f"the other processes considered this one lost: {self._failure.message}")
-        if self._failure is not None:
-            return self._failure
-        if not self._talker.is_alive() and not self._leaving.wait(INTERVAL):  # it may be leaving with the others
-            return Failure(0, self._hosts[0], 1, f"the connection to the job's store at {self._address} broke")
-        if self._deadline is not None:
-            return self._deadline[1] if now > self._deadline[0] else None
-        if now - self._seen[self._rank] > LIMIT:
-            return Failure(0, self._hosts[0], 1, f"no answer from the job's store at {self._address} for {LIMIT:g} s")
-        for rank, seen in enumerate(self._seen):
-            if self._seen[self._rank] - seen > LIMIT:  # no heartbeat while the store answered
-                return Failure(rank, self._hosts[rank], 1, f"no sign of life for {LIMIT:g} s")
+    def _exchange(self, sign: str) -> Failure | None:
+        """Send a heartbeat, and read the heartbeats and the failure of the others."""
+        self._store.set(self._keys[self._rank], sign)
+        if self._store.check(["failure"]):
+            return Failure(**json.loads(self._store.get("failure")))
+        for rank, sign in enumerate(self._store.multi_get(self._keys)):
+            came = sign != self._signs[rank] or sign == DONE.encode()
+            self._signs[rank], self._silent[rank] = sign, 0 if came else self._silent[rank] + 1
+            if self._silent[rank] * INTERVAL >= LIMIT:  # while the store answered
+                return self._lost(rank, f"no sign of life for {LIMIT:g} s")
         return None
+
+    def _lost(self, rank: int, message: str) -> Failure:
+        return Failure(rank, self._hosts[rank], 1, message)
 
     def _end(self, failure: Failure) -> NoReturn:
         if failure.rank == self._rank:
-            tell(f"error: {failure.message}")
+            line = f"error: the other processes considered this one lost: {failure.message}"
         else:
-            tell(
-                f"error: process {failure.rank} on {failure.host} ended: {failure.message}; "
-                f"process {self._rank} ends too"
-            )
-        self._failure = failure
-        self._leaving.set()
-        self._talker.join(5 * INTERVAL)
+            ended = f"process {failure.rank} on {failure.host} ended: {failure.message}"
+            line = f"error: {ended}; process {self._rank} ends too"
+        if first_here(failure.message):
+            tell(line)
+        with contextlib.suppress(RuntimeError, TimeoutError):
+            self._talker.submit(report_failure, self._store, failure).result(5 * INTERVAL)
         discard_unfinished()
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()

@@ -1,17 +1,16 @@
 """Signals during training: the first asks the run to save and stop, a second ends it at once."""
 
 import contextlib
+import multiprocessing
 import os
 import signal
-import threading
 import time
 from pathlib import Path
 from types import FrameType, TracebackType
 
 from detectron2.utils import comm
 
-from runtime.command_line import PAST_TENSE, SAME_REQUEST
-from runtime.files import discard_unfinished
+from runtime.command_line import PAST_TENSE, SAME_REQUEST, leave
 
 
 class TrainingInterrupted(Exception):  # noqa: N818  (not an error: it was requested)
@@ -43,13 +42,12 @@ class Interruption:
 
     def __init__(self) -> None:
         self.signal, self._noted_at = 0, 0.0
-        self._process = os.getpid()
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> "Interruption":
-        if threading.current_thread() is threading.main_thread():
-            for number in PAST_TENSE:
-                if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None is a handler outside Python
+        for number in PAST_TENSE:
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):  # None is a handler outside Python
+                with contextlib.suppress(ValueError):  # not in the main thread
                     self._previous[number] = signal.signal(number, self._receive)
         return self
 
@@ -58,10 +56,10 @@ class Interruption:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # forked, and the handler with it: Ctrl-C is for the parent
+        if multiprocessing.parent_process() is not None:  # forked, and the handler with it: Ctrl-C is for the parent
             if number != signal.SIGINT:
                 signal.signal(number, signal.SIG_DFL)
-                os.kill(os.getpid(), number)
+                signal.raise_signal(number)
         elif not self.signal:
             self.signal, self._noted_at = number, time.monotonic()
             if comm.is_main_process():
@@ -70,7 +68,4 @@ class Interruption:
                 with contextlib.suppress(OSError):
                     os.write(2, f"{name}: finishing the iteration and saving; once more to leave at once\n".encode())
         elif time.monotonic() > self._noted_at + SAME_REQUEST:
-            try:
-                discard_unfinished()
-            finally:
-                os._exit(128 + number)
+            leave(number, frame)

@@ -51,8 +51,6 @@ from runtime.precision import Precision
 
 logger = logging.getLogger("dinomatte.training")
 
-SMALLEST_FREE_SPACE = 2**20  # bytes that a run needs for its logs
-
 
 def train(config: DictConfig, resume: bool = False) -> nn.Module:
     """Train the config's model from its initial checkpoint, or continue from the last checkpoint of the run folder.
@@ -110,7 +108,6 @@ def _build_trainer(config: DictConfig) -> SystemTrainer:
     average = None if settings.ema_decay is None else WeightAverage(model, settings.ema_decay)
     return SystemTrainer(
         _distributed(model, config, device),
-        None,
         _build_optimizer(config, model),
         precision=Precision(settings.amp.enabled, settings.amp.get("dtype", "fp16"), device),
         seed=settings.seed,
@@ -242,10 +239,7 @@ def _scan(dataset: Any, mode: str) -> None:
 
 
 def _name_unusable_files(dataset: FileSet, decode: bool) -> None:
-    unusable, remarks = dataset.look_at_mattes(decode)
-    problems = list(dict.fromkeys([*dataset.problems(decode=decode), *unusable]))
-    for remark in remarks:
-        logger.warning("%s", remark)
+    problems = _problems(dataset, decode, "")
     if dataset.on_bad == "error":
         require_none(problems, f"fix or remove them, or set {dataset.on_bad_setting}")
     for problem in problems:
@@ -253,10 +247,15 @@ def _name_unusable_files(dataset: FileSet, decode: bool) -> None:
 
 
 def _refuse_unusable_files(dataset: FileSet, decode: bool) -> None:
+    require_none(_problems(dataset, decode, "validation: "), "fix or remove them")
+
+
+def _problems(dataset: FileSet, decode: bool, prefix: str) -> list[str]:
+    """The unusable files and why. Remarks on usable ones are logged."""
     unusable, remarks = dataset.look_at_mattes(decode)
     for remark in remarks:
-        logger.warning("validation: %s", remark)
-    require_none(list(dict.fromkeys([*dataset.problems(decode=decode), *unusable])), "fix or remove them")
+        logger.warning("%s%s", prefix, remark)
+    return list(dict.fromkeys([*dataset.problems(decode=decode), *unusable]))
 
 
 def _build_validation(config: DictConfig, decode: bool = False) -> Any:
@@ -280,8 +279,9 @@ def _hooks(config: DictConfig, model: System, saver: SaveCheckpoints) -> list[ho
         TrainingPictures(settings.get("picture_period", 0), num_panels),
         TrainingScores(settings.eval_period or settings.log_period),
         hooks.LRScheduler(scheduler=build(config.lr_multiplier)),
+        LoggedScalars(),
+        saver,
     ]
-    run_hooks += [LoggedScalars(), saver]
     if settings.eval_period > 0:
         run_hooks.append(_evaluation_hook(config, model, evaluator, saver))
         run_hooks += best_hooks(saver.checkpointer, settings.checkpointer.get("best_metric"), evaluator.metrics)

@@ -4,7 +4,7 @@ import contextlib
 import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -17,13 +17,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from engine.training.averaging import WeightAverage
+from engine.training.interruption import Interruption
 from modeling.meta_arch import System
 from runtime.command_line import one_line
 from runtime.errors import InputError
 from runtime.precision import Precision
-
-if TYPE_CHECKING:
-    from engine.training.interruption import Interruption
 
 Batch = dict[str, Any]
 
@@ -49,8 +47,6 @@ class SystemTrainer(TrainerBase):
 
     Args:
         model: a system, possibly wrapped in DDP.
-        batches: endless iterable, or None until `self.batches` is set, because their start is known only after
-            resuming.
         optimizer: optimizer of the model's parameters.
         precision: autocast and loss scaling.
         seed: seed of the model's random draws.
@@ -58,9 +54,10 @@ class SystemTrainer(TrainerBase):
         accumulate: number of micro-batches for each step of the optimizer.
         average: running average of the weights, or None.
         freeze_batch_norm_from: iteration from which BatchNorm uses its running statistics without updating them.
-        interruption: signals, on which the processes agree at each iteration, see `stop_signal`.
 
     Attributes:
+        batches: endless iterable, set before training; its start is known only after resuming.
+        interruption: signals, on which the processes agree at each iteration, see `stop_signal`; or None.
         stop_signal: number of the signal that asked any process to stop, 0 for none; the same in all processes.
         num_samples: number of samples that the job has trained on.
         num_redrawn: number of samples that were redrawn because of unusable files.
@@ -69,7 +66,6 @@ class SystemTrainer(TrainerBase):
     def __init__(
         self,
         model: nn.Module,
-        batches: Iterable[Batch] | None,
         optimizer: torch.optim.Optimizer,
         *,
         precision: Precision,
@@ -78,11 +74,10 @@ class SystemTrainer(TrainerBase):
         accumulate: int = 1,
         average: WeightAverage | None = None,
         freeze_batch_norm_from: int | None = None,
-        interruption: "Interruption | None" = None,
     ) -> None:
         super().__init__()
         self.model = model
-        self.batches = batches
+        self.batches: Iterable[Batch] = ()
         self.optimizer = optimizer
         self.precision = precision
         self.seed = seed
@@ -90,7 +85,7 @@ class SystemTrainer(TrainerBase):
         self.accumulate = accumulate
         self.average = average
         self.freeze_batch_norm_from = freeze_batch_norm_from
-        self.interruption = interruption
+        self.interruption: Interruption | None = None
         self.stop_signal = 0
         self.num_samples = self.num_redrawn = 0
         self._iterator: Iterator[Batch] | None = None

@@ -4,13 +4,14 @@ The page is self-contained and forbids itself to load anything, so it can be ope
 """
 
 import base64
+import functools
 import hashlib
 import math
 import os
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
@@ -21,14 +22,13 @@ from metrics.folders import Evaluation
 from metrics.image_scores import METRICS
 from metrics.reports.distribution import Distribution, distribution
 from metrics.reports.histogram_svg import histogram_svg
-from metrics.reports.pictures import CasePictures, error_map, picture_case, png_uri, signed_ramp
+from metrics.reports.pictures import error_map, picture_case, png_uri, signed_ramp
 from metrics.reports.scores import SEQUENCE_COLUMNS, format_number, format_value
 from runtime.files import replacing
 from runtime.text import natural_order, printable, superscripts
 
 TEMPLATE_FILE = Path(__file__).with_suffix(".html")
 LAST_COLUMNS = [("Pixels scored", "descending"), ("Size", "descending")]
-REGION_WORDS = {"unknown": "unknown: the pixels where the trimap is 128", "whole": "whole: every pixel"}
 
 
 def write_html(
@@ -59,14 +59,12 @@ def write_html(
     photographs = None if image_dir is None else _photographs(image_dir, names)
     source = TEMPLATE_FILE.read_text(encoding="utf-8")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined)
-    environment.filters |= {"printable": printable, "exact": repr}
-    environment.globals |= {"format_value": format_value, "infinity": math.inf}
+    environment.filters |= {"printable": printable, "exact": repr, "title": _title}
+    environment.globals |= {"count": _count, "format_value": format_value, "infinity": math.inf}
     page = environment.from_string(source).render(
         policy=_content_security_policy(source),
         headline=f"{len(names)} of {_count(evaluation.expected, 'image')} scored, {evaluation.region} region",
         evaluation=evaluation,
-        facts=_facts(evaluation),
-        notices=_notices(evaluation),
         cards=[_card(evaluation, metric) for metric in evaluation.metrics],
         first=evaluation.metrics[0],
         ranks=ranks,
@@ -95,55 +93,6 @@ def worst_ranks(evaluation: Evaluation, names: Iterable[str], worst: int) -> dic
         for place, name in enumerate(ordered[:worst], 1):
             ranks.setdefault(name, {})[metric] = place
     return ranks
-
-
-def _facts(evaluation: Evaluation) -> dict[str, str]:
-    settings = [
-        ("missing predictions allowed", evaluation.allow_missing),
-        ("trimaps quantised", evaluation.quantise_trimaps),
-        ("image NAME_k scored against truth NAME", evaluation.shared_truths),
-    ]
-    return {
-        "Region": REGION_WORDS[evaluation.region],
-        "Metrics": ", ".join(_title(metric) for metric in evaluation.metrics),
-        "Settings": ", ".join(words for words, given in settings if given) or "the defaults",
-    }
-
-
-class Notice(NamedTuple):
-    """A reason why the figures are not of the whole set: (name, reason or None) of those it concerns."""
-
-    kind: str
-    title: str
-    words: str
-    items: Iterable[tuple[str, str | None]]
-    broken: bool = False
-
-
-def _notices(evaluation: Evaluation) -> list[Notice]:
-    """The notices, the worst first."""
-    notices = []
-    failed, missing, empty = evaluation.failed, evaluation.missing, evaluation.without_unknown
-    if failed:
-        cause = "Scoring was interrupted: " if evaluation.interrupted else ""
-        words = f"{cause}{len(failed)} of {_count(evaluation.expected, 'image')} could not be scored"
-        notices.append(
-            Notice("failed", "No mean.", f"{words}; what is below is of the others.", failed.items(), broken=True)
-        )
-    if clips := evaluation.failed_clips:
-        title, words = "Clips without a score.", "Their images are scored."
-        notices.append(Notice("failed_clips", title, words, clips.items(), broken=True))
-    if missing:
-        words = f"{len(missing)} of {evaluation.expected} are missing; every figure is over the others."
-        notices.append(Notice("missing", "Predictions are missing.", words, [(name, None) for name in missing]))
-    if empty:
-        words = (
-            f"{len(empty)} of {len(evaluation.scores)} have no pixel to score: MSE is undefined there, and so is its "
-            "mean; sums count as 0. Check the trimaps."
-        )
-        items = [(name, None) for name in empty]
-        notices.append(Notice("without_unknown", "Images without unknown pixels.", words, items))
-    return notices
 
 
 def _card(evaluation: Evaluation, metric: str) -> dict[str, Any]:
@@ -189,13 +138,14 @@ def _cases(
     evaluation: Evaluation, ranks: dict[str, dict[str, int]], photographs: dict[str, Path] | None
 ) -> list[dict[str, Any]]:
     """The worst images, first those by the first metric; `shown` reads the files of one when it is called."""
-
-    def shown(name: str) -> Callable[[], CasePictures]:
-        settings = {"quantise_trimaps": evaluation.quantise_trimaps, "photographs": photographs}
-        return lambda: picture_case(evaluation.cases[name], **settings)
-
+    settings = {"quantise_trimaps": evaluation.quantise_trimaps, "photographs": photographs}
     cases = [
-        {"name": name, "number": number, "places": places, "shown": shown(name)}
+        {
+            "name": name,
+            "number": number,
+            "places": places,
+            "shown": functools.partial(picture_case, evaluation.cases[name], **settings),
+        }
         for number, (name, places) in enumerate(ranks.items())
     ]
     return sorted(cases, key=lambda case: case["places"].get(evaluation.metrics[0], math.inf))

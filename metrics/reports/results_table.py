@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 from metrics.image_scores import METRICS
 from runtime.text import printable, superscripts
@@ -30,16 +30,9 @@ def markdown_table(means: Means) -> str:
     Args:
         means: values in the units of `score_image`. A missing metric or an undefined mean is a dash.
     """
-    metrics = _metrics(means)
-    lines = [
-        _markdown_row(["Method", *map(_markdown_title, metrics)]),
-        _markdown_row(["---", *["---:"] * len(metrics)]),
-    ]
-    columns = [_column(metric, means) for metric in metrics]
-    for index, name in enumerate(means):
-        cells = [f"**{text}**" if best else text or "–" for text, best in (column[index] for column in columns)]
-        lines.append(_markdown_row([escape_markdown(name), *cells]))
-    return "\n".join(lines) + "\n"
+    head, *rows = _rows(means, escape_markdown, _markdown_title, bold="**{}**", none="–")
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
 
 
 def latex_table(means: Means) -> str:
@@ -47,22 +40,12 @@ def latex_table(means: Means) -> str:
 
     It needs only `\usepackage{booktabs}`. Its rows can be pasted into another table.
     """
-    metrics = _metrics(means)
-    columns = [_column(metric, means) for metric in metrics]
-    rows = []
-    for index, name in enumerate(means):
-        cells = [
-            rf"\textbf{{{text}}}" if best else text or "--" for text, best in (column[index] for column in columns)
-        ]
-        rows.append(_latex_row([escape_latex(name), *cells]))
+    cells = list(_rows(means, escape_latex, _latex_title, bold=r"\textbf{{{}}}", none="--"))
+    head, *rows = (rf"{' & '.join(row)} \\" for row in cells)
     lines = [
         r"% needs \usepackage{booktabs}",
-        rf"\begin{{tabular}}{{l{'r' * len(metrics)}}}",
-        r"\toprule",
-        _latex_row(["Method", *map(_latex_title, metrics)]),
-        r"\midrule",
-        *rows,
-        r"\bottomrule",
+        rf"\begin{{tabular}}{{l{'r' * (len(cells[0]) - 1)}}}",
+        *(r"\toprule", head, r"\midrule", *rows, r"\bottomrule"),
         r"\end{tabular}",
     ]
     return "\n".join(lines) + "\n"
@@ -82,8 +65,16 @@ def escape_latex(text: str) -> str:
     )  # the row before ends in \\, which would read both as arguments
 
 
-def _metrics(means: Means) -> list[str]:
-    return [metric for metric in METRICS if any(metric in values for values in means.values())]
+def _rows(
+    means: Means, escape: Callable[[str], str], title: Callable[[str], str], bold: str, none: str
+) -> Iterator[list[str]]:
+    """Cells of the header, then of each method: its name and its printed means."""
+    metrics = [metric for metric in METRICS if any(metric in values for values in means.values())]
+    columns = [_column(metric, means) for metric in metrics]
+    yield ["Method", *map(title, metrics)]
+    for index, name in enumerate(means):
+        cells = (column[index] for column in columns)
+        yield [escape(name), *(bold.format(text) if best else text or none for text, best in cells)]
 
 
 def _column(metric: str, means: Means) -> list[tuple[str, bool]]:
@@ -97,17 +88,9 @@ def _column(metric: str, means: Means) -> list[tuple[str, bool]]:
     return [(text, text == texts[best]) for text in texts]
 
 
-def _markdown_row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 def _markdown_title(metric: str) -> str:
     title = superscripts(METRICS[metric].title)
     return f"{escape_markdown(title)} {'↑' if METRICS[metric].higher_is_better else '↓'}"
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return rf"{' & '.join(cells)} \\"
 
 
 def _latex_title(metric: str) -> str:

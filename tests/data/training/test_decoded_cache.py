@@ -78,11 +78,8 @@ def resized(path, height, width=8):
     return np.resize(decode(path), (height, width))
 
 
-class Decoder:
-    """Called like a function, but without a name."""
-
-    def __call__(self, path):
-        return decode(path)
+def decoder_of(height):
+    return lambda path: resized(path, height)
 
 
 def test_a_partial_decoder_is_known_by_its_function_and_arguments(tmp_path, folder):
@@ -98,26 +95,30 @@ def test_a_partial_decoder_is_known_by_its_function_and_arguments(tmp_path, fold
     assert not cache.read(path, partial(resized, height=3)).flags.writeable  # an entry, not decoded again
 
 
-@pytest.mark.parametrize("decoder", [Decoder(), partial(Decoder()), partial(resized, height=np.int64(3))])
-def test_what_an_unnamed_decoder_gives_is_not_kept(tmp_path, folder, decoder):
+@pytest.mark.parametrize("decoder", [decoder_of(3), partial(decoder_of(3))])
+def test_what_a_decoder_without_a_name_of_its_own_gives_is_not_kept(tmp_path, folder, decoder):
     path, cache = files(tmp_path, 1)[0], DecodedCache("1MB", folder)
     np.testing.assert_array_equal(cache.read(path, decoder), decoder(path))
     assert entries(folder) == []
 
 
+DECODED = []
+
+
+def counting(path):
+    DECODED.append(path.name)
+    return decode(path)
+
+
 def test_a_file_is_decoded_once_and_comes_back_the_same(tmp_path, folder):
-    path, decoded = files(tmp_path, 1)[0], []
-
-    def counting(path):
-        decoded.append(path.name)
-        return decode(path)
-
+    path = files(tmp_path, 1)[0]
+    DECODED.clear()
     cache = DecodedCache("1MB", folder)
     for _ in range(3):
         picture = cache.read(path, counting)
         np.testing.assert_array_equal(picture, decode(path))
         assert picture.dtype == np.uint8
-    assert decoded == ["0.bin"]
+    assert DECODED == ["0.bin"]
     assert not picture.flags.writeable
 
 
@@ -138,6 +139,7 @@ def test_another_process_reads_what_one_decoded(tmp_path, folder):
     code = (
         "def refuse(path): raise AssertionError('decoded again')\n"
         "refuse.__module__, refuse.__qualname__ = arguments[1:]\n"
+        "sys.modules['test_decoded_cache'].decode = refuse\n"
         "print(decoded_cache.DecodedCache('1MB', folder).read(arguments[0], refuse).sum())"
     )
     assert int(finished(process(code, folder, path, decode.__module__, decode.__qualname__))) == decode(path).sum()
@@ -155,15 +157,14 @@ def test_a_changed_file_is_decoded_again_even_with_its_old_size_and_time(tmp_pat
     assert len(entries(folder)) == 1  # that of the older state is gone
 
 
+def changing(path):
+    picture = decode(path)
+    path.write_bytes(b"new")
+    return picture
+
+
 def test_a_file_that_changes_while_it_is_decoded_is_not_kept(tmp_path, folder):
-    path, cache = files(tmp_path, 1)[0], DecodedCache("1MB", folder)
-
-    def slow(path):
-        picture = decode(path)
-        path.write_bytes(b"new")
-        return picture
-
-    cache.read(path, slow)
+    DecodedCache("1MB", folder).read(files(tmp_path, 1)[0], changing)
     assert entries(folder) == []
 
 

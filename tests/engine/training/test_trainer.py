@@ -184,7 +184,7 @@ def test_a_gradient_that_is_not_finite_stops_the_run_before_it_reaches_the_weigh
 
 def test_a_trimap_of_other_values_is_counted_as_the_model_sees_it():
     net = small_model()
-    trainer = SystemTrainer(net, None, None, precision=Precision(False, "bf16", torch.device("cpu")))
+    trainer = SystemTrainer(net, None, precision=Precision(False, "bf16", torch.device("cpu")))
     trimap = torch.tensor([0, 128 / 255, 0.5, 1]).view(1, 1, 2, 2)
     rest = {"image": torch.zeros(1, 3, 2, 2), "alpha": torch.zeros(1, 1, 2, 2)}
     batches = [net.prepare({**rest, "trimap": each}) for each in (trimap, torch.zeros(1, 1, 2, 2))]
