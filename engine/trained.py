@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from engine.config import build, describe_model, load_config
 from modeling.meta_arch import System
+from modeling.outline import outlines
 from modeling.weights.checkpoint_file import CONFIG_ENTRY
 from modeling.weights.frozen import with_frozen_weights
 from modeling.weights.loading import WrongModelError, load_model
@@ -66,7 +67,7 @@ def _configs_of(tensors: Mapping[str, torch.Tensor]) -> Iterator[str]:
     """The configs of the project whose model has tensors of these names and shapes."""
     found = {key.removeprefix("module."): tuple(value.shape) for key, value in tensors.items()}
     for path in sorted(CONFIGS.glob("*.py")):
-        with torch.device("meta"):  # nothing is allocated
+        with outlines():
             model = build(load_config(str(path)).model)
         if {key: tuple(value.shape) for key, value in model.state_dict().items()} == found:
             yield f"{CONFIGS.name}/{path.name}"

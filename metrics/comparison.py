@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
 
 from metrics.image_scores import METRICS
 
@@ -199,6 +198,8 @@ def sign_test(wins: int, losses: int) -> float:
     Returns:
         2 P(X <= min(wins, losses)) for X binomial of `wins + losses` tosses, at most 1; 1 without any.
     """
+    from scipy.stats import binomtest  # imported here because it takes most of a second, and scoring does without
+
     tosses = wins + losses
     return float(binomtest(wins, tosses).pvalue) if tosses else 1.0
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import StochasticDepth
 
 from modeling.backbone.relative_positions import num_distances, relative_attention
 from modeling.backbone.rope import rotate
@@ -216,6 +215,20 @@ class MergeProjection(nn.Module):
         return self.proj(self.norm(x))
 
 
+class StochasticDepth(nn.Dropout):
+    """Dropout of whole samples: in training each of a batch is zero with probability `p`, else divided by 1 - p.
+
+    Huang et al., "Deep Networks with Stochastic Depth", 2016. torchvision has the same in its mode "row", but to import
+    torchvision takes as long as to import torch.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, ...) -> the same."""
+        if not self.training or not self.p:
+            return x
+        return x * super().forward(x.new_ones(len(x), *[1] * (x.ndim - 1)))
+
+
 class Block(nn.Module):
     """Pre-norm transformer block with LayerScale, optionally followed by ViTDet's convolution block."""
 
@@ -238,7 +251,7 @@ class Block(nn.Module):
         self.norm2 = norm_layer(dim)
         self.mlp = FFN_LAYERS[ffn](dim, hidden_dim)
         self.ls2 = nn.Identity() if layer_scale_init is None else LayerScale(dim, layer_scale_init)
-        self.drop_path = StochasticDepth(drop_path, "row")
+        self.drop_path = StochasticDepth(drop_path)
         self.residual = ResidualConvBlock(dim) if use_residual else None
 
     def forward(self, x: Tensor, grid: tuple[int, int], rotation: tuple[Tensor, Tensor] | None) -> Tensor:

@@ -10,11 +10,9 @@ from itertools import count
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.swin_transformer import PatchMerging
-from torchvision.ops import StochasticDepth
 
 from modeling.backbone.base import TOKEN_WIDTHS, Encoder
-from modeling.backbone.blocks import Mlp, PatchEmbed
+from modeling.backbone.blocks import Mlp, PatchEmbed, StochasticDepth
 from modeling.backbone.windows import from_windows, repeat_prefix, to_windows
 from modeling.linear import Linear
 from runtime.errors import InputError
@@ -98,7 +96,7 @@ class PriorBlock(nn.Module):
         self.attn = PriorAttention(dim, num_heads, window_size, num_priors)
         self.norm2 = nn.LayerNorm(dim)
         self.mlp = Mlp(dim, MLP_RATIO * dim)
-        self.drop_path = StochasticDepth(drop_path, "row")
+        self.drop_path = StochasticDepth(drop_path)
 
     def forward(self, x: Tensor, priors: Tensor, regions: Tensor, apart: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, H, W, C) and (B, P, C) -> (B, H, W, C) and (B, P + 3, C); `regions` is that of `region_means`."""
@@ -115,6 +113,8 @@ class PriorStage(nn.Module):
         self, dim: int, num_heads: int, window_size: int, drop_paths: Sequence[float], downsample: bool
     ) -> None:
         super().__init__()
+        from torchvision.models.swin_transformer import PatchMerging  # imported here because it takes two seconds
+
         self.window_size = window_size
         self.blocks = nn.ModuleList(
             PriorBlock(dim, num_heads, window_size, len(REGIONS) * (index + 1), drop_path)

@@ -37,8 +37,9 @@ class RotaryPositions(nn.Module):
         if rescale is not None and rescale < 1:
             raise InputError(f"rescale must be at least 1, got {rescale}")
         frequencies = head_dim // 4
-        exponents = 2 * torch.arange(frequencies, dtype=torch.float32) / (head_dim // 2)
-        self.register_buffer("periods", base**exponents)
+        # on the CPU: for arithmetic on the meta device PyTorch loads its compiler
+        exponents = 2 * torch.arange(frequencies, dtype=torch.float32, device="cpu") / (head_dim // 2)
+        self.register_buffer("periods", torch.tensor((base**exponents).tolist(), dtype=torch.float32))
         self.rescale = rescale
         self.step_grid = step_grid
 

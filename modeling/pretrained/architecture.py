@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from modeling.backbone import DINOV2_VARIANTS, DINOV3_VARIANTS, ViT, dinov2_arguments
 from modeling.backbone.variants import DINOV2_PATCH_SIZE
+from modeling.outline import outlines
 from runtime.errors import InputError
 
 MAX_PATCH_SIZE = 64  # pixels
@@ -195,7 +195,7 @@ def read_architecture(
 
 def module_shapes(build: Callable[[], nn.Module], prefix: str = "") -> dict[str, tuple[int, ...]]:
     """Name (after `prefix`) and shape of every tensor of a module, which is built without memory."""
-    with torch.device("meta"):
+    with outlines():
         return {prefix + key: tuple(tensor.shape) for key, tensor in build().state_dict().items()}
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from modeling.decoder import DetailCapture
+from modeling.outline import outlines
 from modeling.pretrained.architecture import (
     PLAIN_EPS,
     VITMATTE_VARIANTS,
@@ -108,7 +108,7 @@ def read_matting_architecture(
             f"expected one fusion more than detail convolutions in the decoder, found {len(architecture.fusion_out)} "
             f"and {len(architecture.convstream_out)}; the file is incomplete"
         )
-    with torch.device("meta"):
+    with outlines():
         DetailCapture(**architecture.decoder_arguments()).check_patch_size(architecture.patch_size)
     if config is not None:
         _check_config(architecture, config, backbone_config)

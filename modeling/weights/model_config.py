@@ -13,11 +13,11 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from modeling.meta_arch import System
+from modeling.outline import outlines
 from modeling.weights.checkpoint_file import CONFIG_ENTRY
 from modeling.weights.fitting import fit_pretrained
 from modeling.weights.frozen import FROZEN_ENTRY, with_frozen_weights
@@ -51,7 +51,7 @@ def build_model(checkpoint: Mapping[str, Any], path: Any) -> System:
         raise InputError(f"{path}: says nothing about its model; give --config-file too")
     checkpoint = with_frozen_weights(checkpoint, path)
     try:
-        with torch.device("meta"), _few_modules():
+        with outlines(), _few_modules():
             outline = _Builder().build(checkpoint[CONFIG_ENTRY])
         _check_outline(outline, checkpoint["model"], fit=FROZEN_ENTRY in checkpoint)
         return _Builder().build(checkpoint[CONFIG_ENTRY])

@@ -4,13 +4,14 @@ from functools import partial
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from transformers import DINOv3ViTConfig, DINOv3ViTModel
 from transformers.models.vitdet.configuration_vitdet import VitDetConfig
 from transformers.models.vitdet.modeling_vitdet import VitDetResBottleneckBlock
 
 from modeling.backbone import DINOV3_VARIANTS, ViT
-from modeling.backbone.blocks import ResidualConvBlock
+from modeling.backbone.blocks import ResidualConvBlock, StochasticDepth
 from modeling.backbone.rope import RotaryPositions
 from modeling.backbone.windows import windowed_attention
 
@@ -307,9 +308,20 @@ def test_rotary_tables_stay_float32_under_autocast():
     torch.testing.assert_close((cos, sin), expected, atol=0, rtol=0)
 
 
-def test_drop_path_rises_to_its_rate_and_keeps_the_mean():
+def test_drop_path_rises_to_its_rate():
     model = small_vit(drop_path_rate=0.4)
     assert [block.drop_path.p for block in model.blocks] == [0, 0.2, 0.4]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("p", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("shape", [(64, 5), (64, 4, 3, 2)])
+def test_stochastic_depth_is_torchvisions(shape, p, training):
+    x = torch.randn(shape)
+    torch.manual_seed(0)
+    ours = StochasticDepth(p).train(training)(x)
+    torch.manual_seed(0)
+    torch.testing.assert_close(ours, torchvision.ops.stochastic_depth(x, p, "row", training), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,31 @@
+"""Outlines of networks: all modules with names and shapes of their tensors, and no memory for these."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+
+class _NoDraws(TorchFunctionMode):
+    """Skips normal draws, for which PyTorch loads its compiler on the meta device; that takes two seconds."""
+
+    def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        return args[0] if func is Tensor.normal_ else func(*args, **kwargs or {})
+
+
+@contextmanager
+def outlines() -> Iterator[None]:
+    """Build networks without memory inside this context: their tensors are on the meta device.
+
+    Example:
+        >>> from torch import nn
+        >>> with outlines():
+        ...     network = nn.Linear(1_000_000, 1_000_000)
+        >>> network.weight.shape
+        torch.Size([1000000, 1000000])
+    """
+    with torch.device("meta"), _NoDraws():
+        yield
