@@ -4,8 +4,8 @@
 
 Every system starts from random weights and is trained on the same number of procedural samples of 96 x 96 pixels from
 the same generator, with the batch size and the optimizer of its own demo config. Systems with a trimap see details of
-scenes. Systems without one see whole scenes, since a detail does not show what the subject is. Nothing else is
-equal: the time of a sample differs between systems, and is printed.
+scenes. The system without one sees whole scenes, since a detail does not show what the subject is. The processor time
+of a training is printed; it is not equal.
 
 Each training is a command that a user would type, and is printed before it runs. A stopped training is resumed, a
 complete one is not repeated.
@@ -74,7 +74,6 @@ TRAININGS = {
         Stage(f"DIM_demo_stage{number}", batch=4, share=share, overrides=(f"dataloader.train.dataset.size={SIDE}",))
         for number, share in ((1, 0.72), (2, 0.04), (3, 0.24))  # as in the configs
     ],
-    "segmentation": [Stage("SubjectSeg_demo", batch=8)],
 }
 
 
@@ -107,6 +106,7 @@ def train(folder: Path, stage: Stage, before: Path | None, options: argparse.Nam
     """Run one stage unless it is complete; return its checkpoint."""
     checkpoint = folder / "model_final.pth"
     if checkpoint.exists():
+        print(f"{checkpoint}: complete, not trained again with these options; remove its folder to do so", flush=True)
         return checkpoint
     words = ["main.py", "--config-file", f"configs/{stage.config}.py", *overrides(folder, stage, before, options)]
     print(f"\n$ python {shlex.join(words)}", flush=True)

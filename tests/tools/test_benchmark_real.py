@@ -116,7 +116,7 @@ def test_the_chains_are_those_of_auto_matte(photographs):
     root, (sample, *_), _ = photographs
     (root / "one").mkdir()
     images = write_set(root / "one", [sample])
-    segmentation = checkpoint(root / "seg.pth", "SubjectSeg_demo")
+    segmentation = checkpoint(root / "seg.pth", "PersonSeg_demo")
     for name, how in (("chain", None), (f"seg={segmentation}", ["--seg", segmentation])):
         mattes = root / name.split("=")[0]
         mattes.mkdir()
