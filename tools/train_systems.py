@@ -4,7 +4,7 @@
 
 Every system starts from random weights and is trained on the same number of procedural samples of 96 x 96 pixels from
 the same generator, with the batch size and the optimizer of its own demo config. Systems with a trimap see details of
-scenes. The system without one sees whole scenes, since a detail does not show what the subject is. The processor time
+scenes. The systems without one see whole scenes, since a detail does not show what the subject is. The processor time
 of a training is printed; it is not equal.
 
 Each training is a command that a user would type, and is printed before it runs. A stopped training is resumed, a
@@ -74,6 +74,7 @@ TRAININGS = {
         Stage(f"DIM_demo_stage{number}", batch=4, share=share, overrides=(f"dataloader.train.dataset.size={SIDE}",))
         for number, share in ((1, 0.72), (2, 0.04), (3, 0.24))  # as in the configs
     ],
+    "segmentation": [Stage("SubjectSeg_demo", batch=8)],
 }
 
 

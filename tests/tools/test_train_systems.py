@@ -4,8 +4,10 @@ import argparse
 from pathlib import Path
 
 import pytest
+import torch
 from tiny import ROOT
 
+from data.synthetic import SubjectMasks, SyntheticMatting
 from engine.config import build, load_config
 from runtime.errors import InputError
 from tools import train_systems
@@ -26,6 +28,7 @@ def test_every_system_sees_as_many_samples_of_the_same_set(name):
     assert sum(config.train.max_iter * config.dataloader.train.batch_size for config in configs) == 8000
     for config in configs:
         dataset = config.dataloader.train.dataset
+        dataset = dataset.get("dataset", dataset)
         assert (dataset.size, dataset.samples_per_epoch) == (96, 100_000)
         assert dataset.seed == config.train.seed == 3
         whole_scenes = "trimap" not in build(config.model).inputs
@@ -53,6 +56,19 @@ def test_diffmatte_is_self_aligned_in_the_published_order():
         300,
         500,
     )
+
+
+def test_a_mask_is_where_the_subject_covers_half_of_a_pixel():
+    scenes = SyntheticMatting(size=64, samples_per_epoch=4, seed=5, scene_size=(64, 96), backgrounds="textures")
+    masks = SubjectMasks(scenes)
+    assert len(masks) == 4
+    sample, scene = masks[2, 1], scenes[2, 1]
+    torch.testing.assert_close(sample["image"], scene["image"])
+    assert sample["mask"].dtype == torch.int64
+    assert set(sample["mask"].unique().tolist()) == {0, 1}
+    assert (scene["alpha"][0][sample["mask"] == 1] >= 0.5).all()
+    assert (scene["alpha"][0][sample["mask"] == 0] < 0.5).all()
+    assert sample["name"] == scene["name"]
 
 
 def test_an_unknown_training_is_named(monkeypatch):
