@@ -165,7 +165,7 @@ def describe_model(node: DictConfig) -> dict[str, Any]:
     try:
         return {CONFIG_ENTRY: plain_config(OmegaConf.to_container(node, resolve=True))}
     except ValueError as error:
-        logger.warning("checkpoints of this run need --config-file, as the model's config holds %s", error)
+        logger.warning("checkpoints of this run need --config-file, because the model's config contains %s", error)
         return {}
 
 

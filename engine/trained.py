@@ -58,7 +58,7 @@ def _advice(checkpoint: Mapping[str, Any], config: DictConfig, path: str | Path)
     if isinstance(description, Mapping):
         if not names:
             remedies = [f"its model has {_differences(description, describe_model(config.model).get(CONFIG_ENTRY))}"]
-        remedies.append("leave out --config-file, the checkpoint says which model it is of")
+        remedies.append("omit --config-file, because the checkpoint describes its model")
     return "; ".join(remedies)
 
 

@@ -140,7 +140,7 @@ def write_data(folder: Path) -> None:
     sizes = f"{FOREGROUNDS} {BACKGROUNDS} {TRAIN_SIZE} {TEST_IMAGES} {TEST_SIZE}\n"
     if complete.exists():
         if complete.read_text() != sizes:
-            raise InputError(f"{folder}: holds images of other sizes or numbers; name another folder")
+            raise InputError(f"{folder}: contains images of another size or number; name another folder")
         return
     write_dim_layout(data / "foregrounds", FOREGROUNDS, size=TRAIN_SIZE, seed=11)
     write_dim_layout(data / "backgrounds", BACKGROUNDS, size=TRAIN_SIZE, seed=12)

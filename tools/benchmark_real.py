@@ -150,7 +150,7 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--data-root", type=Path, required=True, help="folder of image/, trimap/ and alpha/")
-    parser.add_argument("--trimap-dir", default="trimap", help="its folder of trimaps (default: trimap)")
+    parser.add_argument("--trimap-dir", default="trimap", help="name of the folder of trimaps (default: trimap)")
     parser.add_argument("--methods", default="box,closed-form,pymatting", help=f"some of {','.join(METHODS)}")
     parser.add_argument("--json", type=Path, help="file for the scores of every image")
     parser.add_argument("--mattes", type=Path, help="folder for the mattes, with a sub-folder for each method")

@@ -198,7 +198,7 @@ def images_by_stem(
         if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or path.is_dir():
             continue
         if not path.is_file():
-            raise InputError(f"{path}: expected an image file, found a broken link or something that is no file")
+            raise InputError(f"{path}: expected an image file, found a broken link or a special file")
         stem = path.relative_to(folder).with_suffix("").as_posix()
         if (twin := taken.setdefault(name_key(stem), path)) != path:
             raise InputError(f"{folder}: {_shown_apart(twin.relative_to(folder), path.relative_to(folder))}")
@@ -220,7 +220,7 @@ def passed_over(folder: str | os.PathLike, recursive: bool = False) -> str:
         >>> Path("photographs").mkdir()
         >>> Path("photographs", "notes.txt").touch()
         >>> passed_over("photographs")
-        'passed over 1 .txt (notes.txt), which are not read (docs/data.md)'
+        'ignored 1 .txt (notes.txt), which are not read (docs/data.md)'
     """
     folder = Path(folder)
     left: dict[str, list[str]] = {}
@@ -238,7 +238,7 @@ def passed_over(folder: str | os.PathLike, recursive: bool = False) -> str:
         f"{len(names)} {kind}{'s' if kind == 'sub-folder' and len(names) > 1 else ''} ({name_some(names)})"
         for kind, names in left.items()
     ]
-    return f"passed over {' and '.join(parts)}, which are not read (docs/data.md)"
+    return f"ignored {' and '.join(parts)}, which are not read (docs/data.md)"
 
 
 def found_none(folder: str | os.PathLike, recursive: bool = False) -> InputError:

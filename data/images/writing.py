@@ -37,7 +37,7 @@ def depth_of(path: Path, bits: int | None) -> int:
         )
     if bits is not None and bits not in depths:
         fitting = ", ".join(each for each, held in DEPTHS_OF.items() if bits in held)
-        raise InputError(f"{path}: {suffix} holds {_either(depths)} bits, not {bits}; {fitting} hold {bits}")
+        raise InputError(f"{path}: {suffix} supports {_either(depths)} bits, not {bits}; {fitting} support {bits}")
     return depths[0] if bits is None else bits
 
 
@@ -87,7 +87,7 @@ def write_picture(
     depth, suffix = depth_of(path, bits), path.suffix.lower()
     profile = profile if picture.ndim == 3 else None
     if suffix == ".webp" and max(picture.shape[:2]) > _WEBP_SIDE:
-        raise InputError(f"{path}: WebP holds at most {_WEBP_SIDE} pixels a side; name the output *.png")
+        raise InputError(f"{path}: WebP supports at most {_WEBP_SIDE} pixels per side; name the output *.png")
     check_writable(path, bits, premultiplied)
     associated = bool(premultiplied) and picture.ndim == 3 and picture.shape[2] == 4 and suffix != ".exr"
     if associated:

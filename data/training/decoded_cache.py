@@ -90,7 +90,7 @@ class DecodedCache:
         return bool(self._is_own)
 
     def _stop(self, error: Exception) -> bool:
-        logger.warning("decoded pictures are not kept: %s: %s", self.folder, getattr(error, "strerror", None) or error)
+        logger.warning("decoded pictures not cached: %s: %s", self.folder, getattr(error, "strerror", None) or error)
         self.storing = False
         return False
 

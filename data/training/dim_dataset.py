@@ -184,13 +184,13 @@ class CompositionDataset(RepeatableDataset):
         if not root and not all(folders.values()):
             raise InputError(
                 "no training data: set dataloader.train.dataset.root, or the environment variable "
-                f"{ROOT_VARIABLE}, to a folder holding fg, alpha and bg (docs/data.md)"
+                f"{ROOT_VARIABLE}, to a folder with fg, alpha and bg (docs/data.md)"
             )
         fg_dir, alpha_dir, bg_dir = (Path(given or Path(root) / name) for name, given in folders.items())
         for folder in (fg_dir, alpha_dir, bg_dir):
             if not folder.is_dir():
                 raise InputError(
-                    f"{folder}: no such folder; training data is a folder holding fg, alpha and bg, given as "
+                    f"{folder}: no such folder; training data is a folder with fg, alpha and bg, given as "
                     f"dataloader.train.dataset.root or {ROOT_VARIABLE}"
                 )
         return fg_dir, alpha_dir, bg_dir

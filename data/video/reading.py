@@ -217,7 +217,7 @@ def open_container(path: Path) -> Any:
         return av.open(f"file:{os.path.abspath(path)}", options=limits, metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise InputError(
-            f"{path}: expected a video file, found one that is no video, damaged, or cut off before its index "
+            f"{path}: expected a video file, found a file that is not a video, is damaged, or ends before its index "
             f"({error.strerror})"
         ) from error
 

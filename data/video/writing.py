@@ -145,9 +145,9 @@ def check_video_output(path: Path, transparent: bool = False) -> None:
             f"{path}: expected a name that ends in {', '.join(ENCODINGS)}, or numbered frames such as frames/%06d.png"
         )
     if transparent and not encoding.transparent:
-        raise InputError(f"{path}: {path.suffix} holds no transparency; name it .mov, .webm, or frames/%06d.png")
+        raise InputError(f"{path}: {path.suffix} does not support transparency; name it .mov, .webm or DIR/%06d.png")
     if path.is_dir():
-        raise InputError(f"{path}: expected a file or nothing where the video goes, found a folder; remove it")
+        raise InputError(f"{path}: expected the name of a video, found a folder; remove it, or choose another name")
     av = import_av()
     try:
         av.codec.Codec(encoding.encoder, "w")
@@ -206,7 +206,7 @@ def _kept_folder(path: Path, settings: Mapping[str, str], resume: bool) -> Itera
     if stated.is_file():
         if not resume:
             raise InputError(
-                f"{part}: holds frames of a run that was stopped; --skip-existing goes on after them, or remove it"
+                f"{part}: contains frames of a run that was stopped; continue with --skip-existing, or remove it"
             )
         _require_same(part, json.loads(stated.read_text(encoding="utf-8")), settings)
         for torn in part.glob(".*.part"):  # of a process that was killed
@@ -350,7 +350,7 @@ class _Video(FrameWriter):
         )
         if odd and pixels != self.encoding.opaque and not _has_alpha(picture):
             self.remarks.append(
-                f"{self.path}: {width} x {height} has an odd side, kept by writing colours at full resolution (4:4:4), "
+                f"{self.path}: {width} x {height} has an odd side, so colours are written at full resolution (4:4:4), "
                 "which some players refuse"
             )
         stream = self.output.add_stream(self.encoding.encoder, rate=self.clip.rate, options=dict(self.encoding.options))

@@ -136,7 +136,7 @@ class AutoMatte:
         mask = subject.mask()
         left_out = float((mask & (trimap == BACKGROUND)).mean())
         if left_out:
-            self.remark = f"small regions of the segmentation were left out, {left_out:.2%} of the picture"
+            self.remark = f"small regions of the segmentation were removed, {left_out:.2%} of the picture"
         return (mask & (trimap != BACKGROUND)) | (trimap == FOREGROUND), trimap
 
     def _judge(self, trimap: np.ndarray) -> None:

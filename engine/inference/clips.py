@@ -327,7 +327,10 @@ def predict_clip(
         print(printable(f"{place}: exists, skipped"))
         return 0
     if skip_existing and not is_pattern(place):
-        tell(f"warning: {place}: a video file begins again after a stop; numbered frames (DIR/%06d.png) would go on")
+        tell(
+            f"warning: {place}: a video file starts from the beginning after a stop; use numbered frames "
+            "(DIR/%06d.png) to continue"
+        )
     window = predictor.look_back, predictor.look_ahead
     try:
         with (
@@ -336,7 +339,7 @@ def predict_clip(
             tqdm(total=frames.clip.num_frames or None, initial=frames.first, unit="frame", disable=None) as progress,
         ):
             if frames.first:
-                tell(f"{place}: goes on after {frames.first} frames of an earlier run", progress.write)
+                tell(f"{place}: continues after {frames.first} frames of an earlier run", progress.write)
             for outcome in outcomes:
                 frames.count(outcome)
                 if outcome.remark and frames.remarks <= NAMED_AT_MOST:
@@ -346,7 +349,7 @@ def predict_clip(
             frames.require_some()
     except BaseException:
         if is_pattern(place) and part_of(place).exists():
-            tell(f"{part_of(place)}: keeps the frames that are done; the same command with --skip-existing goes on")
+            tell(f"{part_of(place)}: contains the finished frames; the same command with --skip-existing continues")
         raise
     for note in frames.notes():
         tell(note)

@@ -156,7 +156,7 @@ def fit_to(
     if "trimap" in model.inputs and not has_trimap:
         raise InputError(f"{name} needs a trimap for each image: give --trimap")
     if has_trimap and "trimap" not in model.inputs:
-        raise InputError(f"{name} reads no trimap: leave out --trimap")
+        raise InputError(f"{name} takes no trimap; omit --trimap")
     if model.outputs[0] not in SINKS:
         raise InputError(f"{name} predicts {model.outputs[0]}, and only {', '.join(SINKS)} can be written")
     if kinds is None:
@@ -342,7 +342,7 @@ def _check_output(output: Path, job: Job, kind: str = "alpha") -> None:
         raise InputError(f"{output}: expected a file or nothing at the path of the matte, found a folder; remove it")
     target = os.path.realpath(output)
     if any(target == os.path.realpath(path) for path in job.inputs.values()):
-        raise InputError(f"{output}: is an input file; the matte needs a name of its own")
+        raise InputError(f"{output}: is an input file; choose another name for the matte")
 
 
 def _check_clip_output(output: Path, clip: Path, kind: str = "", is_done: bool = False) -> None:
@@ -350,7 +350,7 @@ def _check_clip_output(output: Path, clip: Path, kind: str = "", is_done: bool =
         return
     check_video_output(output, transparent=kind in TRANSPARENT)
     if os.path.realpath(output) == os.path.realpath(clip):
-        raise InputError(f"{output}: is the input; the result needs a name of its own")
+        raise InputError(f"{output}: is the input; choose another name for the result")
     _check_folder(output.parent.parent if is_pattern(output) else output.parent)
 
 

@@ -143,7 +143,7 @@ class Matting:
         if len(given) > 1:
             raise InputError(f"expected one way to find the subject, got {' and '.join(given)}")
         if trimap is not None and not (self.needs_trimap or crop):
-            raise InputError(f"{type(self._predictor.model).__name__} reads no trimap: leave it out")
+            raise InputError(f"{type(self._predictor.model).__name__} takes no trimap; omit it")
         band = None
         if trimap is not None:
             band = _of_size(trimap_of(trimap), pixels, "trimap")

@@ -130,7 +130,7 @@ def _outputs(pairs: MattingFolder, output: Path) -> Iterator[Path]:
         if name.suffix.lower() != ".png":
             raise InputError(f"{name}: without PyTorch mattes are written as PNG; name the output *.png, or a folder")
         if any(os.path.realpath(name) == os.path.realpath(path) for path in pair.values()):
-            raise InputError(f"{name}: is an input file; the matte needs a name of its own")
+            raise InputError(f"{name}: is an input file; choose another name for the matte")
         yield name
 
 

@@ -57,7 +57,7 @@ def cached_features(
     if not isinstance(dataset, FixedViews):
         raise InputError(
             f"train.cache_features: a {type(dataset).__name__} draws new samples each epoch, whose features cannot be "
-            "kept; set dataloader.train.fixed_views to their number"
+            "stored; set dataloader.train.fixed_views to a number of samples"
         )
     folder = Path(config.train.cache_features)
     origin = _origin(model, dataset, config, precision)

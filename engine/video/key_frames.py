@@ -135,7 +135,7 @@ def check_key_frames(
         more = f" and {len(without) - NAMED_AT_MOST} more" if len(without) > NAMED_AT_MOST else ""
         raise InputError(
             f"{clip}: expected a key frame in each scene, found none in frames {some}{more} (a scene begins where the "
-            f"picture changes at once); add one of frame {without[0].start + 1}, or cut the clip there"
+            f"picture changes abruptly); add one for frame {without[0].start + 1}, or cut the clip there"
         )
     for index, key in sorted(keys.items()):
         found = key.read().shape

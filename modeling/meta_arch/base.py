@@ -143,7 +143,7 @@ class System(nn.Module):
         Raises:
             InputError: there is no encoder, or it is not frozen.
         """
-        raise InputError(f"train.cache_features: {type(self).__name__} has no encoder whose features could be kept")
+        raise InputError(f"train.cache_features: {type(self).__name__} has no encoder whose features could be stored")
 
     def footprint(self) -> Footprint:
         """Peak memory of a prediction. The default is a generous estimate."""

@@ -84,7 +84,7 @@ _TRUNK = _same(
     "norm.{p}",
 )
 _MLP = _same("blocks.{i}.mlp.fc1.{p}", "blocks.{i}.mlp.fc2.{p}")
-_MASK_TOKEN = "stands for hidden patches, used in pre-training only"
+_MASK_TOKEN = "the token of hidden patches, used in pre-training only"
 _HEAD = "head on top of the backbone"
 
 OFFICIAL = KeyLayout(

@@ -135,5 +135,5 @@ def _checked(key: str, tensor: Tensor) -> Tensor:
     if tensor.layout is not torch.strided or not (tensor.dtype in _FLOATS or is_integer):
         raise InputError(f"{key}: expected floating-point weights, found {tensor.dtype} ({tensor.layout})")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise InputError(f"{key}: claims {tensor.numel():,} values, the file holds fewer; it is damaged")
+        raise InputError(f"{key}: claims {tensor.numel():,} values, but the file contains fewer; it is damaged")
     return tensor

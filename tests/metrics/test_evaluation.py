@@ -769,4 +769,4 @@ def test_trimaps_of_labels_are_read_with_the_option_and_reported(folders, capsys
 def test_what_the_folders_hold_besides_images_is_named(folders, capsys):
     (folders / "alpha" / "x.psd").touch()
     assert evaluation.main(command(folders)) == 0
-    assert f"warning: {folders / 'alpha'}: passed over 1 .psd (x.psd)" in capsys.readouterr().err
+    assert f"warning: {folders / 'alpha'}: ignored 1 .psd (x.psd)" in capsys.readouterr().err

@@ -137,7 +137,7 @@ def test_label_values_that_compression_would_change_go_to_numbered_frames(tmp_pa
 @pytest.mark.parametrize(
     ("output", "more", "message"),
     [
-        ("out.mp4", ["--save", "rgba"], ".mp4 holds no transparency"),
+        ("out.mp4", ["--save", "rgba"], ".mp4 does not support transparency"),
         ("out.gif", [], "expected a name that ends in .mp4, .mov, .webm"),
         ("clip.mp4", [], "is the input"),
         ("out.mp4", ["--trimap", "t"], "tools/auto_matte.py"),

@@ -160,10 +160,10 @@ def test_a_cut_out_is_premultiplied_where_that_is_asked_for(scene, run):
     ("options", "message"),
     [
         (["--cutout", "--save", "alpha"], "--cutout: is short for --save rgba; give one of them"),
-        (["--save", "alpha", "--background", "white"], "--background: serves composites alone"),
+        (["--save", "alpha", "--background", "white"], "--background: only has an effect on composites"),
         (["--background", "whitish"], "--background: expected a colour (white, '#1e90ff' or 30,144,255), a gradient"),
-        (["--background", "white", "--premultiplied"], "--premultiplied: serves cut-outs alone"),
-        (["--premultiplied"], "--premultiplied: serves cut-outs alone; give --cutout"),
+        (["--background", "white", "--premultiplied"], "--premultiplied: only has an effect on cut-outs"),
+        (["--premultiplied"], "--premultiplied: only has an effect on cut-outs; give --cutout"),
     ],
 )
 def test_options_of_cut_outs_that_contradict_each_other_are_one_line(scene, run, options, message):

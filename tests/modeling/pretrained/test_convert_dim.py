@@ -82,7 +82,7 @@ def test_torchvision_s_vgg16_becomes_stage_1_s_encoder_with_a_zero_fourth_channe
         ("stage 1", 3, "missing: refiner.refine_conv1.weight, .*; stage 3 trains all that stages 1 and 2 made: set"),
         ("encoder", 3, "set train.init_checkpoint to stage 2's checkpoint"),
         ("stage 2", 1, "not in the model: refiner.refine_conv1.weight"),
-        ("other", 2, "holds no tensor of this config's model"),
+        ("other", 2, "contains no tensor of this config's model"),
     ],
 )
 def test_a_stage_that_starts_from_the_wrong_file_is_one_line(start, stage, message):
