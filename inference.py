@@ -102,7 +102,7 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--clamp-known",
         choices=("auto", "always", "never"),
-        help="DiffMatte: whether each step uses the trimap's known values, which is much faster. The released code never "
+        help="DiffMatte: whether each step uses the known values of the trimap, which is faster. The release never "
         "does; auto does for more than 512 x 512 pixels (default: auto)",
     )
     parser.add_argument("--skip-existing", action="store_true", help="skip images whose outputs exist")

@@ -233,9 +233,9 @@ def test_transparent_photographs_and_floats_are_remarked_on_once_a_kind(scene, r
     ("output", "options", "message"),
     [
         ("a.jpg", [], "a.jpg: JPEG changes a matte's known 0 and 255; results are written as .png, .tif"),
-        ("a.webp", ["--bits", "16"], "a.webp: .webp holds 8 bits, not 16"),
+        ("a.webp", ["--bits", "16"], "a.webp: .webp supports 8 bits, not 16"),
         ("a.png", ["--format", "tif"], "a.png: is not a .tif file as --format asks for; leave one of them out"),
-        ("o", ["--format", "exr", "--bits", "8"], "a.exr: .exr holds 16 or 32 bits, not 8"),
+        ("o", ["--format", "exr", "--bits", "8"], "a.exr: .exr supports 16 or 32 bits, not 8"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_anything_is_read(scene, run, output, options, message):
@@ -259,5 +259,5 @@ def test_labels_are_written_in_8_bits_only(scene):
 
 
 def test_tools_that_predict_levels_plan_files_of_8_bits(scene):
-    with pytest.raises(InputError, match=r"\.exr holds 16 or 32 bits, not 8"):
+    with pytest.raises(InputError, match=r"\.exr supports 16 or 32 bits, not 8"):
         plan_files(str(scene / "i" / "a.png"), None, str(scene / "a.exr"))

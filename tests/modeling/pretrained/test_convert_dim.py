@@ -64,7 +64,7 @@ def test_torchvision_s_vgg16_becomes_stage_1_s_encoder_with_a_zero_fourth_channe
     convs = [module for module in model.backbone.modules() if isinstance(module, torch.nn.Conv2d)][:13]
     theirs = [module for module in source.features if isinstance(module, torch.nn.Conv2d)]
     assert all(torch.equal(ours.weight, other.weight) for ours, other in zip(convs[1:], theirs[1:], strict=True))
-    assert "backbone.layer1.0.weight: 3 input channels made 4, zeros for the trimap" in caplog.text
+    assert "backbone.layer1.0.weight: 3 input channels changed to 4, zeros for the trimap" in caplog.text
     fresh = re.search("newly initialised: (.*)", caplog.text)[1]
     assert fresh.startswith("backbone.conv6.weight x1, backbone.conv6.bias x1")
     assert "layer" not in fresh
