@@ -27,7 +27,7 @@ def trained_model(config: DictConfig, checkpoint_file: str | Path, config_file: 
 
     Args:
         config: with its overrides.
-        checkpoint_file: of a run or of preprocess.py (.pth), or a shipped model (.json).
+        checkpoint_file: checkpoint of a run or of preprocess.py (.pth), or a shipped model (.json).
         config_file: named in messages.
 
     Raises:

@@ -33,7 +33,7 @@ from runtime.pool import outcomes, usable_cpus
 from runtime.text import name_some, printable
 
 SURE_COLOUR, POSSIBLE_COLOUR = (0, 200, 80), (230, 60, 60)  # RGB, of the borders of both regions
-DIMMED = 0.35  # of the image's light left outside
+DIMMED = 0.35  # brightness of the image outside the object
 
 
 class Job(NamedTuple):

@@ -374,12 +374,12 @@ def _formats() -> tuple[str, ...]:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether Pillow stores the one channel of an image with more than 8 bits."""
+    """Return whether Pillow stores the one channel of an image with more than 8 bits."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def _has_deep_channels(image: Image.Image) -> bool:
-    """Whether a file of several channels has more than 8 bits in each, which Pillow's mode does not show."""
+    """Return whether a file of several channels has more than 8 bits in each, which Pillow's mode does not show."""
     if isinstance(image, FloatFile):
         return True
     if image.format == "TIFF":

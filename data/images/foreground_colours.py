@@ -14,7 +14,7 @@ import numpy as np
 
 from runtime.errors import InputError
 
-REDUCTION = 4  # of the picture for the wide windows
+REDUCTION = 4  # factor by which the picture is reduced for the wide windows
 WIDE_RADII = (16, 8, 4)  # pixels of the reduced picture, of the passes
 RADII = (8, 4, 2, 1)  # pixels of the picture
 MARGIN = 16  # pixels around a tile: at least the sum of RADII, and a multiple of REDUCTION

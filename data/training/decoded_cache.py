@@ -79,7 +79,7 @@ class DecodedCache:
         return decoded
 
     def _usable(self) -> bool:
-        """Whether the folder exists or can be created, and no other user can write to it."""
+        """Return whether the folder exists or can be created, and no other user can write to it."""
         if self.limit and self._is_own is None:
             try:
                 _make_own(self.folder)

@@ -48,7 +48,7 @@ class CompositionDataset(RepeatableDataset):
         seed: seed of all samples, 0 or more.
         on_bad: "error" to raise for an unusable file, or "skip" to warn and draw other files instead.
         return_layers: whether samples have `fg` and `bg`.
-        cache: how much of decoded foregrounds and alphas is kept on disk and shared by all processes, see
+        cache: limit of the decoded foregrounds and alphas that all processes share on disk, see
             `data.training.decoded_cache.DecodedCache`; samples do not depend on it.
         reduced_decode: decode large JPEG backgrounds at 1/2, 1/4 or 1/8 where that is no smaller than the canvas.
         cache_backgrounds: keep decoded backgrounds in `cache` too, for a set with few of them; they are then decoded

@@ -120,12 +120,12 @@ class FrameWriter:
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether a name is a pattern for numbered PNG frames, such as "frames/%06d.png"."""
+    """Return whether a name is a pattern for numbered PNG frames, such as "frames/%06d.png"."""
     return PATTERN.fullmatch(path.name) is not None
 
 
 def is_written(path: Path) -> bool:
-    """Whether a video exists: the file, or in the case of numbered frames the folder with their timestamps."""
+    """Return whether a video exists: the file, or in the case of numbered frames the folder with their timestamps."""
     return (path.parent / TIMESTAMPS if is_pattern(path) else path).is_file()
 
 

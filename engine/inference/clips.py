@@ -214,7 +214,7 @@ class ClipJobs:
         return lines
 
     def is_done(self) -> bool:
-        """Whether the clip counts as done: at most 1 % of the frames failed, and the file did not end early."""
+        """Return whether the clip counts as done: at most 1 % of the frames failed, and the file did not end early."""
         lost = self.failed + self.clip.missing()
         return not self.clip.ends_early and lost <= MOST_FAILED * (self.written + lost)
 

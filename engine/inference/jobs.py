@@ -44,12 +44,12 @@ class Job:
     """Files to read and files to write.
 
     Attributes:
-        inputs: by the names that systems give them: "image", and "trimap" for those that read one; "mask" of a user.
-        outputs: by the kind of file, a name in `SINKS`.
-        name: of the results within their folder, "clip1/0003", without suffix.
-        bits: of a channel of the outputs, None for the usual ones of their format.
+        inputs: input files by name: "image"; "trimap" for systems that need one; "mask" for a user's mask.
+        outputs: output files by kind, a name in `SINKS`.
+        name: name of the results within their folder without suffix, such as "clip1/0003".
+        bits: bits per channel of the outputs; None for the default of their format.
         transfer: what floats of the image are, see `read_photograph`.
-        background: of composites, None for white.
+        background: background of composites; None for white.
         premultiplied: of cut-outs, see `write_picture`.
     """
 
@@ -62,7 +62,7 @@ class Job:
     premultiplied: bool | None = field(default=None, kw_only=True)
 
     def is_done(self) -> bool:
-        """Whether all outputs exist."""
+        """Return whether all outputs exist."""
         return all(is_written(path) for path in self.outputs.values())
 
     @property
@@ -111,8 +111,8 @@ class FileSettings(NamedTuple):
     """Settings of reading and writing picture files.
 
     Attributes:
-        suffix: of the results in a folder, with its dot; empty for that of a single output's name, else PNG.
-        bits: of a channel, None for the usual ones of the format.
+        suffix: suffix of the results in a folder, with its dot; empty for PNG, or for the suffix of a single output.
+        bits: bits per channel; None for the default of the format.
         transfer: what floats of the images are, see `read_photograph`.
         background, premultiplied: see `Job`.
     """
@@ -201,7 +201,7 @@ def _with_kinds(job: Job, kinds: Sequence[str], folder: str | os.PathLike | None
 
 
 def is_clip(job: Job) -> bool:
-    """Whether a job's picture is a video file."""
+    """Return whether a job's picture is a video file."""
     return job.inputs["image"].suffix.lower() in VIDEO_SUFFIXES
 
 
@@ -291,7 +291,7 @@ def plan_composition1k(root: str, output_dir: str, settings: FileSettings | None
 
 
 def needs_exact(jobs: Sequence[Job]) -> bool:
-    """Whether a job writes a file of more than 8 bits, for which the predictor must return floats."""
+    """Return whether a job writes a file of more than 8 bits, for which the predictor must return floats."""
     return any(depth_of(path, job.bits) > 8 for job in jobs if not is_clip(job) for path in job.outputs.values())
 
 

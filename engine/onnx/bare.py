@@ -67,7 +67,7 @@ def write_mattes(
         output: the file to write, or for several the folder for NAME.png.
         max_memory: bytes that predicting may take; None for most of what is free.
         skip_existing: leave outputs that exist as they are.
-        report: takes a line for each file that failed.
+        report: function that is called with a line for each file that failed.
         remarks: a list that gets a remark for each file whose reading is not plain.
 
     Returns:

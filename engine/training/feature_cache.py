@@ -161,7 +161,7 @@ def _stamp(paths: Iterable[Path]) -> str:
 
 
 def _holds(path: Path, shape: tuple[int, ...]) -> bool:
-    """Whether a complete file of this shape exists."""
+    """Return whether a complete file of this shape exists."""
     if not path.is_file():
         return False
     try:

@@ -180,7 +180,7 @@ class _Carrier:
     def run(self, keys: Mapping[int, KeyFrame], scenes: Sequence[range]) -> Iterator[np.ndarray]:
         for scene in scenes:
             self._step()
-            first, key = scene.start, None  # of the stretch; what is carried forwards through it
+            first, key = scene.start, None  # start of the stretch, and the key frame that is carried forwards
             for index in sorted(index for index in keys if index in scene):
                 next_key = keys[index].read()
                 if index > first:

@@ -55,7 +55,9 @@ def steadied(
 
 
 def is_same_subject(plane: np.ndarray, next_plane: np.ndarray) -> bool:
-    """Whether the masks of two frames' probabilities (H, W) overlap by at least `CUT_IOU`. Otherwise there is a cut."""
+    """Return whether the masks of two frames' probabilities (H, W) overlap by at least `CUT_IOU`. Otherwise there is a
+    cut.
+    """
     return mask_iou(plane >= 0.5, next_plane >= 0.5) >= CUT_IOU
 
 
