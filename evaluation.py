@@ -78,9 +78,11 @@ def why_not_written(write: Callable[[Path, Evaluation], None], path: Path, evalu
 def build_parser() -> argparse.ArgumentParser:
     """Return the command-line parser."""
     parser = argparse.ArgumentParser(description="Score predicted mattes with the metrics of matting papers.")
-    parser.add_argument("--pred-dir", required=True, type=Path, help="predictions, gray images of 8 or 16 bits")
-    parser.add_argument("--label-dir", required=True, type=Path, help="true alpha mattes of the same names")
-    parser.add_argument("--trimap-dir", type=Path, help="trimaps with the same names; unused by --region whole")
+    parser.add_argument("--pred-dir", required=True, type=Path, help="folder of predictions, gray of 8 or 16 bits")
+    parser.add_argument("--label-dir", required=True, type=Path, help="folder of true mattes with the same names")
+    parser.add_argument(
+        "--trimap-dir", type=Path, help="folder of trimaps with the same names; not needed for --region whole"
+    )
     parser.add_argument("--region", choices=REGIONS, default="unknown", help="pixels to score (default: unknown)")
     parser.add_argument(
         "--metrics",
@@ -92,12 +94,24 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--sequences", action="store_true", help="also score dtSSD and MESSDdt; each folder is a clip")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all scores as JSON")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write one row per image as CSV")
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write an HTML page: distributions, worst images")
-    parser.add_argument("--image-dir", type=Path, metavar="DIR", help="photographs for the page, with the same names")
-    parser.add_argument("--worst", type=int, default=12, metavar="N", help="worst images to show by each metric (12)")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write an HTML page with distributions and the worst images"
+    )
+    parser.add_argument(
+        "--image-dir", type=Path, metavar="DIR", help="folder of photographs for the page, with the same names"
+    )
+    parser.add_argument(
+        "--worst",
+        type=int,
+        default=12,
+        metavar="N",
+        help="number of worst images to show for each metric (default: 12)",
+    )
     parser.add_argument("--num-workers", type=int, metavar="N", help="number of processes (default: automatic)")
     parser.add_argument("--allow-missing", action="store_true", help="score without the missing predictions")
-    parser.add_argument("--quantise-trimaps", action="store_true", help="snap trimap values other than 0, 128 and 255")
+    parser.add_argument(
+        "--quantise-trimaps", action="store_true", help="accept trimap values other than 0, 128 and 255"
+    )
     return parser
 
 

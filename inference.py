@@ -12,9 +12,9 @@
     python inference.py --onnx MODEL.onnx --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
 
 Under torchrun the processes share the images of a folder (docs/inference.md).
-Known regions of the trimap are exactly 0 and 255 in the matte. Leave out --trimap for systems without a trimap. Files
-that cannot be read are named, and the others are processed. Checkpoints of main.py describe their model; --config-file
-is for other checkpoints.
+In the known regions of the trimap, the matte is exactly 0 and 255. Omit --trimap for systems that work without one. If
+a file cannot be read, the program names it and processes the others. Checkpoints of main.py describe their model, so
+--config-file is for other checkpoints.
 """
 
 import argparse
@@ -34,53 +34,63 @@ from runtime.text import printable, summary
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--config-file", "--config-dir", help="LazyConfig of the model; checkpoints of main.py need none"
+        "--config-file", "--config-dir", help="LazyConfig of the model, for checkpoints that do not describe it"
     )
     parser.add_argument(
-        "--checkpoint", "--checkpoint-dir", help="file from main.py, preprocess.py or tools/export_box.py"
+        "--checkpoint",
+        "--checkpoint-dir",
+        help="file from main.py, preprocess.py or tools/export_box.py (default: the model in the box)",
     )
-    parser.add_argument("--method", choices=("closed-form",), help="classical method instead of a model")
-    parser.add_argument("--onnx", help="file from tools/export_onnx.py, instead of config and checkpoint")
+    parser.add_argument("--method", choices=("closed-form",), help="method to use instead of a model")
+    parser.add_argument("--onnx", help="file from tools/export_onnx.py, to use instead of a checkpoint")
     parser.add_argument("--image", help="image, folder of images, or video")
     parser.add_argument("--trimap", help="trimap, folder of trimaps with the same names, or one trimap for all images")
     parser.add_argument(
         "--output",
-        help="file to write (.png, .tif, .webp or .exr), or folder for NAME.png; for a video, NAME.mp4, .mov or "
-        ".webm, or numbered frames: DIR/%%06d.png",
+        help="file to write (.png, .tif, .webp or .exr), or folder for NAME.png; for a video NAME.mp4, NAME.mov or "
+        "NAME.webm, or DIR/%%06d.png for numbered frames",
     )
     add_format_options(parser)
     parser.add_argument(
         "--save",
         metavar="KINDS",
-        help="kinds of results, separated by commas; of a matting system: alpha, rgba (the cut-out), composite; of a "
-        "segmentation: mask (label values), colours, overlay (default: the first). Several kinds are written to "
-        "folders of their names in --output, or beside the first as NAME_KIND.png",
+        help="kinds of results, separated by commas. A matting system has alpha, rgba (the cut-out) and composite; a "
+        "segmentation has mask (label values), colours and overlay (default: the first). Several kinds are written "
+        "to one sub-folder each or, for a single image, beside the first as NAME_KIND.png",
     )
     add_cutout_options(parser)
     parser.add_argument("--data-dir", help="folder with merged/ and trimaps/, as in Composition-1k")
     parser.add_argument("--output-dir", "--inference-dir", help="folder for the mattes of --data-dir")
     parser.add_argument("--device", help="cpu, cuda, cuda:N or mps (default: the best available)")
     parser.add_argument(
-        "--mode", default="auto", help="whole, reduced (encoder), tiles, or auto: the first that fits in memory"
+        "--mode",
+        default="auto",
+        help="whole, reduced (encoder), tiles, or auto, the first of these that fits in memory (default: auto)",
     )
-    parser.add_argument("--max-memory", help="memory limit for predicting, e.g. 6GB (default: 80%% of the free memory)")
-    parser.add_argument("--batch-size", type=int, default=1, help="images of one padded shape at a time (default: 1)")
-    parser.add_argument("--views", default="none", help="none, flip, or flip+scale: average several predictions")
+    parser.add_argument(
+        "--max-memory", help="memory limit of the prediction, such as 6GB (default: 80%% of the free memory)"
+    )
+    parser.add_argument("--batch-size", type=int, default=1, help="largest number of images in a batch (default: 1)")
+    parser.add_argument(
+        "--views", default="none", help="flip or flip+scale: average several predictions (default: none)"
+    )
     parser.add_argument("--precision", help="fp32, bf16 or fp16 (default: fp32)")
     parser.add_argument(
-        "--compile", action="store_true", help="compile the model: slow to start, faster on many images"
+        "--compile", action="store_true", help="compile the model first, which is faster for many images of one size"
     )
-    parser.add_argument("--sample-strategy", help="DiffMatte: ddimN or ddpmN with N steps (default: from its config)")
-    parser.add_argument("--seed", type=int, help="DiffMatte: seed of the initial noise (default: 0)")
+    parser.add_argument(
+        "--sample-strategy", help="DiffMatte: ddimN or ddpmN, with N steps (default: that of the config)"
+    )
+    parser.add_argument("--seed", type=int, help="DiffMatte: seed of the noise (default: 0)")
     parser.add_argument("--save-steps", metavar="DIR", help="DiffMatte: write the steps as pictures to DIR/NAME")
     parser.add_argument(
         "--clamp-known",
         choices=("auto", "always", "never"),
-        help="DiffMatte: whether each step uses the trimap's known values, which is much faster; never is the "
-        "release's sampling, auto uses them in pictures of more than 512 x 512 pixels",
+        help="DiffMatte: whether each step uses the known values of the trimap, which is faster. The release never "
+        "does; auto does for more than 512 x 512 pixels (default: auto)",
     )
-    parser.add_argument("--skip-existing", action="store_true", help="keep existing outputs")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
+    parser.add_argument("--skip-existing", action="store_true", help="skip images whose outputs exist")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that change the config")
     return parser.parse_intermixed_args(arguments)
 
 
@@ -122,7 +132,7 @@ def check_source(arguments: argparse.Namespace) -> None:
             raise InputError(f"{arguments.overrides[0]}: settings are changed in a config; give --config-file too")
     else:
         useless = ("config_file", "checkpoint", "precision", "compile", "overrides")
-        _refuse(arguments, useless, "--onnx: the file holds the whole model")
+        _refuse(arguments, useless, "--onnx: the file contains the whole model")
 
 
 def _refuse(arguments: argparse.Namespace, useless: tuple[str, ...], reason: str) -> None:

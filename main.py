@@ -17,20 +17,24 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, help="LazyConfig, for example configs/ViTMatte_S_10ep.py")
     parser.add_argument("--num-gpus", type=int, default=1, help="number of processes on this machine (default: 1)")
-    parser.add_argument("--num-machines", type=int, default=1)
-    parser.add_argument("--machine-rank", type=int, default=0, help="number of this machine, from 0 (default: 0)")
-    parser.add_argument("--dist-url", default="auto", help="tcp://HOST:PORT of machine 0; needed for several machines")
+    parser.add_argument("--num-machines", type=int, default=1, help="number of machines (default: 1)")
+    parser.add_argument(
+        "--machine-rank", type=int, default=0, help="number of this machine, counted from 0 (default: 0)"
+    )
+    parser.add_argument(
+        "--dist-url", default="auto", help="tcp://HOST:PORT of machine 0, required for several machines"
+    )
     parser.add_argument(
         "--join-timeout",
         type=float,
         default=600,
         metavar="SECONDS",
-        help="time limit for all processes to join (default: 600)",
+        help="time within which all processes must join (default: 600)",
     )
     parser.add_argument("--resume", action="store_true", help="continue from the last checkpoint of train.output_dir")
     parser.add_argument("--eval-only", action="store_true", help="score a checkpoint on the validation set and exit")
     parser.add_argument("--device", help="cpu, cuda or mps; the same as train.device=...")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the config")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that change the config")
     arguments = parser.parse_intermixed_args(arguments)
     if arguments.device:
         arguments.overrides.append(f"train.device={arguments.device}")

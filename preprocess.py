@@ -18,17 +18,28 @@ from runtime.command_line import run
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--weights", required=True, help=".pth, .safetensors, or a folder from Hugging Face (also in shards)"
+        "--weights",
+        required=True,
+        help=".pth or .safetensors file, or a folder from Hugging Face, which may contain shards",
     )
-    parser.add_argument("--output", required=True, help=".pth to write")
+    parser.add_argument("--output", required=True, help=".pth file to write")
     parser.add_argument(
-        "--arch", default="auto", choices=["auto", *ARCHITECTURES], help="expected architecture (default: detect)"
+        "--arch",
+        default="auto",
+        choices=["auto", *ARCHITECTURES],
+        metavar="ARCH",
+        help=f"expected architecture, one of {', '.join(ARCHITECTURES)} (default: auto, which detects it)",
     )
     parser.add_argument(
-        "--dataset", default="auto", choices=["auto", *DATASETS], help="training data of DINOv3 (default: detect)"
+        "--dataset",
+        default="auto",
+        choices=["auto", *DATASETS],
+        help="data set that DINOv3 was trained on (default: auto, which detects it)",
     )
     parser.add_argument(
-        "--img-size", type=int, help="crop size in pixels to interpolate relative positions to (default: unchanged)"
+        "--img-size",
+        type=int,
+        help="crop size in pixels for which relative positions are interpolated (default: unchanged)",
     )
     parser.add_argument(
         "--num-heads", type=int, help="number of attention heads of an encoder, if the file does not have it"

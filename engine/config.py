@@ -169,12 +169,12 @@ def describe_model(node: DictConfig) -> dict[str, Any]:
     try:
         return {CONFIG_ENTRY: plain_config(OmegaConf.to_container(node, resolve=True))}
     except ValueError as error:
-        logger.warning("checkpoints of this run need --config-file, as the model's config holds %s", error)
+        logger.warning("checkpoints of this run need --config-file, because the model's config contains %s", error)
         return {}
 
 
 def _is_wrong_setting(error: TypeError | ValueError) -> bool:
-    """Whether the call of a node's class or function failed, or its own `raise` statement refused a value."""
+    """Return whether the call of a node's class or function failed, or its own `raise` statement refused a value."""
     steps = list(_steps(error.__traceback__))
     calls = [index for index, step in enumerate(steps) if step.tb_frame.f_code is instantiate.__code__]
     own = steps[calls[-1] + 1 :]  # below the innermost call
@@ -190,12 +190,12 @@ def _steps(traceback: TracebackType | None) -> Iterator[TracebackType]:
 
 
 def _raises(step: TracebackType) -> bool:
-    """Whether the error came from a `raise` statement of this frame."""
+    """Return whether the error came from a `raise` statement of this frame."""
     return step.tb_frame.f_code.co_code[step.tb_lasti] == dis.opmap["RAISE_VARARGS"]
 
 
 def _same_construction(first: FrameType, other: FrameType) -> bool:
-    """Whether both frames are constructors of one object, that of its class and that of a base class."""
+    """Return whether both frames are constructors of one object, that of its class and that of a base class."""
     both = [frame for frame in (first, other) if frame.f_code.co_name == "__init__" and frame.f_code.co_argcount]
     if len(both) < 2:
         return False
@@ -243,7 +243,7 @@ def _with_text_quoted(config: DictConfig, override: str) -> str:
 
 
 def _is_name_like_a_number(value: Any, text: str, key: str, held: str | None) -> bool:
-    """Whether a number such as 2026_11_26 or 1e5 takes the place of a text."""
+    """Return whether a number such as 2026_11_26 or 1e5 takes the place of a text."""
     kind = RUN_SETTINGS.get(key)
     takes_text_only = kind is not None and kind.types in (str, TEXT_OR_NULL)
     is_number = isinstance(value, NUMBER) and not isinstance(value, bool)

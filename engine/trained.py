@@ -28,7 +28,7 @@ def trained_model(config: DictConfig, checkpoint_file: str | Path, config_file: 
 
     Args:
         config: with its overrides.
-        checkpoint_file: of a run or of preprocess.py (.pth), or a shipped model (.json).
+        checkpoint_file: checkpoint of a run or of preprocess.py (.pth), or a shipped model (.json).
         config_file: named in messages.
 
     Raises:
@@ -59,7 +59,7 @@ def _advice(checkpoint: Mapping[str, Any], config: DictConfig, path: str | Path)
     if isinstance(description, Mapping):
         if not names:
             remedies = [f"its model has {_differences(description, describe_model(config.model).get(CONFIG_ENTRY))}"]
-        remedies.append("leave out --config-file, the checkpoint says which model it is of")
+        remedies.append("omit --config-file, because the checkpoint describes its model")
     return "; ".join(remedies)
 
 

@@ -51,15 +51,15 @@ class Evaluation:
         expected: number of images in the set.
         metrics: names of the computed metrics.
         shared_truths: whether image NAME_k was scored against truth NAME.
-        missing: names without a prediction, which were excluded because of `allow_missing`.
+        missing: names without a prediction, excluded because of `allow_missing`.
         cases: name -> the files of every image to score.
         scores: name -> result of `score_image`, in the order of names.
-        items: name -> what it was scored against, for the same names.
-        failed: name -> why an image could not be scored.
-        sequences: clip -> result of `score_clips`, where sequences were asked for.
-        failed_clips: clip -> why it could not be scored, though its frames could.
-        remarks: how files of scored images were read where that is not plain.
-        interrupted: whether Ctrl-C ended the scoring; what was left is in `failed`.
+        items: name -> data that the image was scored against, for the same names.
+        failed: name -> reason why the image could not be scored.
+        sequences: clip -> result of `score_clips`, if sequences were requested.
+        failed_clips: clip -> reason why it could not be scored although its frames could.
+        remarks: remarks on files of scored images that were read in an unusual way.
+        interrupted: whether Ctrl-C ended the scoring; the remaining images are in `failed`.
     """
 
     region: str
@@ -185,7 +185,7 @@ def score_folders(
 def score_case(
     case: Case, metrics: Sequence[str] = PAPER_METRICS, quantise_trimaps: bool = False
 ) -> tuple[dict[str, float], Reference, list[Remark]]:
-    """Read the files of one image, score it, and say what it was scored against and how that was read.
+    """Read the files of one image and score it. The result also has the data it was scored against, and remarks.
 
     Raises:
         InputError: a file is unreadable, is not gray of 8 or 16 bits or differs in size from the truth, or the trimap

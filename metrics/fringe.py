@@ -1,9 +1,9 @@
-"""Fringe: what is left of the old background in a cut-out, seen over new ones.
+"""Fringe: the remains of the old background in a cut-out, as seen over new backgrounds.
 
-A cut-out is alpha and the foreground's colours, image = alpha * F + (1 - alpha) * B. Where alpha is soft, colours that
-are the picture's own still hold the old background, and it shows as a fringe over a new one. The error over a new
-background N is |alpha' F' + (1 - alpha') N - alpha F - (1 - alpha) N|, where ' is estimated. With the true alpha it is
-alpha |F' - F|, the same for every N; else it is convex in N, so that none has more than the worse of black and white.
+A cut-out consists of alpha and the colours F of the foreground, where image = alpha * F + (1 - alpha) * B. Where alpha
+is soft, the colours of the picture still contain the old background B, which shows as a fringe over a new one. The
+error over a new background N is |alpha' F' + (1 - alpha') N - alpha F - (1 - alpha) N|, where ' marks estimates. With
+the true alpha it is alpha |F' - F| for every N. Otherwise it is convex in N, so its maximum is at black or white.
 """
 
 import math
@@ -26,10 +26,10 @@ def fringe(
 
     Args:
         pred_foreground, foreground: (H, W, 3) uint8, or floats of gray levels, not premultiplied.
-        alpha: (H, W) uint8, the truth.
+        alpha: true alpha, (H, W) uint8.
         trimap: (H, W) uint8, scored where it is exactly 128; None scores every pixel.
-        pred_alpha: (H, W) uint8 of the estimated cut-out; None for the true alpha, which leaves the colours' error
-            alone: the mean of alpha |F' - F|.
+        pred_alpha: alpha of the estimated cut-out, (H, W) uint8; None for the true alpha, which measures the error of
+            the colours only: the mean of alpha |F' - F|.
 
     Returns:
         From 0 to 255, the mean over scored pixels, three channels and the two backgrounds; NaN if no pixel is scored.

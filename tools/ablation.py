@@ -62,13 +62,15 @@ CHANGES = {
         "CLS and 4 register tokens kept", "model.backbone.use_cls_token=True", "model.backbone.num_register_tokens=4"
     ),
     "window_rope": _change(
-        "windows take their part of the image's coordinates", "model.backbone.rope_in_windows=image"
+        "image coordinates in windows (published: restarted in each window)", "model.backbone.rope_in_windows=image"
     ),
-    "masked_windows": _change("incomplete windows are not filled up", "model.backbone.window_padding=masked"),
+    "masked_windows": _change(
+        "incomplete windows stay smaller (published: padded)", "model.backbone.window_padding=masked"
+    ),
     "rope_rescale": _change("coordinates rescaled by up to 2 in training", "model.backbone.rope_rescale=2.0"),
-    "rope_step": _change("coordinates of a fixed step", "model.backbone.rope_coordinates=step"),
-    "pairing": _change("backgrounds under random foregrounds", "dataloader.train.dataset.pairing=random"),
-    "fused_loss": _change("losses of the prediction fused with the trimap", "model.criterion.fuse_trimap=True"),
+    "rope_step": _change("coordinates with a fixed step", "model.backbone.rope_coordinates=step"),
+    "pairing": _change("foregrounds and backgrounds paired at random", "dataloader.train.dataset.pairing=random"),
+    "fused_loss": _change("losses on the prediction fused with the trimap", "model.criterion.fuse_trimap=True"),
     "one_hot": _change(
         "one-hot trimap", "model.trimap_input=one_hot", "model.backbone.in_chans=6", "model.decoder.img_chans=6"
     ),
@@ -77,9 +79,9 @@ CHANGES = {
         "dataloader.train.dataset.trimap_size=null",
         "dataloader.train.dataset.trimap_erosion=[1,10]",
     ),
-    "late_crop": _change("twice the crop in the last fifth, as many pixels", *LATE_CROP),
+    "late_crop": _change("crops of twice the side in the last fifth, with as many pixels per batch", *LATE_CROP),
     "late_crop_published_scale": _change(
-        "the same, losses divided by the early crop's pixels",
+        "the same, with losses divided by the pixels of the early crops",
         *LATE_CROP,
         "model.criterion._target_=tools.ablation.PublishedScaleCriterion",
         "+model.criterion.crop_size=64",
@@ -95,7 +97,7 @@ CHANGES = {
         "optimizer._target_=engine.training.muon.MuonAdamW",
         "optimizer.params.muon_for_new=True",
     ),
-    "multi_layer": _change("features of all blocks into the decoder", "model.backbone.merge_block_indexes=[0,1,2]"),
+    "multi_layer": _change("features of all blocks in the decoder", "model.backbone.merge_block_indexes=[0,1,2]"),
     "colour_prior": _change(
         "colour propagation channels",
         "model.colour_prior={_target_:modeling.priors.colour_prior.ColourPrior}",
@@ -138,7 +140,7 @@ def write_data(folder: Path) -> None:
     sizes = f"{FOREGROUNDS} {BACKGROUNDS} {TRAIN_SIZE} {TEST_IMAGES} {TEST_SIZE}\n"
     if complete.exists():
         if complete.read_text() != sizes:
-            raise InputError(f"{folder}: holds images of other sizes or numbers; name another folder")
+            raise InputError(f"{folder}: contains images of another size or number; name another folder")
         return
     write_dim_layout(data / "foregrounds", FOREGROUNDS, size=TRAIN_SIZE, seed=11)
     write_dim_layout(data / "backgrounds", BACKGROUNDS, size=TRAIN_SIZE, seed=12)

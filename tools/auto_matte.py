@@ -1,18 +1,18 @@
-"""From a picture and no trimap to a matte: find the subject, draw a band around its edge, matte the band.
+"""Matte pictures and videos without a trimap: find the subject, make a trimap along its edge, and predict alpha.
 
     python tools/auto_matte.py INPUT --output OUT --seg CKPT [--matting CKPT] [--save mask,trimap,alpha,rgba,composite]
     python tools/auto_matte.py INPUT --output OUT --mask FILE_OR_DIR ...
     python tools/auto_matte.py INPUT --output OUT --box LEFT TOP RIGHT BOTTOM [--click X Y] [--click-outside X Y]
 
-INPUT is a picture, a folder of pictures with its sub-folders, or a video. The subject is found by a trained
-segmentation (--seg), given as a mask (--mask, see docs/trimaps.md for what counts as one), or pointed at: a box around
-it, clicks on it and off it, which GrabCut extends without any weights. --matting is a checkpoint of a system that
-predicts alpha, by default the model in the box. Of several kinds each has a folder of its name in OUT; for a single
-picture or video the first is OUT itself and the others stand beside it as NAME_KIND.png.
+INPUT is a picture, a folder of pictures with its sub-folders, or a video. There are three ways to find the subject: a
+trained segmentation (--seg), a mask (--mask, docs/trimaps.md describes the accepted kinds), or a box and clicks, from
+which GrabCut finds it without a trained model. If there are several kinds of results, each has a sub-folder in OUT; for
+a single picture or video the first is OUT itself and the others are written beside it as NAME_KIND.png.
 
-Of a video, --seg looks at each frame. --mask and --trimap are of its first frame, or folders of key frames whose names
-end in the frame's number, from 1; --box and --click are of its first frame. What is given for some frames is carried
-to the others along the motion (docs/video.md). OUT is NAME.mp4, NAME.mov, NAME.webm, or numbered frames: DIR/%06d.png.
+In a video, --seg is applied to each frame. --mask and --trimap are for the first frame, or they are folders of key
+frames whose names end in the number of the frame, from 1. --box and --click are for the first frame. The subject is
+carried to the other frames along the motion (docs/video.md). OUT is NAME.mp4, NAME.mov, NAME.webm, or DIR/%06d.png for
+numbered frames.
 """
 
 import argparse
@@ -105,7 +105,7 @@ def planned(options: argparse.Namespace) -> list[Job]:
     settings = FileSettings(suffix, options.bits, options.transfer, background, options.premultiplied)
     jobs = plan_files(str(options.input), None, str(options.output), options.skip_existing, settings)
     if options.trimap is not None and not jobs[0].is_clip:
-        raise InputError("--trimap: key frames of a video; a picture with a trimap goes to inference.py")
+        raise InputError("--trimap: only for key frames of a video; for a picture with a trimap, use inference.py")
     if options.mask is None or jobs[0].is_clip:
         return jobs
     if not options.input.is_dir():
@@ -158,44 +158,67 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("input", type=Path, metavar="INPUT", help="a picture, a folder, or a video")
+    parser.add_argument("input", type=Path, metavar="INPUT", help="picture, folder of pictures, or video")
     parser.add_argument(
         "--output",
         type=Path,
         required=True,
         metavar="OUT",
-        help="a picture (.png, .tif, .webp, .exr), a folder, a video",
+        help="file to write (.png, .tif, .webp, .exr or a video), or a folder",
     )
-    parser.add_argument("--seg", type=Path, metavar="CKPT", help="checkpoint of a segmentation")
-    parser.add_argument("--classes", nargs="+", default=[], metavar="NAME", help="its classes that are the subject")
-    parser.add_argument("--mask", type=Path, help="the subject's mask, or a folder of masks of the same names")
-    parser.add_argument("--trimap", type=Path, help="of a video: key frames like --mask, as trimaps")
+    parser.add_argument("--seg", type=Path, metavar="CKPT", help="checkpoint of a segmentation that finds the subject")
     parser.add_argument(
-        "--box", type=int, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="around it, pixels"
+        "--classes",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="classes of the segmentation that are the subject (default: all but background)",
+    )
+    parser.add_argument("--mask", type=Path, help="mask of the subject, or a folder of masks with the same names")
+    parser.add_argument("--trimap", type=Path, help="video: trimaps of key frames, in place of --mask")
+    parser.add_argument(
+        "--box", type=int, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="box around the subject, in pixels"
     )
     parser.add_argument(
-        "--click", type=int, nargs=2, action="append", metavar=("X", "Y"), help="a pixel of the subject"
+        "--click", type=int, nargs=2, action="append", metavar=("X", "Y"), help="pixel of the subject; may be repeated"
     )
-    parser.add_argument("--click-outside", type=int, nargs=2, action="append", metavar=("X", "Y"), help="one off it")
-    parser.add_argument("--matting", type=Path, default=BOX, metavar="CKPT", help="default: the model in the box")
+    parser.add_argument(
+        "--click-outside",
+        type=int,
+        nargs=2,
+        action="append",
+        metavar=("X", "Y"),
+        help="pixel of the background; may be repeated",
+    )
+    parser.add_argument(
+        "--matting",
+        type=Path,
+        default=BOX,
+        metavar="CKPT",
+        help="checkpoint of a system that predicts alpha (default: the model in the box)",
+    )
     parser.add_argument("--save", type=_kinds, metavar="KINDS",
-                        help=f"what to write, some of {','.join(KINDS)} (default: alpha)")  # fmt: skip
+                        help=f"kinds of results, some of {','.join(KINDS)} (default: alpha)")  # fmt: skip
     parser.add_argument("--width", type=band_width, default="auto", metavar="auto|PIXELS",
-                        help="of the unknown band on each side of the edge (default: auto)")  # fmt: skip
-    parser.add_argument("--largest", type=int, metavar="N", help="keep the N largest objects, such as people apart")
-    parser.add_argument("--smallest-island", type=share, metavar="SHARE", help="drop objects below this share of the "
+                        help="width of the unknown band on each side of the edge (default: auto)")  # fmt: skip
+    parser.add_argument("--largest", type=int, metavar="N", help="keep the N largest objects only")
+    parser.add_argument("--smallest-island", type=share, metavar="SHARE", help="remove objects below this share of the "
                         "picture (default: .001 and a tenth of the largest; 0 for --mask)")  # fmt: skip
     parser.add_argument("--smallest-hole", type=share, metavar="SHARE", help="fill holes below this share of the "
                         "picture (default: .0005; 0 for --mask)")  # fmt: skip
-    parser.add_argument("--seg-every", type=int, default=1, metavar="N", help="of a video: segment every Nth frame, "
-                        "and carry its trimap to the others (default: 1)")  # fmt: skip
+    parser.add_argument("--seg-every", type=int, default=1, metavar="N", help="video: segment every Nth frame, "
+                        "and carry its trimap to the next frames (default: 1)")  # fmt: skip
     add_format_options(parser)
     add_cutout_options(parser)
     parser.add_argument("--skip-existing", action="store_true",
-                        help="leave pictures alone whose files are there, and "
-                        "go on after the numbered frames that a stopped run has written")  # fmt: skip
-    parser.add_argument("--device", help="cuda, mps or cpu (default: the first there is)")
-    parser.add_argument("--max-memory", metavar="AMOUNT", help="such as 4GB (default: most of what is free)")
+                        help="skip pictures whose files exist, and "
+                        "continue after the numbered frames that a stopped run has written")  # fmt: skip
+    parser.add_argument("--device", help="cuda, mps or cpu (default: the first that is available)")
+    parser.add_argument(
+        "--max-memory",
+        metavar="AMOUNT",
+        help="memory limit of the matting, such as 4GB (default: 80%% of the free memory)",
+    )
     options = parser.parse_args(arguments)
     pointed = any(given is not None for given in (options.box, options.click, options.click_outside))
     ways = [name for name, given in (("--seg", options.seg), ("--mask", options.mask), ("--trimap", options.trimap),
@@ -208,9 +231,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     if options.classes and not options.seg:
         raise InputError("--classes: names classes of a segmentation; give --seg")
     if options.seg_every != 1 and not options.seg:
-        raise InputError("--seg-every: serves --seg alone; give both or neither")
+        raise InputError("--seg-every: only has an effect with --seg; give both or neither")
     if options.trimap and any(v is not None for v in (options.largest, options.smallest_island, options.smallest_hole)):
-        raise InputError("--largest, --smallest-island, --smallest-hole: of masks; a trimap is taken as it is")
+        raise InputError("--largest, --smallest-island, --smallest-hole: only for masks; a trimap is used as it is")
     kinds = kinds_wanted(options, options.save)
     options.save = ["alpha"] if kinds is None else kinds
     return options

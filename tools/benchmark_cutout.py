@@ -1,13 +1,14 @@
-"""Benchmark of cut-outs: the fringe with and without estimated colours, PyMatting's beside ours, and time, as Markdown.
+"""Benchmark of cut-outs: fringe and time with and without estimated colours, for ours and PyMatting's, as Markdown.
 
     python tools/benchmark_cutout.py [--sizes 256 700] [--count 16] [--predicted] [--megapixels 12]
 
-The images are procedural (data/synthetic), whose true foregrounds are known, as 8-bit arrays like those of files. The
-fringe (metrics/fringe.py) is scored in the unknown region with the true alpha, and with --predicted with that of the
-model in the box as well. The methods are the picture's own colours, ours, and PyMatting's multi-level method.
+The images are procedural 8-bit images (data/synthetic), whose true foregrounds are known. The fringe
+(metrics/fringe.py) is scored in the unknown region with the true alpha and, with --predicted, also with the alpha of
+the model in the box. The methods are the picture's own colours, our estimate, and PyMatting's multi-level method.
 
-For time, a procedural picture is enlarged and grainy like a photograph's; a second one is soft everywhere, the worst
-case. The methods alternate, and medians of --repeats are printed. PyMatting needs requirements/test.txt.
+To measure time, a procedural picture is enlarged and given grain like that of a photograph. In a second picture alpha
+is soft everywhere, which is the worst case. The methods alternate, and the medians of --repeats runs are printed.
+PyMatting needs requirements/test.txt.
 """
 
 import argparse
@@ -66,9 +67,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="*", default=[256, 700], help="sides of procedural images")
     parser.add_argument("--count", type=int, default=16, help="procedural images of each size")
     parser.add_argument("--predicted", action="store_true", help="score mattes of the model in the box too")
-    parser.add_argument("--megapixels", type=float, default=12, help="of the picture that is timed; 0 for none")
-    parser.add_argument("--repeats", type=int, default=3, help="of each time")
-    parser.add_argument("--threads", type=int, default=1, help="of OpenCV and PyTorch; PyMatting's method has one")
+    parser.add_argument("--megapixels", type=float, default=12, help="size of the picture that is timed; 0 for none")
+    parser.add_argument("--repeats", type=int, default=3, help="number of runs of each time")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="threads of OpenCV and PyTorch; PyMatting's method has one"
+    )
     return parser.parse_args()
 
 

@@ -58,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1024], help="sides of square images")
     parser.add_argument("--share", type=int, default=20, help="unknown pixels, percent")
-    parser.add_argument("--steps", type=int, default=10, help="of DDIM")
+    parser.add_argument("--steps", type=int, default=10, help="steps of DDIM")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="models; ratios are to the first")
     parser.add_argument("--measure", choices=MODELS, help=argparse.SUPPRESS)

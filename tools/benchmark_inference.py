@@ -62,7 +62,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024, 2048, 4096], help="sides of square images")
     parser.add_argument("--shares", type=int, nargs="+", default=[10, 20, 40], help="unknown pixels, percent")
     parser.add_argument("--repeats", type=int, default=3, help="pairs for images up to 1024; larger ones run once")
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="of ours")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="precision of ours")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)  # model, side, share, file for alpha
     return parser.parse_args()
 

@@ -44,7 +44,9 @@ def main() -> None:
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--configs", nargs="+", default=["ViTMatte_S_10ep", "ViTMatte_S_dino"], help="in configs/")
+    parser.add_argument(
+        "--configs", nargs="+", default=["ViTMatte_S_10ep", "ViTMatte_S_dino"], help="names of files in configs/"
+    )
     parser.add_argument("--size", type=int, default=512, help="side of the timed image")
     parser.add_argument("--repeats", type=int, default=5)
     return parser.parse_args()

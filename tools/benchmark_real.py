@@ -250,9 +250,9 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--data-root", type=Path, required=True, help="folder of image/, trimap/ and alpha/")
-    parser.add_argument("--image-dir", default="image", help="its folder of images (default: image)")
-    parser.add_argument("--trimap-dir", default="trimap", help="its folder of trimaps (default: trimap)")
-    parser.add_argument("--alpha-dir", default="alpha", help="its folder of true mattes (default: alpha)")
+    parser.add_argument("--image-dir", default="image", help="name of the folder of images (default: image)")
+    parser.add_argument("--trimap-dir", default="trimap", help="name of the folder of trimaps (default: trimap)")
+    parser.add_argument("--alpha-dir", default="alpha", help="name of the folder of true mattes (default: alpha)")
     parser.add_argument(
         "--methods", default="box,closed-form,pymatting", help=f"some of {','.join(BUILT_IN)}, and NAME=CHECKPOINT"
     )

@@ -1,10 +1,10 @@
-"""Trimaps from masks: how much of what is soft lies inside the band, what the band costs, and the matte it leads to.
+"""Benchmark of trimaps from masks: the share of soft pixels in the band, the size of the band, and the matte's error.
 
     python tools/benchmark_trimap.py [--images 24] [--size 384] [--cells 1 8] [--widths auto 4 8 16 32] [--no-matting]
 
-The truth is procedural. A mask is the true alpha cut at a half, as a careful user draws it (cell 1) or as a network
-gives it that sees cells of several pixels. "soft inside" is the share of pixels with 0.02 < alpha < 0.98 that are
-unknown, "band" the share of the picture that is unknown, SAD that of the model in the box over the whole picture.
+The images are procedural. A mask is the true alpha cut at 0.5, as a careful user draws it (cell 1) or as a network with
+cells of several pixels predicts it. "soft inside" is the share of the pixels with 0.02 < alpha < 0.98 that are unknown,
+and "band" is the share of all pixels that are. SAD is that of the model in the box over the whole picture.
 """
 
 import argparse
@@ -34,10 +34,12 @@ def main(arguments: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--images", type=int, default=24)
-    parser.add_argument("--size", type=int, default=384, help="pixels a side (default: 384)")
-    parser.add_argument("--cells", type=int, nargs="+", default=[1, 8], help="pixels a cell of the mask (default: 1 8)")
+    parser.add_argument("--size", type=int, default=384, help="side of the images in pixels (default: 384)")
+    parser.add_argument(
+        "--cells", type=int, nargs="+", default=[1, 8], help="side of the mask's cells in pixels (default: 1 8)"
+    )
     parser.add_argument("--widths", nargs="+", default=["auto", "4", "8", "16", "32"], metavar="auto|PIXELS")
-    parser.add_argument("--no-matting", action="store_true", help="leave out the mattes and their SAD")
+    parser.add_argument("--no-matting", action="store_true", help="omit the mattes and their SAD")
     options = parser.parse_args(arguments)
     scenes = EightBit(SyntheticMatting(size=options.size, samples_per_epoch=options.images, seed=SEED))
     samples = [scenes[index] for index in range(options.images)]

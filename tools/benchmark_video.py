@@ -1,20 +1,21 @@
-"""Steadiness of mattes over time: frame by frame, and with motion taken into account; and key frames carried along.
+"""Benchmark of mattes of clips: their steadiness, trimaps carried from key frames, and the speed of the whole chain.
 
     python tools/benchmark_video.py [--frames 16] [--size 200x260] [--seeds 3 5] [--families hair solid]
     python tools/benchmark_video.py --key-frames 1 4 8 16 --frames 17
     python tools/benchmark_video.py --chain DIR --size 1080x1920 --share .4 --frames 250 --rate 25 --families solid
 
-Procedural clips with the exact alpha of each frame, sensor noise, and a segmentation whose edge wanders: the true mask,
-its edge displaced by a smooth random field that is drawn for each frame. Each frame goes from its probabilities to a
-trimap to a matte (the model in the box): on the left frame by frame (AutoMatte), on the right as a clip (ClipMatte).
+The clips are procedural, with sensor noise and the exact alpha of each frame. In place of a segmentation network there
+is the true mask, whose edge is displaced by a smooth random field that is drawn for each frame. The trimap is made from
+this mask, and the model in the box predicts the matte. The left columns are frame by frame (AutoMatte), and the right
+columns use the neighbouring frames (ClipMatte).
 
-With --chain, a clip (slow motion, the first seed and family) is written to DIR as a video, read, matted and written as
-numbered frames, as tools/auto_matte.py does it; printed are speeds, the time of the parts, and memory over time. The
-segmentation is the one that wanders, no network. There the left side is alpha before it is steadied, in
-the steadied trimaps.
+With --chain, a clip (slow motion, the first seed and family) is written to DIR as a video. It is then read, matted and
+written as numbered frames, as tools/auto_matte.py does. The tool prints speeds, the time of each part, and memory over
+time. In this case the left columns are alpha before steadying, in the same trimaps.
 
-dtSSD is over the whole picture, SAD in thousands a frame. Flicker is the mean change of alpha from frame to frame where
-the truth does not change, in thousandths, over the pixels that are unknown in any frame; a ratio below 1 is steadier.
+dtSSD is over the whole picture, and SAD is in thousands per frame. Flicker is the mean change of alpha from frame to
+frame where the truth does not change, in thousandths, over the pixels that are unknown in any frame. A ratio below 1
+means that the clip is steadier.
 """
 
 import argparse
@@ -68,14 +69,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--size", default="200x260", help="HEIGHTxWIDTH (default: 200x260)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[3, 5])
     parser.add_argument("--families", nargs="+", default=["hair", "solid"])
-    parser.add_argument(
-        "--noise", type=float, default=0.02, help="of the sensor, as a fraction of white (default: .02)"
-    )
+    parser.add_argument("--noise", type=float, default=0.02, help="sensor noise as a fraction of white (default: .02)")
     parser.add_argument("--key-frames", type=int, nargs="+", metavar="EVERY", help="carry a trimap of every Nth frame")
     parser.add_argument("--seg-every", type=int, default=1, metavar="N", help="segment every Nth frame of the clip")
-    parser.add_argument("--share", type=float, default=1.0, help="of the picture's sides that the object is drawn in")
-    parser.add_argument("--chain", type=Path, metavar="DIR", help="a whole clip, from file to files; a new folder")
-    parser.add_argument("--rate", type=int, default=25, help="frames a second of that clip (default: 25)")
+    parser.add_argument("--share", type=float, default=1.0, help="size of the object as a share of the picture's sides")
+    parser.add_argument(
+        "--chain", type=Path, metavar="DIR", help="time a whole clip, from file to files, in this new folder"
+    )
+    parser.add_argument("--rate", type=int, default=25, help="frames per second of that clip (default: 25)")
     options = parser.parse_args(arguments)
     keep_freed_memory()
     size = tuple(int(side) for side in options.size.split("x"))

@@ -4,7 +4,7 @@
     python tools/check_dataset.py --layout am-2k --root AM-2k/train --json report.json
     python tools/check_dataset.py --image-dir photographs --alpha-dir mattes [--bg-dir backgrounds]
 
-The exit status is 0 without problems and 2 with problems. A problem stops training or teaches something wrong; a note
+The exit status is 0 without problems and 2 with problems. A problem stops training or harms the model. A note
 does neither.
 """
 

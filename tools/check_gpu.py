@@ -11,7 +11,7 @@ resumed (training-run), nccl with one process (process-group), a compiled backbo
 row of the table, and the others still run. Without Detectron2, the sections that need it are skipped.
 
 The exit status is 0 if nothing failed, 1 if a check failed, and 2 without a GPU. --tiny-on-cpu runs all sections on the
-CPU, at sizes that are not meaningful for speed.
+CPU at sizes that are too small to measure speed.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Mattes by PyMatting's closed-form solver, a classical method for comparison with a trained model.
+"""Predict mattes with PyMatting's closed-form solver, a classical method for comparison with a trained model.
 
     python tools/closed_form_baseline.py --image FILE_OR_DIR --trimap FILE_OR_DIR --output FILE_OR_DIR
 

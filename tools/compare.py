@@ -3,7 +3,7 @@
     python tools/compare.py vitmatte.json ours.json
     python tools/compare.py vitmatte.json ours.json --names "ViTMatte-S" "Ours" --latex table.tex --markdown -
 
-All reports must be of the same data. docs/comparing.md explains the output.
+All reports must have been scored on the same data. docs/comparing.md explains the output.
 """
 
 import argparse
@@ -62,7 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("reports", nargs="+", type=Path, metavar="REPORT", help="JSON reports of evaluation.py")
     parser.add_argument("--names", nargs="+", metavar="NAME", help="names of the methods (default: the file names)")
-    parser.add_argument("--baseline", metavar="NAME", help="method or report to compare with (default: the first)")
+    parser.add_argument(
+        "--baseline", metavar="NAME", help="method that the others are compared with (default: the first)"
+    )
     parser.add_argument(
         "--resample",
         choices=["images", "truths"],

@@ -40,9 +40,11 @@ LARGEST_SHARE = 0.5  # largest ratio to the error of alpha = 0.5 in the unknown 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output-dir", type=Path, default=Path("output/demo"))
+    parser.add_argument(
+        "--output-dir", type=Path, default=Path("output/demo"), help="folder for all results (default: output/demo)"
+    )
     parser.add_argument("--images", type=int, default=24, help="number of unseen images to predict and score")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="changes to the training config")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings that change the training config")
     arguments = parser.parse_args()
     started = time.monotonic()
     folder = arguments.output_dir

@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--iterations", type=int, default=500)
     parser.add_argument("--data-root", type=Path, help="folder of image/, trimap/ and alpha/ of photographs")
-    parser.add_argument("--trimap-dir", default="trimap", help="its folder of trimaps (default: trimap)")
+    parser.add_argument("--trimap-dir", default="trimap", help="name of the folder of trimaps (default: trimap)")
     options = parser.parse_args()
     for seed in options.seeds:
         for name in OVERRIDES:

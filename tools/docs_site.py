@@ -28,7 +28,7 @@ def name_files(markdown: str, source: str, root: Path = ROOT) -> str:
     Args:
         markdown: the page.
         source: its path below `root`, as docs/PAGE.md.
-        root: of the repository.
+        root: root folder of the repository.
 
     Example:
         >>> name_files("See [the licence](../LICENSE) and [data](data.md).", "docs/index.md")

@@ -24,9 +24,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--run", type=Path, required=True, help="run folder")
-    parser.add_argument("--checkpoint", default="model_final.pth", help="its checkpoint (default: model_final.pth)")
+    parser.add_argument(
+        "--checkpoint", default="model_final.pth", help="checkpoint in the run folder (default: model_final.pth)"
+    )
     parser.add_argument("--output", type=Path, required=True, help="folder for NAME.safetensors and NAME.json")
-    parser.add_argument("--name", default="matting", help="default: matting")
+    parser.add_argument("--name", default="matting", help="NAME of the files (default: matting)")
     arguments = parser.parse_args()
     path = write_shipped(arguments.run / arguments.checkpoint, arguments.output, arguments.name, SIZE_LIMIT)
     checkpoint = read_shipped(path)

@@ -3,9 +3,9 @@
     python tools/make_trimap.py --mask FILE_OR_DIR --output FILE_OR_DIR [--width auto|PIXELS]
         [--image FILE_OR_DIR --preview FILE_OR_DIR]
 
-A mask may be binary, soft (a matte or probabilities), a label map, or a cut-out whose alpha channel is taken
-(docs/trimaps.md). --width is the band on each side of the edge; auto sizes it to each object and to the grid of an
-enlarged mask. --preview draws the band's borders over the image, to judge it by eye.
+A mask may be binary, soft (a matte or probabilities), a label map, or a cut-out with an alpha channel
+(docs/trimaps.md). --width is the width of the band on each side of the edge; auto adapts it to the size of each object
+and to the resolution of the mask. --preview draws the borders of the band over the image.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from runtime.pool import outcomes, usable_cpus
 from runtime.text import name_some, printable
 
 SURE_COLOUR, POSSIBLE_COLOUR = (0, 200, 80), (230, 60, 60)  # RGB, of the borders of both regions
-DIMMED = 0.35  # of the image's light left outside
+DIMMED = 0.35  # brightness of the image outside the object
 
 
 class Job(NamedTuple):
@@ -149,9 +149,9 @@ def plan(options: argparse.Namespace) -> list[Job]:
         if path.suffix.lower() != ".png" or path.is_dir():
             raise InputError(f"{path}: trimaps and previews are written as PNG; name it *.png or give a folder")
         if os.path.realpath(path) in inputs:
-            raise InputError(f"{path}: is an input file; the output needs a name of its own")
+            raise InputError(f"{path}: is an input file; choose another name for the output")
     if preview is not None and os.path.realpath(jobs[0].output) == os.path.realpath(jobs[0].preview):
-        raise InputError(f"{preview}: is the output too; the preview needs a name of its own")
+        raise InputError(f"{preview}: is also the output; give the preview another name")
     return jobs
 
 
@@ -163,11 +163,19 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("--mask", type=Path, required=True, help="a mask, or a folder of masks with sub-folders")
-    parser.add_argument("--output", type=Path, required=True, help="the trimap (PNG), or a folder for all")
-    parser.add_argument("--width", type=band_width, default="auto", metavar="auto|PIXELS", help="default: auto")
-    parser.add_argument("--image", type=Path, help="the image, or a folder, to draw previews over")
-    parser.add_argument("--preview", type=Path, help="a PNG, or a folder, for pictures of the band")
+    parser.add_argument(
+        "--mask", type=Path, required=True, help="mask, or folder of masks, which is read with its sub-folders"
+    )
+    parser.add_argument("--output", type=Path, required=True, help="trimap to write (PNG), or folder of trimaps")
+    parser.add_argument(
+        "--width",
+        type=band_width,
+        default="auto",
+        metavar="auto|PIXELS",
+        help="width of the band on each side of the edge (default: auto)",
+    )
+    parser.add_argument("--image", type=Path, help="image, or folder of images, to draw the previews over")
+    parser.add_argument("--preview", type=Path, help="picture of the band to write (PNG), or folder of such pictures")
     parser.add_argument("--smallest-island", type=share, default=0.0, metavar="SHARE",
                         help="drop objects below this share of the picture (default: 0, keep all)")  # fmt: skip
     parser.add_argument("--smallest-hole", type=share, default=0.0, metavar="SHARE",
@@ -175,7 +183,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--num-workers", type=int, default=usable_cpus(), help="processes for a folder (default: all)")
     options = parser.parse_args()
     if options.image and not options.preview:
-        raise InputError("--image: serves --preview alone; give both or neither")
+        raise InputError("--image: only has an effect with --preview; give both or neither")
     return options
 
 

@@ -34,10 +34,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--output", type=Path, required=True, help="folder for fg and alpha")
-    parser.add_argument("--count", type=int, required=True, help="number of pictures: 0 to COUNT - 1 of the seed")
+    parser.add_argument("--count", type=int, required=True, help="number of pictures, numbered from 0")
     parser.add_argument("--seed", type=int, default=0, help="seed of the library (default: 0)")
     parser.add_argument("--size", type=int, default=512, help="side of a picture in pixels (default: 512)")
-    parser.add_argument("--processes", type=int, default=usable_cpus(), help="processes (default: all processors)")
+    parser.add_argument(
+        "--processes", type=int, default=usable_cpus(), help="number of processes (default: all processors)"
+    )
     parser.add_argument(
         "--families", nargs="+", default=["3d"], metavar="NAME", help="3d (default), 2d, all, or families by name"
     )
@@ -46,7 +48,7 @@ def main() -> None:
     library = Library(args.output, chosen_families(args.families), args.seed, args.size)
     prepared(library)
     missing = [index for index in range(args.count) if not library.has(index)]
-    print(f"{args.output}: {args.count - len(missing)} of {args.count} pictures are there", flush=True)
+    print(f"{args.output}: {args.count - len(missing)} of {args.count} pictures exist already", flush=True)
     if missing:
         picture("net", (0,), SMALLEST)  # compiles once, so that the processes do not compile
     for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

@@ -1,11 +1,11 @@
-"""A picture of results: composites, their trimaps, the mattes of a model, and the subjects over a plain colour.
+"""Make a picture of results: composites, their trimaps, the mattes of a model, and the subjects over a plain colour.
 
 python tools/render_foregrounds.py --families fur plush hair umbel seedhead fern flower conifer \\
     --count 24 --seed 4242 --size 320 --output library
 python tools/result_picture.py --library library --output docs/images/result.jpg \\
     --names fur_s4242_00001 flower_s4242_00016 seedhead_s4242_00004
 
-Each row lays one foreground of the library over a photograph that ships with scikit-image and predicts its matte.
+Each row composites one foreground of the library over a photograph that ships with scikit-image and predicts its matte.
 """
 
 import argparse

@@ -78,7 +78,7 @@ class Study:
         return hashlib.sha256(json.dumps(plain, sort_keys=True, default=_name_of).encode()).hexdigest()
 
     def is_done(self, folder: Path, name: str, seed: int, extra: Iterable[str]) -> bool:
-        """Whether a run has scores for these settings."""
+        """Return whether a run has scores for these settings."""
         path = result_path(folder, name, seed)
         return path.exists() and json.loads(path.read_text())["settings"] == self.fingerprint(folder, name, seed, extra)
 

@@ -4,8 +4,8 @@
     python tools/web_demo.py [--port 7860] [--checkpoint CKPT] [--seg CKPT]
 
 The subject is marked by a box, clicks, a brush with three colours or a mask file. With --seg it is found automatically.
-Only this computer can reach the page; --host 0.0.0.0 serves it to the network, without a password. The page needs no
-internet connection. Requests are processed one at a time, and others wait in a queue. See docs/web.md.
+By default only this computer can reach the page. --host 0.0.0.0 serves it to the network, without a password. The page
+needs no internet connection. Requests are processed one at a time, and others wait in a queue. See docs/web.md.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         page = layout.build_page(matting, folder, limits, has_segmentation=options.seg is not None)
         address = layout.serve(page, options.host, options.port, folder, limits)
         if options.host not in LOCAL:
-            tell(f"warning: --host {options.host}: whoever reaches this address may use the page, without a password")
+            tell(f"warning: --host {options.host}: anyone who reaches this address can use the page without a password")
         print(f"{address}  (stop with Ctrl-C)", flush=True)
         try:
             threading.Event().wait()

@@ -40,7 +40,7 @@ class Background:
         A picture is cut at its middle to the shape of the one in front of it and resized, so that it covers all of it.
 
         Args:
-            height, width: of the picture in front, pixels.
+            height, width: size in pixels of the picture in front.
             profile: its ICC profile, which the colours are converted to; None for sRGB.
 
         Returns:

@@ -49,7 +49,7 @@ class FloatFile(ImageFile.ImageFile):
         raise NotImplementedError
 
     def is_within(self, low: float, high: float) -> bool:
-        """Whether all values are in a range that includes its ends."""
+        """Return whether all values are in a range that includes its ends."""
         return bool(((self.values >= low) & (self.values <= high)).all())
 
     def _describe(self, size: tuple[int, int], channels: int) -> None:

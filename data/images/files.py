@@ -213,7 +213,7 @@ def images_by_stem(
     taken: dict[str, Path] = {}
     for path in image_paths(folder, recursive, leave_out):
         if not path.is_file():
-            raise InputError(f"{path}: expected an image file, found a broken link or something that is no file")
+            raise InputError(f"{path}: expected an image file, found a broken link or a special file")
         stem = path.relative_to(folder).with_suffix("").as_posix()
         if (twin := taken.setdefault(name_key(stem), path)) != path:
             raise InputError(f"{folder}: {_shown_apart(twin.relative_to(folder), path.relative_to(folder))}")
@@ -235,7 +235,7 @@ def passed_over(folder: str | os.PathLike, recursive: bool = False) -> str:
         >>> Path("photographs").mkdir()
         >>> Path("photographs", "notes.txt").touch()
         >>> passed_over("photographs")
-        'passed over 1 .txt (notes.txt), which are not read (docs/data.md)'
+        'ignored 1 .txt (notes.txt), which are not read (docs/data.md)'
     """
     folder = Path(folder)
     left: dict[str, list[str]] = {}
@@ -253,7 +253,7 @@ def passed_over(folder: str | os.PathLike, recursive: bool = False) -> str:
         f"{len(names)} {kind}{'s' if kind == 'sub-folder' and len(names) > 1 else ''} ({name_some(names)})"
         for kind, names in left.items()
     ]
-    return f"passed over {' and '.join(parts)}, which are not read (docs/data.md)"
+    return f"ignored {' and '.join(parts)}, which are not read (docs/data.md)"
 
 
 def found_none(folder: str | os.PathLike, recursive: bool = False) -> InputError:
@@ -392,12 +392,12 @@ def _formats() -> tuple[str, ...]:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether Pillow stores the one channel of an image with more than 8 bits."""
+    """Return whether Pillow stores the one channel of an image with more than 8 bits."""
     return image.mode in ("I", "F") or image.mode.startswith("I;16")
 
 
 def _has_deep_channels(image: Image.Image) -> bool:
-    """Whether a file of several channels has more than 8 bits in each, which Pillow's mode does not show."""
+    """Return whether a file of several channels has more than 8 bits in each, which Pillow's mode does not show."""
     if isinstance(image, FloatFile):
         return True
     if image.format == "TIFF":

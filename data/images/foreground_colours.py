@@ -1,11 +1,12 @@
-"""Foreground colours of a matte: the colours of the subject's edge without those of the old background.
+"""Foreground colours of a matte: the colours along the edge of the subject without those of the old background.
 
-Blur fusion, after Forte, "Approximate Fast Foreground Colour Estimation", ICIP 2021: local means of the colours on
-both sides of the edge, then a step that makes foreground, background and alpha reproduce the picture. Four things
-differ from the paper: seven windows of falling size instead of two, the wide ones at a quarter of the size, means that
-trust clear pixels more (alpha squared), and the step is taken by the background too. At full size only the tiles at
-soft alpha are computed, with the margin that their pixels depend on, so there are no seams. docs/inference.md has the
-fringe that is left and the time, and those of PyMatting's multi-level method (tools/benchmark_cutout.py).
+The method is blur fusion, after Forte, "Approximate Fast Foreground Colour Estimation", ICIP 2021. It computes local
+means of the colours on both sides of the edge, and then corrects foreground and background so that they and alpha
+reproduce the picture. Four details differ from the paper: there are seven windows of decreasing size instead of two,
+the wide ones are computed at a quarter of the size, the means weight clear pixels more (alpha squared), and the
+background is corrected too. At full size only the tiles with soft alpha are computed, with the margin that their pixels
+depend on, so there are no seams. docs/inference.md compares the remaining fringe and the time with PyMatting's
+multi-level method (tools/benchmark_cutout.py).
 """
 
 import cv2
@@ -13,7 +14,7 @@ import numpy as np
 
 from runtime.errors import InputError
 
-REDUCTION = 4  # of the picture for the wide windows
+REDUCTION = 4  # factor by which the picture is reduced for the wide windows
 WIDE_RADII = (16, 8, 4)  # pixels of the reduced picture, of the passes
 RADII = (8, 4, 2, 1)  # pixels of the picture
 MARGIN = 16  # pixels around a tile: at least the sum of RADII, and a multiple of REDUCTION
@@ -22,15 +23,15 @@ LEAST_WEIGHT = 1e-5
 
 
 def estimate_foreground(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Estimate the foreground's colours. A cut-out needs them where alpha is soft.
+    """Estimate the colours of the foreground, which a cut-out needs where alpha is soft.
 
     Args:
         image: (H, W, 3) uint8.
         alpha: (H, W) uint8, or float32 in [0, 1].
 
     Returns:
-        (H, W, 3) uint8: the picture's own colours where alpha is full, and their continuation where it is 0. With a
-        float alpha, float32 in [0, 1], so that the estimate keeps its precision.
+        (H, W, 3) uint8: the colours of the picture where alpha is full, and their continuation where it is 0. With a
+            float alpha, float32 in [0, 1], which keeps the precision of the estimate.
 
     Raises:
         InputError: the sizes differ.
@@ -65,12 +66,13 @@ def estimate_foreground(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 def composite_over(
     image: np.ndarray, alpha: np.ndarray, background: np.ndarray, foreground: np.ndarray | None = None
 ) -> np.ndarray:
-    """Compose the subject over another background.
+    """Composite the subject over another background.
 
     Args:
-        image: (H, W, 3) uint8. alpha: (H, W) uint8, or float32 in [0, 1].
-        background: levels from 0 to 255 that broadcast to (H, W, 3), such as (3,) of one colour.
-        foreground: from `estimate_foreground`, which this calls by default.
+        image: (H, W, 3) uint8.
+        alpha: (H, W) uint8, or float32 in [0, 1].
+        background: levels from 0 to 255 that broadcast to (H, W, 3), such as (3,) for one colour.
+        foreground: result of `estimate_foreground`; None to call it.
 
     Returns:
         (H, W, 3) uint8; with a float alpha, float32 in [0, 1].

@@ -9,18 +9,20 @@ from runtime.errors import InputError
 def add_cutout_options(parser: argparse.ArgumentParser) -> None:
     """Add --cutout, --background and --premultiplied."""
     parser.add_argument(
-        "--cutout", action="store_true", help="write the cut-out, RGBA with estimated foreground colours: --save rgba"
+        "--cutout",
+        action="store_true",
+        help="write RGBA cut-outs with estimated foreground colours; short for --save rgba",
     )
     parser.add_argument(
         "--background",
         metavar="COLOUR_OR_IMAGE",
-        help="write the composite over it in place of the cut-out: a colour (white, '#1e90ff', 30,144,255), a "
-        "gradient from top to bottom (navy..white), or a picture, which is cut to fit (default of composites: white)",
+        help="write composites over this background: a colour (white, '#1e90ff', 30,144,255), a gradient from top to "
+        "bottom (navy..white), or a picture, which is cropped to fit (default for --save composite: white)",
     )
     parser.add_argument(
         "--premultiplied",
         action=argparse.BooleanOptionalAction,
-        help="whether the colours of a cut-out are multiplied by alpha (default: no, but in EXR, which always is)",
+        help="whether the colours of a cut-out are multiplied by alpha (default: no; EXR files always are)",
     )
 
 
@@ -33,7 +35,8 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
         "--bits",
         type=int,
         choices=(8, 16, 32),
-        help="bits per channel: png 8, 16; tif 8, 16, 32 (float); exr 16 (half), 32 (float); webp 8 (default: first)",
+        help="bits per channel: 8 or 16 for png; 8, 16 or 32 (float) for tif; 16 (half) or 32 (float) for exr; 8 for "
+        "webp (default: the first)",
     )
     parser.add_argument(
         "--transfer",
@@ -68,10 +71,10 @@ def kinds_wanted(options: argparse.Namespace, save: Sequence[str] | None) -> lis
     else:
         kinds = ["rgba"] if options.cutout else None if save is None else [kind.strip() for kind in save]
     if options.background is not None and "composite" not in kinds:
-        raise InputError("--background: serves composites alone; add composite to --save")
+        raise InputError("--background: only has an effect on composites; add composite to --save")
     if options.premultiplied is not None and "rgba" not in (kinds or ()):
         raise InputError(
-            "--premultiplied: serves cut-outs alone; "
+            "--premultiplied: only has an effect on cut-outs; "
             + ("leave out --background" if options.cutout else "give --cutout, or add rgba to --save")
         )
     return kinds

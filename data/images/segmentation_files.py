@@ -35,7 +35,7 @@ def find_split(
         if not root:
             raise InputError(
                 f"no {split} data: set the data set's root, or the environment variable {ROOT_VARIABLE}, to a folder "
-                "holding train_images, train_masks, valid_images and valid_masks (docs/systems.md)"
+                "with train_images, train_masks, valid_images and valid_masks (docs/systems.md)"
             )
         folders = Path(root) / f"{split}_images", Path(root) / f"{split}_masks"
     missing = [str(folder) for folder in folders if not folder.is_dir()]

@@ -46,13 +46,13 @@ class TiffError(Exception):
 
 
 def is_tiff(path: str | os.PathLike) -> bool:
-    """Whether a file starts with the signature of TIFF."""
+    """Return whether a file starts with the signature of TIFF."""
     with open(path, "rb") as file:
         return file.read(4) in MAGIC
 
 
 def pillow_reads(tags: Mapping[int, Any], big_endian: bool) -> bool:
-    """Whether Pillow decodes a file with these tags correctly.
+    """Return whether Pillow decodes a file with these tags correctly.
 
     Args:
         tags: values by tag number, as in Pillow's `tag_v2`.
@@ -79,7 +79,7 @@ def stored_size(tags: Mapping[int, Any]) -> tuple[int, int]:
 
 
 def is_signed(tags: Mapping[int, Any]) -> bool:
-    """Whether samples are signed integers."""
+    """Return whether samples are signed integers."""
     return SIGNED in _values(tags, FORMAT, UNSIGNED)
 
 

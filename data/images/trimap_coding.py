@@ -102,7 +102,7 @@ def _refuse_other_codings(counts: np.ndarray, found: np.ndarray, is_lossy: bool,
 
 
 def _is_evenly_spaced(found: np.ndarray, is_lossy: bool) -> bool:
-    """Whether the ascending values are three values evenly spaced from 0 or around it, as in a trimap."""
+    """Return whether the ascending values are three values evenly spaced from 0 or around it, as in a trimap."""
     if is_lossy or len(found) != 3:
         return False
     low, middle, high = (value.item() for value in found)

@@ -52,14 +52,15 @@ def check_depth(source: str, suffix: str, bits: int | None) -> None:
     if bits is not None and bits not in DEPTHS_OF[suffix]:
         held = " or ".join(map(str, DEPTHS_OF[suffix]))
         fitting = ", ".join(each for each, depths in DEPTHS_OF.items() if bits in depths)
-        raise InputError(f"{source}: {suffix} holds {held} bits, not {bits}; {fitting} hold {bits}")
+        raise InputError(f"{source}: {suffix} supports {held} bits, not {bits}; {fitting} support {bits}")
 
 
 def check_writable(path: Path, bits: int | None, premultiplied: bool | None = None) -> None:
-    """Refuse, before long work, a picture that could not be written: see `depth_of`; or a library that is missing.
+    """Refuse a picture that could not be written, before a long computation; see `depth_of`. Missing libraries are
+    reported too.
 
     Args:
-        premultiplied: of a cut-out, see `write_picture`.
+        premultiplied: whether a cut-out is premultiplied; see `write_picture`.
     """
     depth_of(path, bits)
     if path.suffix.lower() == ".exr":
@@ -80,19 +81,19 @@ def write_picture(
 ) -> None:
     """Write a picture in the format of its suffix, complete or not at all. The folder is created if needed.
 
-    EXR has linear light and colours that are multiplied by alpha, as its specification says; the others have the
-    picture's own levels, and colours that are not unless that is asked for. Nothing is lossy.
+    EXR files contain linear light and premultiplied colours, as OpenEXR's specification requires. The other formats
+    contain the levels of the picture, by default without premultiplication. No format is lossy.
 
     Args:
         picture: (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGB and alpha, not premultiplied; uint8, or floats in [0, 1].
-        bits: of a channel, see `DEPTHS_OF`; None for the usual ones. Floats are quantised here, to the nearest level.
-        profile: ICC profile of the colours; left out of gray pictures and of EXR, which does not hold any.
-        premultiplied: whether the levels of RGB and alpha are written multiplied by alpha; None for the usual of the
-            format. TIFF says in the file which of both it is; PNG and WebP cannot, and by their specifications it
-            is not.
+        bits: bits per channel, see `DEPTHS_OF`; None for the default of the format. Floats are rounded once, to this
+            depth.
+        profile: ICC profile of the colours. It is not written for gray pictures and EXR files.
+        premultiplied: whether RGB levels are multiplied by alpha; None for the default of the format. TIFF records
+            this; PNG and WebP cannot, and by their specifications colours are not premultiplied.
 
     Raises:
-        InputError: see `depth_of`; EXR that is not premultiplied; a picture too large for WebP; a full disk.
+        InputError: see `depth_of`; EXR without premultiplication; a picture too large for WebP; a full disk.
 
     Example:
         >>> write_picture("alpha.tif", alpha, bits=16)  # doctest: +SKIP
@@ -101,7 +102,7 @@ def write_picture(
     depth, suffix = depth_of(path, bits), path.suffix.lower()
     profile = profile if picture.ndim == 3 else None
     if suffix == ".webp" and max(picture.shape[:2]) > _WEBP_SIDE:
-        raise InputError(f"{path}: WebP holds at most {_WEBP_SIDE} pixels a side; name the output *.png")
+        raise InputError(f"{path}: WebP supports at most {_WEBP_SIDE} pixels per side; name the output *.png")
     check_writable(path, bits, premultiplied)
     associated = bool(premultiplied) and picture.ndim == 3 and picture.shape[2] == 4 and suffix != ".exr"
     if associated:

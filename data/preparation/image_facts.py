@@ -144,7 +144,7 @@ def _header(path: Path, pixels: np.ndarray) -> dict:
 
 
 def _channels_agree(path: Path) -> tuple[bool, bool]:
-    """Whether the colour channels of a file are equal, and whether it is opaque."""
+    """Return whether the colour channels of a file are equal, and whether it is opaque."""
     with opened_image(path) as image:
         channels = np.asarray(image.convert("RGBA"))
     return bool((channels[..., :3] == channels[..., :1]).all()), bool((channels[..., 3] == 255).all())

@@ -159,7 +159,7 @@ def _pixel_digest(pixels: np.ndarray) -> str:
 def _plain_name(name: str) -> str:
     """A "folder/name" that stays below the folder that it is joined to."""
     if name.count("/") != 1 or "\\" in name or {"", ".", ".."} & set(name.split("/")) or ":" in name:
-        raise ValueError(f"{name!r} is no FOLDER/NAME")
+        raise ValueError(f"{name!r} is not of the form FOLDER/NAME")
     return name
 
 
@@ -168,7 +168,7 @@ def _file_record(entry: dict) -> FileRecord:
     record = FileRecord(**entry)
     numbers, texts = (record.bytes, record.width, record.height, record.channels), (record.sha256, record.pixels)
     if not all(type(number) is int for number in numbers) or not all(isinstance(text, str) for text in texts):
-        raise ValueError("a record holds other than whole numbers and hashes")
+        raise ValueError("a record contains values other than whole numbers and hashes")
     if not isinstance(record.sources, dict):
-        raise ValueError("the sources of a record are no mapping")
+        raise ValueError("the sources of a record are not a mapping")
     return record

@@ -58,7 +58,7 @@ class Library:
         return self.folder / "fg" / file, self.folder / "alpha" / file
 
     def has(self, index: int) -> bool:
-        """Whether picture `index` is finished. Alpha is written last."""
+        """Return whether picture `index` is finished. Alpha is written last."""
         return all(path.is_file() for path in self.paths(index))
 
     def make(self, index: int) -> None:

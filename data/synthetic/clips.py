@@ -36,7 +36,7 @@ class SyntheticClip:
         pan: motion of the background in pixels.
         noise: standard deviation of the sensor noise, drawn for each frame, as a fraction of white.
         cut_at: index of the frame that begins another scene, of `seed` + 1.
-        share: of the picture's height and width that the object is drawn in, about its centre.
+        share: size of the object as a share of the picture's height and width, around its centre.
 
     Raises:
         InputError: a setting is out of its range.

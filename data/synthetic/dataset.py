@@ -192,7 +192,7 @@ def _painted_wider(rng: np.random.Generator, trimap: np.ndarray, side: int) -> n
 
 
 def _has_all_regions(trimap: np.ndarray) -> bool:
-    """Whether known foreground, known background and unknown pixels are at least 1 % each."""
+    """Return whether known foreground, known background and unknown pixels are at least 1 % each."""
     least = 0.01 * trimap.size
     return all(np.count_nonzero(trimap == value) >= least for value in (BACKGROUND, UNKNOWN, FOREGROUND))
 

@@ -79,5 +79,5 @@ class SegmentationFolder(FileSet):
         masks = fitted(images, images_by_stem(mask_dir), "mask")
         if not images:
             raise InputError(f"{image_dir}: expected pictures, found none")
-        require_none(unpaired(images, image_dir, masks, mask_dir), "every picture needs a mask of its name")
+        require_none(unpaired(images, image_dir, masks, mask_dir), "every picture needs a mask with its name")
         return [(images[stem], masks[stem]) for stem in images]

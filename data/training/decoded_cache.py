@@ -79,7 +79,7 @@ class DecodedCache:
 
     @functools.cached_property
     def _is_own(self) -> bool:
-        """Whether the folder exists or can be created, and no other user can write to it."""
+        """Return whether the folder exists or can be created, and no other user can write to it."""
         try:
             _make_own(self.folder)
         except OSError as error:
@@ -88,7 +88,7 @@ class DecodedCache:
         return True
 
     def _stop(self, error: Exception) -> None:
-        logger.warning("decoded pictures are not kept: %s: %s", self.folder, getattr(error, "strerror", None) or error)
+        logger.warning("decoded pictures not cached: %s: %s", self.folder, getattr(error, "strerror", None) or error)
         self.storing = False
 
     def _entry(self, path: str | os.PathLike, decode: Callable) -> Path | None:

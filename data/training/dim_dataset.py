@@ -48,7 +48,7 @@ class CompositionDataset(RepeatableDataset):
         seed: seed of all samples, 0 or more.
         on_bad: "error" to raise for an unusable file, or "skip" to warn and draw other files instead.
         return_layers: whether samples have `fg` and `bg`.
-        cache: how much of decoded foregrounds and alphas is kept on disk and shared by all processes, see
+        cache: limit of the decoded foregrounds and alphas that all processes share on disk, see
             `data.training.decoded_cache.DecodedCache`; samples do not depend on it.
         reduced_decode: decode large JPEG backgrounds at 1/2, 1/4 or 1/8 where that is no smaller than the canvas.
         cache_backgrounds: keep decoded backgrounds in `cache` too, for a set with few of them; they are then decoded
@@ -184,13 +184,13 @@ class CompositionDataset(RepeatableDataset):
         if not root and not all(folders.values()):
             raise InputError(
                 "no training data: set dataloader.train.dataset.root, or the environment variable "
-                f"{ROOT_VARIABLE}, to a folder holding fg, alpha and bg (docs/data.md)"
+                f"{ROOT_VARIABLE}, to a folder with fg, alpha and bg (docs/data.md)"
             )
         fg_dir, alpha_dir, bg_dir = (Path(given or Path(root) / name) for name, given in folders.items())
         for folder in (fg_dir, alpha_dir, bg_dir):
             if not folder.is_dir():
                 raise InputError(
-                    f"{folder}: no such folder; training data is a folder holding fg, alpha and bg, given as "
+                    f"{folder}: no such folder; training data is a folder with fg, alpha and bg, given as "
                     f"dataloader.train.dataset.root or {ROOT_VARIABLE}"
                 )
         return fg_dir, alpha_dir, bg_dir

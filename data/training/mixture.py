@@ -105,7 +105,7 @@ class Mixture(Dataset, FileSet, CropSized):
 
     @property
     def knows_layers(self) -> bool:
-        """Whether any of the data sets provides foreground and background."""
+        """Return whether any of the data sets provides foreground and background."""
         used = (dataset for dataset, count in zip(self.datasets, self.counts, strict=True) if count)
         return any(getattr(dataset, "knows_layers", True) for dataset in used)
 

@@ -55,7 +55,7 @@ def leave_stopping_to_parent() -> None:
 
 
 def _is_only_thread() -> bool:
-    """Whether this process has one thread, counting native ones; False if the system does not report it."""
+    """Return whether this process has one thread, counting native ones; False if the system does not report it."""
     try:
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:

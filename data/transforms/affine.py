@@ -42,7 +42,7 @@ class AffineRange:
 
     @property
     def keeps_frame(self) -> bool:
-        """Whether a picture keeps its frame, except for mirroring."""
+        """Return whether a picture keeps its frame, except for mirroring."""
         return self.rotation == 0 and self.shear == 0 and tuple(self.scale) == (1, 1)
 
     @property

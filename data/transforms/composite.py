@@ -37,7 +37,7 @@ def join_alphas(alpha: np.ndarray, alpha_behind: np.ndarray) -> np.ndarray:
 
 
 def leaves_background(alpha: np.ndarray, alpha_behind: np.ndarray) -> bool:
-    """Whether two joined layers leave the background visible somewhere.
+    """Return whether two joined layers leave the background visible somewhere.
 
     Args:
         alpha, alpha_behind: (H, W) and (h, w) uint8; the second is stretched to the size of the first.

@@ -1,4 +1,4 @@
-"""Video files, in and out: frames with their exact timestamps, sound copied, memory that does not grow with a clip."""
+"""Reading and writing of video files, with exact timestamps and copied sound, in constant memory."""
 
 from data.video.reading import Clip, Frame, count_frames, is_video, open_clip
 from data.video.writing import FrameWriter, check_video_output, frame_writer

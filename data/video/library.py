@@ -1,4 +1,4 @@
-"""PyAV, an extra: imported where a video is met, and named where it is missing."""
+"""Import of PyAV, an optional dependency, when a video is used."""
 
 from types import ModuleType
 
@@ -6,7 +6,7 @@ from runtime.errors import InputError
 
 
 def import_av() -> ModuleType:
-    """The module `av`, its FFmpeg silent: what goes wrong is raised.
+    """Import the module `av` and silence FFmpeg's messages, because errors are raised.
 
     Raises:
         InputError: PyAV is not installed.
@@ -23,6 +23,6 @@ def import_av() -> ModuleType:
 
 
 def careful_scaling() -> int:
-    """Flags of FFmpeg's converter that interpolate colours at half resolution; by default it takes the nearest."""
+    """Flags with which FFmpeg's converter interpolates colours at half resolution; its default is the nearest one."""
     flags = import_av().video.reformatter.Interpolation
     return flags.BICUBIC | flags.ACCURATE_RND | flags.FULL_CHR_H_INT | flags.FULL_CHR_H_INP

@@ -1,7 +1,7 @@
-"""Reading video files frame by frame, upright, with exact timestamps.
+"""Reading of video files frame by frame, upright and with exact timestamps.
 
-Files are untrusted: FFmpeg may open one local file in one of a few containers, no playlist and no address, and decodes
-no picture of more than `MAX_FRAME_PIXELS`.
+Files are untrusted. FFmpeg may open one local file in one of a few containers, no playlist and no network address, and
+decodes no picture of more than `MAX_FRAME_PIXELS`.
 """
 
 import contextlib
@@ -27,10 +27,10 @@ VIDEO_SUFFIXES = {
 }  # fmt: skip
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,h264,hevc,gif"
 MAX_FRAME_PIXELS = 2**26  # twice 8K; a frame in RGB is then 200 MB
-HD_HEIGHT = 720  # rows from which players take colours that say nothing for BT.709, below for BT.601
+HD_HEIGHT = 720  # players read unlabelled colours as BT.709 from this number of rows on, and as BT.601 below
 _BT709, _UNSPECIFIED = 1, 2  # FFmpeg's numbers of colour matrices
-SLACK = Fraction(1, 2)  # seconds that a whole clip may end before its header says
-_USUAL_RATE = Fraction(25)  # frames a second where a file says nothing; only encoders read it
+SLACK = Fraction(1, 2)  # seconds by which a complete clip may be shorter than its header states
+_USUAL_RATE = Fraction(25)  # frames per second if the file does not state it; only encoders use it
 
 
 def is_video(path: str | os.PathLike) -> bool:
@@ -47,12 +47,12 @@ def is_video(path: str | os.PathLike) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One frame.
+    """A frame of a clip.
 
     Attributes:
         image: (H, W, 3) uint8 RGB, upright.
-        pts: when it is shown, in units of the clip's time base; rises from frame to frame.
-        duration: in the same units, 0 where the file does not say.
+        pts: time at which it is shown, in units of the clip's time base; increases from frame to frame.
+        duration: duration in the same units; 0 if the file does not state it.
     """
 
     image: np.ndarray
@@ -61,23 +61,19 @@ class Frame:
 
 
 class Clip:
-    """An open video file. Iterating gives its frames, once.
+    """An open video file. It can be iterated once and yields its frames.
 
     Attributes:
-        path: of the file.
-        height, width: of the upright frames, pixels.
-        rate: mean frames a second, exact (30000/1001 for 29.97); single frames may differ.
-        time_base: seconds a unit of the timestamps, exact.
-        num_frames: as the header has it; 0 where it does not say.
-        pixel_aspect: width of a pixel over its height.
+        path: path of the file.
+        height, width: size of the upright frames in pixels.
+        rate: mean number of frames per second as an exact fraction (30000/1001 for 29.97); single frames may differ.
+        time_base: seconds per unit of the timestamps, as an exact fraction.
+        num_frames: number of frames in the header; 0 if it does not state one.
+        pixel_aspect: width of a pixel divided by its height.
         has_sound: whether there is an audio stream.
-        damaged: frames so far that could not be decoded, or only in part.
-        ends_early: why there are fewer frames than the header says: the file is cut off, or its frames change size; ""
-            where there are not.
-
-    Example:
-        with open_clip("clip.mp4") as clip:
-            seconds = [float(frame.pts * clip.time_base) for frame in clip]
+        damaged: number of frames so far that could not be decoded completely.
+        ends_early: reason why there are fewer frames than the header states, a truncated file or a change of the frame
+            size; empty if there are not.
     """
 
     def __init__(self, path: Path, container: Any) -> None:
@@ -122,13 +118,13 @@ class Clip:
         yield from self._decoded
 
     def close(self) -> None:
-        """End the reading. A thread that decodes ahead finishes its frame first, then finds the end."""
+        """End the reading. A thread that decodes ahead completes its frame and then finds the end."""
         with self._lock:
             self._closed = True
             self._container.close()
 
     def missing(self) -> int:
-        """Frames that could not be decoded, those after an early end estimated from the header."""
+        """Number of frames that could not be decoded. Those after an early end are estimated from the header."""
         return self.damaged + self._missing_at_end
 
     def _decode(self) -> Iterator[Frame]:
@@ -182,7 +178,7 @@ class Clip:
             self._missing_at_end = round((due - end) * self.rate)
 
     def _due(self) -> Fraction:
-        """When the last frame ends as the header has it, seconds; 0 where it does not say."""
+        """End of the last frame in seconds according to the header; 0 if it does not state it."""
         stream = self._stream
         start = (stream.start_time or 0) * self.time_base
         if stream.duration is not None:
@@ -199,7 +195,8 @@ def open_clip(path: str | os.PathLike) -> Iterator[Clip]:
     """Open a video file and decode its first frame.
 
     Raises:
-        InputError: missing, empty, damaged, no video, audio only, or pictures of more than `MAX_FRAME_PIXELS`.
+        InputError: the file is missing, empty, damaged, not a video or without pictures, or its pictures have more than
+            `MAX_FRAME_PIXELS`.
     """
     path = Path(path)
     if not path.is_file():
@@ -238,10 +235,10 @@ def count_frames(path: str | os.PathLike, at_most: int) -> int:
 
 
 def open_container(path: Path) -> Any:
-    """A PyAV container of a local file, of a kind that refers to no other.
+    """Open a local file with PyAV. Only kinds of files that do not refer to other files are accepted.
 
     Raises:
-        InputError: FFmpeg does not recognise the file, or it is cut off before its index.
+        InputError: FFmpeg does not recognise the file, or the file ends before its index.
     """
     av = import_av()
     limits = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file", "max_pixels": str(MAX_FRAME_PIXELS)}
@@ -249,7 +246,7 @@ def open_container(path: Path) -> Any:
         return av.open(f"file:{os.path.abspath(path)}", options=limits, metadata_errors="replace")
     except av.error.FFmpegError as error:
         raise InputError(
-            f"{path}: expected a video file, found one that is no video, damaged, or cut off before its index "
+            f"{path}: expected a video file, found a file that is not a video, is damaged, or ends before its index "
             f"({error.strerror})"
         ) from error
 
@@ -262,7 +259,7 @@ def _check_size(path: Path, height: int, width: int) -> None:
 
 
 def _display_matrix(picture: Any) -> tuple[int, int, int, int]:
-    """(a, b, c, d) of FFmpeg's matrix: pixel (x, y) is shown at (a x + c y, b x + d y)."""
+    """FFmpeg's display matrix (a, b, c, d): pixel (x, y) is shown at (a x + c y, b x + d y)."""
     for data in picture.side_data:
         if data.type.name == "DISPLAYMATRIX":
             a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
@@ -271,7 +268,7 @@ def _display_matrix(picture: Any) -> tuple[int, int, int, int]:
 
 
 def _upright(image: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
-    """Turn and mirror (H, W, 3) pixels as the matrix says, to the nearest quarter turn."""
+    """Rotate and mirror (H, W, 3) pixels by the display matrix, rounded to quarter turns."""
     a, b, c, d = matrix
     if abs(b) > abs(a):
         image, across, down = image.transpose(1, 0, 2), c, b

@@ -1,7 +1,8 @@
-"""Writing videos: H.264, ProRes 4444, VP9, or a folder of PNG frames; whole or not at all.
+"""Writing of videos as H.264, ProRes 4444, VP9 or a folder of PNG frames. A video appears only when it is complete.
 
-Timestamps are the source's. The kind of file follows from the name, transparency from the pictures that are written.
-Numbered frames can be resumed: until they are complete, they are in FOLDER.part, with the settings of their run.
+Timestamps are those of the source. The suffix determines the kind of file, and the written pictures determine whether
+it has transparency. Numbered frames can be resumed: until they are complete, they are in FOLDER.part, with the settings
+of their run.
 """
 
 import contextlib
@@ -22,21 +23,21 @@ from data.video.reading import Clip, open_container
 from runtime.errors import InputError
 from runtime.files import replacing, replacing_folder
 
-PATTERN = re.compile(r"[^%]*%(0\d+)?d[^%]*\.png", re.IGNORECASE)  # of numbered frames, as FFmpeg writes it
-TIMESTAMPS = "timestamps.txt"  # beside numbered frames: milliseconds, in the format v2 of mkvmerge
-PART = ".part"  # ends the name of a folder of frames that is not complete
-_SETTINGS, _FAILED = "settings.json", "failed.txt"  # in it: of its run, and the numbers of frames that failed, from 1
+PATTERN = re.compile(r"[^%]*%(0\d+)?d[^%]*\.png", re.IGNORECASE)  # pattern of numbered frames, in FFmpeg's notation
+TIMESTAMPS = "timestamps.txt"  # file beside numbered frames: milliseconds, in mkvmerge's format v2
+PART = ".part"  # suffix of a folder whose frames are not complete
+_SETTINGS, _FAILED = "settings.json", "failed.txt"  # in this folder: settings of the run, numbers of failed frames
 _BT709 = 1  # FFmpeg's number for matrix, primaries and transfer
 _LIMITED = 1  # luma from 16 to 235, which every player expects
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """The content of files of one suffix: a container, an encoder, and the layout of its pixels.
+    """The contents of files with one suffix: a container, an encoder, and pixel formats.
 
     Attributes:
-        opaque, odd, transparent: FFmpeg's pixel formats, of pictures without alpha, of those with an odd side, and with
-            alpha, where there is one.
+        opaque, odd, transparent: FFmpeg's pixel formats for pictures without alpha, for those with an odd side, and for
+            those with alpha, if supported.
     """
 
     container: str
@@ -62,11 +63,11 @@ ENCODINGS = {
 
 
 class FrameWriter:
-    """Takes the pictures of a clip in their order. Made by `frame_writer`.
+    """Writer for the pictures of a clip, in their order. `frame_writer` creates it.
 
     Attributes:
-        remarks: what a user should know about the file, such as sound that was left out.
-        done: frames that an earlier run has written.
+        remarks: remarks for the user about the file, such as dropped sound.
+        done: number of frames that an earlier run has written.
     """
 
     done = 0
@@ -77,14 +78,14 @@ class FrameWriter:
         self._waiting: list[tuple[int, int]] = []  # frames that failed before there was a picture to repeat
 
     def write(self, picture: np.ndarray, pts: int, duration: int = 0) -> None:
-        """Add a picture.
+        """Write a picture.
 
         Args:
             picture: (H, W) gray, (H, W, 3) RGB, or (H, W, 4) RGB and alpha, not premultiplied; uint8.
-            pts, duration: in units of the clip's time base.
+            pts, duration: time and duration in units of the clip's time base.
 
         Raises:
-            InputError: alpha in a kind of file that holds none; a full disk.
+            InputError: the picture has alpha and the format does not support it, or the disk is full.
         """
         for waiting in self._waiting:
             self._add(np.zeros_like(picture), *waiting, failed=True)
@@ -93,17 +94,17 @@ class FrameWriter:
         self._add(picture, pts, duration)
 
     def repeat(self, pts: int, duration: int = 0) -> None:
-        """Show the last picture once more, for a frame that failed; a black one if it is the first."""
+        """Write the last picture again in place of a failed frame. If the first frame failed, it becomes black."""
         if self._last is None:
             self._waiting.append((pts, duration))
         else:
             self._add(self._last, pts, duration, failed=True)
 
     def go_on_after(self, frames: int) -> int:
-        """Take the first `frames` frames, at most `done`, as an earlier run wrote them.
+        """Accept the first `frames` frames, at most `done`, as an earlier run wrote them.
 
         Returns:
-            how many of them had failed.
+            the number of these frames that failed.
         """
         assert frames <= self.done
         return 0
@@ -112,27 +113,27 @@ class FrameWriter:
         raise NotImplementedError
 
     def finish(self) -> None:
-        """Write what is held back; no picture may follow."""
+        """Write pending pictures. No further picture may be written."""
 
     def close(self) -> None:
-        """Free what the writer holds, finished or not."""
+        """Release the resources of the writer, whether it is finished or not."""
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether a name stands for numbered PNG frames: "frames/%06d.png"."""
+    """Return whether a name is a pattern for numbered PNG frames, such as "frames/%06d.png"."""
     return PATTERN.fullmatch(path.name) is not None
 
 
 def is_written(path: Path) -> bool:
-    """Whether there is a video under a name: the file, or in the folder of numbered frames their timestamps."""
+    """Return whether a video exists: the file, or in the case of numbered frames the folder with their timestamps."""
     return (path.parent / TIMESTAMPS if is_pattern(path) else path).is_file()
 
 
 def check_video_output(path: Path, transparent: bool = False) -> None:
-    """Refuse, before long work, a name that no video can be written to.
+    """Refuse a name to which no video can be written, before a long computation.
 
     Raises:
-        InputError: an unknown suffix, a pattern in a folder that holds files, or a kind without transparency.
+        InputError: the suffix is unknown, the folder of a pattern contains files, or the format lacks transparency.
     """
     if is_pattern(path):
         folder = path.parent
@@ -145,9 +146,9 @@ def check_video_output(path: Path, transparent: bool = False) -> None:
             f"{path}: expected a name that ends in {', '.join(ENCODINGS)}, or numbered frames such as frames/%06d.png"
         )
     if transparent and not encoding.transparent:
-        raise InputError(f"{path}: {path.suffix} holds no transparency; name it .mov, .webm, or frames/%06d.png")
+        raise InputError(f"{path}: {path.suffix} does not support transparency; name it .mov, .webm or DIR/%06d.png")
     if path.is_dir():
-        raise InputError(f"{path}: expected a file or nothing where the video goes, found a folder; remove it")
+        raise InputError(f"{path}: expected the name of a video, found a folder; remove it, or choose another name")
     av = import_av()
     try:
         av.codec.Codec(encoding.encoder, "w")
@@ -166,19 +167,19 @@ def frame_writer(
     settings: Mapping[str, str] | None = None,
     resume: bool = False,
 ) -> Iterator[FrameWriter]:
-    """Open a writer for pictures of a clip's size; the file, or folder of frames, appears when the block is left.
+    """Open a writer for pictures of a clip's size. The file or folder appears when the block ends.
 
     Args:
         path: NAME.mp4, NAME.mov, NAME.webm, or FOLDER/%06d.png.
-        clip: gives size, rate, time base, and the sound.
-        sound: copy the clip's audio packets, without encoding them again.
-        settings: of the run, for numbered frames that a later run may go on with: they stay in FOLDER.part when the
-            block is left by an error. None keeps nothing.
-        resume: go on with the frames in FOLDER.part, if there are any; else they are refused.
+        clip: source of the size, rate, time base and sound.
+        sound: whether the clip's audio packets are copied, without encoding them again.
+        settings: settings of the run. With them, numbered frames are kept in FOLDER.part if the block raises an error,
+            so that a later run can continue. With None nothing is kept.
+        resume: whether to continue after the frames in FOLDER.part. Otherwise an existing FOLDER.part is refused.
 
     Raises:
-        InputError: as `check_video_output` and `FrameWriter.write`; then nothing appears. Or FOLDER.part is there, and
-            `resume` is not wanted or its settings differ.
+        InputError: see `check_video_output` and `FrameWriter.write`; nothing appears in these cases. Or FOLDER.part
+            exists and `resume` is False or its settings differ.
     """
     path = Path(path)
     check_video_output(path)
@@ -208,13 +209,13 @@ def _dropped_folder(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _kept_folder(path: Path, settings: Mapping[str, str], resume: bool) -> Iterator[Path]:
-    """FOLDER.part, renamed to FOLDER at the end of the block, kept with its frames where that is left by an error."""
+    """Yield FOLDER.part. It is renamed to FOLDER at the end of the block, and kept with its frames after an error."""
     folder, part = path.parent, part_of(path)
     stated = part / _SETTINGS
     if stated.is_file():
         if not resume:
             raise InputError(
-                f"{part}: holds frames of a run that was stopped; --skip-existing goes on after them, or remove it"
+                f"{part}: contains frames of a run that was stopped; continue with --skip-existing, or remove it"
             )
         _require_same(part, json.loads(stated.read_text(encoding="utf-8")), settings)
         for torn in part.glob(".*.part"):  # of a process that was killed
@@ -247,7 +248,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def part_of(path: Path) -> Path:
-    """The folder of numbered frames that are not complete."""
+    """The folder of numbered frames that are not complete yet."""
     return path.parent.with_name(path.parent.name + PART)
 
 
@@ -306,14 +307,14 @@ class _Frames(FrameWriter):
         return self.folder / (self.pattern % number)
 
     def _lines(self, name: str) -> list[str]:
-        """The whole lines of a file in the folder."""
+        """Complete lines of a file in the folder."""
         path = self.folder / name
         lines = path.read_text(encoding="ascii").splitlines(keepends=True) if path.is_file() else []
         return [line for line in lines if line.endswith("\n")]
 
 
 class _Video(FrameWriter):
-    """One file of an encoder's packets, and of the source's sound."""
+    """A file with the packets of an encoder and of the source's sound."""
 
     def __init__(self, path: Path, temporary: Path, clip: Clip, sound: bool) -> None:
         super().__init__()
@@ -358,7 +359,7 @@ class _Video(FrameWriter):
         )
         if odd and pixels != self.encoding.opaque and not _has_alpha(picture):
             self.remarks.append(
-                f"{self.path}: {width} x {height} has an odd side, kept by writing colours at full resolution (4:4:4), "
+                f"{self.path}: {width} x {height} has an odd side, so colours are written at full resolution (4:4:4), "
                 "which some players refuse"
             )
         stream = self.output.add_stream(self.encoding.encoder, rate=self.clip.rate, options=dict(self.encoding.options))

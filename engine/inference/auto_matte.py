@@ -1,4 +1,4 @@
-"""The chain from a picture to a matte: find the subject, make a trimap, matte what matters."""
+"""Mattes of pictures without a trimap: find the subject, make a trimap, and predict alpha around the subject."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -14,24 +14,24 @@ from engine.inference.stopwatch import Stopwatch
 from engine.inference.subjects import Subject
 from runtime.errors import InputError
 
-MARGIN, LEAST_MARGIN = 0.1, 32  # around the subject: a share of its size, pixels
+MARGIN, LEAST_MARGIN = 0.1, 32  # margin around the subject: share of its size, and smallest number of pixels
 KINDS = ("mask", "trimap", "alpha", "rgba", "composite")
 
 
 class AutoMatte:
-    """Pictures to mattes without a trimap. `run_jobs` takes it in the place of a Predictor.
+    """Mattes of pictures without a trimap. `run_jobs` accepts it in place of a `Predictor`.
 
-    Only the part of the picture around the subject is matted, at full resolution; the rest is background. Where the
-    trimap has no unknown pixel, it is the matte.
+    Alpha is predicted only in the part of the picture around the subject, at full resolution. The rest is background.
+    If the trimap has no unknown pixel, it is the matte.
 
     Args:
-        subjects: finds the subject in the arrays of a job.
-        matting: predictor of a system that gives an alpha, with a trimap or without.
-        width: of the unknown band, see `data.images.mask_to_trimap`; None sizes it.
-        kinds: names in `KINDS` of what is wanted.
+        subjects: function that finds the subject in the arrays of a job.
+        matting: predictor of a system that predicts alpha, with a trimap or without.
+        width: width of the unknown band (see `data.images.mask_to_trimap`); None to compute it.
+        kinds: kinds of results that are needed, names in `KINDS`.
 
     Attributes:
-        watch: seconds of the parts of each picture.
+        watch: stopwatch with the seconds of each part.
 
     Example:
         >>> from engine.inference.subjects import PointedSubjects
@@ -67,7 +67,7 @@ class AutoMatte:
         self.remark = ""
         self.watch = Stopwatch(matting.device)
 
-    # ---- what the pipeline and the sinks ask of a predictor and its model
+    # ---- the interface of a predictor and its model that the pipeline and the sinks use
 
     inputs = ("image",)
     outputs = ("alpha", "mask", "trimap")
@@ -78,15 +78,15 @@ class AutoMatte:
 
     @property
     def device(self) -> torch.device:
-        """The device that the matting runs on."""
+        """Device of the matting system."""
         return self.matting.device
 
     def plan(self, height: int, width: int) -> Plan:
-        """The whole picture: the part to matte is known only when the subject is found; see `alpha_of`."""
+        """The whole picture. The part around the subject gets its own plan in `alpha_of`, once the subject is known."""
         return Plan("whole")
 
     def padded_shape(self, height: int, width: int) -> tuple[int, int]:
-        """Pictures go one by one."""
+        """Size of the picture itself, because pictures are processed one by one."""
         return height, width
 
     def one(self, arrays: Mapping[str, np.ndarray]) -> Arrays:
@@ -97,11 +97,12 @@ class AutoMatte:
         """Matte pictures.
 
         Args:
-            samples: "image" (H, W, 3) uint8 RGB, and what the subjects are found by: "mask" (H, W) float32.
-            plan: not used; the part around the subject has a plan of its own.
+            samples: "image" (H, W, 3) uint8 RGB, and inputs from which the subject is found, such as "mask" (H, W)
+                float32.
+            plan: not used, because the part around the subject has its own plan.
 
         Returns:
-            "mask" (H, W) uint8 of 0 and 1, "trimap" and "alpha" (H, W) uint8, and where kinds need it "foreground"
+            "mask" (H, W) uint8 of 0 and 1; "trimap" and "alpha" (H, W) uint8; and, if a kind needs it, "foreground"
             (H, W, 3) uint8. Alpha and foreground are float32 in [0, 1] if the matting is `exact`.
         """
         self.used_plan, self.remark = plan, ""
@@ -121,7 +122,7 @@ class AutoMatte:
         return self._results(sample["image"], mask, trimap, alpha)
 
     def _results(self, image: np.ndarray, mask: np.ndarray, trimap: np.ndarray, alpha: np.ndarray) -> Arrays:
-        """All that is wanted; see `__call__`."""
+        """Results that the kinds need; see `__call__`."""
         self._judge(trimap)
         result = {"mask": mask.astype(np.uint8), "trimap": trimap, "alpha": alpha}
         if not COLOURED & set(self.kinds):
@@ -131,16 +132,16 @@ class AutoMatte:
         return result
 
     def _regions(self, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
-        """The mask and the trimap of a subject, which agree about what was left out of it."""
+        """Mask and trimap of a subject. Regions that the trimap leaves out are removed from the mask too."""
         trimap = subject.trimap(self.width)
         mask = subject.mask()
         left_out = float((mask & (trimap == BACKGROUND)).mean())
         if left_out:
-            self.remark = f"small regions of the segmentation were left out, {left_out:.2%} of the picture"
+            self.remark = f"small regions of the segmentation were removed, {left_out:.2%} of the picture"
         return (mask & (trimap != BACKGROUND)) | (trimap == FOREGROUND), trimap
 
     def _judge(self, trimap: np.ndarray) -> None:
-        """Remark on a trimap that leaves nothing to matting."""
+        """Set a remark if the trimap has no unknown pixel."""
         if (trimap == UNKNOWN).any():
             return
         if not trimap.any():
@@ -164,7 +165,7 @@ class AutoMatte:
 
 
 def around(subject: np.ndarray) -> tuple[slice, slice]:
-    """The rows and columns of a subject (H, W) boolean with a margin of a tenth of its size, 32 pixels at least."""
+    """Rows and columns of a subject (H, W) boolean, with a margin of a tenth of its size and at least 32 pixels."""
     window = []
     for axis in (1, 0):
         places = np.flatnonzero(subject.any(axis=axis))

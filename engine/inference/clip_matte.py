@@ -1,4 +1,4 @@
-"""The chain from a clip to mattes: steadied over time, from a segmentation of each frame or from a few key frames."""
+"""Mattes of the frames of a clip, steadied over time, from a segmentation of the frames or from key frames."""
 
 import os
 import re
@@ -28,14 +28,14 @@ OPAQUE_FROM = 128  # 8-bit alpha that counts as the subject in a mask
 
 @dataclass(eq=False)
 class _Frame:
-    """A frame in the window.
+    """A frame in the window of frames that are in memory.
 
     Attributes:
-        number: of the clip, from 0.
-        sample: what came with it; empty when its turn is over.
-        link: the motion between it and the frame before.
-        found: by name what was made of it so far, or the error that making it met.
-        remark: of what was made of it.
+        number: number of the frame in the clip, from 0.
+        sample: inputs of the frame; empty once it has been matted.
+        link: motion between this frame and the one before.
+        found: intermediate results by name, or the error that occurred.
+        remark: remark for the user on these results.
     """
 
     number: int
@@ -46,18 +46,19 @@ class _Frame:
 
 
 class ClipMatte(AutoMatte):
-    """`AutoMatte` of the frames of one clip, in their order.
+    """`AutoMatte` for the frames of one clip, in their order.
 
-    Probabilities of the subject and alpha are averaged with those of `REACH` frames on either side, see
-    `engine.video.steady`. A frame that comes with a "trimap" is not searched for the subject. Each sample may bring, as
-    its "following", the samples of the next `look_ahead` frames; without them, frames are averaged with those before
-    alone. What is found of a frame depends on `look_back` frames before it and no others: a run that begins within a
-    clip gives the first of its samples those as "preceding", and each sample its "number" from 0.
+    The probabilities of the subject and alpha are averaged with those of `REACH` frames on either side (see
+    `engine.video.steady`). If a sample contains a "trimap", no subject is searched in this frame. A sample may contain
+    the samples of the next `look_ahead` frames under "following"; without them, only earlier frames are averaged.
+
+    A result depends on at most `look_back` earlier frames. A run that begins within a clip therefore passes the samples
+    of these frames as "preceding" with its first sample, and gives each sample its "number" from 0.
 
     Args:
-        segment_every: 1 to look for the subject in each frame; N to look in frames 0, N, 2 N and after cuts, and to
-            carry its trimap to the others along the motion.
-        arguments, settings: of `AutoMatte`.
+        segment_every: 1 to segment every frame; N to segment frames 0, N, 2 N and the first after each cut, and to
+            carry their trimaps to the next frames along the motion.
+        arguments, settings: arguments of `AutoMatte`.
     """
 
     def __init__(self, *arguments: Any, segment_every: int = 1, **settings: Any) -> None:
@@ -69,11 +70,11 @@ class ClipMatte(AutoMatte):
         self._frames: list[_Frame] = []
         self._count = 0
 
-    look_ahead = 2 * REACH  # frames after its own that a matte depends on: alphas of some, which need trimaps of more
+    look_ahead = 2 * REACH  # later frames that a matte depends on: `REACH` alphas, whose trimaps need as many more
 
     @property
     def look_back(self) -> int:
-        """Frames before its own that a matte depends on."""
+        """Number of earlier frames that a matte depends on."""
         return REACH + max(REACH, self.segment_every - 1)
 
     def _matte(self, sample: Mapping[str, Any]) -> Arrays:
@@ -89,7 +90,7 @@ class ClipMatte(AutoMatte):
                 earlier.sample = {}
             del self._frames[: max(0, index + 1 - REACH)]
 
-    # ---- the window: what is made of a frame is made once, when it or a frame near it needs it
+    # ---- the window: each intermediate result is computed once, when this frame or a neighbour needs it
 
     def _follow(self, samples: Sequence[Mapping[str, Any]]) -> None:
         known = {id(frame.sample["image"]) for frame in self._frames if frame.sample}
@@ -102,7 +103,7 @@ class ClipMatte(AutoMatte):
                 self._count += 1
 
     def _of(self, name: str, index: int) -> Any:
-        """The results of the frame at an index of the window; None if it failed."""
+        """Intermediate result of the frame at an index of the window; None if it failed."""
         frame = self._frames[index]
         if name not in frame.found:
             try:
@@ -113,7 +114,7 @@ class ClipMatte(AutoMatte):
         return None if isinstance(found, InputError) else found
 
     def _required(self, name: str, index: int) -> Any:
-        """See `_of`.
+        """Intermediate result of a frame; see `_of`.
 
         Raises:
             InputError: it failed.
@@ -136,7 +137,9 @@ class ClipMatte(AutoMatte):
         return self._noting(index, "trimap", lambda: self._regions(subject))
 
     def _way(self, index: int) -> tuple[Way, np.ndarray, int]:
-        """The motion from the frame back to the one that was segmented, its trimap, and how many frames that is."""
+        """Motion from a frame back to the last segmented frame, the trimap of that frame, and the number of frames
+        between.
+        """
         frame = self._frames[index]
         goes_on = index > 0 and frame.link is not None and frame.number % self.segment_every != 0
         before = self._of("way", index - 1) if goes_on else None
@@ -148,7 +151,7 @@ class ClipMatte(AutoMatte):
         return Way.none(trimap, self._motion.shape), trimap, 0
 
     def _regions_of(self, index: int) -> tuple[np.ndarray | None, np.ndarray]:
-        """The mask of a frame, None where its alpha is to give it, and the trimap."""
+        """Mask and trimap of a frame. The mask is None if it follows from alpha."""
         given = self._frames[index].sample.get("trimap")
         if given is not None:
             return None, given
@@ -165,7 +168,7 @@ class ClipMatte(AutoMatte):
         return self._noting(index, "matting", lambda: self.alpha_of(image, trimap))
 
     def _noting(self, index: int, part: str, make: Callable[[], Any]) -> Any:
-        """The result of `make`, its time and its remark taken note of."""
+        """Result of `make`. Its time and its remark are recorded for the frame."""
         self.remark = ""
         with self.watch.part(part):
             result = make()
@@ -193,10 +196,10 @@ class ClipMatte(AutoMatte):
         "steady alpha": _steady_alpha,
     }
 
-    # ---- the frames beside a frame
+    # ---- neighbouring frames
 
     def _neighbours(self, name: str, index: int) -> list[tuple[np.ndarray, Moved]]:
-        """The planes of the frames on either side, with the motion of the object to each; up to a cut or a failure."""
+        """Planes of the neighbouring frames, with the motion of the object to each; up to a cut or a failed frame."""
         found = []
         for side in (-1, 1):
             moved = None
@@ -209,7 +212,7 @@ class ClipMatte(AutoMatte):
         return found
 
     def _step(self, name: str, index: int, side: int) -> Moved | None:
-        """The motion of a plane's object to the frame on one side; None where nothing leads there."""
+        """Motion of a plane's object to the next frame on one side; None if there is none or it is unknown."""
         other = index + side
         if not 0 <= other < len(self._frames):
             return None
@@ -234,13 +237,13 @@ class ClipMatte(AutoMatte):
 
 
 def carried_trimaps(path: Path, keys: Mapping[int, KeyFrame]) -> Iterator[dict[str, np.ndarray]]:
-    """The "trimap" of each frame of a clip, from those of some.
+    """Yield the "trimap" of each frame of a clip, carried from key frames.
 
-    Reads the clip twice: at once for its scenes and the number of its frames, so that key frames that do not fit are
-    refused before any matting, and again as the trimaps are taken.
+    The clip is read twice. The first reading finds its scenes and its number of frames at once, so that unsuitable key
+    frames are refused before matting starts. The second happens as the trimaps are used.
 
     Raises:
-        InputError: see `check_key_frames`, and `carry_key_frames` later.
+        InputError: see `check_key_frames` and, during the iteration, `carry_key_frames`.
     """
     with open_clip(path) as clip:
         frames = tqdm(clip, "finding scenes", clip.num_frames or None, unit="frame", disable=None)
@@ -256,13 +259,13 @@ def _carried(path: Path, keys: Mapping[int, KeyFrame], scenes: Sequence[range]) 
 
 
 def key_frames_of(path: str | os.PathLike, read: Callable[[Path], np.ndarray]) -> dict[int, KeyFrame]:
-    """Key frames by their index: a file is of the first frame, those of a folder have the frame's number, from 1.
+    """Key frames by the index of their frame. A file is for the first frame; names in a folder end in a number from 1.
 
     Args:
-        read: the trimap of a file; called when the key frame is used.
+        read: function that reads the trimap of a file; called when the key frame is used.
 
     Raises:
-        InputError: no files, a name that does not end in a number, or a number of two files.
+        InputError: there is no file, a name does not end in a number, or two files have the same number.
     """
     path = Path(path)
     if not path.is_dir():
@@ -281,6 +284,6 @@ def key_frames_of(path: str | os.PathLike, read: Callable[[Path], np.ndarray]) -
 
 
 def first_frame(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB."""
+    """First frame of a clip, (H, W, 3) uint8 RGB."""
     with open_clip(path) as clip:
         return next(iter(clip)).image

@@ -1,4 +1,4 @@
-"""A video through the jobs of pictures: its frames are streamed, and each kind of result is a video of its own."""
+"""Clips through the pipeline of jobs: frames are streamed, and each kind of result becomes a video of its own."""
 
 import contextlib
 import itertools
@@ -28,22 +28,23 @@ from runtime.errors import InputError
 from runtime.files import hash_file
 from runtime.text import NAMED_AT_MOST, printable
 
-FRAMES_AHEAD = 2  # decoded before their turn
-WARM_UP = 3  # frames that the speed leaves out, and the rest of their batch: libraries are loaded, kernels chosen
-LEAST_TIMED = 3  # batches after them, below which a speed is chance
+FRAMES_AHEAD = 2  # number of frames that are decoded ahead
+WARM_UP = 3  # first frames that are not timed, nor is the rest of their batch: libraries are loaded, kernels chosen
+LEAST_TIMED = 3  # number of later batches below which a speed would be unreliable
 MOST_FAILED = 0.01  # share of frames that may fail in a run that counts as done
 
 
 @dataclass(frozen=True, eq=False)
 class FrameJob(Job):
-    """One frame, in memory already; its results go to the writers of the clip.
+    """A job of one frame, which is already in memory. Its results go to the writers of the clip.
 
     Attributes:
+        frame: the frame with its timestamp.
         when: seconds from the start of the clip.
-        writers: by kind of result.
-        sample: what the predictor takes: its "image", what else is read with it, such as its "trimap", and for
-            predictors that look at other frames, see `ClipMatte`, those.
-        watch: takes the time of writing.
+        writers: writer for each kind of result.
+        sample: inputs of the predictor: the "image", further inputs such as the "trimap" and, for predictors that use
+            other frames, the samples of these (see `ClipMatte`).
+        watch: stopwatch for the time of writing.
     """
 
     frame: Frame
@@ -70,19 +71,20 @@ class FrameJob(Job):
         self.watch.lap()
 
     def pass_over(self) -> None:
-        """Show the last result once more, so that no other frame moves in time."""
+        """Repeat the last result, so that the other frames keep their times."""
         for writer in self.writers.values():
             writer.repeat(self.frame.pts, self.frame.duration)
 
 
 @dataclass
 class _Batch:
-    """Frames that went through the predictor together.
+    """Frames that were predicted together.
 
     Attributes:
-        size, frames: of them, and those whose outcome is known.
-        seconds: a frame in the predictor, 0 where it failed.
-        done_at: when the last outcome came, seconds.
+        size: number of its frames.
+        seconds: seconds per frame in the predictor, 0 if the prediction failed.
+        frames: number of its frames whose outcome is known.
+        done_at: time of the last outcome in seconds.
     """
 
     size: int
@@ -92,23 +94,24 @@ class _Batch:
 
 
 class ClipJobs:
-    """The jobs of a clip's frames, in their order, and how they went.
+    """The jobs of a clip's frames in their order, and a record of their outcomes.
 
     Args:
         job: the clip and its outputs.
-        clip: what is read.
-        writers: by kind of result.
-        beside: for each frame what else is read with it.
-        look_back, look_ahead: frames before and after its own that a prediction depends on.
+        clip: the opened clip.
+        writers: writer for each kind of result.
+        beside: further inputs of each frame, such as its trimap.
+        look_back, look_ahead: number of frames before and after a frame that its prediction depends on.
 
     Attributes:
-        clip: what is read.
-        first: index of the first frame to do; those before it were done by an earlier run.
-        written, failed: frames so far, of earlier runs too; a failed one shows the result before it.
-        failures: why the first few failed.
-        warnings: of the first few that were written with one.
-        remarks: outcomes so far that had one.
-        reading, writing: take the time of each frame.
+        clip: the opened clip.
+        first: index of the first frame to predict; an earlier run has done those before it.
+        written, failed: number of frames so far, including those of earlier runs. A failed frame repeats the result
+            before it.
+        failures: reasons of the first few failures.
+        warnings: remarks of the first few frames that were written with one.
+        remarks: number of outcomes with a remark.
+        reading, writing: stopwatches for each frame.
     """
 
     def __init__(
@@ -165,7 +168,7 @@ class ClipJobs:
             yield frame, {"image": frame.image, "number": number, **beside}
 
     def count(self, outcome: Outcome) -> None:
-        """Take note of an outcome, in the moment it comes."""
+        """Record an outcome. Call it as soon as the outcome is known, because the time counts."""
         if not self._batches or self._batches[-1].frames == self._batches[-1].size:
             self._batches.append(_Batch(outcome.batch, outcome.seconds))
         self._batches[-1].frames += 1
@@ -181,50 +184,50 @@ class ClipJobs:
                 self.failures.append(outcome.remark)
 
     def require_some(self) -> None:
-        """Refuse a clip of which no frame could be predicted; called before the files appear.
+        """Refuse a clip if no frame could be predicted. Call it before the output files appear.
 
         Raises:
-            InputError: why the first frame failed.
+            InputError: every frame failed; the message has the reason of the first.
         """
         if not self.written:
             raise InputError(f"no frame could be predicted: {self.failures[0]}")
 
     def parts(self, watch: Stopwatch) -> str:
-        """Seconds of the parts of a frame as a line for people; "" where there are too few. See `speed`.
+        """Seconds per frame of each part, as a line for people; empty if too few frames were timed (see `speed`).
 
         Args:
-            watch: of the predictor.
+            watch: stopwatch of the predictor.
         """
-        watches = {self.reading: 0, watch: self._look_ahead, self.writing: 0}  # laps at the end, of work done before
+        watches = {self.reading: 0, watch: self._look_ahead, self.writing: 0}  # last laps that did no work
         if any(len(each.laps) - last - WARM_UP < LEAST_TIMED for each, last in watches.items()):
             return ""
         summary = {}
         for each, last in watches.items():
             summary |= each.summary(WARM_UP, last)
         cells = ", ".join(f"{name} {median:.3f}, {mean:.3f}" for name, (median, mean) in summary.items())
-        return f"seconds a frame (median, mean), some at the same time: {cells}"
+        return f"seconds per frame (median, mean), partly in parallel: {cells}"
 
     def notes(self) -> list[str]:
-        """Lines for the user about the files and the frames, "warning: ..." or "error: ..."."""
+        """Lines for the user about the files and the frames. Each begins with "warning: " or "error: "."""
         of_files = dict.fromkeys(remark for writer in self._writers.values() for remark in writer.remarks)
         lines = [f"warning: {remark}" for remark in of_files]
         if self.clip.damaged:
             lines.append(f"warning: {self.clip.path}: {self.clip.damaged} frames are damaged")
         if self.clip.ends_early:
-            lines.append(f"error: {self.clip.path}: {self.clip.ends_early}; what there is was written")
+            lines.append(f"error: {self.clip.path}: {self.clip.ends_early}; the available frames were written")
         return lines
 
     def is_done(self) -> bool:
-        """Whether enough frames succeeded: no more than 1 % failed, and the file did not end early."""
+        """Return whether the clip counts as done: at most 1 % of the frames failed, and the file did not end early."""
         lost = self.failed + self.clip.missing()
         return not self.clip.ends_early and lost <= MOST_FAILED * (self.written + lost)
 
     def speed(self) -> str:
-        """Frames a second as a line for people: in the predictor alone, and from file to finished file.
+        """Frames per second of the prediction alone and from file to finished file, as a line for people.
 
-        Whole batches are timed, those with the first `WARM_UP` frames left out. A predictor that looks ahead did the
-        work of the last frames with the first ones, so means count so many fewer. Call it when the files are closed:
-        what encoders hold back counts.
+        Only whole batches are timed, without those that contain the first `WARM_UP` frames. A predictor that looks
+        ahead works on later frames before their turn, so the last frames take less time, and means count as many frames
+        less. Call this method after the files are closed, because encoders hold frames back until then.
         """
         closed_at = time.perf_counter()
         first = left_out = 0
@@ -236,8 +239,8 @@ class ClipJobs:
         ahead = self._look_ahead
         if len(timed) - ahead < LEAST_TIMED or len(predicting) <= ahead:
             return (
-                f"speed: not measured, it takes {LEAST_TIMED} batches of frames after the {left_out} frames of warming "
-                f"up, the clip has {max(0, len(timed) - ahead)}"
+                f"speed: not measured; this needs {LEAST_TIMED} batches after the first {left_out} frames, and the "
+                f"clip has {max(0, len(timed) - ahead)}"
             )
         spans = [
             (batch.done_at - before.done_at) / batch.frames
@@ -246,14 +249,14 @@ class ClipJobs:
         ]
         mean_whole = (len(spans) - ahead) / (closed_at - self._batches[first - 1].done_at)
         return (
-            f"frames/s, the first {left_out} left out: predicting {1 / statistics.median(predicting):.2f} (median), "
+            f"frames/s without the first {left_out}: predicting {1 / statistics.median(predicting):.2f} (median), "
             f"{(len(predicting) - ahead) / sum(predicting):.2f} (mean); with reading and writing "
             f"{1 / statistics.median(spans):.2f} (median), {mean_whole:.2f} (mean)"
         )
 
 
 def looking_ahead(items: Iterable[Item], count: int) -> Iterator[tuple[Item, list[Item]]]:
-    """Pair each item with the `count` items that follow it, with fewer at the end.
+    """Pair each item with the `count` items that follow it. Near the end there are fewer.
 
     Example:
         >>> list(looking_ahead("abc", 1))
@@ -277,11 +280,11 @@ def clip_jobs(
     settings: Mapping[str, str] | None = None,
     resume: bool = False,
 ) -> Iterator[ClipJobs]:
-    """Open a clip and a writer for each of a job's outputs, which appear when the block is left without an error.
+    """Open a clip and a writer for each output of a job. The outputs appear if the block ends without an error.
 
     Args:
-        beside: for each frame what else is read with it.
-        look_back, look_ahead: of the predictor, see `ClipJobs`.
+        beside: further inputs of each frame, such as its trimap.
+        look_back, look_ahead: frames that a prediction depends on; see `ClipJobs`.
         settings, resume: see `frame_writer`.
 
     Raises:
@@ -310,18 +313,18 @@ def predict_clip(
     announce: Callable[[Job, Plan], None] = lambda job, plan: None,
     watch: Stopwatch | None = None,
 ) -> int:
-    """Do one clip, and tell the user how it goes.
+    """Predict one clip, with progress and a summary for the user.
 
     Args:
-        predictor: or what stands for one, such as a `ClipMatte`.
-        settings: of the run, see `settings_of`; numbered frames then outlast a run that is stopped.
-        beside: for each frame what else is read with it.
-        skip_existing: leave a clip alone whose outputs exist, and go on after the numbered frames that do.
+        predictor: a `Predictor`, or an object with its interface, such as a `ClipMatte`.
+        settings: settings of the run from `settings_of`. With them, numbered frames are kept if the run is stopped.
+        beside: further inputs of each frame, such as its trimap.
+        skip_existing: whether a clip with complete outputs is skipped, and numbered frames are continued.
         announce: see `run_jobs`.
-        watch: the predictor's own, for the time of its parts.
+        watch: stopwatch of the predictor, if the time of its parts is to be printed.
 
     Returns:
-        the exit status: 0, or 2 where more than 1 % of the frames failed, or the clip ended early.
+        the exit status: 0, or 2 if more than 1 % of the frames failed or the clip ended early.
 
     Raises:
         InputError: see `clip_jobs`; or no frame could be predicted.
@@ -331,7 +334,10 @@ def predict_clip(
         print(printable(f"{place}: exists, skipped"))
         return 0
     if skip_existing and not is_pattern(place):
-        tell(f"warning: {place}: a video file begins again after a stop; numbered frames (DIR/%06d.png) would go on")
+        tell(
+            f"warning: {place}: a video file starts from the beginning after a stop; use numbered frames "
+            "(DIR/%06d.png) to continue"
+        )
     window = predictor.look_back, predictor.look_ahead
     try:
         with (
@@ -340,7 +346,7 @@ def predict_clip(
             tqdm(total=frames.clip.num_frames or None, initial=frames.first, unit="frame", disable=None) as progress,
         ):
             if frames.first:
-                tell(f"{place}: goes on after {frames.first} frames of an earlier run", progress.write)
+                tell(f"{place}: continues after {frames.first} frames of an earlier run", progress.write)
             for outcome in outcomes:
                 frames.count(outcome)
                 if outcome.remark and frames.remarks <= NAMED_AT_MOST:
@@ -350,7 +356,7 @@ def predict_clip(
             frames.require_some()
     except BaseException:
         if is_pattern(place) and part_of(place).exists():
-            tell(f"{part_of(place)}: keeps the frames that are done; the same command with --skip-existing goes on")
+            tell(f"{part_of(place)}: contains the finished frames; the same command with --skip-existing continues")
         raise
     for note in frames.notes():
         tell(note)
@@ -362,11 +368,11 @@ def predict_clip(
 
 
 def settings_of(options: Mapping[str, Any], without: Collection[str] = ()) -> dict[str, str]:
-    """The settings that determine the frames of a run, as text: options of a command, and the contents of named files.
+    """Settings that determine the frames of a run, as text. Named files are represented by their hashes.
 
     Args:
-        options: by name.
-        without: names that decide nothing.
+        options: options of a command by name.
+        without: names of options that do not change the frames.
     """
     return {name: _as_text(value) for name, value in sorted(options.items()) if name not in without}
 

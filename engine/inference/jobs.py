@@ -44,12 +44,12 @@ class Job:
     """Files to read and files to write.
 
     Attributes:
-        inputs: by the names that systems give them: "image", and "trimap" for those that read one; "mask" of a user.
-        outputs: by the kind of file, a name in `SINKS`.
-        name: of the results within their folder, "clip1/0003", without suffix.
-        bits: of a channel of the outputs, None for the usual ones of their format.
+        inputs: input files by name: "image"; "trimap" for systems that need one; "mask" for a user's mask.
+        outputs: output files by kind, a name in `SINKS`.
+        name: name of the results within their folder without suffix, such as "clip1/0003".
+        bits: bits per channel of the outputs; None for the default of their format.
         transfer: what floats of the image are, see `read_photograph`.
-        background: of composites, None for white.
+        background: background of composites; None for white.
         premultiplied: of cut-outs, see `write_picture`.
         is_clip: whether the picture is a video file.
     """
@@ -64,7 +64,7 @@ class Job:
     is_clip: bool = field(default=False, kw_only=True)
 
     def is_done(self) -> bool:
-        """Whether all outputs exist."""
+        """Return whether all outputs exist."""
         return all(is_written(path) for path in self.outputs.values())
 
     @property
@@ -113,8 +113,8 @@ class FileSettings(NamedTuple):
     """Settings of reading and writing picture files.
 
     Attributes:
-        suffix: of the results in a folder, with its dot; empty for that of a single output's name, else PNG.
-        bits: of a channel, None for the usual ones of the format.
+        suffix: suffix of the results in a folder, with its dot; empty for PNG, or for the suffix of a single output.
+        bits: bits per channel; None for the default of the format.
         transfer: what floats of the images are, see `read_photograph`.
         background, premultiplied: see `Job`.
     """
@@ -158,7 +158,7 @@ def fit_to(
     if "trimap" in model.inputs and not has_trimap:
         raise InputError(f"{name} needs a trimap for each image: give --trimap")
     if has_trimap and "trimap" not in model.inputs:
-        raise InputError(f"{name} reads no trimap: leave out --trimap")
+        raise InputError(f"{name} takes no trimap; omit --trimap")
     if model.outputs[0] not in SINKS:
         raise InputError(f"{name} predicts {model.outputs[0]}, and only {', '.join(SINKS)} can be written")
     if kinds is None:
@@ -315,7 +315,7 @@ def plan_composition1k(root: str, output_dir: str, settings: FileSettings | None
 
 
 def needs_exact(jobs: Sequence[Job]) -> bool:
-    """Whether a job writes a file of more than 8 bits, for which the predictor must return floats."""
+    """Return whether a job writes a file of more than 8 bits, for which the predictor must return floats."""
     return any(depth_of(path, job.bits) > 8 for job in jobs if not job.is_clip for path in job.outputs.values())
 
 
@@ -367,7 +367,7 @@ def _check_output(output: Path, job: Job, kind: str = "alpha") -> None:
         raise InputError(f"{output}: expected a file or nothing at the path of the matte, found a folder; remove it")
     target = os.path.realpath(output)
     if any(target == os.path.realpath(path) for path in job.inputs.values()):
-        raise InputError(f"{output}: is an input file; the matte needs a name of its own")
+        raise InputError(f"{output}: is an input file; choose another name for the matte")
 
 
 def _check_clip_output(output: Path, clip: Path, kind: str = "", is_done: bool = False) -> None:
@@ -375,7 +375,7 @@ def _check_clip_output(output: Path, clip: Path, kind: str = "", is_done: bool =
         return
     check_video_output(output, transparent=kind in TRANSPARENT)
     if os.path.realpath(output) == os.path.realpath(clip):
-        raise InputError(f"{output}: is the input; the result needs a name of its own")
+        raise InputError(f"{output}: is the input; choose another name for the result")
     _check_folder(output.parent.parent if is_pattern(output) else output.parent)
 
 

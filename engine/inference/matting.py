@@ -165,7 +165,7 @@ class Matting:
         pixels = rgb_of(image)
         given = _way_given(trimap, mask, box, clicks, clicks_outside)
         if trimap is not None and not (self.needs_trimap or crop):
-            raise InputError(f"{type(self._predictor.model).__name__} reads no trimap: leave it out")
+            raise InputError(f"{type(self._predictor.model).__name__} takes no trimap; omit it")
         band = None
         if trimap is not None:
             band = _of_size(trimap_of(trimap), pixels, "trimap")

@@ -110,18 +110,18 @@ SHOW_IMAGE = frozenset({"rgba", "composite", "overlay"})  # whose ICC profile is
 TRANSPARENT = frozenset({"rgba"})
 COLOURED = frozenset({"rgba", "composite"})  # show the foreground's colours
 IN_FULL_DEPTH = frozenset({"alpha", "rgba", "composite"})  # the others are made of 8-bit levels or labels
-ON_REQUEST = frozenset({"steps"})  # what has an option of its own
+ON_REQUEST = frozenset({"steps"})  # kinds with an option of their own
 
 
 def with_colours(
     predicted: Predicted, kinds: Collection[str], background: Background | None = None, profile: bytes | None = None
 ) -> Predicted:
-    """The prediction with the colours that some kinds show: those of the foreground and of the background.
+    """Add the colours that some kinds show to a prediction: those of the foreground and of the background.
 
     Args:
         predicted: "alpha" and "image" of a picture for kinds in `COLOURED`; a "foreground" among them is taken.
-        background: of composites, white by default.
-        profile: of the image's colours.
+        background: background of composites, white by default.
+        profile: ICC profile of the image's colours.
     """
     if not COLOURED & set(kinds):
         return predicted
@@ -134,7 +134,9 @@ def with_colours(
 
 
 def needs_exact_levels(kind: str, model: System) -> bool:
-    """Whether compression of a video would damage a kind, namely a mask whose label values are close to each other."""
+    """Return whether compression of a video would damage a kind, namely a mask whose label values are close to each
+    other.
+    """
     return kind == "mask" and int(np.diff(np.sort(model.classes.values.astype(int))).min()) < LEVELS_APART
 
 

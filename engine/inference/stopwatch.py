@@ -1,4 +1,4 @@
-"""Seconds of the parts of repeated work, the device's work included."""
+"""Time of the parts of repeated work, including the work of the device."""
 
 import contextlib
 import statistics
@@ -11,13 +11,13 @@ from runtime.device import synchronise
 
 
 class Stopwatch:
-    """Sums the time of named parts, lap by lap. One thread takes the time of all parts.
+    """Measures the time of named parts, lap by lap. All parts must run in one thread.
 
     Args:
-        device: waited for before the clock is read; None for parts that use none.
+        device: device that is synchronised before the clock is read; None for parts that do not use one.
 
     Attributes:
-        laps: seconds by part, of each lap that has ended.
+        laps: seconds by part, for each lap that has ended.
 
     Example:
         >>> watch = Stopwatch()
@@ -35,7 +35,7 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def part(self, name: str) -> Iterator[None]:
-        """Time what is done in the block; a block that fails is not counted."""
+        """Measure the time of the block. A block that raises an error is not counted."""
         start = self._now()
         yield
         self._lap[name] = self._lap.get(name, 0.0) + self._now() - start
@@ -46,10 +46,10 @@ class Stopwatch:
         self._lap = {}
 
     def summary(self, first: int = 0, last: int = 0) -> dict[str, tuple[float, float]]:
-        """Median and mean seconds of each part, 0 where a lap did not have it.
+        """Median and mean seconds of each part. A lap without the part counts as 0.
 
         Args:
-            first, last: so many laps at either end are left out.
+            first, last: number of laps at the start and at the end that are omitted.
         """
         laps = self.laps[first : len(self.laps) - last]
         names = dict.fromkeys(name for lap in laps for name in lap)

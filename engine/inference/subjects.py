@@ -1,6 +1,6 @@
-"""The subject of a picture: from a segmentation, a user's mask, or a box and clicks.
+"""Subjects of pictures: from a segmentation, from a user's mask, or from a box and clicks.
 
-Each is called with the arrays of a job and answers with a `Subject`, from which a trimap is made.
+Each class is called with the arrays of a job and returns a `Subject`, from which a trimap is made.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ from engine.inference.predict import Predictor
 from runtime.errors import InputError
 
 GRABCUT_ROUNDS = 5
-GRABCUT_SIDE = 1024  # pixels; a larger picture is cut at this size, its cells are then larger than a pixel
-CLICK_SHARE = 0.015  # radius of a click, of the picture's longer side
-REACH_SHARE = 0.15  # radius around a click on the subject that is probably subject too, where there is no box
-FRAME_SHARE = 0.02  # of the picture's border that is probably background, where a box leaves none
+GRABCUT_SIDE = 1024  # pixels; larger pictures are reduced to this size, so their cells are larger than a pixel
+CLICK_SHARE = 0.015  # radius of a click, as a share of the picture's longer side
+REACH_SHARE = 0.15  # without a box: radius around a click on the subject that is probably subject too
+FRAME_SHARE = 0.02  # width of the border that is probably background if the box covers the picture
 Point = tuple[int, int]  # x, y
 
 
@@ -27,9 +27,9 @@ class Subject(NamedTuple):
 
     Attributes:
         probability: (H, W) float32 in [0, 1].
-        cell: pixels that one cell of the grid it was found on covers; None for a mask that says it itself.
-        is_sharp: whether it holds 0 and 1 alone.
-        cleaning: specks that are no part of it.
+        cell: side in pixels of the cells of the grid on which the subject was found; None to detect it from the mask.
+        is_sharp: whether the probabilities are 0 and 1 only.
+        cleaning: sizes of regions that do not belong to the subject.
     """
 
     probability: np.ndarray
@@ -38,23 +38,23 @@ class Subject(NamedTuple):
     cleaning: Cleaning = KEEP_ALL
 
     def mask(self) -> np.ndarray:
-        """(H, W) boolean."""
+        """Mask (H, W) boolean: probabilities of 0.5 and above."""
         return self.probability >= 0.5
 
     def trimap(self, width: float | None) -> np.ndarray:
-        """(H, W) uint8; see `data.images.mask_to_trimap`."""
+        """Trimap (H, W) uint8; see `data.images.mask_to_trimap`."""
         if self.is_sharp:
             return trimap_from_mask(self.mask(), width, self.cell, self.cleaning)
         return trimap_from_probability(self.probability, width, self.cell or 1.0, self.cleaning)
 
 
 class SegmentedSubjects:
-    """All that a segmentation does not take for its first class, the background.
+    """Subjects from a segmentation: by default all classes except the first, the background.
 
     Args:
-        predictor: of a system that predicts a mask, with its `probabilities`.
-        names: of the classes to take; by default all but the first.
-        cleaning: what is too small to be the subject.
+        predictor: predictor of a system that predicts a mask, with its `probabilities`.
+        names: names of the classes that are the subject.
+        cleaning: sizes of regions that are too small to be the subject.
 
     Raises:
         InputError: the system predicts no mask, or has no class of that name.
@@ -81,10 +81,10 @@ class SegmentedSubjects:
 
 @dataclass(frozen=True)
 class GivenMasks:
-    """A user's masks: the job's "mask", (H, W) float32 in [0, 1].
+    """Subjects from the user's masks: the "mask" of a job, (H, W) float32 in [0, 1].
 
     Args:
-        cleaning: what is too small to be the subject.
+        cleaning: sizes of regions that are too small to be the subject.
     """
 
     cleaning: Cleaning = KEEP_ALL
@@ -96,15 +96,15 @@ class GivenMasks:
 
 @dataclass(frozen=True)
 class PointedSubjects:
-    """GrabCut (Rother et al., SIGGRAPH 2004) from a box, clicks, or both; it needs no weights.
+    """Subjects from a box, clicks, or both, by GrabCut (Rother et al., SIGGRAPH 2004), which needs no trained model.
 
     Args:
-        box: left, top, right, bottom in pixels; without one, a subject may be anywhere.
-        inside, outside: x, y of clicks on the subject and off it.
-        cleaning: what is too small to be the subject.
+        box: left, top, right and bottom in pixels; without it, the subject may be anywhere.
+        inside, outside: (x, y) of clicks on the subject and on the background.
+        cleaning: sizes of regions that are too small to be the subject.
 
     Raises:
-        InputError: neither a box nor a click on the subject.
+        InputError: there is neither a box nor a click on the subject.
     """
 
     box: tuple[int, int, int, int] | None = None
@@ -136,7 +136,7 @@ class PointedSubjects:
         return Subject(mask, 1 / scale, is_sharp=True, cleaning=self.cleaning)
 
     def _marked(self, size: tuple[int, int], scale: float) -> np.ndarray:
-        """(h, w) uint8 labels that GrabCut starts from."""
+        """Labels (h, w) uint8 from which GrabCut starts."""
         width, height = size
         longer = max(size)
         labels = np.full((height, width), cv2.GC_PR_BGD if self.box is None else cv2.GC_BGD, np.uint8)

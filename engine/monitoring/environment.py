@@ -30,7 +30,7 @@ def record_environment(output_dir: str | Path, start_iteration: int) -> None:
     try:
         append_lines(path, [json.dumps(environment(start_iteration))])
     except OSError as error:
-        logger.warning("%s cannot be written (%s); the run goes on", path, error.strerror or error)
+        logger.warning("%s cannot be written (%s); the run continues", path, error.strerror or error)
 
 
 def environment(start_iteration: int = 0) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from detectron2.engine import TrainerBase
 
 
 def is_due(trainer: TrainerBase, period: int) -> bool:
-    """Whether detectron2's PeriodicWriter writes after this iteration: every `period`-th one, and the last."""
+    """Return whether detectron2's PeriodicWriter writes after this iteration: every `period`-th one, and the last."""
     return (trainer.iter + 1) % period == 0 or trainer.iter == trainer.max_iter - 1
 
 

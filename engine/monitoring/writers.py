@@ -76,7 +76,7 @@ class Tolerant(EventWriter):
             action(*arguments)
         except OSError as error:
             if not self._failing:
-                logger.warning("%s cannot be written (%s); the run goes on", self.title, error.strerror or error)
+                logger.warning("%s cannot be written (%s); the run continues", self.title, error.strerror or error)
             self._failing = True
         else:
             if self._failing:

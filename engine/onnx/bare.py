@@ -67,7 +67,7 @@ def write_mattes(
         output: the file to write, or for several the folder for NAME.png.
         max_memory: bytes that predicting may take; None for most of what is free.
         skip_existing: leave outputs that exist as they are.
-        report: takes a line for each file that failed.
+        report: function that is called with a line for each file that failed.
         remarks: a list that gets a remark for each file whose reading is not plain.
 
     Returns:
@@ -130,7 +130,7 @@ def _outputs(pairs: MattingFolder, output: Path) -> Iterator[Path]:
         if name.suffix.lower() != ".png":
             raise InputError(f"{name}: without PyTorch mattes are written as PNG; name the output *.png, or a folder")
         if any(os.path.realpath(name) == os.path.realpath(path) for path in pair.values()):
-            raise InputError(f"{name}: is an input file; the matte needs a name of its own")
+            raise InputError(f"{name}: is an input file; choose another name for the matte")
         yield name
 
 

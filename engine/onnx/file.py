@@ -111,7 +111,7 @@ def _checked_metadata(path: str | Path, content: bytes) -> dict[str, str]:
     if not outline.num_nodes:
         raise InputError(f"{path}: not an ONNX file, or one without a graph")
     if outline.has_external_data:
-        raise InputError(f"{path}: keeps tensors in other files, which is refused; export it again as a single file")
+        raise InputError(f"{path}: stores tensors in other files, which is refused; export it again as a single file")
     metadata = {key.removeprefix(PREFIX): value for key, value in outline.metadata.items() if key.startswith(PREFIX)}
     if metadata.get("format") != FORMAT:
         found = f"is of format {metadata['format'][:20]!r}" if "format" in metadata else "has no such metadata"

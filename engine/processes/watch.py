@@ -48,7 +48,7 @@ def report_failure(store: dist.Store, failure: Failure) -> None:
 
 
 def lost_the_others(error: BaseException | None) -> bool:
-    """Whether an exception only means that the connection to another process broke.
+    """Return whether an exception only means that the connection to another process broke.
 
     gloo has no exception class. Its messages are recognised by their start, so that "gloo" in a path or in the name of
     a module does not count.

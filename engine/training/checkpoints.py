@@ -198,7 +198,7 @@ class RunCheckpointer(DetectionCheckpointer):
             self.frozen = found_entry(checkpoint, path)
         for key in self.checkpointables if checkpointables is None else checkpointables:
             if key not in checkpoint:
-                raise InputError(f"{path}: cannot resume from it, it holds no {key} state")
+                raise InputError(f"{path}: cannot resume from it, it contains no {key} state")
             try:
                 self.checkpointables[key].load_state_dict(checkpoint[key])
             except (ValueError, RuntimeError, KeyError, TypeError) as error:

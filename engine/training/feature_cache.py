@@ -57,7 +57,7 @@ def cached_features(
     if not isinstance(dataset, FixedViews):
         raise InputError(
             f"train.cache_features: a {type(dataset).__name__} draws new samples each epoch, whose features cannot be "
-            "kept; set dataloader.train.fixed_views to their number"
+            "stored; set dataloader.train.fixed_views to a number of samples"
         )
     folder = Path(config.train.cache_features)
     origin = _origin(model, dataset, config, precision)
@@ -161,7 +161,7 @@ def _stamp(paths: Iterable[Path]) -> str:
 
 
 def _holds(path: Path, shape: tuple[int, ...]) -> bool:
-    """Whether a complete file of this shape exists."""
+    """Return whether a complete file of this shape exists."""
     if not path.is_file():
         return False
     try:

@@ -33,7 +33,7 @@ def claimed(output_dir: Path, resume: bool) -> Iterator[None]:
     """
     if not resume and ((output_dir / LAST_CHECKPOINT).exists() or run_checkpoints(output_dir)):
         raise InputError(
-            f"train.output_dir={output_dir}: holds a run already; continue it with --resume, or name another folder"
+            f"train.output_dir={output_dir}: already contains a run; continue it with --resume, or name another folder"
         )
     _make(output_dir)
     with _locked(output_dir) if comm.is_main_process() else contextlib.nullcontext():

@@ -1,9 +1,9 @@
-"""Trimaps or masks at a few key frames, carried to the frames between along the flow, forwards and backwards.
+"""Trimaps of a few key frames, carried to the other frames along the flow, forwards and backwards.
 
-The key frame is sampled once for each frame, through the sum of all motion since, so that nothing blurs on the way. The
-sum of the disagreements between the flow there and back bounds how far a pixel may be off: a known pixel stays known
-only if it is farther than that from what is not. Between two key frames both are carried, and where they disagree the
-trimap is unknown.
+Each frame samples its key frame once, along the accumulated motion, so repeated resampling does not blur the trimap.
+The accumulated disagreement between forward and backward flow estimates the position error. A known pixel stays known
+only if its distance to other regions is larger than this error. Between two key frames both are carried, and pixels on
+which they disagree become unknown.
 """
 
 import tempfile
@@ -29,18 +29,18 @@ from engine.video.motion import (
 from runtime.errors import InputError
 from runtime.text import NAMED_AT_MOST
 
-_LEAST_DRIFT = 0.15  # pixels a frame at the flow's size, where the flow there and back agrees
-_LOST = 12.0  # pixels at the flow's size beyond which nothing is known
+_LEAST_DRIFT = 0.15  # error in pixels per frame, at the size of the flow, if forward and backward flow agree
+_LOST = 12.0  # error in pixels, at the size of the flow, beyond which a pixel is unknown
 
 
 @dataclass
 class Way:
-    """From a frame back to its key frame, at the flow's size.
+    """The accumulated motion from a frame back to its key frame, at the size of the flow.
 
     Attributes:
         place: (h, w, 2) x and y in the key frame.
-        drift: (h, w) pixels that the place may be off.
-        key: (h, w) the key frame's trimap from 0 to 1; the object is where this is high.
+        drift: (h, w) estimated error of the place in pixels.
+        key: (h, w) trimap of the key frame from 0 to 1; high values are the object.
     """
 
     place: np.ndarray
@@ -53,27 +53,27 @@ class Way:
         return cls(places(shape), np.zeros(shape, np.float32), small)
 
     def further(self, moved: Moved) -> "Way":
-        """The way of the next frame, on either side, from its motion to this one."""
+        """The motion of the next frame on either side, given its motion to this one."""
         moved = moved.of_object(pulled(self.now(), moved.flow))
         drift = pulled(self.drift, moved.flow) + moved.error + _LEAST_DRIFT
         return Way(pulled(self.place, moved.flow), drift, self.key)
 
     def trimap(self, key: np.ndarray) -> np.ndarray:
-        """The key frame's (H, W) trimap as this frame has it; see `carried_trimap`."""
+        """The key frame's (H, W) trimap, carried to this frame; see `carried_trimap`."""
         return carried_trimap(key, self.place, self.drift)
 
     def now(self) -> np.ndarray:
-        """The key frame's trimap as this frame has it, from 0 to 1, at the flow's size."""
+        """The key frame's trimap, carried to this frame, from 0 to 1 at the size of the flow."""
         return cv2.remap(self.key, self.place, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 @dataclass(frozen=True)
 class KeyFrame:
-    """The trimap of one frame, read where it is used and then dropped.
+    """The trimap of one frame. It is read each time it is used and not kept in memory.
 
     Attributes:
-        source: its file, for messages.
-        read: gives the (H, W) uint8 trimap of 0, 128 and 255.
+        source: path of the file, for messages.
+        read: function that returns the (H, W) uint8 trimap of 0, 128 and 255.
     """
 
     source: str
@@ -81,15 +81,15 @@ class KeyFrame:
 
     @classmethod
     def given(cls, trimap: np.ndarray, source: str = "the key frame") -> "KeyFrame":
-        """A trimap in memory."""
+        """A trimap that is in memory."""
         return cls(source, lambda: trimap)
 
 
 def find_scenes(images: Iterable[np.ndarray]) -> list[range]:
-    """The indices of the frames of each scene: a clip is cut where histograms differ by more than `CUT_DISTANCE`.
+    """Indices of the frames of each scene. There is a cut where histograms differ by more than `CUT_DISTANCE`.
 
     Args:
-        images: (H, W, 3) uint8 RGB, the frames in order; one is in memory at a time.
+        images: frames in order, (H, W, 3) uint8 RGB; one is in memory at a time.
 
     Example:
         >>> black, white = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)
@@ -109,16 +109,17 @@ def find_scenes(images: Iterable[np.ndarray]) -> list[range]:
 def check_key_frames(
     keys: Mapping[int, KeyFrame], scenes: Sequence[range], shape: tuple[int, int], clip: str = "the clip"
 ) -> None:
-    """Refuse, before long work, key frames that cannot be carried to every frame. Reads each of them once.
+    """Refuse key frames that cannot be carried to every frame, before matting starts. Each is read once.
 
     Args:
-        keys: index of a frame, from 0 -> its trimap. Messages count frames from 1.
+        keys: trimaps by the index of their frame, from 0. Messages count frames from 1.
         scenes: see `find_scenes`.
         shape: (H, W) of the frames.
-        clip: its file, for messages.
+        clip: path of the clip, for messages.
 
     Raises:
-        InputError: no key frames, one of a frame that is not there or of another size, or a scene without one.
+        InputError: there are no key frames, a key frame has another size or is after the end of the clip, or a scene
+            has no key frame.
     """
     if not keys:
         raise InputError(f"{clip}: expected at least one key frame, got none")
@@ -126,7 +127,7 @@ def check_key_frames(
     for index, key in sorted(keys.items()):
         if index >= num_frames:
             raise InputError(
-                f"{key.source}: is of frame {index + 1}, and {clip} has {num_frames} frames; remove it, or name it by "
+                f"{key.source}: is for frame {index + 1}, but {clip} has {num_frames} frames; remove it, or name it by "
                 "its frame"
             )
     without = [scene for scene in scenes if not any(index in scene for index in keys)]
@@ -135,7 +136,7 @@ def check_key_frames(
         more = f" and {len(without) - NAMED_AT_MOST} more" if len(without) > NAMED_AT_MOST else ""
         raise InputError(
             f"{clip}: expected a key frame in each scene, found none in frames {some}{more} (a scene begins where the "
-            f"picture changes at once); add one of frame {without[0].start + 1}, or cut the clip there"
+            f"picture changes abruptly); add one for frame {without[0].start + 1}, or cut the clip there"
         )
     for index, key in sorted(keys.items()):
         found = key.read().shape
@@ -149,26 +150,27 @@ def check_key_frames(
 def carry_key_frames(
     images: Iterable[np.ndarray], keys: Mapping[int, KeyFrame], scenes: Sequence[range]
 ) -> Iterator[np.ndarray]:
-    """Yield a trimap for each frame, those of key frames as they are given.
+    """Yield a trimap for each frame. Those of key frames are unchanged.
 
-    After the last key frame of a scene each trimap is yielded as its frame is read. The frames before a key frame wait
-    for it, because it is carried back to them too: their gray at the flow's size and, where an earlier key frame is
-    carried to them, its trimap are PNG files in a temporary folder until then. At most two key frames are in memory.
+    After the last key frame of a scene, each trimap is yielded when its frame has been read. Frames before a key frame
+    wait for it, because it is also carried backwards. Until then, their gray pictures at the size of the flow and, if
+    there is an earlier key frame, their trimaps are PNG files in a temporary folder. At most two key frames are in
+    memory.
 
     Args:
-        images: (H, W, 3) uint8 RGB, the frames in order.
-        keys: index of a frame, from 0 -> its trimap; see `check_key_frames`.
+        images: frames in order, (H, W, 3) uint8 RGB.
+        keys: trimaps by the index of their frame, from 0; see `check_key_frames`.
         scenes: see `find_scenes`.
 
     Raises:
-        InputError: more or fewer frames than `scenes` say; or a key frame cannot be read.
+        InputError: there are more or fewer frames than in `scenes`, or a key frame cannot be read.
     """
     with tempfile.TemporaryDirectory(prefix="key-frames-") as folder:
         yield from _Carrier(Path(folder), images).run(keys, scenes)
 
 
 class _Carrier:
-    """Stretches between key frames and cuts. Each frame is read once; `gray` is that of the last that was read."""
+    """The stretches between key frames and cuts. Each frame is read once; `gray` belongs to the last one."""
 
     def __init__(self, folder: Path, images: Iterable[np.ndarray]) -> None:
         self.folder = folder
@@ -178,7 +180,7 @@ class _Carrier:
     def run(self, keys: Mapping[int, KeyFrame], scenes: Sequence[range]) -> Iterator[np.ndarray]:
         for scene in scenes:
             self._step()
-            first, key = scene.start, None  # of the stretch; what is carried forwards through it
+            first, key = scene.start, None  # start of the stretch, and the key frame that is carried forwards
             for index in sorted(index for index in keys if index in scene):
                 next_key = keys[index].read()
                 if index > first:
@@ -194,7 +196,7 @@ class _Carrier:
             raise InputError("the clip has fewer frames than were found; run again")
 
     def _after(self, key: np.ndarray, count: int) -> Iterator[np.ndarray]:
-        """The last key frame of a scene, then carried to the scene's end: `count` frames."""
+        """The last key frame of a scene, carried to the `count` frames up to the end of the scene."""
         way = Way.none(key, self.gray.shape)
         yield key
         for _ in range(count - 1):
@@ -204,7 +206,7 @@ class _Carrier:
             yield way.trimap(key)
 
     def _before(self, first: int, key: np.ndarray | None, last: int, next_key: np.ndarray) -> Iterator[np.ndarray]:
-        """Frames `first` to `last` - 1, where `next_key` is of frame `last`, and `key`, if there is one, of `first`."""
+        """Frames `first` to `last` - 1, where `next_key` is frame `last` and `key`, if any, is frame `first`."""
         inner = range(first if key is None else first + 1, last)
         way = None if key is None else Way.none(key, self.gray.shape)
         for index in range(first, last):
@@ -236,14 +238,14 @@ class _Carrier:
 
 
 def _keep(path: Path, plane: np.ndarray) -> None:
-    """Write (H, W) uint8 as PNG, little compressed: this is done for every frame."""
+    """Write (H, W) uint8 as PNG with little compression, because this happens for every frame."""
     content = cv2.imencode(".png", plane, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
     try:
         path.write_bytes(content)
     except OSError as error:
         raise InputError(
-            f"{path.parent}: cannot write what waits for the next key frame: {error.strerror}; set TMPDIR to a folder "
-            "with more room"
+            f"{path.parent}: cannot write frames that wait for the next key frame: {error.strerror}; set TMPDIR to a "
+            "folder with more space"
         ) from error
 
 
@@ -252,12 +254,12 @@ def _kept(path: Path) -> np.ndarray:
 
 
 def carried_trimap(key: np.ndarray, place: np.ndarray, drift: np.ndarray) -> np.ndarray:
-    """A key frame's trimap as another frame has it, its band widened by what the motion may be off.
+    """A key frame's trimap, carried to another frame. Its band grows by the estimated error of the motion.
 
     Args:
         key: (H, W) uint8 of 0, 128 and 255.
-        place: (h, w, 2) float32: x and y in the key frame of each of the frame's pixels, at the flow's size.
-        drift: (h, w) float32 pixels at the flow's size.
+        place: (h, w, 2) float32, x and y in the key frame for each pixel of the frame, at the size of the flow.
+        drift: (h, w) float32, estimated error in pixels at the size of the flow.
 
     Returns:
         (H, W) uint8 of 0, 128 and 255.
@@ -282,9 +284,9 @@ def carried_trimap(key: np.ndarray, place: np.ndarray, drift: np.ndarray) -> np.
 
 
 def agreed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Two trimaps as one: known where both say the same, or where one knows and the other does not.
+    """Combine two trimaps: known where both agree, or where one is known and the other unknown.
 
-    A disagreement is unknown, and so is what is nearer to it than it is wide.
+    Where they disagree, the result is unknown, also within a distance of the width of the disagreement.
 
     Example:
         >>> agreed(np.uint8([[0, 0, 128, 255]]), np.uint8([[0, 128, 128, 255]])).tolist()

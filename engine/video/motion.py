@@ -1,4 +1,4 @@
-"""Motion between consecutive frames: dense flow, how far it can be trusted, and where a clip is cut."""
+"""Motion between consecutive frames: dense flow, its reliability, and the cuts of a clip."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -6,17 +6,18 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-FLOW_SIDE = 512  # pixels, the longest side of the pictures that flow is computed of
-CUT_DISTANCE = 0.5  # of histograms, from 0 to 1
-CUT_IOU = 0.3  # of consecutive masks, below which a scene is another
-_LEVELS = 8  # a channel of the histograms
-_STEADY = 1.0  # pixels that there and back may disagree and still be trusted by 1 / e
-_ALIKE = 0.06  # difference of blurred gray, as a fraction of white, that is trusted by 1 / e
-_REACH = 8.0  # pixels that an object's motion is spread beyond it, a standard deviation
-# Squared differences without the flow over those along it, of an object that stands still and of one that moves. Noise
-# alone gives 1.0 to 1.12 over an object and 0.8 to 1.8 within `_REACH`; half a pixel gives 1.4 and more over an object.
+FLOW_SIDE = 512  # longest side in pixels of the pictures from which flow is computed
+CUT_DISTANCE = 0.5  # distance of histograms, from 0 to 1, above which there is a cut
+CUT_IOU = 0.3  # overlap of consecutive masks below which there is a cut
+_LEVELS = 8  # bins of the histograms for each channel
+_STEADY = 1.0  # disagreement of forward and backward flow in pixels at which trust is 1 / e
+_ALIKE = 0.06  # difference of blurred gray, as a fraction of white, at which the trust is 1 / e
+_REACH = 8.0  # pixels by which the motion of an object extends beyond it, a standard deviation
+# Ratio of the squared differences without the flow to those along it, for an object at rest and for a moving one. With
+# noise alone the ratio is 1.0 to 1.12 over an object and 0.8 to 1.8 within `_REACH`. A motion of half a pixel gives 1.4
+# and more over an object.
 _MOVES_AS_A_WHOLE, _MOVES_NEARBY = (1.15, 1.35), (1.6, 2.2)
-_FAINT = 1e-4  # weight of flow that is not trusted, for places far from any that is
+_FAINT = 1e-4  # weight of untrusted flow, which counts far from any trusted flow
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,12 @@ class Moved:
     """The motion from one frame to another.
 
     Attributes:
-        flow: (h, w, 2) float32, at the size of `FLOW_SIDE`: where a pixel of this frame is in the other, relative to
-            its place, x then y.
-        trust: (h, w) float32 in [0, 1]: 0 where it was hidden or the flow is wrong.
-        error: (h, w) float32, pixels that the flow there and back disagrees by.
-        unlike: (h, w, 2) float32, squared differences of the frames' gray without the flow and along it; None where
-            they are not known.
+        flow: (h, w, 2) float32 x and y, at the size of `FLOW_SIDE`: the displacement of each pixel of this frame in the
+            other.
+        trust: (h, w) float32 in [0, 1]; 0 where the pixel is hidden in the other frame or the flow is wrong.
+        error: (h, w) float32, the disagreement in pixels between the forward and the backward flow.
+        unlike: (h, w, 2) float32, squared differences between the frames' gray without the flow and along it; None if
+            unknown.
     """
 
     flow: np.ndarray
@@ -38,13 +39,14 @@ class Moved:
     unlike: np.ndarray | None = None
 
     def of_object(self, plane: np.ndarray) -> "Moved":
-        """The motion of an object alone, spread over its edge and a little around it.
+        """The motion of an object, extended over its edge and a little around it.
 
-        At an edge the flow is that of the object or of what is behind it, and alpha moves with the object. Where the
-        object looks the same without the flow, it stands still: the flow of noise would make its edge tremble.
+        At an edge the flow is that of the object or of the background, and alpha moves with the object. If the object
+        matches equally well without the flow, it is taken to be at rest, because the flow of noise would make its edge
+        tremble.
 
         Args:
-            plane: (H, W) float32 in [0, 1], its alpha or probability in this frame.
+            plane: alpha or probability of the object in this frame, (H, W) float32 in [0, 1].
         """
         size = self.flow.shape[1::-1]
         weight = cv2.resize(plane, size, interpolation=cv2.INTER_AREA) * (self.trust + _FAINT) + _FAINT**2
@@ -58,7 +60,7 @@ class Moved:
         return Moved(flow, _spread(self.trust * weight) / total, _spread(self.error * weight) / total)
 
     def then(self, further: "Moved") -> "Moved":
-        """This motion and that of the frame it leads to, as one."""
+        """This motion followed by a further motion, from the frame that this one leads to."""
         return Moved(
             self.flow + pulled(further.flow, self.flow),
             self.trust * pulled(further.trust, self.flow),
@@ -66,7 +68,7 @@ class Moved:
         )
 
     def at_size(self, shape: tuple[int, int]) -> "Moved":
-        """The motion at another size (H, W), in that size's pixels."""
+        """The motion at another size (H, W), in pixels of that size."""
         if self.flow.shape[:2] == shape:
             return self
         scale = np.float32([shape[1] / self.flow.shape[1], shape[0] / self.flow.shape[0]])
@@ -77,16 +79,16 @@ class Moved:
         return Moved(flow * scale, trust, error * scale.mean())
 
     def pulled(self, plane: np.ndarray) -> np.ndarray:
-        """The plane (H, W) or (H, W, C) float32 of the frame it leads to, in the places of this one."""
+        """A plane (H, W) or (H, W, C) float32 of the other frame, resampled at the pixels of this frame."""
         return pulled(plane, self.at_size(plane.shape[:2]).flow)
 
 
 class Link(NamedTuple):
-    """The motion between a frame and the one before it.
+    """The motion between a frame and the one before it, in both directions.
 
     Attributes:
-        back: of the frame to the one before.
-        forth: of the one before to the frame.
+        back: motion from the frame to the one before.
+        forth: motion from the one before to the frame.
     """
 
     back: Moved
@@ -94,7 +96,7 @@ class Link(NamedTuple):
 
 
 class Motion:
-    """Follows a clip, one frame in memory.
+    """Motion of a clip, frame by frame. One frame is in memory.
 
     Example:
         >>> motion = Motion()
@@ -109,11 +111,13 @@ class Motion:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(h, w) of the flow."""
+        """Size (h, w) of the flow."""
         return self._gray.shape
 
     def step(self, image: np.ndarray) -> Link | None:
-        """The motion between (H, W, 3) uint8 `image` and the image of the last call."""
+        """Motion between `image` (H, W, 3) uint8 and the image of the last call; None after a cut and for the first
+        image.
+        """
         gray, colours = small_gray(image), histogram(image)
         before, colours_before = self._gray, self._colours
         self._gray, self._colours = gray, colours
@@ -123,7 +127,7 @@ class Motion:
 
 
 def linked(before: np.ndarray, gray: np.ndarray, dis: cv2.DISOpticalFlow | None = None) -> Link:
-    """The motion between two frames of `small_gray`, both ways.
+    """Motion between two frames of `small_gray`, in both directions.
 
     The flow is that of Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
     """
@@ -151,7 +155,7 @@ def _dis() -> cv2.DISOpticalFlow:
 
 
 def pulled(plane: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """The plane (H, W) or (H, W, C) sampled at x + flow(x), linearly; beyond the border as at it.
+    """A plane (H, W) or (H, W, C) sampled linearly at x + flow(x). Beyond the border the last pixel is repeated.
 
     Example:
         >>> pulled(np.float32([[0, 10, 20]]), np.full((1, 3, 2), (1, 0), np.float32)).tolist()
@@ -161,12 +165,12 @@ def pulled(plane: np.ndarray, flow: np.ndarray) -> np.ndarray:
 
 
 def places(shape: tuple[int, int]) -> np.ndarray:
-    """(H, W, 2) float32: the x and y of each pixel."""
+    """Coordinates x and y of each pixel, (H, W, 2) float32."""
     return np.stack(np.meshgrid(*(np.arange(side, dtype=np.float32) for side in shape[::-1])), axis=2)
 
 
 def small_gray(image: np.ndarray) -> np.ndarray:
-    """(h, w) uint8 gray of at most `FLOW_SIDE` pixels a side, of (H, W, 3) uint8 RGB."""
+    """Gray picture (h, w) uint8 of (H, W, 3) uint8 RGB, with sides of at most `FLOW_SIDE` pixels."""
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     scale = FLOW_SIDE / max(gray.shape)
     if scale >= 1:
@@ -176,18 +180,18 @@ def small_gray(image: np.ndarray) -> np.ndarray:
 
 
 def histogram(image: np.ndarray) -> np.ndarray:
-    """Shares of colours in (H, W, 3) uint8 `image`, of 8 x 8 x 8 levels."""
+    """Histogram of the colours of `image` (H, W, 3) uint8 with 8 x 8 x 8 bins, as shares."""
     counts = cv2.calcHist([image], [0, 1, 2], None, [_LEVELS] * 3, [0, 256] * 3)
     return counts.ravel() / counts.sum()
 
 
 def histogram_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Half the sum of absolute differences: 0 for equal shares, 1 for colours that have nothing in common."""
+    """Half the sum of absolute differences: 0 for equal histograms, 1 without any common colour."""
     return float(np.abs(first - second).sum() / 2)
 
 
 def mask_iou(first: np.ndarray, second: np.ndarray) -> float:
-    """Intersection over union of two boolean masks; 1 where both are empty."""
+    """Intersection over union of two boolean masks; 1 if both are empty."""
     union = (first | second).sum()
     return float((first & second).sum() / union) if union else 1.0
 

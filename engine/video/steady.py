@@ -1,9 +1,9 @@
 """Temporal steadiness: a robust mean over neighbouring frames on both sides, along the motion of the object.
 
-What changes from frame to frame without cause, by the sensor's noise or by the edge of a segmentation that wanders, is
-an outlier among its neighbours or averages out. As many frames follow as go before, so nothing lags behind; each frame
-is sampled once, through the sum of the motion to it, so nothing blurs on the way; and a mean ends after `REACH` frames,
-so a frame is the same wherever a run began.
+Changes without a cause, such as sensor noise or a wandering edge of a segmentation, are outliers among the neighbouring
+frames or average out. The same number of frames before and after is used, so the result does not lag behind. Each frame
+is sampled once, along the accumulated motion, so repeated resampling does not blur it. The mean covers `REACH` frames
+on either side, so a result does not depend on where a run began.
 """
 
 from collections.abc import Iterable
@@ -14,24 +14,24 @@ import numpy as np
 from engine.video.motion import CUT_IOU, Moved, mask_iou
 
 REACH = 2  # frames on either side
-LEAST_TRUST = 0.01  # below which a neighbour counts for nothing
-LEAST_SPREAD = 0.02  # of alpha or probability: a difference that counts as none
-MOST_SPREAD = 0.3  # beyond which a difference is no noise
-SPREADS = 3.0  # median deviations from the median that still count, by 1 / e
-ROUNDS = 2  # of weighing by the distance from the mean
-_SURE = 0.98  # where all frames have more, or less than the rest, there is nothing to average
-_ROW = 4096  # pixels in a row of OpenCV's remap, which holds at most 32767
+LEAST_TRUST = 0.01  # trust below which a neighbour is ignored
+LEAST_SPREAD = 0.02  # difference of alpha or probability that is always accepted
+MOST_SPREAD = 0.3  # difference beyond which a change is not noise
+SPREADS = 3.0  # median deviations at which the weight has fallen to 1 / e
+ROUNDS = 2  # iterations of the weighted mean
+_SURE = 0.98  # pixels that are above this, or below 1 - this, in all frames are not averaged
+_ROW = 4096  # pixels in a row for OpenCV's remap, which accepts at most 32767
 
 
 def steadied(
     plane: np.ndarray, neighbours: Iterable[tuple[np.ndarray, Moved]], region: np.ndarray | None = None
 ) -> np.ndarray:
-    """A frame's plane, averaged with those of its neighbours where the motion to them is trusted.
+    """Average a frame's plane with those of its neighbours where the motion to them is trusted.
 
     Args:
-        plane: (H, W) float32 in [0, 1]: the object's alpha or probability.
-        neighbours: planes of other frames, each with the motion of the object to it.
-        region: (H, W) boolean, where to average; None for wherever the planes are not all 0 or all 1.
+        plane: alpha or probability of the object (H, W), float32 in [0, 1].
+        neighbours: planes of other frames, each with the motion of the object to that frame.
+        region: (H, W) boolean, the pixels to average; None for those where the planes are neither all 0 nor all 1.
 
     Returns:
         (H, W) float32 in [0, 1].
@@ -55,19 +55,21 @@ def steadied(
 
 
 def is_same_subject(plane: np.ndarray, next_plane: np.ndarray) -> bool:
-    """Whether the masks of two frames' probabilities (H, W) overlap by `CUT_IOU` or more; else there is a cut."""
+    """Return whether the masks of two frames' probabilities (H, W) overlap by at least `CUT_IOU`. Otherwise there is a
+    cut.
+    """
     return mask_iou(plane >= 0.5, next_plane >= 0.5) >= CUT_IOU
 
 
 def robust_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Means of the columns, of the values that are near to the others.
+    """Means of the columns, in which values far from the others have little weight.
 
-    Begins with the median. A value counts by its weight and by exp(-(d / s)^2), where d is its distance from the mean,
-    and s is `SPREADS` median deviations, so the spread of the noise is that of the values themselves.
+    The mean starts from the median. A value is weighted by exp(-(d / s)^2), where d is its distance from the mean and s
+    is `SPREADS` median deviations. The width of the weights therefore follows the spread of the values.
 
     Args:
         values: (K, N) float32 in [0, 1].
-        weights: (K, N) float32 in [0, 1], those of the first row positive.
+        weights: (K, N) float32 in [0, 1], positive in the first row.
 
     Returns:
         (N,) float32.
@@ -86,10 +88,10 @@ def robust_mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(N,) medians of the columns of (K, N) values, between two values by interpolation.
+    """Weighted medians (N,) of the columns of (K, N) values, with interpolation between two values.
 
-    Each value lies at the middle of its weight; the median is where half of the weight is passed. Values without weight
-    change nothing.
+    Each value is placed at the middle of its weight, and the median is the position at half of the total weight. Values
+    with weight 0 are ignored.
 
     Example:
         >>> weighted_median(np.float32([[1], [2], [9]]), np.float32([[1], [1], [1]])).tolist()
@@ -97,7 +99,7 @@ def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
         >>> weighted_median(np.float32([[1], [2]]), np.float32([[1], [1]])).tolist()
         [1.5]
     """
-    values = np.where(weights > 0, values, values.max(initial=0) + 1)  # to the end, where half is never passed
+    values = np.where(weights > 0, values, values.max(initial=0) + 1)  # sorted last, beyond half of the weight
     order = np.argsort(values, axis=0)
     values, weights = np.take_along_axis(values, order, 0), np.take_along_axis(weights, order, 0)
     passed = np.cumsum(weights, axis=0) - weights / 2
@@ -113,7 +115,7 @@ def weighted_median(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _sampled(plane: np.ndarray, at: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """(N,) values of (H, W) float32 at flat indices (N,) displaced by (N, 2) x and y, by cubic interpolation."""
+    """Values (N,) of a plane (H, W) float32 at flat indices (N,) displaced by (N, 2) x and y, with cubic sampling."""
     rows, columns = np.divmod(at, plane.shape[1])
     places = np.zeros((-(-at.size // _ROW) * _ROW, 2), np.float32)
     places[: at.size] = flow + np.stack([columns, rows], axis=1)

@@ -37,7 +37,7 @@ class Encoder(nn.Module):
 
     def features(self, x: Tensor, blocks: Sequence[int]) -> list[Tensor]:
         """Maps after several blocks, in the order of `blocks`, each like the result of `forward`."""
-        raise NotImplementedError(f"{type(self).__name__} gives no maps of single blocks")
+        raise NotImplementedError(f"{type(self).__name__} does not return maps of single blocks")
 
     def parameter_layers(self) -> Iterable[tuple[nn.Parameter, int]]:
         """Pairs of a pretrained parameter and its depth, 0 for embeddings. New parameters are not included."""

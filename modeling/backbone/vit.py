@@ -326,4 +326,4 @@ def _as_map(patches: Tensor, grid: tuple[int, int]) -> Tensor:
 def _check_indexes(name: str, indexes: Sequence[int], depth: int) -> None:
     outside = [index for index in indexes if not 0 <= index < depth]
     if outside:
-        raise InputError(f"ViT: {name} holds {outside}, but there are {depth} blocks, 0 to {depth - 1}")
+        raise InputError(f"ViT: {name} contains {outside}, but there are {depth} blocks, 0 to {depth - 1}")

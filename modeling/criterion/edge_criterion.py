@@ -138,7 +138,7 @@ class EdgeCriterion(nn.Module):
 
     @property
     def needs_layers(self) -> bool:
-        """Whether `forward` needs foreground and background."""
+        """Return whether `forward` needs foreground and background."""
         return self.weights["composition_loss"] > 0
 
     def forward(

@@ -93,7 +93,7 @@ class FeatureDecoder(nn.Module):
 
     @property
     def has_stem(self) -> bool:
-        """Whether the decoder reads the pixels."""
+        """Return whether the decoder reads the pixels."""
         return self.img_chans > 0
 
     @property

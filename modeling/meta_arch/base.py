@@ -143,7 +143,7 @@ class System(nn.Module):
         Raises:
             InputError: there is no encoder, or it is not frozen.
         """
-        raise InputError(f"train.cache_features: {type(self).__name__} has no encoder whose features could be kept")
+        raise InputError(f"train.cache_features: {type(self).__name__} has no encoder whose features could be stored")
 
     def footprint(self) -> Footprint:
         """Peak memory of a prediction. The default is a generous estimate."""
@@ -154,7 +154,7 @@ class System(nn.Module):
         return ParameterRoles(new=frozenset(self.parameters()))
 
     def starts_fresh(self, key: str) -> bool:
-        """Whether a pretrained file may lack this tensor of the system."""
+        """Return whether a pretrained file may lack this tensor of the system."""
         return False
 
     def check_start(self, description: Mapping[str, Any]) -> None:
@@ -168,7 +168,7 @@ class System(nn.Module):
         """
 
     def may_be_left_out(self, key: str) -> bool:
-        """Whether a pretrained file may contain this tensor although the system does not have it."""
+        """Return whether a pretrained file may contain this tensor although the system does not have it."""
         return False
 
     def metadata(self) -> dict[str, Any]:

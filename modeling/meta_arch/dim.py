@@ -131,7 +131,7 @@ class DIM(TrimapMatting):
         """Accept a checkpoint of the previous stage, of this stage, or without a stage."""
         found = description.get("stage")
         if self.stage > 1 and isinstance(found, int) and found not in (self.stage - 1, self.stage):
-            raise InputError(f"it holds a DIM of stage {found}; {self.needs_weights}")
+            raise InputError(f"it contains a DIM of stage {found}; {self.needs_weights}")
 
     def may_be_left_out(self, key: str) -> bool:
         return False

@@ -84,7 +84,7 @@ _TRUNK = _same(
     "norm.{p}",
 )
 _MLP = _same("blocks.{i}.mlp.fc1.{p}", "blocks.{i}.mlp.fc2.{p}")
-_MASK_TOKEN = "stands for hidden patches, used in pre-training only"
+_MASK_TOKEN = "the token of hidden patches, used in pre-training only"
 _HEAD = "head on top of the backbone"
 
 OFFICIAL = KeyLayout(
@@ -366,18 +366,20 @@ def find_prefix(keys: Iterable[str]) -> str:
 
 
 def is_vitmatte(keys: Iterable[str]) -> bool:
-    """Whether the keys are of a whole ViTMatte model with its original backbone: a decoder, and relative positions."""
+    """Return whether the keys belong to a whole ViTMatte model with its original backbone: a decoder, and relative
+    positions.
+    """
     keys = list(keys)
     return any(map(_MATTING_DECODER.match, keys)) and any(map(_RELATIVE_POSITIONS.match, keys))
 
 
 def is_diffmatte(keys: Iterable[str]) -> bool:
-    """Whether the keys are of a whole DiffMatte model; the head of its decoder has ViTMatte's names."""
+    """Return whether the keys belong to a whole DiffMatte model; the head of its decoder has ViTMatte's names."""
     return any(map(_DIFFUSION_DECODER.match, keys))
 
 
 def is_frozen(keys: Iterable[str]) -> bool:
-    """Whether the keys are of a decoder on DINOv3's features."""
+    """Return whether the keys belong to a decoder on DINOv3's features."""
     return any(map(_FEATURE_DECODER.match, keys))
 
 

@@ -103,8 +103,9 @@ def _read_plain(
     if not supervised:
         return statistics, told_by, []
     warning = (
-        f"the file holds a classifier ({_CLASSIFIER}): a ViT trained on labels, of the architecture of DINO and MAE; "
-        f"its images are normalised with mean {list(statistics[0])} and std {list(statistics[1])}, given by {told_by}"
+        f"the file contains a classifier ({_CLASSIFIER}): a ViT trained on labels, with the architecture of DINO and "
+        f"MAE; its images are normalised with mean {list(statistics[0])} and std {list(statistics[1])}, given by "
+        f"{told_by}"
     )
     if stated is None:
         warning += "; timm's config.json beside the file would decide"

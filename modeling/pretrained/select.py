@@ -91,7 +91,7 @@ def describe_keys(keys: list[str], what: str) -> str:
 
 
 def holds_integers(key: str) -> bool:
-    """Whether a tensor has integers: the number of batches of a batch norm, or Swin's index of positions."""
+    """Return whether a tensor has integers: the number of batches of a batch norm, or Swin's index of positions."""
     return key.endswith((".num_batches_tracked", POSITION_INDEX))
 
 
@@ -116,7 +116,9 @@ def _unwrap(checkpoint: Mapping[str, Any]) -> tuple[str, dict[str, Tensor], dict
 
 
 def _holds_tensors(value: Any, depth: int) -> bool:
-    """Whether a mapping or one within it has a tensor. An entry "ema" may also have only the settings of an average."""
+    """Return whether a mapping or one within it has a tensor. An entry "ema" may also have only the settings of an
+    average.
+    """
     if not isinstance(value, Mapping) or depth == 0:
         return False
     return any(isinstance(item, Tensor) or _holds_tensors(item, depth - 1) for item in value.values())
@@ -135,5 +137,5 @@ def _checked(key: str, tensor: Tensor) -> Tensor:
     if tensor.layout is not torch.strided or not (tensor.dtype in _FLOATS or is_integer):
         raise InputError(f"{key}: expected floating-point weights, found {tensor.dtype} ({tensor.layout})")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise InputError(f"{key}: claims {tensor.numel():,} values, the file holds fewer; it is damaged")
+        raise InputError(f"{key}: claims {tensor.numel():,} values, but the file contains fewer; it is damaged")
     return tensor

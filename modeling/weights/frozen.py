@@ -34,8 +34,8 @@ def found_entry(checkpoint: dict[str, Any], path: str | os.PathLike) -> dict[str
     found = next((candidate for candidate in candidates if candidate.is_file()), None)
     if found is None:
         raise InputError(
-            f"{path}: its frozen weights are those of {recorded}, which is not there; put that file beside the "
-            "checkpoint"
+            f"{path}: its frozen weights are those of {recorded}, which does not exist; put that file into the "
+            "folder of the checkpoint"
         )
     return {**entry, "file": os.fspath(found)}
 
@@ -53,7 +53,7 @@ def with_frozen_weights(checkpoint: dict[str, Any], path: str | os.PathLike) -> 
         return checkpoint
     found = entry["file"]
     if hash_file(found) != entry.get("sha256"):
-        raise InputError(f"{path}: its frozen weights are those of another file than {found}; use the file of the run")
+        raise InputError(f"{path}: its frozen weights are not those of {found}; use the file of the run")
     source = read_model_file(found)["model"]
     missing = [key for key in entry["keys"] if key not in source]
     if missing:

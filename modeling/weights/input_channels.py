@@ -55,5 +55,5 @@ def fit_input_channels(state: Mapping[str, Tensor], expected: Mapping[str, Tenso
     else:
         fitted = weight.new_zeros(len(weight), chans - RGB_CHANS, *weight.shape[2:])
         done = "zeros for the trimap"
-    logger.info("%s: %d input channels made %d, %s", key, weight.shape[1], chans, done)
+    logger.info("%s: %d input channels changed to %d, %s", key, weight.shape[1], chans, done)
     return {**state, key: torch.cat([rgb, fitted], dim=1)}

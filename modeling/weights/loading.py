@@ -56,7 +56,7 @@ def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, p
         if key in state and state[key].shape != value.shape
     ]
     if pretrained and not state.keys() & expected.keys():
-        raise InputError(f"{path}: holds no tensor of this config's model ({type(model).__name__})")
+        raise InputError(f"{path}: contains no tensor of this config's model ({type(model).__name__})")
     fatal_missing = [key for key in missing if not (pretrained and model.starts_fresh(key))]
     fatal_unused = [key for key in unused if not (pretrained and model.may_be_left_out(key))]
     if fatal_missing or fatal_unused:
@@ -77,7 +77,7 @@ def load_model(model: System, checkpoint: dict[str, Any], path: str | Path, *, p
     if missing:
         logger.info("newly initialised: %s", _counted(missing))
     if unused:
-        logger.info("in the file, left out by the config: %s", _counted(unused))
+        logger.info("in the file, but not used by the config: %s", _counted(unused))
 
 
 def _check_system(model: System, checkpoint: dict[str, Any], path: str | Path) -> None:

@@ -48,7 +48,7 @@ def build_model(checkpoint: Mapping[str, Any], path: Any) -> System:
             network with other tensors.
     """
     if CONFIG_ENTRY not in checkpoint:
-        raise InputError(f"{path}: says nothing about its model; give --config-file too")
+        raise InputError(f"{path}: does not describe its model; give --config-file too")
     checkpoint = with_frozen_weights(checkpoint, path)
     try:
         with outlines(), _few_modules():
@@ -75,7 +75,7 @@ def _check_outline(outline: Any, tensors: Mapping[str, Tensor], fit: bool) -> No
         raise ValueError(f"the file holds {wrong[0]} {found.get(wrong[0])}, the model has {expected.get(wrong[0])}")
     hollow = [key for key, value in tensors.items() if value.untyped_storage().nbytes() < value.nbytes]
     if hollow:
-        raise ValueError(f"{hollow[0]} holds fewer numbers than its shape says")
+        raise ValueError(f"{hollow[0]} contains fewer numbers than its shape requires")
 
 
 @contextlib.contextmanager
@@ -131,14 +131,14 @@ def _network_class(name: Any) -> type[nn.Module]:
     """Network class at an import path. Any other object is refused."""
     name = current_name(name) if isinstance(name, str) else name
     if not isinstance(name, str) or not name.startswith(PACKAGES) or not name.replace(".", "_").isidentifier():
-        raise ValueError(f"{str(name)[:80]!r} is no network of this project")
+        raise ValueError(f"{str(name)[:80]!r} is not a network of this project")
     module_name, _, class_name = name.rpartition(".")
     if any(part.startswith("_") for part in name.split(".")):
-        raise ValueError(f"{name[:80]!r} is no network of this project")
+        raise ValueError(f"{name[:80]!r} is not a network of this project")
     try:
         found = vars(importlib.import_module(module_name)).get(class_name)
     except ImportError:
         found = None
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise ValueError(f"{name[:80]!r} is no network of this project; give --config-file if it is one of yours")
+        raise ValueError(f"{name[:80]!r} is not a network of this project; give --config-file if it is one of yours")
     return found

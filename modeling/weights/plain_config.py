@@ -33,4 +33,4 @@ def _path_of(target: Any) -> str:
         return target
     if isinstance(target, type):
         return f"{target.__module__}.{target.__qualname__}"
-    raise ValueError(f"{target!r} is no class")
+    raise ValueError(f"{target!r} is not a class")

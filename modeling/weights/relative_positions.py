@@ -12,7 +12,7 @@ TABLES = (".attn.rel_pos_h", ".attn.rel_pos_w")
 
 
 def is_table(key: str) -> bool:
-    """Whether the name is that of a table of relative positions."""
+    """Return whether the name is that of a table of relative positions."""
     return key.endswith(TABLES)
 
 

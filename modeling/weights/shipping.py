@@ -63,5 +63,5 @@ def _halved(key: str, value: Tensor) -> Tensor:
         return value.contiguous()
     half = value.half()
     if not torch.isfinite(half).all():
-        raise InputError(f"{key}: holds a value that float16 cannot, the largest is {value.abs().max():g}")
+        raise InputError(f"{key}: contains a value that float16 cannot represent, the largest is {value.abs().max():g}")
     return half.contiguous()

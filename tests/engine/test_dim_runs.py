@@ -107,7 +107,7 @@ def test_evaluation_and_inference_need_the_checkpoint_alone(chain, tmp_path):
         (2, None, "train.init_checkpoint is empty; stage 2 trains the refinement of a trained encoder-decoder"),
         (3, None, "train.init_checkpoint is empty; stage 3 trains all that stages 1 and 2 made"),
         (3, 1, "missing: refiner.refine_conv1.weight, .* set train.init_checkpoint to stage 2's checkpoint"),
-        (2, 3, "model_final.pth: it holds a DIM of stage 3; stage 2 trains .* to stage 1's checkpoint"),
+        (2, 3, "model_final.pth: it contains a DIM of stage 3; stage 2 trains .* to stage 1's checkpoint"),
         (1, 3, "not in the model: refiner.refine_conv1.weight"),
         (2, "box", "holds a ViTMatte, the config's model is a DIM"),
         (2, "no file", "expected a checkpoint, found no such file"),

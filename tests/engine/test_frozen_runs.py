@@ -346,5 +346,5 @@ def test_inference_takes_a_folder_of_any_sizes_without_trimaps(run, tmp_path, ca
     errors = [line for line in "".join(capsys.readouterr()).splitlines() if "error" in line]
     assert len(errors) == 1
     assert "small.png: an image of 40 x 12 pixels is smaller than a patch of 16 x 16; make it larger" in errors[0]
-    with pytest.raises(InputError, match="FrozenDINOv3 reads no trimap: leave out --trimap"):
+    with pytest.raises(InputError, match="FrozenDINOv3 takes no trimap; omit --trimap"):
         inference.main([*arguments, "--trimap", str(tmp_path / "images")])

@@ -200,7 +200,7 @@ def test_mistakes_at_inference_are_one_line(run, pictures, tmp_path):
     with pytest.raises(InputError, match=r"is inside .*images, whose sub-folders are read too"):
         infer(run, pictures, pictures / "masks")
     image = pictures / "a.b.png"
-    with pytest.raises(InputError, match="Segmentation reads no trimap"):
+    with pytest.raises(InputError, match="Segmentation takes no trimap"):
         infer(run, image, tmp_path / "m.png", "--trimap", str(image))
 
 

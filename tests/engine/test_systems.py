@@ -84,7 +84,7 @@ def test_inference_writes_what_a_system_predicts(tmp_path, name, levels):
         output = model.eval()({"image": torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255})
     expected = (output["phas"][0, 0] * 255).round() if name == "trimap_free" else 255.0 * (output["mask"][0, 1] >= 0.5)
     assert np.abs(written - expected.numpy()).max() <= (1 if name == "trimap_free" else 0)
-    with pytest.raises(InputError, match="reads no trimap: leave out --trimap"):
+    with pytest.raises(InputError, match="takes no trimap; omit --trimap"):
         inference.main([*arguments, "--trimap", str(tmp_path / "images")])
 
 

@@ -817,4 +817,4 @@ def test_four_values_that_are_no_trimap_are_listed(folders, strays, listed):
 def test_what_the_folders_hold_besides_images_is_named(folders, capsys):
     (folders / "alpha" / "x.psd").touch()
     assert evaluation.main(command(folders)) == 0
-    assert f"warning: {folders / 'alpha'}: passed over 1 .psd (x.psd)" in capsys.readouterr().err
+    assert f"warning: {folders / 'alpha'}: ignored 1 .psd (x.psd)" in capsys.readouterr().err

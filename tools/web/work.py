@@ -238,7 +238,7 @@ def parse_marks(text: str | None, size: tuple[int, int]) -> Marks:
         if found.get("width") is None:
             return Marks()
         if (found["height"], found["width"]) != size:
-            raise InputError("the marks are of another picture; clear them and mark this one")
+            raise InputError("the marks are for another picture; clear them and mark this one")
         return _marks_of(found["marks"], size)
     except InputError:
         raise

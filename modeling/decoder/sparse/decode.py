@@ -38,7 +38,7 @@ class Work(NamedTuple):
 
 
 def is_cheaper(decoder: nn.Module, field: ReceptiveField, unknown: Tensor) -> bool:
-    """Whether `decode` is faster than the dense decoder, estimated from the share of tiles that it computes.
+    """Return whether `decode` is faster than the dense decoder, estimated from the share of tiles that it computes.
 
     On a CPU with the widths of ViTMatte-S it is faster from 256 x 256 pixels on, even if all pixels are unknown. For
     narrower networks the image must be larger or the unknown region smaller. Above the costs' `dense_limit` the result

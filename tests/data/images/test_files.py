@@ -289,7 +289,7 @@ def test_what_a_folder_holds_besides_images_is_counted_and_named(tmp_path, colou
     (tmp_path / ".git").mkdir()
     (tmp_path / "raw" / "x.txt").touch()
     assert passed_over(tmp_path) == (
-        "passed over 2 .heic2 (b.heic2, c.HEIC2) and 1 without suffix (notes) and 1 sub-folder (raw), which are not "
+        "ignored 2 .heic2 (b.heic2, c.HEIC2) and 1 without suffix (notes) and 1 sub-folder (raw), which are not "
         "read (docs/data.md)"
     )
     (tmp_path / "more").mkdir()

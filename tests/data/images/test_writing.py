@@ -122,9 +122,9 @@ def test_colours_under_transparent_pixels_survive_webp(tmp_path):
         ("a.jpg", None, "JPEG changes a matte's known 0 and 255; results are written as .png, .tif"),
         ("a.bmp", None, "results are written as .png, .tif, .tiff, .webp, .exr; name the output so"),
         ("a", None, "results are written as .png"),
-        ("a.png", 32, ".png holds 8 or 16 bits, not 32; .tif, .tiff, .exr hold 32"),
-        ("a.webp", 16, ".webp holds 8 bits, not 16; .png, .tif, .tiff, .exr hold 16"),
-        ("a.exr", 8, ".exr holds 16 or 32 bits, not 8; .png, .tif, .tiff, .webp hold 8"),
+        ("a.png", 32, ".png supports 8 or 16 bits, not 32; .tif, .tiff, .exr support 32"),
+        ("a.webp", 16, ".webp supports 8 bits, not 16; .png, .tif, .tiff, .exr support 16"),
+        ("a.exr", 8, ".exr supports 16 or 32 bits, not 8; .png, .tif, .tiff, .webp support 8"),
     ],
 )
 def test_formats_and_depths_that_are_not_written_are_named(tmp_path, name, bits, message):
@@ -137,7 +137,7 @@ def test_formats_and_depths_that_are_not_written_are_named(tmp_path, name, bits,
 
 
 def test_a_picture_too_wide_for_webp_is_refused(tmp_path):
-    with pytest.raises(InputError, match="WebP holds at most 16383 pixels a side"):
+    with pytest.raises(InputError, match="WebP supports at most 16383 pixels per side"):
         write_picture(tmp_path / "a.webp", np.zeros((1, 16384), np.uint8))
     assert list(tmp_path.iterdir()) == []
 

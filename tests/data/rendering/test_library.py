@@ -71,7 +71,7 @@ def test_a_larger_count_adds_pictures_and_leaves_the_others_alone(tmp_path):
     assert rendered(tmp_path / "lib", "--processes", "1", count=3).returncode == 0
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "lib").rglob("*.png")}
     more = rendered(tmp_path / "lib", "--processes", "1", count=6)
-    assert "3 of 6 pictures are there" in more.stdout
+    assert "3 of 6 pictures exist already" in more.stdout
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert rendered(tmp_path / "whole", "--processes", "1", count=6).returncode == 0
     assert digests(tmp_path / "lib") == digests(tmp_path / "whole")

@@ -439,6 +439,6 @@ def test_a_scan_without_decoding_looks_at_some_mattes_and_says_so(root, monkeypa
         [],
         [
             f"of 2 alphas looked at, 1 alpha: read from the alpha channel ({root / 'alpha' / 'ant.png'})",
-            f"{root / 'bg'}: passed over 1 .psd (clip.psd), which are not read (docs/data.md)",
+            f"{root / 'bg'}: ignored 1 .psd (clip.psd), which are not read (docs/data.md)",
         ],
     )

@@ -172,7 +172,7 @@ def test_transparency_survives(tmp_path, name):
 
 def test_mp4_refuses_transparency_and_leaves_nothing(tmp_path):
     write_clip(tmp_path / "clip.mp4", sound=None)
-    with pytest.raises(InputError, match=r"\.mp4 holds no transparency"):
+    with pytest.raises(InputError, match=r"\.mp4 does not support transparency"):
         copy(tmp_path / "clip.mp4", tmp_path / "out.mp4", lambda frame, index: np.zeros((48, 64, 4), np.uint8))
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
 

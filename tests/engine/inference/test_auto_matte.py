@@ -97,7 +97,7 @@ def test_mask_and_trimap_agree_about_what_was_left_out(matting):
     result = chain.one({"image": image})
     assert not result["mask"][:8, :8].any()
     assert not result["trimap"][:8, :8].any()
-    assert chain.remark == "small regions of the segmentation were left out, 0.06% of the picture"  # 9 of 14400
+    assert chain.remark == "small regions of the segmentation were removed, 0.06% of the picture"  # 9 of 14400
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_of_several_people_the_largest_can_be_kept(tmp_path, capsys):
         found = np.asarray(Image.open(tmp_path / "o.png")) > 0
         kept[more] = [bool(found[y, x]) for y, x in (CENTRE, (20, 100), (2, 2))]
     assert list(kept.values()) == [[True] * 3, [True, True, False], [True, True, False], [True, False, False]]
-    assert "were left out" in capsys.readouterr().err
+    assert "were removed" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -351,13 +351,13 @@ def test_a_small_subject_of_a_large_picture_needs_the_memory_of_its_part(tmp_pat
         (["--mask", "masks", "--save", "alpha", "--background", "red"], "add composite to --save"),
         (["--mask", "masks", "--save", "composite", "--background", "nothing"], "expected a colour .* got 'nothing'"),
         (["--mask", "masks", "--cutout", "--save", "alpha"], "--cutout: is short for --save rgba"),
-        (["--mask", "masks", "--premultiplied"], "serves cut-outs alone; give --cutout"),
+        (["--mask", "masks", "--premultiplied"], "only has an effect on cut-outs; give --cutout"),
         (["--mask", "masks", "--cutout", "--background", "red", "--premultiplied"], "leave out --background"),
         (["--mask", "in/clip"], "expected a mask for each picture, found none for a, clip/b"),
         (["--mask", "masks", "--classes", "person"], "give --seg"),
         (["--mask", "masks", "--click-outside", "3", "3"], "got --mask and --box or --click"),
         (["--mask", "masks", "--output", "masks"], "masks: is inside masks"),
-        (["--mask", "masks", "--seg-every", "2"], "--seg-every: serves --seg alone"),
+        (["--mask", "masks", "--seg-every", "2"], "--seg-every: only has an effect with --seg"),
         (["--mask", "masks", "--largest", "0"], "largest: expected 1 object or more"),
     ],
 )

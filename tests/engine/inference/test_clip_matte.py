@@ -134,7 +134,7 @@ def test_key_frames_are_read_where_they_are_used(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({1: None, 99: None}, "keys/99.png: is of frame 99, and {clip} has 8 frames"),
+        ({1: None, 99: None}, "keys/99.png: is for frame 99, but {clip} has 8 frames"),
         ({1: None, 5: (60, 40)}, "keys/5.png: expected 128 x 96 like frame 5 of {clip}, got 60 x 40"),
         ({1: None}, "{clip}: expected a key frame in each scene, found none in frames 5 to 8"),
     ],

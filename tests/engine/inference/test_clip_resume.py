@@ -68,7 +68,7 @@ def test_a_run_goes_on_where_ctrl_c_stopped_it_and_does_nothing_twice(tmp_path, 
     assert not (tmp_path / "out").exists()
     done = len(list((tmp_path / "out.part").glob("*.png")))
     assert max(0, stop_at - 2) <= done <= stop_at
-    told = "--skip-existing goes on" in capsys.readouterr().err
+    told = "--skip-existing continues" in capsys.readouterr().err
     assert told == (done > 0)
     model = Stopped()
     assert run(Predictor(model), clip, tmp_path / "out", resume=True) == 0
@@ -139,7 +139,7 @@ def test_a_chain_that_looks_at_neighbours_goes_on_with_the_same_bytes(tmp_path):
 def test_frames_of_other_settings_are_not_mixed(tmp_path, clip):
     with pytest.raises(KeyboardInterrupt):
         run(Predictor(Stopped(6)), clip, tmp_path / "out")
-    with pytest.raises(InputError, match=r"out\.part: holds frames of a run that was stopped; --skip-existing goes on"):
+    with pytest.raises(InputError, match=r"out\.part: contains frames of a run that was stopped; continue with --skip"):
         run(Predictor(Stopped()), clip, tmp_path / "out")
     with pytest.raises(InputError, match=r"out\.part: its frames were made with a 1, this run has 2"):
         run(Predictor(Stopped()), clip, tmp_path / "out", resume=True, settings={"a": "2"})
@@ -163,7 +163,7 @@ def test_a_video_file_says_that_it_begins_again(tmp_path, clip, capsys):
         predict_clip(Predictor(Stopped(6)), job, settings={})
     assert [path.name for path in tmp_path.iterdir()] == ["clip.mp4"]
     assert predict_clip(Predictor(Stopped()), job, settings={}, skip_existing=True) == 0
-    assert "out.mp4: a video file begins again after a stop" in capsys.readouterr().err
+    assert "out.mp4: a video file starts from the beginning after a stop" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -203,7 +203,7 @@ def test_a_process_that_is_killed_is_gone_on_with(chain_command, number):
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
-    assert (b"--skip-existing goes on" in errors) == (number == signal.SIGINT)
+    assert (b"--skip-existing continues" in errors) == (number == signal.SIGINT)
     assert not (folder / output).exists()
     result = subprocess.run(command(output), cwd=ROOT, check=True, capture_output=True, text=True)
     assert "frames of an earlier run" in result.stderr

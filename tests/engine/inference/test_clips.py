@@ -137,7 +137,7 @@ def test_label_values_that_compression_would_change_go_to_numbered_frames(tmp_pa
 @pytest.mark.parametrize(
     ("output", "more", "message"),
     [
-        ("out.mp4", ["--save", "rgba"], ".mp4 holds no transparency"),
+        ("out.mp4", ["--save", "rgba"], ".mp4 does not support transparency"),
         ("out.gif", [], "expected a name that ends in .mp4, .mov, .webm"),
         ("clip.mp4", [], "is the input"),
         ("out.mp4", ["--trimap", "t"], "tools/auto_matte.py"),
@@ -160,7 +160,7 @@ def test_a_truncated_clip_is_written_as_far_as_it_goes_and_the_status_says_so(tm
     (tmp_path / "clip.mkv").write_bytes(content[: len(content) // 2])
     status, out, err, _ = run("trimap_free", "--image", tmp_path / "clip.mkv", "--output", tmp_path / "out.mp4")
     assert status == 2
-    assert "the file is truncated; what there is was written" in err
+    assert "the file is truncated; the available frames were written" in err
     written = len(frames_of(tmp_path / "out.mp4"))
     assert f"{written} frames written, 0 failed" in out
     assert 40 < written < 80
@@ -218,7 +218,7 @@ def test_speeds_are_of_known_times(monkeypatch):
     """Seven frames of a second each in the predictor, one written every two seconds, and one second to close."""
     batches = list(zip([1] * 7, [9, 9, 9, 1, 1, 1, 2], [9, 18, 27, 29, 31, 33, 35], strict=True))
     assert speed_of(monkeypatch, batches, 36.0) == (
-        "frames/s, the first 3 left out: predicting 1.00 (median), 0.80 (mean); with reading and writing 0.50 "
+        "frames/s without the first 3: predicting 1.00 (median), 0.80 (mean); with reading and writing 0.50 "
         "(median), 0.44 (mean)"
     )
 
@@ -227,10 +227,10 @@ def test_speeds_of_batches_leave_out_whole_batches(monkeypatch):
     """A batch of 4 in 30 s; then three times 4 frames in 2 s of predicting and 4 in all, and 2 in 1 s and 3 s."""
     batches = [(4, 20, 30), (4, 2, 34), (4, 2, 38), (4, 2, 42), (2, 1, 45)]
     assert speed_of(monkeypatch, batches, 46.0) == (
-        "frames/s, the first 4 left out: predicting 2.00 (median), 2.00 (mean); with reading and writing 1.00 "
+        "frames/s without the first 4: predicting 2.00 (median), 2.00 (mean); with reading and writing 1.00 "
         f"(median), {14 / 16:.2f} (mean)"
     )
-    assert "the first 4 left out: predicting 0.50" in speed_of(
+    assert "without the first 4: predicting 0.50" in speed_of(
         monkeypatch, [(2, 90, 90), (2, 90, 180), *((2, 4, 180 + 4 * n) for n in (1, 2, 3))], 192.0
     )
 
@@ -239,7 +239,7 @@ def test_frames_that_were_done_ahead_count_in_no_mean(monkeypatch):
     """The work of two frames of seven was done with the first three: five frames in 7 s of predicting, 10 s in all."""
     batches = list(zip([1] * 10, [9, 9, 9, *[1] * 7], [9, 18, 27, *range(28, 35)], strict=True))
     assert speed_of(monkeypatch, batches, 37.0, look_ahead=2) == (
-        f"frames/s, the first 3 left out: predicting 1.00 (median), {5 / 7:.2f} (mean); with reading and writing 1.00 "
+        f"frames/s without the first 3: predicting 1.00 (median), {5 / 7:.2f} (mean); with reading and writing 1.00 "
         "(median), 0.50 (mean)"
     )
     assert "the clip has 2" in speed_of(monkeypatch, batches[:7], 31.0, look_ahead=2)
@@ -248,7 +248,7 @@ def test_frames_that_were_done_ahead_count_in_no_mean(monkeypatch):
 def test_no_speed_is_given_of_a_few_batches(monkeypatch):
     batches = [(5, 1, 1), (5, 1, 2), (2, 1, 3)]
     assert speed_of(monkeypatch, batches, 4.0) == (
-        "speed: not measured, it takes 3 batches of frames after the 5 frames of warming up, the clip has 2"
+        "speed: not measured; this needs 3 batches after the first 5 frames, and the clip has 2"
     )
     assert "not measured" in speed_of(monkeypatch, batches[:0], 4.0)
     assert "not measured" not in speed_of(monkeypatch, [*batches, (1, 1, 4)], 5.0)

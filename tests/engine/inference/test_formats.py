@@ -160,10 +160,10 @@ def test_a_cut_out_is_premultiplied_where_that_is_asked_for(scene, run):
     ("options", "message"),
     [
         (["--cutout", "--save", "alpha"], "--cutout: is short for --save rgba; give one of them"),
-        (["--save", "alpha", "--background", "white"], "--background: serves composites alone"),
+        (["--save", "alpha", "--background", "white"], "--background: only has an effect on composites"),
         (["--background", "whitish"], "--background: expected a colour (white, '#1e90ff' or 30,144,255), a gradient"),
-        (["--background", "white", "--premultiplied"], "--premultiplied: serves cut-outs alone"),
-        (["--premultiplied"], "--premultiplied: serves cut-outs alone; give --cutout"),
+        (["--background", "white", "--premultiplied"], "--premultiplied: only has an effect on cut-outs"),
+        (["--premultiplied"], "--premultiplied: only has an effect on cut-outs; give --cutout"),
     ],
 )
 def test_options_of_cut_outs_that_contradict_each_other_are_one_line(scene, run, options, message):
@@ -233,10 +233,10 @@ def test_transparent_photographs_and_floats_are_remarked_on_once_a_kind(scene, r
     ("output", "options", "message"),
     [
         ("a.jpg", [], "a.jpg: JPEG changes a matte's known 0 and 255; results are written as .png, .tif"),
-        ("a.webp", ["--bits", "16"], "a.webp: .webp holds 8 bits, not 16"),
+        ("a.webp", ["--bits", "16"], "a.webp: .webp supports 8 bits, not 16"),
         ("a.png", ["--format", "tif"], "a.png: is not a .tif file as --format asks for; leave one of them out"),
-        ("o", ["--format", "exr", "--bits", "8"], "--format exr --bits 8: .exr holds 16 or 32 bits, not 8"),
-        ("o", ["--bits", "32"], "--bits 32: .png holds 8 or 16 bits, not 32; .tif, .tiff, .exr hold 32"),
+        ("o", ["--format", "exr", "--bits", "8"], "--format exr --bits 8: .exr supports 16 or 32 bits, not 8"),
+        ("o", ["--bits", "32"], "--bits 32: .png supports 8 or 16 bits, not 32; .tif, .tiff, .exr support 32"),
     ],
 )
 def test_what_cannot_be_written_is_refused_before_anything_is_read(scene, run, output, options, message):
@@ -260,5 +260,5 @@ def test_labels_are_written_in_8_bits_only(scene):
 
 
 def test_tools_that_predict_levels_plan_files_of_8_bits(scene):
-    with pytest.raises(InputError, match=r"\.exr holds 16 or 32 bits, not 8"):
+    with pytest.raises(InputError, match=r"\.exr supports 16 or 32 bits, not 8"):
         plan_files(str(scene / "i" / "a.png"), None, str(scene / "a.exr"))

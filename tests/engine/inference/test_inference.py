@@ -223,7 +223,7 @@ def test_a_runs_checkpoint_needs_no_config(tmp_path, capsys):
     old = torch.load(checkpoint, weights_only=True)
     del old["config"]
     torch.save(old, tmp_path / "old.pth")
-    with pytest.raises(InputError, match=r"old\.pth: says nothing about its model; give --config-file too"):
+    with pytest.raises(InputError, match=r"old\.pth: does not describe its model; give --config-file too"):
         inference.main([*files, "--checkpoint", str(tmp_path / "old.pth"), "--output", str(tmp_path / "old.png")])
     assert inference.main([*together[:-3], str(tmp_path / "old.pth"), "--output", str(tmp_path / "old.png")]) == 0
     assert (tmp_path / "old.png").read_bytes() == (tmp_path / "config.png").read_bytes()
@@ -238,7 +238,7 @@ def test_trimaps_of_another_coding_are_read_and_counted_in_one_line(tmp_path, pi
     assert status == 0, err
     (line,) = [line for line in err.splitlines() if "background, unknown, foreground" in line]
     assert line.startswith("warning: 4 trimaps: values 0, 1, 2 read as background, unknown, foreground (the first is ")
-    assert f"warning: {tmp_path / 'images'}: passed over 1 .psd (notes.psd)" in err
+    assert f"warning: {tmp_path / 'images'}: ignored 1 .psd (notes.psd)" in err
     for name, trimap in pictures.items():
         alpha = np.asarray(Image.open(tmp_path / "out" / f"{name}.png"))
         np.testing.assert_array_equal(alpha[trimap != 128], trimap[trimap != 128])

@@ -319,7 +319,7 @@ def test_systems_without_a_trimap_and_segmentations_need_the_picture_alone(monke
     monkeypatch.setattr(system_file, "read_system", lambda path, device: {"free": free, "seg": classes}[path])
     alpha = Matting("free", "cpu").predict(IMAGE)
     np.testing.assert_array_equal(as_levels(alpha), Predictor(free).one({"image": IMAGE})["alpha"])
-    with pytest.raises(InputError, match="TrimapFree reads no trimap: leave it out"):
+    with pytest.raises(InputError, match="TrimapFree takes no trimap; omit it"):
         Matting("free", "cpu").predict(IMAGE, TRIMAP)
     with pytest.raises(InputError, match="expected a system that predicts alpha, got a TwoClasses"):
         Matting("seg", "cpu")

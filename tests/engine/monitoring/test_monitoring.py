@@ -418,7 +418,7 @@ def test_a_full_disk_is_told_once_and_when_it_is_over(caplog):
     for _ in range(5):
         writer.write()
     assert [record.message for record in caplog.records] == [
-        "metrics.json cannot be written (No space left on device); the run goes on",
+        "metrics.json cannot be written (No space left on device); the run continues",
         "metrics.json can be written again",
     ]
 

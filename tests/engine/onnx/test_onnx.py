@@ -348,7 +348,7 @@ def test_the_plain_file_of_these_tests_is_accepted(tmp_path):
         (graph_of(inputs=[("image", ["b", 3, 64, "w"]), ("trimap", ["b", 1, "h", "w"])]), "expected the inputs image"),
         (graph_of(inputs=[("trimap", ["b", 1, "h", "w"])]), "expected the inputs image"),
         (graph_of(kind=TensorProto.DOUBLE), "expected the inputs image"),
-        (with_external_data(), "keeps tensors in other files"),
+        (with_external_data(), "stores tensors in other files"),
     ],
 )
 def test_a_bad_file_is_one_line_that_names_it(tmp_path, model, message):

@@ -73,7 +73,7 @@ def test_tokens_a_config_leaves_out_may_stay_in_the_file(checkpoint, caplog):
     model.backbone.storage_tokens = None
     with caplog.at_level("INFO"):
         load_model(model, checkpoint, "b.pth", pretrained=True)
-    assert "left out by the config: backbone.storage_tokens" in caplog.text
+    assert "not used by the config: backbone.storage_tokens" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -528,7 +528,7 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(stopped_run, left):
     for path in stopped_run.iterdir():
         if path.name != left:
             path.unlink()
-    with pytest.raises(InputError, match="holds a run already; continue it with --resume"):
+    with pytest.raises(InputError, match="already contains a run; continue it with --resume"):
         run(stopped_run, 6)
 
 

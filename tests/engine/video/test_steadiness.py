@@ -303,7 +303,7 @@ def test_nothing_is_carried_over_a_cut():
         ({0: np.zeros((5, 7), np.uint8)}, "key frame: expected 128 x 96 like frame 1 of the clip, got 7 x 5"),
         (
             {0: np.zeros((96, 128), np.uint8), 9: np.zeros((96, 128), np.uint8)},
-            "key frame: is of frame 10, and the clip has 3 frames",
+            "key frame: is for frame 10, but the clip has 3 frames",
         ),
     ],
 )

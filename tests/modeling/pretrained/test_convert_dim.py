@@ -64,7 +64,7 @@ def test_torchvision_s_vgg16_becomes_stage_1_s_encoder_with_a_zero_fourth_channe
     convs = [module for module in model.backbone.modules() if isinstance(module, torch.nn.Conv2d)][:13]
     theirs = [module for module in source.features if isinstance(module, torch.nn.Conv2d)]
     assert all(torch.equal(ours.weight, other.weight) for ours, other in zip(convs[1:], theirs[1:], strict=True))
-    assert "backbone.layer1.0.weight: 3 input channels made 4, zeros for the trimap" in caplog.text
+    assert "backbone.layer1.0.weight: 3 input channels changed to 4, zeros for the trimap" in caplog.text
     fresh = re.search("newly initialised: (.*)", caplog.text)[1]
     assert fresh.startswith("backbone.conv6.weight x1, backbone.conv6.bias x1")
     assert "layer" not in fresh
@@ -82,7 +82,7 @@ def test_torchvision_s_vgg16_becomes_stage_1_s_encoder_with_a_zero_fourth_channe
         ("stage 1", 3, "missing: refiner.refine_conv1.weight, .*; stage 3 trains all that stages 1 and 2 made: set"),
         ("encoder", 3, "set train.init_checkpoint to stage 2's checkpoint"),
         ("stage 2", 1, "not in the model: refiner.refine_conv1.weight"),
-        ("other", 2, "holds no tensor of this config's model"),
+        ("other", 2, "contains no tensor of this config's model"),
     ],
 )
 def test_a_stage_that_starts_from_the_wrong_file_is_one_line(start, stage, message):

@@ -40,7 +40,7 @@ def test_a_backbone_without_trimap_gets_zeros_and_says_so(chans, trimap_input, e
     assert weight.shape[1] == expected
     assert torch.equal(weight[:, :3], checkpoint["model"][PATCH_EMBED][:, :3])
     assert not weight[:, 3:].any()
-    assert f"{PATCH_EMBED}: {chans} input channels made {expected}, zeros for the trimap" in caplog.text
+    assert f"{PATCH_EMBED}: {chans} input channels changed to {expected}, zeros for the trimap" in caplog.text
 
 
 def test_files_with_and_without_the_channel_of_zeros_make_the_same_network():
@@ -57,7 +57,7 @@ def test_a_network_without_trimap_takes_the_rgb_encoder_of_either_file(chans, ca
     with caplog.at_level("INFO", logger="dinomatte"):
         load_model(model, checkpoint, "b.pth", pretrained=True)
     assert torch.equal(model.backbone.patch_embed.proj.weight, checkpoint["model"][PATCH_EMBED][:, :3])
-    dropped = f"{PATCH_EMBED}: 4 input channels made 3, the trimap's dropped, which was zero"
+    dropped = f"{PATCH_EMBED}: 4 input channels changed to 3, the trimap's dropped, which was zero"
     assert (dropped in caplog.text) == (chans == 4)
 
 

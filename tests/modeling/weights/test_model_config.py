@@ -48,7 +48,7 @@ def test_a_description_is_plain(checkpoint, tmp_path):
 def test_an_object_without_a_plain_form_is_named():
     with pytest.raises(ValueError, match="a Linear has no plain form"):
         plain_config({"norm": nn.Linear(1, 1)})
-    with pytest.raises(ValueError, match="is no class"):
+    with pytest.raises(ValueError, match="is not a class"):
         plain_config({"norm": partial(print, end="")})
 
 
@@ -112,7 +112,7 @@ def test_tensors_that_repeat_one_number_are_refused(checkpoint):
     """A few bytes can have the shape of gigabytes."""
     key = "backbone.patch_embed.proj.weight"
     hollow = torch.zeros(1).expand(checkpoint["model"][key].numel()).view(checkpoint["model"][key].shape)
-    with pytest.raises(InputError, match=f"{key} holds fewer numbers than its shape says"):
+    with pytest.raises(InputError, match=f"{key} contains fewer numbers than its shape requires"):
         build_model({**checkpoint, "model": {**checkpoint["model"], key: hollow}}, "m.pth")
 
 
@@ -144,5 +144,5 @@ def test_a_module_that_is_no_system_is_refused(checkpoint):
 
 
 def test_a_checkpoint_without_a_description_asks_for_the_config():
-    with pytest.raises(InputError, match=r"old\.pth: says nothing about its model; give --config-file too"):
+    with pytest.raises(InputError, match=r"old\.pth: does not describe its model; give --config-file too"):
         build_model({"model": small_model().state_dict()}, "old.pth")

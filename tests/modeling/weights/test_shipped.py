@@ -107,7 +107,7 @@ def test_too_large_not_representable_or_without_description_is_refused_and_leave
         shipped(folder, size_limit=1000)
     model.backbone.patch_embed.proj.weight.data[0, 0, 0, 0] = 1e6
     save(folder, model)
-    with pytest.raises(InputError, match=r"backbone\.patch_embed\.proj\.weight: holds a value that float16 cannot"):
+    with pytest.raises(InputError, match=r"backbone\.patch_embed\.proj\.weight: contains a value that float16 cannot"):
         shipped(folder)
     write_checkpoint(folder / "model_final.pth", {"model": model.state_dict()})
     with pytest.raises(InputError, match="expected a checkpoint that describes its network"):
