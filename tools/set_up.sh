@@ -43,9 +43,9 @@ if .venv/bin/python -c 'import platform, sys; sys.exit((sys.version_info[:2], sy
     constraints=(-c constraints.txt)
 fi
 
-# pip 26.3 refuses the detectron2 package, and newer setuptools dropped what it is built with. What came with Python may
-# be too old: pip 23.0 of Debian 12 does not know the options of requirements/detectron2.txt.
-step tools tools/set_up.sh -- install --upgrade 'pip<26.2' 'setuptools<81' wheel
+# pip 26.3 refuses the detectron2 package, and setuptools 81 dropped what it is built with. pip 23.0, which Debian 12 has,
+# does not know the options of requirements/detectron2.txt, and torch would upgrade an old setuptools to the newest.
+step tools tools/set_up.sh -- install 'pip>=23.1,<26.2' 'setuptools>=77.0.3,<81' wheel
 step packages requirements.txt constraints.txt -- install -r requirements.txt ${constraints[@]+"${constraints[@]}"} # the + keeps an empty array legal in old bash
 step detectron2 requirements/detectron2.txt -- \
     install --use-pep517 --no-build-isolation --no-deps -r requirements/detectron2.txt

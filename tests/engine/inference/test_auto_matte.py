@@ -221,7 +221,7 @@ def test_a_folder_is_written_in_the_depth_and_format_that_are_asked_for(tmp_path
     rgba = tifffile.imread(tmp_path / "out/clip/b.tif")
     assert (rgba.dtype, rgba.shape) == (np.uint16, (SIZE, SIZE, 4))
     assert len(np.unique(rgba[..., 3])) > 257
-    with pytest.raises(InputError, match=r"--format webp --bits 16: \.webp holds 8 bits, not 16"):
+    with pytest.raises(InputError, match=r"--format webp --bits 16: \.webp supports 8 bits, not 16"):
         auto_matte.main([*arguments, "--format", "webp", "--bits", "16"])
     with pytest.raises(InputError, match="mask is made of 8-bit levels"):
         auto_matte.main([*arguments, "--bits", "16", "--save", "alpha,mask"])
@@ -236,7 +236,7 @@ def test_hidden_files_are_no_pictures_and_links_above_are_not_followed(tmp_path,
     assert auto_matte.main([*arguments, "--width", "8"]) == 0
     captured = capsys.readouterr()
     assert "2 written" in captured.out
-    assert "passed over" not in captured.err
+    assert "ignored" not in captured.err
 
 
 def test_of_several_people_the_largest_can_be_kept(tmp_path, capsys):
@@ -330,7 +330,7 @@ def test_masks_pair_in_any_case_and_what_is_passed_over_is_named(tmp_path, capsy
     assert auto_matte.main([*arguments, "--width", "8"]) == 0
     captured = capsys.readouterr()
     assert "2 written" in captured.out
-    assert f"{tmp_path / 'in'}: passed over 1 .mp4 (clip/c.mp4)" in captured.err
+    assert f"{tmp_path / 'in'}: ignored 1 .mp4 (clip/c.mp4)" in captured.err
 
 
 def test_a_small_subject_of_a_large_picture_needs_the_memory_of_its_part(tmp_path, capsys):
