@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,20 @@ class MattePictures:
     """
 
     def __init__(self, settings: Mapping[str, Any], skip_existing: bool) -> None:
+        self.settings, self.skip_existing = settings, skip_existing
+
+    @cached_property
+    def matting(self) -> Matting:
         keep_freed_memory()
-        self.matting, self.skip_existing = Matting(**settings), skip_existing
+        return Matting(**self.settings)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Do the jobs of a batch, and return their outcomes."""
+        """Do the jobs of a batch, and return their outcomes, or the error that ends the run in place of each."""
         outcomes = np.empty(len(batch["job"]), object)
-        outcomes[:] = self.matting.run_jobs(list(batch["job"]), self.skip_existing)
+        try:
+            outcomes[:] = self.matting.run_jobs(list(batch["job"]), self.skip_existing)
+        except InputError as error:  # if it left the actor, Ray would print tracebacks and lose its type
+            outcomes[:] = InputError(str(error))
         return {"index": batch["index"], "outcome": outcomes}
 
 
@@ -125,8 +133,8 @@ def started(ray, address: str) -> Iterator[None]:
             log_to_driver=False,
             runtime_env={"env_vars": {"PYTHONPATH": str(ROOT)}},
         )
-    except (ConnectionError, ValueError) as error:
-        raise InputError(f"--address {address}: cannot join Ray: {one_line(error)}") from error
+    except Exception as error:  # Ray raises just that if a busy machine does not start it within 30 seconds
+        raise InputError(f"--address {address}: cannot start or join Ray: {one_line(error)}") from error
     try:
         signal.signal(signal.SIGTERM, unwind)
         logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -161,18 +169,13 @@ def outcomes_of(rows, ends: dict[int, dict[str, str]]) -> Iterator[Outcome]:
     """Yield the outcomes of a data set as they arrive, and add them to `ends` by the indexes of their jobs.
 
     Raises:
-        InputError: as raised in an actor.
+        InputError: the error that ended an actor's batch.
     """
-    from ray.exceptions import RayTaskError
-
-    try:
-        for row in rows.iter_rows():
-            ends[row["index"]] = end_of(row["outcome"])
-            yield row["outcome"]
-    except RayTaskError as error:
-        if isinstance(error.cause, InputError):
-            raise InputError(str(error.cause)) from error
-        raise
+    for row in rows.iter_rows():
+        if isinstance(row["outcome"], InputError):
+            raise row["outcome"]
+        ends[row["index"]] = end_of(row["outcome"])
+        yield row["outcome"]
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

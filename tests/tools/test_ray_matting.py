@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from engine.inference import fit_to, plan_files
 from engine.inference.manifest import MANIFEST
 from runtime.errors import InputError
 from tools import ray_matting
-from tools.ray_matting import MattePictures, places
+from tools.ray_matting import MattePictures, outcomes_of, places
 
 COUNT = 20
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs requirements/ray.txt")
@@ -61,19 +63,45 @@ def mattes(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != MANIFEST}
 
 
+def batch_of(folder: Path, actor: MattePictures) -> dict[str, np.ndarray]:
+    jobs = plan_files(*(str(folder / name) for name in ("images", "trimaps", "out")))
+    column = np.empty(COUNT, object)
+    column[:] = jobs if "checkpoint" in actor.settings else fit_to(jobs, actor.matting.model)
+    return {"index": np.arange(COUNT), "job": column}
+
+
+class Rows(NamedTuple):
+    """The rows of a data set of Ray."""
+
+    columns: dict[str, np.ndarray]
+
+    def iter_rows(self) -> Iterator[dict]:
+        names = list(self.columns)
+        return (dict(zip(names, values, strict=True)) for values in zip(*self.columns.values(), strict=True))
+
+
 def test_an_actor_writes_the_files_of_inference_py_and_names_what_failed(pictures, expected):
     (pictures / "images/03.png").write_bytes(b"damaged")
-    actor = MattePictures({"device": "cpu"}, skip_existing=False)
-    jobs = plan_files(*(str(pictures / folder) for folder in ("images", "trimaps", "out")))
-    column = np.empty(COUNT, object)
-    column[:] = fit_to(jobs, actor.matting.model)
-    done = actor({"index": np.arange(COUNT), "job": column})
-    assert done["index"].tolist() == list(range(COUNT))
-    ends = {index: outcome.status for index, outcome in enumerate(done["outcome"])}
-    assert ends == {index: "failed" if index == 3 else "written" for index in range(COUNT)}
-    assert "03.png: not a readable image" in done["outcome"][3].remark
+    actor, ends = MattePictures({"device": "cpu"}, skip_existing=False), {}
+    outcomes = list(outcomes_of(Rows(actor(batch_of(pictures, actor))), ends))
+    assert {index: end["status"] for index, end in ends.items()} == {
+        index: "failed" if index == 3 else "written" for index in range(COUNT)
+    }
+    assert "03.png: not a readable image" in outcomes[3].remark
     del expected["03.png"]
     assert mattes(pictures / "out") == expected
+
+
+def test_what_ends_an_actor_ends_the_run_in_one_line(pictures):
+    actor = MattePictures({"checkpoint": str(pictures / "none.pth")}, skip_existing=False)
+    done = pickle.loads(pickle.dumps(actor(batch_of(pictures, actor))))
+    with pytest.raises(InputError, match=r"none\.pth"):
+        list(outcomes_of(Rows(done), {}))
+    actor = MattePictures({"device": "cpu"}, skip_existing=False)
+    batch = batch_of(pictures, actor)
+    (pictures / "out").write_text("a file in place of the folder")
+    with pytest.raises(InputError, match=r"out/\d\d\.png: cannot write"):
+        list(outcomes_of(Rows(actor(batch)), {}))
 
 
 class Program:
