@@ -103,6 +103,8 @@ def test_other_values_are_refused_and_listed(name):
 
 
 def test_long_lists_of_values_are_shortened():
+    with pytest.raises(TrimapCodingError, match=r"found 0, 1, 2, 3, 4, 5, which"):
+        decode_trimap(np.arange(6, dtype=np.uint8)[None])
     with pytest.raises(TrimapCodingError, match=r"found 0, 1, 2, 3, 4, 5, \.\.\. \(20 values up to 19\), which"):
         decode_trimap(np.arange(20, dtype=np.uint8)[None])
 
@@ -203,6 +205,7 @@ def test_even_is_to_a_hundredth_of_the_range_or_one_integer(levels, dtype):
         ((0, 60, 120), np.uint8),
         ((-10, 0, 12), np.int32),
         ((-0.1, 0.004, 0.1), np.float32),
+        ((-100, 0.5025, 100), np.float32),
     ],
 )
 def test_less_even_is_not(levels, dtype):
