@@ -49,9 +49,9 @@ class Reading(NamedTuple):
     remark: str
 
 
-def read_matte(path: str | os.PathLike, first_channel: bool = False) -> np.ndarray:
+def read_matte(path: str | os.PathLike) -> np.ndarray:
     """Read a matte as (H, W) uint8; see `matte_reading`."""
-    return matte_reading(path, first_channel=first_channel).values
+    return matte_reading(path).values
 
 
 def read_trimap(path: str | os.PathLike) -> np.ndarray:
