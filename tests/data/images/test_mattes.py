@@ -432,6 +432,14 @@ def test_faint_mattes_of_16_bits_are_mattes(tmp_path, highest):
     np.testing.assert_array_equal(matte_reading(save(tmp_path / "a.png", array)).values, np.rint(array / 257))
 
 
+@pytest.mark.parametrize(("suffix", "is_lossy"), [(".jpg", True), (".png", False), (".tif", False)])
+def test_only_a_jpeg_may_have_noise_for_labels(tmp_path, monkeypatch, suffix, is_lossy):
+    asked = []
+    monkeypatch.setattr("data.images.mattes.decode_trimap", lambda values, *how: asked.append(how) or (values, ""))
+    trimap_reading(save(tmp_path / f"t{suffix}", TRIMAP))
+    assert asked == [(is_lossy, False)]
+
+
 def test_specks_in_a_black_jpeg_are_no_labels(tmp_path, monkeypatch):
     save(tmp_path / "a.jpg", np.zeros(SIZE, np.uint8))
     monkeypatch.setattr(np, "asarray", lambda image, asarray=np.asarray: np.minimum(asarray(image) + np.uint8(1), 1))
