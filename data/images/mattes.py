@@ -144,7 +144,7 @@ def _plane(image: Image.Image, path: str | os.PathLike, what: str, first_channel
         raise CodingError(f"{path}: expected floats in 0..1 of the {what}, found others in its channels; scale them")
     if image.mode in ("L", "1") or is_deep(image):  # also if a PNG declares one gray level to be transparent
         return _Plane(np.asarray(image))
-    if image.mode not in ("LA", "PA", "RGBA") and not (image.mode == "P" and "transparency" in image.info):
+    if image.mode not in ("LA", "P", "PA", "RGBA"):  # a palette may have transparent colours
         return _gray_of(np.asarray(image.convert("RGB")), path, what, first_channel)
     channels = np.asarray(image.convert("RGBA"))
     colours, alpha = channels[..., :3], channels[..., 3]

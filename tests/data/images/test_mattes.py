@@ -315,6 +315,21 @@ def test_a_palette_of_grays_is_read_and_one_of_colours_refused(tmp_path):
 def test_a_level_that_a_png_calls_transparent_is_a_level(tmp_path):
     Image.fromarray(TRIMAP).save(tmp_path / "t.png", transparency=0)
     assert trimap_reading(tmp_path / "t.png") == (pytest.approx(TRIMAP), "")
+    Image.fromarray(GRAY).save(tmp_path / "t.png", transparency=(0, 0, 0))
+    assert trimap_reading(tmp_path / "t.png") == (pytest.approx(TRIMAP), "")
+
+
+def test_the_alpha_channel_of_gray_and_of_a_palette_is_found(tmp_path):
+    alpha = Image.fromarray(TRIMAP)
+    Image.merge("LA", [Image.new("L", alpha.size, 255), alpha]).save(tmp_path / "a.png")
+    white = Image.new("P", alpha.size)
+    white.putpalette([255] * 3)
+    white.putalpha(alpha)
+    assert white.mode == "PA"
+    white.save(tmp_path / "a.tif")
+    for name in ("a.png", "a.tif"):
+        assert Image.open(tmp_path / name).mode == ("LA" if name == "a.png" else "PA")
+        assert trimap_reading(tmp_path / name) == (pytest.approx(TRIMAP), "read from the alpha channel")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
