@@ -385,6 +385,12 @@ def test_mattes_of_floats_are_read_from_0_to_1(tmp_path, dtype):
         matte_reading(tmp_path / "a.tif")
 
 
+def test_one_visible_pixel_is_a_cut_out(tmp_path):
+    alpha = np.zeros(SIZE, np.uint8)
+    alpha[3, 4] = 255
+    np.testing.assert_array_equal(matte_reading(save(tmp_path / "a.png", with_alpha(COLOURS, alpha))).values, alpha)
+
+
 def test_an_empty_frame_of_a_matte_in_the_alpha_channel_is_transparent(tmp_path):
     reading = matte_reading(save(tmp_path / "a.png", with_alpha(WHITE, OPAQUE * 0)))
     assert not reading.values.any()
@@ -467,6 +473,9 @@ def test_a_true_matte_in_colours_may_be_read_by_its_first_channel(tmp_path):
     assert reading.remark == "read by the first of channels that differ"
     reading = matte_reading(save(tmp_path / "a.png", with_alpha(COLOURS, ALPHA)), first_channel=True)
     np.testing.assert_array_equal(reading.values, ALPHA)  # a cut-out is one all the same
+    reading = matte_reading(save(tmp_path / "a.png", with_alpha(COLOURS, OPAQUE // 3)), first_channel=True)
+    np.testing.assert_array_equal(reading.values, COLOURS[..., 0])
+    assert reading.remark == "read by the first of channels that differ"
 
 
 @pytest.mark.parametrize("array", [ALPHA.astype(np.uint16) * 257, (ALPHA / 255).astype(np.float32)])
