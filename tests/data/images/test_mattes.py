@@ -351,6 +351,11 @@ def test_labels_in_the_lower_byte_of_deep_colours_are_not_lost_without_a_word(tm
     np.testing.assert_array_equal(read_trimap(tmp_path / "t.png"), TRIMAP)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_trimap_of_background_alone_is_one(tmp_path, dtype):
+    assert trimap_reading(save(tmp_path / "t.tif", np.zeros(SIZE, dtype))) == (pytest.approx(TRIMAP * 0), "")
+
+
 # --- mattes
 
 
