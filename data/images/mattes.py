@@ -51,9 +51,9 @@ class Reading(NamedTuple):
     remark: str
 
 
-def read_matte(path: str | os.PathLike, first_channel: bool = False) -> np.ndarray:
+def read_matte(path: str | os.PathLike) -> np.ndarray:
     """Read a matte as (H, W) uint8; see `matte_reading`."""
-    return matte_reading(path, first_channel=first_channel).values
+    return matte_reading(path).values
 
 
 def read_trimap(path: str | os.PathLike) -> np.ndarray:
@@ -149,7 +149,7 @@ def _plane(image: Image.Image, path: str | os.PathLike, what: str, first_channel
         raise CodingError(f"{path}: {found}", remedy="scale them")
     if image.mode in ("L", "1") or is_deep(image):  # also if a PNG declares one gray level to be transparent
         return _Plane(np.asarray(image))
-    if image.mode not in ("LA", "PA", "RGBA") and not (image.mode == "P" and "transparency" in image.info):
+    if image.mode not in ("LA", "P", "PA", "RGBA"):  # a palette may have transparent colours
         return _gray_of(np.asarray(image.convert("RGB")), path, what, first_channel)
     channels = np.asarray(image.convert("RGBA"))
     colours, alpha = channels[..., :3], channels[..., 3]

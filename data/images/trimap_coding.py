@@ -133,5 +133,5 @@ def _meaning(found: np.ndarray) -> str:
 
 
 def _listed(found: np.ndarray) -> str:
-    shown = ", ".join(f"{value:g}" for value in found[:MOST_LISTED].tolist())
+    shown = ", ".join(f"{value:g}" for value in found[:MOST_LISTED])
     return shown if len(found) <= MOST_LISTED else f"{shown}, ... ({len(found)} values up to {found[-1]:g})"

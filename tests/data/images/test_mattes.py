@@ -103,6 +103,8 @@ def test_other_values_are_refused_and_listed(name):
 
 
 def test_long_lists_of_values_are_shortened():
+    with pytest.raises(TrimapCodingError, match=r"found 0, 1, 2, 3, 4, 5, which"):
+        decode_trimap(np.arange(6, dtype=np.uint8)[None])
     with pytest.raises(TrimapCodingError, match=r"found 0, 1, 2, 3, 4, 5, \.\.\. \(20 values up to 19\), which"):
         decode_trimap(np.arange(20, dtype=np.uint8)[None])
 
@@ -203,6 +205,7 @@ def test_even_is_to_a_hundredth_of_the_range_or_one_integer(levels, dtype):
         ((0, 60, 120), np.uint8),
         ((-10, 0, 12), np.int32),
         ((-0.1, 0.004, 0.1), np.float32),
+        ((-100, 0.5025, 100), np.float32),
     ],
 )
 def test_less_even_is_not(levels, dtype):
@@ -312,6 +315,21 @@ def test_a_palette_of_grays_is_read_and_one_of_colours_refused(tmp_path):
 def test_a_level_that_a_png_calls_transparent_is_a_level(tmp_path):
     Image.fromarray(TRIMAP).save(tmp_path / "t.png", transparency=0)
     assert trimap_reading(tmp_path / "t.png") == (pytest.approx(TRIMAP), "")
+    Image.fromarray(GRAY).save(tmp_path / "t.png", transparency=(0, 0, 0))
+    assert trimap_reading(tmp_path / "t.png") == (pytest.approx(TRIMAP), "")
+
+
+def test_the_alpha_channel_of_gray_and_of_a_palette_is_found(tmp_path):
+    alpha = Image.fromarray(TRIMAP)
+    Image.merge("LA", [Image.new("L", alpha.size, 255), alpha]).save(tmp_path / "a.png")
+    white = Image.new("P", alpha.size)
+    white.putpalette([255] * 3)
+    white.putalpha(alpha)
+    assert white.mode == "PA"
+    white.save(tmp_path / "a.tif")
+    for name in ("a.png", "a.tif"):
+        assert Image.open(tmp_path / name).mode == ("LA" if name == "a.png" else "PA")
+        assert trimap_reading(tmp_path / name) == (pytest.approx(TRIMAP), "read from the alpha channel")
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32])
@@ -331,6 +349,11 @@ def test_labels_in_the_lower_byte_of_deep_colours_are_not_lost_without_a_word(tm
             read(tmp_path / "t.png")
     cv2.imwrite(str(tmp_path / "t.png"), np.dstack([coded([0, 32768, 65535], np.uint16)] * 3))
     np.testing.assert_array_equal(read_trimap(tmp_path / "t.png"), TRIMAP)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_trimap_of_background_alone_is_one(tmp_path, dtype):
+    assert trimap_reading(save(tmp_path / "t.tif", np.zeros(SIZE, dtype))) == (pytest.approx(TRIMAP * 0), "")
 
 
 # --- mattes
@@ -365,6 +388,12 @@ def test_mattes_of_floats_are_read_from_0_to_1(tmp_path, dtype):
     tifffile.imwrite(tmp_path / "a.tif", ALPHA.astype(dtype))
     with pytest.raises(InputError, match=r"expected values in 0\.\.1, found 0\.\.255"):
         matte_reading(tmp_path / "a.tif")
+
+
+def test_one_visible_pixel_is_a_cut_out(tmp_path):
+    alpha = np.zeros(SIZE, np.uint8)
+    alpha[3, 4] = 255
+    np.testing.assert_array_equal(matte_reading(save(tmp_path / "a.png", with_alpha(COLOURS, alpha))).values, alpha)
 
 
 def test_an_empty_frame_of_a_matte_in_the_alpha_channel_is_transparent(tmp_path):
@@ -429,6 +458,14 @@ def test_faint_mattes_of_16_bits_are_mattes(tmp_path, highest):
     np.testing.assert_array_equal(matte_reading(save(tmp_path / "a.png", array)).values, np.rint(array / 257))
 
 
+@pytest.mark.parametrize(("suffix", "is_lossy"), [(".jpg", True), (".png", False), (".tif", False)])
+def test_only_a_jpeg_may_have_noise_for_labels(tmp_path, monkeypatch, suffix, is_lossy):
+    asked = []
+    monkeypatch.setattr("data.images.mattes.decode_trimap", lambda values, *how: asked.append(how) or (values, ""))
+    trimap_reading(save(tmp_path / f"t{suffix}", TRIMAP))
+    assert asked == [(is_lossy, False)]
+
+
 def test_specks_in_a_black_jpeg_are_no_labels(tmp_path, monkeypatch):
     save(tmp_path / "a.jpg", np.zeros(SIZE, np.uint8))
     monkeypatch.setattr(np, "asarray", lambda image, asarray=np.asarray: np.minimum(asarray(image) + np.uint8(1), 1))
@@ -441,6 +478,9 @@ def test_a_true_matte_in_colours_may_be_read_by_its_first_channel(tmp_path):
     assert reading.remark == "read by the first of channels that differ"
     reading = matte_reading(save(tmp_path / "a.png", with_alpha(COLOURS, ALPHA)), first_channel=True)
     np.testing.assert_array_equal(reading.values, ALPHA)  # a cut-out is one all the same
+    reading = matte_reading(save(tmp_path / "a.png", with_alpha(COLOURS, OPAQUE // 3)), first_channel=True)
+    np.testing.assert_array_equal(reading.values, COLOURS[..., 0])
+    assert reading.remark == "read by the first of channels that differ"
 
 
 @pytest.mark.parametrize("suffix", ["png", "tif"])

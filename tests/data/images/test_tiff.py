@@ -296,6 +296,9 @@ def test_signed_integers_are_no_matte_and_twelve_bits_in_sixteen_are_none(tmp_pa
             write(tmp_path / "a.tif", values_of("int16", 1), order, codec, False, False, False, "minisblack")
             with pytest.raises(InputError, match="found signed integers"):
                 read_matte(tmp_path / "a.tif")
+            write(tmp_path / "a.tif", np.int16([[0, 32767]]), order, codec, False, False, False, "minisblack")
+            with pytest.raises(InputError, match="found 0, 32767;"):
+                read_trimap(tmp_path / "a.tif")
     values = np.linspace(0, 4095, SIZE[0] * SIZE[1]).reshape(SIZE).astype(np.uint16)
     Image.fromarray(values).save(tmp_path / "a.tif")
     with pytest.raises(InputError, match="values up to 4095, as of 12 bits"):
