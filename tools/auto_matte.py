@@ -33,6 +33,7 @@ from data.images.masks import read_mask
 from data.images.mattes import read_trimap
 from data.images.output_options import add_cutout_options, add_format_options, kinds_wanted
 from data.images.pairing import fitted
+from data.images.remarks import counted
 from engine.inference import FileSettings, Predictor, fit_to, needs_exact, predict_clip, run_jobs, settings_of
 from engine.inference.auto_matte import KINDS, AutoMatte
 from engine.inference.clip_matte import ClipMatte, carried_trimaps, first_frame, key_frames_of
@@ -63,15 +64,18 @@ def main(arguments: list[str] | None = None) -> int:
         return matte_clip(options, jobs[0], matting)
     chain = AutoMatte(found_by(options, device), matting, options.width, options.save)
     jobs = fit_to(jobs, chain, options.save, options.output if options.input.is_dir() else None)
-    counts = {"written": 0, "skipped": 0, "failed": 0}
+    counts, read_as = {"written": 0, "skipped": 0, "failed": 0}, []
     outcomes = run_jobs(chain, jobs, skip_existing=options.skip_existing)
     with closing(outcomes), tqdm(total=len(jobs), unit="image", disable=None) as progress:
         for outcome in outcomes:
             counts[outcome.status] += 1
+            read_as += outcome.read_as
             if outcome.remark and outcome.status != "skipped":
                 label = "error" if outcome.status == "failed" else "warning"
                 tell(f"{label}: {outcome.remark}", progress.write)
             progress.update()
+    for line in counted(read_as):
+        tell(f"warning: {line}")
     done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
     print(printable(f"{options.output}: {done}, on {device}"))
     return 2 if counts["failed"] else 0
