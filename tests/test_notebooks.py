@@ -29,6 +29,8 @@ def test_a_notebook_runs_and_is_stored_without_outputs(path, monkeypatch, capsys
     assert names["alpha"][80:160, 110:170].mean() > 0.99  # the face
     assert names["alpha"][:, :40].max() == 0
     np.testing.assert_array_equal(names["composite"][0, 0], names["background"])
+    assert len(np.unique(names["fine"])) > 256
+    np.testing.assert_allclose(names["fine"], names["alpha"], atol=0.5 / 255 + 1e-6)  # the same, rounded
 
 
 def test_there_is_a_notebook():

@@ -31,6 +31,7 @@ from data.images.masks import read_mask
 from data.images.mattes import read_trimap
 from data.images.output_options import add_cutout_options, add_format_options, kinds_wanted
 from data.images.pairing import fitted
+from data.images.remarks import counted
 from engine.inference import FileSettings, Predictor, fit_to, needs_exact, predict_clip, run_jobs, settings_of
 from engine.inference.auto_matte import KINDS, AutoMatte
 from engine.inference.clip_matte import ClipMatte, carried_trimaps, first_frame, key_frames_of
@@ -64,8 +65,13 @@ def main(arguments: list[str] | None = None) -> int:
     folder = options.output if options.input.is_dir() else None
     jobs = fit_to(jobs, chain, options.save, folder)
     outcomes = run_jobs(chain, jobs, skip_existing=options.skip_existing)
+    counts, read_as = Counter(), []
     with resumable(folder):
-        counts = Counter(outcome.status for outcome in shown(outcomes, len(jobs)))
+        for outcome in shown(outcomes, len(jobs)):
+            counts[outcome.status] += 1
+            read_as += outcome.read_as
+    for line in counted(read_as):
+        tell(f"warning: {line}")
     print(printable(f"{options.output}: {summary(counts)}, on {device}"))
     return 2 if counts["failed"] else 0
 

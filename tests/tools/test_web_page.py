@@ -338,8 +338,9 @@ def test_frames_of_a_gif_are_an_archive_and_the_keyboard_is_enough(opened, pictu
         page.keyboard.press(key)
     box = tuple(marks(page)["box"])
     page.focus("#files input")
-    page.keyboard.press("ArrowRight")
-    page.keyboard.press("ArrowRight")
+    for key in ("Tab", "Tab", "Space"):  # gradio's choices are reached one by one
+        page.keyboard.press(key)
+    page.wait_for_selector("#files label.selected input[value=frames]", state="attached")
     page.focus("#run")
     page.keyboard.press("Enter")
     page.wait_for_selector(".results video")

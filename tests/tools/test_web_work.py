@@ -37,10 +37,8 @@ from tools.web.work import (
     cut_out_clip,
     duration,
     message,
-    note_on,
     paint,
     parse_marks,
-    profile_of,
     progress_bar,
     read_upload,
     read_upload_mask,
@@ -82,15 +80,27 @@ def test_an_upload_is_read_as_any_file_is(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.rot90(picture())).save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(read_upload(str(tmp_path / "turned.png"), Limits()), picture())
+    np.testing.assert_array_equal(read_upload(str(tmp_path / "turned.png"), Limits()).picture, picture())
     cmyk = Image.fromarray(picture()).convert("CMYK")
     cmyk.save(tmp_path / "print.tif")
-    np.testing.assert_array_equal(read_upload(str(tmp_path / "print.tif"), Limits()), np.asarray(cmyk.convert("RGB")))
+    np.testing.assert_array_equal(
+        read_upload(str(tmp_path / "print.tif"), Limits()).picture, np.asarray(cmyk.convert("RGB"))
+    )
     Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "pixel.png")
-    assert read_upload(str(tmp_path / "pixel.png"), Limits()).tolist() == [[[1, 2, 3]]]
+    assert read_upload(str(tmp_path / "pixel.png"), Limits()).picture.tolist() == [[[1, 2, 3]]]
     Image.fromarray((picture()[..., 0] > 128).astype(np.uint8)).save(tmp_path / "mask.png")
     mask = read_upload_mask(str(tmp_path / "mask.png"), Limits())
     np.testing.assert_array_equal(mask, picture()[..., 0] > 128)
+
+
+def test_what_is_unusual_about_an_upload_is_said(tmp_path):
+    Image.fromarray(np.dstack([picture(), picture()[..., :1]])).save(tmp_path / "cut.png", icc_profile=PROFILE)
+    found = read_upload(str(tmp_path / "cut.png"), Limits())
+    assert found.note == (
+        "90 x 60 pixels; it has transparent pixels, as if it was cut out already; its colours are used as they are "
+        "stored there. Mark the subject."
+    )
+    assert found.profile == PROFILE
 
 
 def bad_uploads(folder) -> None:
@@ -144,11 +154,9 @@ def test_a_clip_is_read_up_to_its_limits(tmp_path):
     path = tmp_path / "clip.mp4"
     write_clip(path, 5)
     first = read_upload(str(path), Limits(clip_frames=5))
-    assert first.shape == (48, 64, 3)
-    assert first[5, 5].tolist() == pytest.approx([255, 0, 0], abs=4)
-    assert (
-        note_on(str(path), first, Limits()) == "64 x 48 pixels, 5 frames, 0.2 s. Mark the subject in the first frame."
-    )
+    assert (first.picture.shape, first.is_clip, first.profile) == ((48, 64, 3), True, None)
+    assert first.picture[5, 5].tolist() == pytest.approx([255, 0, 0], abs=4)
+    assert first.note == "64 x 48 pixels, 5 frames, 0.2 s. Mark the subject in the first frame."
     with pytest.raises(InputError, match=r"^clip\.mp4: is over this page's limit of 4 frames; cut it shorter"):
         read_upload(str(path), Limits(clip_frames=4))
     with pytest.raises(InputError, match=r"^clip\.mp4: 64 x 48 pixels are over this page's limit of 0\.001 megapixels"):
@@ -294,7 +302,7 @@ def test_results_are_those_of_auto_matte(matting, tmp_path):
         tmp_path,
         "i",
         lambda share, text: steps.append(share),
-        profile_of(str(tmp_path / "i.png")),
+        PROFILE,
     )
     assert results.remarks == []
     assert steps == sorted(steps)
@@ -330,7 +338,7 @@ def frames_in(path) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("files", CLIP_FILES)
 def test_results_of_a_clip_are_those_of_auto_matte(matting, clip, tmp_path, files):
-    trimap = trimap_for(matting, read_upload(clip, Limits()), Marks(box=BOX))
+    trimap = trimap_for(matting, read_upload(clip, Limits()).picture, Marks(box=BOX))
     folder = tmp_path / "results"
     *states, results = cut_out_clip(matting, clip, trimap, "#1e90ff", files, folder, Limits())
     assert [state[:2] for state in states] == [(done, 4) for done in range(5)]
@@ -359,7 +367,7 @@ def test_results_of_a_clip_are_those_of_auto_matte(matting, clip, tmp_path, file
 
 def test_a_clip_that_is_dropped_or_fails_leaves_no_folder(matting, clip, tmp_path):
     folder = tmp_path / "results"
-    trimap = trimap_for(matting, read_upload(clip, Limits()), Marks(box=BOX))
+    trimap = trimap_for(matting, read_upload(clip, Limits()).picture, Marks(box=BOX))
     run = cut_out_clip(matting, clip, trimap, "white", "frames", folder, Limits())
     assert [next(run).done, next(run).done] == [0, 1]
     assert len(list(folder.iterdir())) == 1

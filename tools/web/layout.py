@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 import gradio as gr
 
-from data.video import is_video
 from engine.inference import Matting
 from runtime.errors import InputError
 from tools.web.work import (
@@ -25,9 +24,7 @@ from tools.web.work import (
     cut_out,
     cut_out_clip,
     message,
-    note_on,
     parse_marks,
-    profile_of,
     progress_bar,
     read_upload,
     read_upload_mask,
@@ -104,38 +101,40 @@ def build_page(matting: Matting, folder: Path, limits: Limits, has_segmentation:
         def read(path: str | None) -> tuple:
             if path is None:
                 return EMPTY_SURFACE, "", "", gr.update(visible=False)
-            picture = read_upload(path, limits)
-            surface = surface_of(picture, profile_of(path))
-            return surface, message([note_on(path, picture, limits)]), "", gr.update(visible=is_video(path))
+            found = read_upload(path, limits)
+            surface = surface_of(found.picture, found.profile)
+            return surface, message([found.note]), "", gr.update(visible=found.is_clip)
 
-        def trimap_of(path, drawn, mask_path, is_automatic, unpainted, band, in_each_frame=False):
-            picture = read_upload(path, limits)
+        def trimap_of(found, drawn, mask_path, is_automatic, unpainted, band):
+            """Trimap of the picture; None for a clip in each of whose frames a segmentation finds the subject."""
+            size = found.picture.shape[:2]
             given = None if mask_path is None else read_upload_mask(mask_path, limits)
-            if given is not None and given.shape != picture.shape[:2]:
+            if given is not None and given.shape != size:
                 raise InputError("the mask has another size than the picture; make it at the picture's size")
-            marks = parse_marks(drawn, picture.shape[:2])
-            if in_each_frame and is_automatic and given is None and marks == Marks():
-                return picture, None
-            return picture, trimap_for(matting, picture, marks, given, is_automatic, unpainted, band or None)
+            marks = parse_marks(drawn, size)
+            if found.is_clip and is_automatic and given is None and marks == Marks():
+                return None
+            return trimap_for(matting, found.picture, marks, given, is_automatic, unpainted, band or None)
 
-        def show_trimap(path, drawn, mask_path, is_automatic, unpainted, band) -> tuple[str, str]:
-            _, trimap = trimap_of(path, drawn, mask_path, is_automatic, unpainted, band)
+        def show_trimap(path, *chosen) -> tuple[str, str]:
+            found = read_upload(path, limits)
+            trimap = trimap_of(found._replace(is_clip=False), *chosen)
             if trimap is None:
                 raise InputError("this system needs no trimap; mark the subject to make one")
             lines = ["The trimap is shown over the picture: blue foreground, yellow unknown, orange background."]
             return surface_with_trimap(trimap), message(lines)
 
-        def cut(path, drawn, mask_path, is_automatic, unpainted, band, background, kind, progress=gr.Progress()):  # noqa: B008
+        def cut(path, drawn, mask_path, is_automatic, unpainted, band, background, files, progress=gr.Progress()):  # noqa: B008
             progress(0.05, "Reading")
             sweep(folder)
-            clip = path is not None and is_video(path)
-            picture, trimap = trimap_of(path, drawn, mask_path, is_automatic, unpainted, band, clip)
-            if not clip:
-                profile = profile_of(path)
-                done = cut_out(matting, picture, trimap, background, folder, safe_name(path), progress, profile)
+            found = read_upload(path, limits)
+            trimap = trimap_of(found, drawn, mask_path, is_automatic, unpainted, band)
+            if not found.is_clip:
+                arguments = (matting, found.picture, trimap, background, folder, safe_name(path), progress)
+                done = cut_out(*arguments, found.profile)
                 yield message([*done.remarks, "Done. Zoom to check the edge."]), shown_results(done, url_of)
                 return
-            with closing(cut_out_clip(matting, path, trimap, background, kind, folder, limits)) as states:
+            with closing(cut_out_clip(matting, path, trimap, background, files, folder, limits)) as states:
                 for state in states:
                     if isinstance(state, Progress):
                         yield progress_bar(state), gr.skip()

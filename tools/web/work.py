@@ -26,14 +26,13 @@ import numpy as np
 from PIL import Image, ImageColor
 
 from data.images.backgrounds import Background
-from data.images.files import read_rgb, read_rgb_profile, read_size
+from data.images.files import read_photograph, read_rgb_profile, read_size
 from data.images.foreground_colours import composite_over
 from data.images.masks import read_mask
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from data.images.writing import write_picture
 from data.video import count_frames, is_video, open_clip
 from engine.inference import ClipJobs, Matting
-from engine.inference.clip_matte import first_frame
 from runtime.errors import InputError
 from runtime.text import printable
 
@@ -117,8 +116,24 @@ TITLES = {"alpha": "Alpha", "cutout": "Cut-out", "composite": "Composite", "trim
 # ---- uploads
 
 
-def read_upload(path: str | None, limits: Limits) -> np.ndarray:
-    """Read an uploaded photograph, or the first frame of an uploaded clip, as (H, W, 3) uint8.
+class Upload(NamedTuple):
+    """An uploaded photograph, or the first frame of an uploaded clip.
+
+    Attributes:
+        picture: (H, W, 3) uint8.
+        profile: ICC profile of the picture; None without one.
+        note: its size and what is unusual about it, for the user.
+        is_clip: whether it is a video.
+    """
+
+    picture: np.ndarray
+    profile: bytes | None
+    note: str
+    is_clip: bool
+
+
+def read_upload(path: str | None, limits: Limits) -> Upload:
+    """Read an uploaded photograph or clip.
 
     Raises:
         InputError: no file was uploaded, or it is neither a picture nor a video, or exceeds the limits. The message has
@@ -128,7 +143,7 @@ def read_upload(path: str | None, limits: Limits) -> np.ndarray:
         raise InputError("expected a picture or a clip, got none; choose a file first")
     with _without_folders(Path(path).parent):
         _check_file(path, limits)
-        return _read_first_frame(path, limits) if is_video(path) else _read_picture(path, limits)
+        return _read_clip(path, limits) if is_video(path) else _read_picture(path, limits)
 
 
 def read_upload_mask(path: str, limits: Limits) -> np.ndarray:
@@ -143,45 +158,35 @@ def read_upload_mask(path: str, limits: Limits) -> np.ndarray:
         return read_mask(path).values
 
 
-def note_on(path: str, picture: np.ndarray, limits: Limits) -> str:
-    """Describe an upload to its user.
-
-    Args:
-        picture: what `read_upload` returns for it.
-    """
-    size = f"{picture.shape[1]} x {picture.shape[0]} pixels"
-    if not is_video(path):
-        return f"{size}. Mark the subject."
-    with open_clip(path) as clip:
-        frames = count_frames(path, limits.clip_frames)
-        return f"{size}, {frames} frames, {frames / float(clip.rate):.1f} s. Mark the subject in the first frame."
-
-
-def profile_of(path: str) -> bytes | None:
-    """ICC profile of an uploaded picture; None without one, and for a clip."""
-    return None if is_video(path) else read_rgb_profile(path)
-
-
 def safe_name(path: str) -> str:
     """Name of an upload without its suffix, made safe for file names: at most 40 letters, digits and `._-`."""
     name = re.sub(r"[^\w.-]+", "_", Path(path).stem, flags=re.ASCII).strip("._-")
     return name[:40] or "picture"
 
 
-def _read_picture(path: str, limits: Limits) -> np.ndarray:
+def _read_picture(path: str, limits: Limits) -> Upload:
     _check_size(path, read_size(path), limits)
-    return read_rgb(path)
+    picture, remark = read_photograph(path)
+    note = f"{_size_text(picture)}{remark and '; it '}{remark}. Mark the subject."
+    return Upload(picture, read_rgb_profile(path), note, is_clip=False)
 
 
-def _read_first_frame(path: str, limits: Limits) -> np.ndarray:
-    picture = first_frame(Path(path))
+def _read_clip(path: str, limits: Limits) -> Upload:
+    with open_clip(path) as clip:
+        picture, rate = next(iter(clip)).image, float(clip.rate)
     _check_size(path, picture.shape[:2], limits)
-    if count_frames(path, limits.clip_frames) > limits.clip_frames:
+    frames = count_frames(path, limits.clip_frames)
+    if frames > limits.clip_frames:
         raise InputError(
             f"{path}: is over this page's limit of {limits.clip_frames} frames; cut it shorter, or use "
             "tools/auto_matte.py"
         )
-    return picture
+    note = f"{_size_text(picture)}, {frames} frames, {frames / rate:.1f} s. Mark the subject in the first frame."
+    return Upload(picture, None, note, is_clip=True)
+
+
+def _size_text(picture: np.ndarray) -> str:
+    return f"{picture.shape[1]} x {picture.shape[0]} pixels"
 
 
 def _check_file(path: str, limits: Limits) -> None:

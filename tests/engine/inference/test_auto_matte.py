@@ -308,6 +308,7 @@ def test_what_people_bring_is_cut_out_or_refused_in_one_line(tmp_path, run, monk
         assert status == 0
         with Image.open(tmp_path / name) as image, Image.open(output) as cutout:
             assert (cutout.mode, cutout.size) == ("RGBA", image.size)
+        assert ("has transparent pixels, as if it was cut out already" in err) == (name == "gray.png")
         return
     assert (status, output.exists()) == (2, False)
     (line,) = (line for line in err.splitlines() if "error" in line)
