@@ -23,7 +23,7 @@ import logging
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 
 from data.images.cutout_options import add_cutout_options, kinds_wanted
@@ -100,11 +100,14 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def plan(arguments: argparse.Namespace) -> list:
-    from data.images.backgrounds import read_background
     from engine.inference import FileSettings, plan_composition1k, plan_files
 
     suffix = f".{arguments.format}" if arguments.format else ""
-    background = None if arguments.background is None else read_background(arguments.background)
+    background = None
+    if arguments.background is not None:
+        from data.images.backgrounds import read_background
+
+        background = read_background(arguments.background)
     settings = FileSettings(suffix, arguments.bits, arguments.transfer, background, arguments.premultiplied)
     if arguments.data_dir and arguments.output_dir and not (arguments.image or arguments.trimap or arguments.output):
         return plan_composition1k(arguments.data_dir, arguments.output_dir, settings)
@@ -211,9 +214,8 @@ def main(arguments: list[str] | None = None) -> int:
     check_source(arguments)
     kinds = kinds_wanted(arguments, None if arguments.save is None else arguments.save.split(","))
     if arguments.onnx is not None and importlib.util.find_spec("torch") is None:
-        return run_bare(arguments)
+        return run_bare(arguments, kinds)
 
-    from data.images.remarks import counted
     from engine.inference import (
         Crew,
         Predictor,
@@ -271,64 +273,60 @@ def main(arguments: list[str] | None = None) -> int:
         read_as += outcome.read_as
         if shared is not None:
             shared.record(outcome)
-    for line in counted(read_as):
-        tell(f"warning: {line}")
+    tell_reading(read_as)
     if shared is not None:
         counts = shared.finish()
         if counts is None:
             return 0
-    done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
-    print(printable(f"{place}: {done}, on {device}" + f", by {crew.size} processes" * (shared is not None)))
-    return 2 if counts["failed"] else 0
+    return conclude(place, counts, f"{device}" + f", by {crew.size} processes" * (shared is not None))
 
 
-def run_bare(arguments: argparse.Namespace) -> int:
+def run_bare(arguments: argparse.Namespace, kinds: Sequence[str] | None) -> int:
     """Run an ONNX file without PyTorch, on each image as a whole."""
-    from data.images.remarks import Remark, counted
-    from engine.onnx.bare import pairs_of_composition1k, pairs_of_files, write_mattes
+    from engine.inference import fit_to
+    from engine.onnx.bare import run_jobs
     from engine.onnx.file import OnnxFile
     from runtime.memory import parse_bytes
 
-    plain = {
-        "mode": ("auto", "whole"),
-        "batch_size": (1,),
-        "views": ("none",),
-        "save": (None, "alpha"),
-        "format": (None, "png"),
-        "bits": (None, 8),
-        "transfer": (None,),
-        "cutout": (False,),
-        "background": (None,),
-        "premultiplied": (None,),
-    }
+    plain = {"mode": ("auto", "whole"), "batch_size": (1,), "views": ("none",), "save": (None, "alpha")}
     others = [name for name, values in plain.items() if getattr(arguments, name) not in values]
-    others += [name for name in ("sample_strategy", "seed", "save_steps", "clamp_known") if getattr(arguments, name)]
+    unset = ("cutout", "background", "premultiplied", "sample_strategy", "seed", "save_steps", "clamp_known")
+    others += [name for name in unset if getattr(arguments, name) is not None and getattr(arguments, name) is not False]
     if others:
         raise InputError(
             f"--{others[0].replace('_', '-')}: needs PyTorch, which is not installed; see requirements.txt"
         )
     tell_passed_over(arguments)
-    if arguments.data_dir and arguments.output_dir:
-        pairs, output = pairs_of_composition1k(arguments.data_dir), arguments.output_dir
-    elif arguments.image and arguments.trimap and arguments.output:
-        output = arguments.output
-        pairs = pairs_of_files(arguments.image, arguments.trimap, leave_out=[output])
-    else:
-        raise InputError("give either --image, --trimap and --output, or --data-dir and --output-dir")
-    remarks: list[Remark] = []
-    counts = write_mattes(
-        OnnxFile(arguments.onnx, device=arguments.device),
-        pairs,
-        output,
-        max_memory=None if arguments.max_memory is None else parse_bytes(arguments.max_memory),
-        skip_existing=arguments.skip_existing,
-        report=tell,
-        remarks=remarks,
-    )
+    file, folder = OnnxFile(arguments.onnx, device=arguments.device), results_folder(arguments)
+    jobs = fit_to(plan(arguments), file, kinds, folder, arguments.skip_existing)
+    max_memory = None if arguments.max_memory is None else parse_bytes(arguments.max_memory)
+    counts, read_as = Counter(), []
+    for outcome in run_jobs(file, jobs, max_memory=max_memory, skip_existing=arguments.skip_existing):
+        tell_remark(outcome)
+        counts[outcome.status] += 1
+        read_as += outcome.read_as
+    tell_reading(read_as)
+    return conclude(jobs[0].outputs["alpha"] if folder is None else folder, counts, "onnxruntime without PyTorch")
+
+
+def tell_remark(outcome, write: Callable[..., None] = print) -> None:
+    """Print why a job failed, or what is unusual about its result."""
+    if outcome.remark and outcome.status != "skipped":
+        tell(f"{'error' if outcome.status == 'failed' else 'warning'}: {outcome.remark}", write)
+
+
+def tell_reading(remarks: Iterable) -> None:
+    """Print how files were read in an unusual way, one line for each kind."""
+    from data.images.remarks import counted
+
     for line in counted(remarks):
         tell(f"warning: {line}")
+
+
+def conclude(place: str | os.PathLike, counts: Mapping[str, int], where: str) -> int:
+    """Print the numbers of written, skipped and failed images, and return the exit status."""
     done = f"{counts['written']} written, {counts['skipped']} skipped, {counts['failed']} failed"
-    print(printable(f"{output}: {done}, on onnxruntime without PyTorch"))
+    print(printable(f"{place}: {done}, on {where}"))
     return 2 if counts["failed"] else 0
 
 
@@ -346,9 +344,7 @@ def shown(arguments: argparse.Namespace, predictor, jobs, quiet: bool = False) -
     outcomes = run_jobs(predictor, jobs, skip_existing=arguments.skip_existing, announce=announcer())
     with closing(outcomes), tqdm(total=len(jobs), unit="image", disable=quiet or None) as progress:
         for outcome in outcomes:
-            if outcome.remark and outcome.status != "skipped":
-                label = "error" if outcome.status == "failed" else "warning"
-                tell(f"{label}: {outcome.remark}", progress.write)
+            tell_remark(outcome, progress.write)
             progress.update()
             yield outcome
 
