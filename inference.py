@@ -23,6 +23,7 @@ import logging
 import os
 import shutil
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 from data.images.output_options import add_cutout_options, add_format_options, kinds_wanted
@@ -95,11 +96,14 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def plan(arguments: argparse.Namespace) -> list:
-    from data.images.backgrounds import read_background
     from engine.inference import FileSettings, plan_composition1k, plan_files
 
     suffix = f".{arguments.format}" if arguments.format else ""
-    background = None if arguments.background is None else read_background(arguments.background)
+    background = None
+    if arguments.background is not None:
+        from data.images.backgrounds import read_background
+
+        background = read_background(arguments.background)
     settings = FileSettings(suffix, arguments.bits, arguments.transfer, background, arguments.premultiplied)
     if arguments.data_dir and arguments.output_dir and not (arguments.image or arguments.trimap or arguments.output):
         return plan_composition1k(arguments.data_dir, arguments.output_dir, settings)
@@ -208,7 +212,7 @@ def main(arguments: list[str] | None = None) -> int:
     folder = results_folder(arguments)
     if arguments.onnx is not None and importlib.util.find_spec("torch") is None:
         with resumable(folder):
-            return run_bare(arguments)
+            return run_bare(arguments, kinds)
 
     from engine.inference import Crew, SharedJobs
 
@@ -222,17 +226,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def predict(arguments: argparse.Namespace, kinds: list[str] | None, crew, folder: str | None, shared) -> int:
     """Do the jobs with PyTorch, or this process's share of them."""
-    from data.images.remarks import counted
-    from engine.inference import (
-        Predictor,
-        fit_to,
-        needs_exact,
-        predict_clip,
-        run_jobs,
-        settings_of,
-        with_steps,
-    )
-    from engine.inference.progress import announcer, shown
+    from engine.inference import Predictor, fit_to, needs_exact, predict_clip, run_jobs, settings_of, with_steps
+    from engine.inference.progress import announcer, shown, tell_reading
     from runtime.memory import keep_freed_memory, parse_bytes
 
     if shared is not None:
@@ -276,63 +271,46 @@ def predict(arguments: argparse.Namespace, kinds: list[str] | None, crew, folder
         read_as += outcome.read_as
         if shared is not None:
             shared.record(outcome)
-    for line in counted(read_as):
-        tell(f"warning: {line}")
+    tell_reading(read_as)
     if shared is not None:
         counts = shared.finish()
         if counts is None:
             return 0
-    by = f", by {crew.size} processes" * (shared is not None)
-    print(printable(f"{place}: {summary(counts)}, on {device}{by}"))
-    return 2 if counts["failed"] else 0
+    return conclude(place, counts, f"{device}" + f", by {crew.size} processes" * (shared is not None))
 
 
-def run_bare(arguments: argparse.Namespace) -> int:
+def run_bare(arguments: argparse.Namespace, kinds: Sequence[str] | None) -> int:
     """Run an ONNX file without PyTorch, on each image as a whole."""
-    from data.images.remarks import Remark, counted
-    from engine.onnx.bare import pairs_of_composition1k, pairs_of_files, write_mattes
+    from engine.inference import fit_to
+    from engine.inference.progress import tell_outcome, tell_reading
+    from engine.onnx.bare import run_jobs
     from engine.onnx.file import OnnxFile
     from runtime.memory import parse_bytes
 
-    plain = {
-        "mode": ("auto", "whole"),
-        "batch_size": (1,),
-        "views": ("none",),
-        "save": (None, "alpha"),
-        "format": (None, "png"),
-        "bits": (None, 8),
-        "transfer": (None,),
-        "cutout": (False,),
-        "background": (None,),
-        "premultiplied": (None,),
-    }
+    plain = {"mode": ("auto", "whole"), "batch_size": (1,), "views": ("none",), "save": (None, "alpha")}
     others = [name for name, values in plain.items() if getattr(arguments, name) not in values]
-    others += [name for name in ("sample_strategy", "seed", "save_steps", "clamp_known") if getattr(arguments, name)]
+    unset = ("cutout", "background", "premultiplied", "sample_strategy", "seed", "save_steps", "clamp_known")
+    others += [name for name in unset if getattr(arguments, name) is not None and getattr(arguments, name) is not False]
     if others:
         raise InputError(
             f"--{others[0].replace('_', '-')}: needs PyTorch, which is not installed; see requirements.txt"
         )
     tell_passed_over(arguments)
-    if arguments.data_dir and arguments.output_dir:
-        pairs, output = pairs_of_composition1k(arguments.data_dir), arguments.output_dir
-    elif arguments.image and arguments.trimap and arguments.output:
-        output = arguments.output
-        pairs = pairs_of_files(arguments.image, arguments.trimap, leave_out=[output])
-    else:
-        raise InputError("give either --image, --trimap and --output, or --data-dir and --output-dir")
-    remarks: list[Remark] = []
-    counts = write_mattes(
-        OnnxFile(arguments.onnx, device=arguments.device),
-        pairs,
-        output,
-        max_memory=None if arguments.max_memory is None else parse_bytes(arguments.max_memory),
-        skip_existing=arguments.skip_existing,
-        report=tell,
-        remarks=remarks,
-    )
-    for line in counted(remarks):
-        tell(f"warning: {line}")
-    print(printable(f"{output}: {summary(counts)}, on onnxruntime without PyTorch"))
+    file, folder = OnnxFile(arguments.onnx, device=arguments.device), results_folder(arguments)
+    jobs = fit_to(plan(arguments), file, kinds, folder, arguments.skip_existing)
+    max_memory = None if arguments.max_memory is None else parse_bytes(arguments.max_memory)
+    counts, read_as = Counter(), []
+    for outcome in run_jobs(file, jobs, max_memory=max_memory, skip_existing=arguments.skip_existing):
+        tell_outcome(outcome)
+        counts[outcome.status] += 1
+        read_as += outcome.read_as
+    tell_reading(read_as)
+    return conclude(jobs[0].outputs["alpha"] if folder is None else folder, counts, "onnxruntime without PyTorch")
+
+
+def conclude(place: str | os.PathLike, counts: Mapping[str, int], where: str) -> int:
+    """Print the numbers of written, skipped and failed images, and return the exit status."""
+    print(printable(f"{place}: {summary(counts)}, on {where}"))
     return 2 if counts["failed"] else 0
 
 

@@ -31,12 +31,11 @@ from data.images.masks import read_mask
 from data.images.mattes import read_trimap
 from data.images.output_options import add_cutout_options, add_format_options, kinds_wanted
 from data.images.pairing import fitted
-from data.images.remarks import counted
 from engine.inference import FileSettings, Predictor, fit_to, needs_exact, predict_clip, run_jobs, settings_of
 from engine.inference.auto_matte import KINDS, AutoMatte
 from engine.inference.clip_matte import ClipMatte, carried_trimaps, first_frame, key_frames_of
 from engine.inference.jobs import Job, plan_files
-from engine.inference.progress import shown
+from engine.inference.progress import shown, tell_reading
 from engine.inference.subjects import GivenMasks, PointedSubjects, SegmentedSubjects, Subject
 from engine.video.key_frames import KeyFrame
 from modeling.weights.shipped import BOX
@@ -70,8 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         for outcome in shown(outcomes, len(jobs)):
             counts[outcome.status] += 1
             read_as += outcome.read_as
-    for line in counted(read_as):
-        tell(f"warning: {line}")
+    tell_reading(read_as)
     print(printable(f"{options.output}: {summary(counts)}, on {device}"))
     return 2 if counts["failed"] else 0
 

@@ -1,11 +1,11 @@
 """Writing of pictures in the format of the suffix. Floats are quantised once, to the requested depth."""
 
+import importlib.util
 import os
 import struct
 import zlib
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -70,6 +70,8 @@ def check_writable(path: Path, bits: int | None, premultiplied: bool | None = No
                 "--no-premultiplied, or name the output .png, .tif or .webp"
             )
         import_openexr(path)
+    if path.suffix.lower() in (".tif", ".tiff") and importlib.util.find_spec("tifffile") is None:
+        raise InputError(f"{path}: TIFF needs the package tifffile; install it, or name the output *.png")
 
 
 def write_picture(
@@ -113,12 +115,12 @@ def write_picture(
             _write_exr(temporary, picture, depth)
         elif suffix in (".tif", ".tiff"):
             _write_tiff(temporary, quantised(picture, depth), profile, associated)
-        elif depth == 16:
+        elif depth == 16 and picture.ndim == 3:
             temporary.write_bytes(_png16(quantised(picture, 16), profile))
         else:
             options = {"PNG": {"compress_level": PNG_LEVEL}, "WEBP": {"lossless": True, "exact": True}}
             kind = suffix[1:].upper()
-            image = Image.fromarray(np.ascontiguousarray(quantised(picture, 8)))
+            image = Image.fromarray(np.ascontiguousarray(quantised(picture, depth)))
             image.save(temporary, format=kind, icc_profile=profile, **options[kind])
 
 
@@ -163,11 +165,13 @@ def _write_tiff(path: Path, picture: np.ndarray, profile: bytes | None, associat
 
 
 def _png16(picture: np.ndarray, profile: bytes | None) -> bytes:
-    """Encode a PNG with 16 bits per channel by OpenCV, because Pillow encodes only one channel with 16 bits.
+    """Encode a PNG of colours with 16 bits per channel by OpenCV, because Pillow has 16 bits for one channel only.
 
     OpenCV before 5 writes no profile, so its chunk is inserted after the header, which has 33 bytes.
     """
-    swapped = {2: lambda p: p, 3: lambda p: p[..., [2, 1, 0, 3][: p.shape[2]]]}[picture.ndim](picture)
+    import cv2  # here, because gray pictures are written without
+
+    swapped = picture[..., [2, 1, 0, 3][: picture.shape[2]]]
     done, encoded = cv2.imencode(".png", np.ascontiguousarray(swapped), [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
     if not done:
         raise MemoryError("a PNG could not be encoded")

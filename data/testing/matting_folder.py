@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from data.images.file_set import FileSet
 from data.images.files import found_none, images_by_stem, read_rgb
 from data.images.mattes import matte_reading, read_trimap, trimap_reading
 from data.images.pairing import fitted
 from data.images.scan import look_at_mattes, require_none, size_mismatches, unpaired, unreadable_images
+from data.testing.listed_files import ListedFiles
 from runtime.errors import InputError
 
 
-class MattingFolder(FileSet):
+class MattingFolder(ListedFiles):
     """Photographs, their trimaps and mattes, matched by name (see `data.images.pairing`).
 
-    The constructor does not access the disk. The folders are listed at first use, sorted by name.
+    The folders are listed at first use, sorted by name; the paths of an item are a dict, see `files`.
 
     Args:
         image_dir: folder of images in any format that `data.images.files` reads.
@@ -54,10 +54,6 @@ class MattingFolder(FileSet):
         self.alpha_dir = None if alpha_dir is None else Path(alpha_dir)
         self.allow_extra = allow_extra
         self.recursive, self.leave_out = recursive, tuple(leave_out)
-        self.listed: list[dict[str, Path]] | None = None
-
-    def __len__(self) -> int:
-        return len(self.files())
 
     def __getitem__(self, index: int) -> dict:
         """Return item `index`, in the order of names.
@@ -87,16 +83,6 @@ class MattingFolder(FileSet):
         """Read a matte as (H, W) uint8."""
         return self.alpha_reading(path).values
 
-    def files(self) -> list[dict[str, Path]]:
-        """Paths of every item, in the order of images: image and, with their folders, trimap and alpha.
-
-        Raises:
-            InputError: a folder is missing or has no image, or partners are missing; the message names the first few.
-        """
-        if self.listed is None:
-            self.listed = self._list_files()
-        return self.listed
-
     def name_of(self, files: Mapping[str, Path]) -> str:
         """The name of an item by its paths: that of its image within the folder, without extension."""
         return files["image"].relative_to(self.image_dir).with_suffix("").as_posix()
@@ -118,6 +104,7 @@ class MattingFolder(FileSet):
         return problems + more_problems, remarks + more
 
     def _list_files(self) -> list[dict[str, Path]]:
+        """Image and, with their folders, trimap and alpha of every item."""
         folders = {"image": self.image_dir, "trimap": self.trimap_dir, "alpha": self.alpha_dir}
         folders = {part: folder for part, folder in folders.items() if folder is not None}
         images = images_by_stem(self.image_dir, self.recursive, [*list(folders.values())[1:], *self.leave_out])

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from data.images.classes import MASK_MODES, Classes, read_mask
-from data.images.file_set import FileSet
 from data.images.files import images_by_stem, read_rgb
 from data.images.pairing import fitted
 from data.images.scan import require_none, size_mismatches, unpaired
 from data.images.segmentation_files import find_split, set_problems
+from data.testing.listed_files import ListedFiles
 from runtime.errors import InputError, require_choice
 
 
-class SegmentationFolder(FileSet):
+class SegmentationFolder(ListedFiles):
     """Pictures and their masks at their own size, matched and sorted by name without extension.
 
-    The constructor does not access the disk.
+    The folders are listed at first use; the paths of an item are a pair, see `files`.
 
     Args:
         root: folder with `valid_images` and `valid_masks`; None for the environment variable
@@ -38,10 +38,6 @@ class SegmentationFolder(FileSet):
         require_choice("mask_mode", mask_mode, MASK_MODES)
         self.root, self.image_dir, self.mask_dir = root, image_dir, mask_dir
         self.classes, self.mask_mode = Classes(classes), mask_mode
-        self.listed: list[tuple[Path, Path]] | None = None
-
-    def __len__(self) -> int:
-        return len(self.files())
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Return item `index`: name, image (H, W, 3) uint8 RGB, mask (H, W) uint8 class indexes, 255 for no class.
@@ -54,16 +50,6 @@ class SegmentationFolder(FileSet):
         if mask.shape != image.shape[:2]:
             raise InputError(size_mismatches([pair])[0])
         return {"name": pair[0].stem, "image": image, "mask": mask}
-
-    def files(self) -> list[tuple[Path, Path]]:
-        """Paths of every picture and its mask.
-
-        Raises:
-            InputError: a folder is missing or empty, or partners are missing; the message names the first few.
-        """
-        if self.listed is None:
-            self.listed = self._list_files()
-        return self.listed
 
     def problems(self, decode: bool = False) -> list[str]:
         """One line for each unusable file; with `decode`, also for masks with unknown values."""

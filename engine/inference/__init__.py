@@ -1,41 +1,34 @@
-"""Inference: mattes and masks of images and videos, within a memory budget."""
+"""Inference: mattes and masks of images and videos, within a memory budget.
 
-from engine.inference.clips import ClipJobs, clip_jobs, predict_clip, settings_of
-from engine.inference.jobs import (
-    FileSettings,
-    Job,
-    Outcome,
-    fit_to,
-    needs_exact,
-    plan_composition1k,
-    plan_files,
-    read_inputs,
-    with_steps,
-)
-from engine.inference.matting import Matte, Matting
-from engine.inference.pipeline import run_jobs
-from engine.inference.predict import Predictor, predict_alpha
-from engine.inference.sharing import Crew, SharedJobs
+The modules are imported when a name is used, because jobs are planned and written without PyTorch too (engine.onnx).
+"""
 
-__all__ = [
-    "ClipJobs",
-    "Crew",
-    "FileSettings",
-    "Job",
-    "Matte",
-    "Matting",
-    "Outcome",
-    "Predictor",
-    "SharedJobs",
-    "clip_jobs",
-    "fit_to",
-    "needs_exact",
-    "plan_composition1k",
-    "plan_files",
-    "predict_alpha",
-    "predict_clip",
-    "read_inputs",
-    "run_jobs",
-    "settings_of",
-    "with_steps",
-]
+from importlib import import_module
+from typing import Any
+
+_NAMES = {
+    "clips": ("ClipJobs", "clip_jobs", "predict_clip", "settings_of"),
+    "jobs": (
+        "FileSettings",
+        "Job",
+        "Outcome",
+        "fit_to",
+        "needs_exact",
+        "plan_composition1k",
+        "plan_files",
+        "read_inputs",
+        "with_steps",
+    ),
+    "matting": ("Matte", "Matting"),
+    "pipeline": ("run_jobs",),
+    "predict": ("Predictor", "predict_alpha"),
+    "sharing": ("Crew", "SharedJobs"),
+}
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = list(_MODULE_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -4,11 +4,10 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from data.images.backgrounds import Background
 from data.images.files import (
     IMAGE_SUFFIXES,
     found_none,
@@ -19,6 +18,7 @@ from data.images.files import (
 from data.images.inputs import read_files
 from data.images.light import TRANSFERS
 from data.images.remarks import Remark
+from data.images.trimap import UNKNOWN
 from data.images.writing import check_depth, check_writable, depth_of
 from data.testing.composition1k import Composition1k
 from data.testing.matting_folder import MattingFolder
@@ -33,10 +33,13 @@ from engine.inference.sinks import (
     needs_exact_levels,
     with_colours,
 )
-from modeling.meta_arch.base import System
 from runtime.errors import InputError, require_choice
 from runtime.files import kind_of
 from runtime.output_folders import require_outside
+
+if TYPE_CHECKING:  # OpenCV and PyTorch, which an ONNX file does without
+    from data.images.backgrounds import Background
+    from modeling.meta_arch.base import System
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +62,7 @@ class Job:
     name: str = field(default="", kw_only=True)
     bits: int | None = field(default=8, kw_only=True)
     transfer: str | None = field(default=None, kw_only=True)
-    background: Background | None = field(default=None, kw_only=True)
+    background: "Background | None" = field(default=None, kw_only=True)
     premultiplied: bool | None = field(default=None, kw_only=True)
     is_clip: bool = field(default=False, kw_only=True)
 
@@ -80,7 +83,7 @@ class Job:
         """Inputs of a predictor; see `read_inputs`."""
         return read_inputs(self, remarks)
 
-    def write(self, predicted: Mapping[str, np.ndarray], model: System) -> None:
+    def write(self, predicted: Mapping[str, np.ndarray], model: "System") -> None:
         """Write the outputs, from what was predicted and, for outputs that show it, the picture."""
         profile = read_rgb_profile(self.inputs["image"]) if SHOW_IMAGE & self.outputs.keys() else None
         predicted = with_colours(predicted, self.outputs, self.background, profile)
@@ -109,6 +112,19 @@ class Outcome:
     read_as: tuple[Remark, ...] = ()
 
 
+def failure(job: Job, message: str) -> Outcome:
+    """Outcome of a job that failed; the message names a file of the job."""
+    is_named = any(str(path) in message for path in job.inputs.values())
+    return Outcome(job, "failed", message if is_named else f"{job.label}: {message}")
+
+
+def remark_on_trimap(job: Job, inputs: Mapping[str, np.ndarray]) -> str:
+    """Remark on a trimap without unknown pixels, for which nothing is predicted; empty for others."""
+    if "trimap" not in job.inputs or (inputs["trimap"] == UNKNOWN).any():
+        return ""
+    return f"{job.inputs['trimap']}: no unknown pixel (gray 85 to 169); the matte is the trimap"
+
+
 class FileSettings(NamedTuple):
     """Settings of reading and writing picture files.
 
@@ -122,7 +138,7 @@ class FileSettings(NamedTuple):
     suffix: str = ""
     bits: int | None = 8
     transfer: str | None = None
-    background: Background | None = None
+    background: "Background | None" = None
     premultiplied: bool | None = None
 
 
@@ -133,7 +149,7 @@ def read_inputs(job: Job, remarks: list[Remark] | None = None) -> dict[str, np.n
 
 def fit_to(
     jobs: Sequence[Job],
-    model: System,
+    model: "System",
     kinds: Sequence[str] | None = None,
     folder: str | os.PathLike | None = None,
     skip_existing: bool = False,

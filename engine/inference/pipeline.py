@@ -12,8 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from data.images.remarks import Remark
-from data.images.trimap import UNKNOWN
-from engine.inference.jobs import Job, Outcome
+from engine.inference.jobs import Job, Outcome, failure, remark_on_trimap
 from engine.inference.predict import Plan, Predictor
 from engine.inference.sinks import SHOW_IMAGE
 from modeling.meta_arch.base import System
@@ -135,7 +134,7 @@ def _read(item: _Loaded) -> _Loaded:
     try:
         read_as: list[Remark] = []
         inputs = item.job.read(read_as)
-        return replace(item, inputs=inputs, remark=_remark(item.job, inputs), read_as=tuple(read_as))
+        return replace(item, inputs=inputs, remark=remark_on_trimap(item.job, inputs), read_as=tuple(read_as))
     except InputError as error:
         return _failed(item, error)
     except MemoryError:
@@ -197,14 +196,5 @@ def _write(item: _Loaded, model: System) -> Outcome:
     return Outcome(item.job, "written", item.remark, item.seconds, item.batch, item.read_as)
 
 
-def _remark(job: Job, inputs: Mapping[str, np.ndarray]) -> str:
-    if "trimap" not in job.inputs or (inputs["trimap"] == UNKNOWN).any():
-        return ""
-    return f"{job.inputs['trimap']}: no unknown pixel (gray 85 to 169); the matte is the trimap"
-
-
 def _failed(item: _Loaded, error: InputError) -> _Loaded:
-    message = str(error)
-    is_named = any(str(path) in message for path in item.job.inputs.values())
-    remark = message if is_named else f"{item.job.label}: {message}"
-    return _Loaded(item.job, outcome=Outcome(item.job, "failed", remark))
+    return _Loaded(item.job, outcome=failure(item.job, str(error)))

@@ -1,31 +1,50 @@
-"""Progress of jobs on the terminal: a bar, errors and warnings, and the mode used."""
+"""Progress of jobs on the terminal: a bar, errors and warnings, and the mode used.
 
-from collections.abc import Callable, Iterator
+tqdm is imported when a bar is shown, because an ONNX file can be run without it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
+from data.images.remarks import Remark, counted
 from engine.inference.jobs import Job, Outcome
-from engine.inference.predict import Plan
 from runtime.command_line import tell
+
+if TYPE_CHECKING:
+    from engine.inference.predict import Plan
 
 
 def shown(outcomes: Iterator[Outcome], total: int, quiet: bool = False) -> Iterator[Outcome]:
     """Yield the outcomes of `total` jobs, and show a bar (unless `quiet`), errors and warnings on stderr."""
+    from tqdm import tqdm
+
     with closing(outcomes), tqdm(total=total, unit="image", disable=quiet or None) as progress:
         for outcome in outcomes:
-            if outcome.remark and outcome.status != "skipped":
-                label = "error" if outcome.status == "failed" else "warning"
-                tell(f"{label}: {outcome.remark}", progress.write)
+            tell_outcome(outcome, progress.write)
             progress.update()
             yield outcome
 
 
-def announcer() -> Callable[[Job, Plan], None]:
-    """A function that prints the plan of a picture if it differs from the plan of the picture before."""
+def tell_outcome(outcome: Outcome, write: Callable[..., None] = print) -> None:
+    """Print why a job failed, or a warning about its result."""
+    if outcome.remark and outcome.status != "skipped":
+        tell(f"{'error' if outcome.status == 'failed' else 'warning'}: {outcome.remark}", write)
+
+
+def tell_reading(remarks: Iterable[Remark]) -> None:
+    """Print how files were read in an unusual way, one line for each kind."""
+    for line in counted(remarks):
+        tell(f"warning: {line}")
+
+
+def announcer() -> Callable[[Job, "Plan"], None]:
+    """Return a function that prints the plan of a picture if it differs from the plan of the picture before."""
+    from tqdm import tqdm
+
     announced = ""
 
-    def announce(job: Job, plan: Plan) -> None:
+    def announce(job: Job, plan: "Plan") -> None:
         nonlocal announced
         if str(plan) != announced:
             announced = str(plan)

@@ -4,15 +4,16 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 
-from data.images.backgrounds import WHITE, Background
 from data.images.files import write_png
-from data.images.foreground_colours import composite_over, estimate_foreground
 from data.images.writing import write_picture
-from modeling.meta_arch.base import System
+
+if TYPE_CHECKING:
+    from data.images.backgrounds import Background
+    from modeling.meta_arch.base import System
 
 STRIP_STEPS = 10  # largest number of steps in the strip
 STRIP_SIDE = 256  # longest side of a picture in the strip, in pixels
@@ -22,41 +23,43 @@ LEVELS_APART = 64  # smallest difference between gray levels that survives the c
 Predicted = Mapping[str, np.ndarray]
 
 
-def _alpha(predicted: Predicted, model: System) -> np.ndarray:
+def _alpha(predicted: Predicted, model: "System") -> np.ndarray:
     return predicted["alpha"]
 
 
-def _rgba(predicted: Predicted, model: System) -> np.ndarray:
+def _rgba(predicted: Predicted, model: "System") -> np.ndarray:
     """Estimated foreground colours under their alpha, not premultiplied."""
     return np.dstack([predicted["foreground"], predicted["alpha"]])  # uint8, or floats in [0, 1]
 
 
-def _trimap(predicted: Predicted, model: System) -> np.ndarray:
+def _trimap(predicted: Predicted, model: "System") -> np.ndarray:
     return predicted["trimap"]
 
 
-def _composite(predicted: Predicted, model: System) -> np.ndarray:
+def _composite(predicted: Predicted, model: "System") -> np.ndarray:
+    from data.images.foreground_colours import composite_over  # needs OpenCV, and plain mattes are written without
+
     return composite_over(*(predicted[name] for name in ("image", "alpha", "background", "foreground")))
 
 
-def _mask(predicted: Predicted, model: System) -> np.ndarray:
+def _mask(predicted: Predicted, model: "System") -> np.ndarray:
     """Label values of the classes as gray levels."""
     return model.classes.to_values(predicted["mask"])
 
 
-def _colours(predicted: Predicted, model: System) -> np.ndarray:
+def _colours(predicted: Predicted, model: "System") -> np.ndarray:
     return model.classes.colour_map(predicted["mask"])
 
 
-def _overlay(predicted: Predicted, model: System) -> np.ndarray:
+def _overlay(predicted: Predicted, model: "System") -> np.ndarray:
     return model.classes.overlay(predicted["image"], predicted["mask"])
 
 
 def _write_picture(
-    picture: Callable[[Predicted, System], np.ndarray],
+    picture: Callable[[Predicted, "System"], np.ndarray],
     path: Path,
     predicted: Predicted,
-    model: System,
+    model: "System",
     bits: int | None = None,
     profile: bytes | None = None,
     premultiplied: bool | None = None,
@@ -64,7 +67,7 @@ def _write_picture(
     write_picture(path, picture(predicted, model), bits, profile, premultiplied)
 
 
-def _write_steps(path: Path, predicted: Predicted, model: System, *settings: object) -> None:
+def _write_steps(path: Path, predicted: Predicted, model: "System", *settings: object) -> None:
     """A strip of the trajectory, noisy alphas above and their estimates below, and beside it a picture of each."""
     noisy, estimates = predicted["steps"][..., ::2], predicted["steps"][..., 1::2]  # (H, W, N)
     steps = noisy.shape[-1]
@@ -80,6 +83,8 @@ def _write_steps(path: Path, predicted: Predicted, model: System, *settings: obj
 
 
 def _small(picture: np.ndarray) -> np.ndarray:
+    import cv2
+
     scale = STRIP_SIDE / max(picture.shape)
     if scale >= 1:
         return picture
@@ -89,7 +94,7 @@ def _small(picture: np.ndarray) -> np.ndarray:
 
 # What one picture of a kind shows: (H, W), (H, W, 3) or (H, W, 4) of a system's prediction and the arrays that
 # `with_colours` adds. A video of a kind is made of them.
-PICTURES: dict[str, Callable[[Predicted, System], np.ndarray]] = {
+PICTURES: dict[str, Callable[[Predicted, "System"], np.ndarray]] = {
     "alpha": _alpha,
     "rgba": _rgba,
     "trimap": _trimap,
@@ -100,7 +105,7 @@ PICTURES: dict[str, Callable[[Predicted, System], np.ndarray]] = {
 }
 # Each writes the arrays of a system's prediction to a path, whole or not at all: with so many bits a channel, None for
 # the usual of the format, with an ICC profile of colours, and of a cut-out multiplied by alpha or not.
-SINKS: dict[str, Callable[[Path, Predicted, System, int | None, bytes | None, bool | None], None]] = {
+SINKS: dict[str, Callable[[Path, Predicted, "System", int | None, bytes | None, bool | None], None]] = {
     **{kind: partial(_write_picture, picture) for kind, picture in PICTURES.items()},
     "steps": _write_steps,
 }
@@ -114,7 +119,7 @@ ON_REQUEST = frozenset({"steps"})  # kinds with an option of their own
 
 
 def with_colours(
-    predicted: Predicted, kinds: Collection[str], background: Background | None = None, profile: bytes | None = None
+    predicted: Predicted, kinds: Collection[str], background: "Background | None" = None, profile: bytes | None = None
 ) -> Predicted:
     """Add the colours that some kinds show to a prediction: those of the foreground and of the background.
 
@@ -125,6 +130,9 @@ def with_colours(
     """
     if not COLOURED & set(kinds):
         return predicted
+    from data.images.backgrounds import WHITE
+    from data.images.foreground_colours import estimate_foreground
+
     added = {}
     if "foreground" not in predicted:
         added["foreground"] = estimate_foreground(predicted["image"], predicted["alpha"])
@@ -133,13 +141,13 @@ def with_colours(
     return {**predicted, **added}
 
 
-def needs_exact_levels(kind: str, model: System) -> bool:
+def needs_exact_levels(kind: str, model: "System") -> bool:
     """Return whether compression of a video would damage a kind, namely a mask whose label values are close to each
     other.
     """
     return kind == "mask" and int(np.diff(np.sort(model.classes.values.astype(int))).min()) < LEVELS_APART
 
 
-def kinds_of(model: System) -> list[str]:
+def kinds_of(model: "System") -> list[str]:
     """Kinds of files that can be made from the predictions of a system."""
     return [kind for kind in SINKS if MADE_OF.get(kind, kind) in model.outputs and kind not in ON_REQUEST]

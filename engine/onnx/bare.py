@@ -4,134 +4,77 @@ The images are predicted one at a time, each as a whole. Tiles, views and batche
 `engine.inference.predict`.
 """
 
-import os
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from data.images.files import write_png
-from data.images.inputs import read_files
 from data.images.remarks import Remark
 from data.images.trimap import FOREGROUND, UNKNOWN, fuse_with_trimap
-from data.testing.composition1k import Composition1k
-from data.testing.matting_folder import MattingFolder
+from engine.inference.jobs import Job, Outcome, failure, needs_exact, remark_on_trimap
 from engine.onnx.file import OnnxFile
 from runtime.errors import InputError
-from runtime.files import kind_of
 from runtime.memory import amount_text, available_memory
 
 SHARE_OF_FREE = 0.8
 
 
-def pairs_of_files(
-    image: str | os.PathLike, trimap: str | os.PathLike, leave_out: Sequence[str | os.PathLike] = ()
-) -> MattingFolder:
-    """One image with its trimap, or two folders with their sub-folders, whose names agree.
+def run_jobs(
+    file: OnnxFile, jobs: Sequence[Job], *, max_memory: int | None = None, skip_existing: bool = False
+) -> Iterator[Outcome]:
+    """Do the jobs one by one and yield an outcome for each. An unusable file does not stop the other jobs.
 
     Args:
-        leave_out: folders inside the folder of images that hold something else, such as results.
-
-    Raises:
-        InputError: a file and a folder, a missing file or folder, or names that do not agree.
-    """
-    image, trimap = Path(image), Path(trimap)
-    pairs = MattingFolder(image, trimap, allow_extra=False, recursive=True, leave_out=leave_out)
-    if not image.is_dir():
-        for path in (image, trimap):
-            if not path.is_file():
-                raise InputError(f"{path}: expected an image file (or two folders), found {kind_of(path)}")
-        pairs.listed = [{"image": image, "trimap": trimap}]
-    return pairs
-
-
-def pairs_of_composition1k(root: str | os.PathLike) -> MattingFolder:
-    """Pair the images and trimaps of a folder with the layout of Composition-1k."""
-    return Composition1k(root, require_alpha=False)
-
-
-def write_mattes(
-    file: OnnxFile,
-    pairs: MattingFolder,
-    output: str | os.PathLike,
-    *,
-    max_memory: int | None = None,
-    skip_existing: bool = False,
-    report: Callable[[str], None] = print,
-    remarks: list[Remark] | None = None,
-) -> Counter[str]:
-    """Write an 8-bit PNG for each pair. Files that cannot be read are reported, and the others are processed.
-
-    Args:
-        output: the file to write, or for several the folder for NAME.png.
-        max_memory: bytes that predicting may take; None for most of what is free.
-        skip_existing: leave outputs that exist as they are.
-        report: function that is called with a line for each file that failed.
-        remarks: a list that gets a remark for each file whose reading is not plain.
-
-    Returns:
-        Numbers of "written", "skipped" and "failed" images.
+        jobs: jobs that were fitted to the file, see `engine.inference.jobs.fit_to`.
+        max_memory: bytes that a prediction may take; None for most of the free memory.
+        skip_existing: whether jobs whose outputs exist are skipped.
 
     Raises:
         InputError: an output cannot be written.
 
     Example:
-        counts = write_mattes(OnnxFile("model.onnx"), pairs_of_files("images", "trimaps"), "mattes")
+        file = OnnxFile("model.onnx")
+        jobs = fit_to(plan_files("images", "trimaps", "mattes"), file, folder="mattes")
+        statuses = [outcome.status for outcome in run_jobs(file, jobs)]
     """
-    outputs = list(_outputs(pairs, Path(output)))
-    counts: Counter[str] = Counter()
-    for index, path in enumerate(outputs):
-        if skip_existing and path.exists():
-            counts["skipped"] += 1
+    exact = needs_exact(jobs)
+    for job in jobs:
+        if skip_existing and job.is_done():
+            yield Outcome(job, "skipped", "exists")
             continue
+        remarks: list[Remark] = []
         try:
-            pair = read_files(pairs.files()[index], remarks=remarks)
-            _check_memory(file, pair["image"], max_memory)
-            alpha = predict_alpha(file, pair["image"], pair["trimap"])
+            inputs = job.read(remarks)
+            _check_memory(file, inputs["image"], max_memory)
+            alpha = predict_alpha(file, inputs["image"], inputs["trimap"], exact)
         except (InputError, MemoryError) as error:
-            counts["failed"] += 1
-            image = pairs.files()[index]["image"]
-            message = str(error) or "out of memory"
-            report(f"error: {message}" if str(image) in message else f"error: {image}: {message}")
+            yield failure(job, str(error) or "out of memory")
             continue
-        write_png(path, alpha)
-        counts["written"] += 1
-    return counts
+        job.write({"alpha": alpha}, file)
+        yield Outcome(job, "written", remark_on_trimap(job, inputs), read_as=tuple(remarks))
 
 
-def predict_alpha(file: OnnxFile, image: np.ndarray, trimap: np.ndarray) -> np.ndarray:
+def predict_alpha(file: OnnxFile, image: np.ndarray, trimap: np.ndarray, exact: bool = False) -> np.ndarray:
     """Alpha (H, W) uint8, exactly 0 and 255 where the trimap is known.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         trimap: (H, W) uint8 of 0, 128 and 255.
+        exact: whether alpha is float32 in [0, 1] instead, exactly 0 and 1 where the trimap is known.
 
     Raises:
         InputError: the graph fails, or its result is not finite.
     """
+    values = np.zeros(256, np.float32)
+    values[UNKNOWN], values[FOREGROUND] = 0.5, 1
+    coded = values[trimap]
     if not (trimap == UNKNOWN).any():
-        return trimap.copy()
-    levels = np.full(256, 0.0, np.float32)
-    levels[UNKNOWN], levels[FOREGROUND] = 0.5, 1.0
-    phas = file.run(np.float32(image.transpose(2, 0, 1)[None]) / np.float32(255), levels[trimap][None, None])
+        return coded if exact else trimap.copy()
+    phas = file.run(np.float32(image.transpose(2, 0, 1)[None]) / np.float32(255), coded[None, None])
     if not np.isfinite(phas).all():
         raise InputError("the model predicts NaN: its checkpoint is from a run that diverged, or fp16 overflows")
+    if exact:
+        return np.where(trimap == UNKNOWN, phas[0, 0], coded)
     return fuse_with_trimap(np.rint(phas[0, 0] * np.float32(255)).astype(np.uint8), trimap)
-
-
-def _outputs(pairs: MattingFolder, output: Path) -> Iterator[Path]:
-    files = pairs.files()
-    single = len(files) == 1 and not pairs.image_dir.is_dir()
-    names = [output / f"{pair['image'].stem if single else pairs.name_of(pair)}.png" for pair in files]
-    if single and output.suffix and not output.is_dir():
-        names = [output]
-    for name, pair in zip(names, files, strict=True):
-        if name.suffix.lower() != ".png":
-            raise InputError(f"{name}: without PyTorch mattes are written as PNG; name the output *.png, or a folder")
-        if any(os.path.realpath(name) == os.path.realpath(path) for path in pair.values()):
-            raise InputError(f"{name}: is an input file; choose another name for the matte")
-        yield name
 
 
 def _check_memory(file: OnnxFile, image: np.ndarray, max_memory: int | None) -> None:

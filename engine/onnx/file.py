@@ -34,6 +34,7 @@ class OnnxFile:
         gpu: index of the GPU for "cuda".
 
     Attributes:
+        inputs, outputs: names of the pictures that are read and predicted, as those of a `System`.
         runs_on: "cpu" or "cuda".
         metadata: texts by the names in `METADATA`.
         size_divisibility: multiple to which the graph pads the sides of images.
@@ -43,6 +44,9 @@ class OnnxFile:
     Raises:
         InputError: onnxruntime is not installed or lacks the device, or the file is not from that tool.
     """
+
+    inputs = ("image", "trimap")
+    outputs = ("alpha",)
 
     def __init__(self, path: str | Path, threads: int = 0, device: str | None = None, gpu: int = 0) -> None:
         self.path = path

@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -12,14 +14,27 @@ from PIL import Image
 from test_onnx import graph_of, with_external_data
 from tiny import ROOT
 
-from engine.inference import Predictor, plan_files
+from engine.inference import FileSettings, Outcome, Predictor, fit_to, plan_files
+from engine.inference import run_jobs as run_jobs_with_torch
 from engine.onnx import wire
-from engine.onnx.bare import pairs_of_files, predict_alpha, write_mattes
+from engine.onnx.bare import predict_alpha, run_jobs
 from engine.onnx.file import OnnxFile
 from engine.onnx.model import OnnxModel
 from runtime.errors import InputError
 
-MISSING = ("torch", "torchvision", "cv2", "tqdm", "onnx", "scipy", "skimage", "detectron2", "tifffile", "matplotlib")
+MISSING = (
+    "torch",
+    "torchvision",
+    "cv2",
+    "tqdm",
+    "onnx",
+    "scipy",
+    "skimage",
+    "detectron2",
+    "tifffile",
+    "OpenEXR",
+    "matplotlib",
+)
 SHARE = 0.1003  # no level between two others
 
 
@@ -167,21 +182,24 @@ def test_alpha_is_that_of_the_predictor_to_the_byte(model_file, pictures):
         assert np.array_equal(alpha[trimap == 128], np.rint(image[..., 0][trimap == 128] * SHARE + 127.5))
 
 
+def done(file: OnnxFile, source: Path, output: Path, **options) -> list[Outcome]:
+    jobs = plan_files(str(source / "images"), str(source / "trimaps"), str(output))
+    return list(run_jobs(file, fit_to(jobs, file, folder=output), **options))
+
+
 def test_bad_files_are_counted_and_the_rest_is_done(model_file, pictures):
     (pictures / "images" / "a.png").write_bytes(b"damaged")
-    lines = []
-    pairs = pairs_of_files(pictures / "images", pictures / "trimaps")
-    counts = write_mattes(OnnxFile(model_file), pairs, pictures / "out", report=lines.append)
-    assert counts == {"written": 1, "failed": 1}
-    assert len(lines) == 1
-    assert "a.png: not a readable image" in lines[0]
-    again = write_mattes(OnnxFile(model_file), pairs, pictures / "out", skip_existing=True, report=lines.append)
-    assert again == {"skipped": 1, "failed": 1}
-    with pytest.raises(InputError, match="is an input file"):
-        write_mattes(OnnxFile(model_file), pairs, pictures / "images")
-    small = write_mattes(OnnxFile(model_file), pairs, pictures / "small", max_memory=6, report=lines.append)
-    assert small == {"failed": 2}
-    assert "install PyTorch" in lines[-1]
+    file = OnnxFile(model_file)
+    outcomes = done(file, pictures, pictures / "out")
+    assert [outcome.status for outcome in outcomes] == ["failed", "written"]
+    assert "a.png: not a readable image" in outcomes[0].remark
+    again = done(file, pictures, pictures / "out", skip_existing=True)
+    assert [outcome.status for outcome in again] == ["failed", "skipped"]
+    with pytest.raises(InputError, match="is an input folder"):
+        done(file, pictures, pictures / "images")
+    small = done(file, pictures, pictures / "small", max_memory=6)
+    assert [outcome.status for outcome in small] == ["failed", "failed"]
+    assert "install PyTorch" in small[-1].remark
 
 
 def test_sub_folders_and_remarks_are_those_of_the_other_programs(model_file, pictures):
@@ -191,18 +209,45 @@ def test_sub_folders_and_remarks_are_those_of_the_other_programs(model_file, pic
     levels = np.array(Image.open(pictures / "trimaps/a.png"))
     empty = np.zeros((*levels.shape, 3), np.uint8)
     Image.fromarray(np.dstack([empty, levels])).save(pictures / "trimaps/a.png")  # in the alpha channel
-    found, jobs_found = [], []
-    pairs = pairs_of_files(pictures / "images", pictures / "trimaps", leave_out=[pictures / "out"])
-    assert write_mattes(OnnxFile(model_file), pairs, pictures / "out", remarks=found) == {"written": 3}
-    jobs = plan_files(str(pictures / "images"), str(pictures / "trimaps"), str(pictures / "out"))
-    for job in jobs:
-        job.read(jobs_found)
-    assert [job.outputs["alpha"].relative_to(pictures).as_posix() for job in jobs] == [
-        path.relative_to(pictures).as_posix() for path in sorted((pictures / "out").rglob("*.png"))
-    ]
-    assert found == jobs_found
-    assert len(found) == 1
-    assert "alpha channel" in found[0].text
+    Image.fromarray(np.zeros_like(levels)).save(pictures / "trimaps/clip/a.png")  # nothing to predict
+    outcomes = done(OnnxFile(model_file), pictures, pictures / "out")
+    predictor = Predictor(OnnxModel(model_file))
+    jobs = fit_to(
+        plan_files(str(pictures / "images"), str(pictures / "trimaps"), str(pictures / "torch")),
+        predictor.model,
+        folder=pictures / "torch",
+    )
+    expected = list(run_jobs_with_torch(predictor, jobs))
+    for outcome, other in zip(outcomes, expected, strict=True):
+        assert (outcome.status, outcome.remark, outcome.read_as) == (other.status, other.remark, other.read_as)
+        written, by_torch = outcome.job.outputs["alpha"], other.job.outputs["alpha"]
+        assert written.relative_to(pictures / "out") == by_torch.relative_to(pictures / "torch")
+        assert written.read_bytes() == by_torch.read_bytes()
+    assert [text for outcome in outcomes for _, text, _ in outcome.read_as] == ["read from the alpha channel"]
+    assert "no unknown pixel" in next(outcome.remark for outcome in outcomes if outcome.job.name == "clip/a")
+
+
+@pytest.mark.parametrize(("suffix", "bits"), [(".png", 16), (".tif", 16), (".tif", 32)])
+def test_more_bits_are_those_of_the_predictor(model_file, pictures, suffix, bits):
+    file, predictor = OnnxFile(model_file), Predictor(OnnxModel(model_file), exact=True)
+    values = []
+    settings = FileSettings(suffix, bits)
+    runs = {"out": (partial(run_jobs, file), file), "torch": (partial(run_jobs_with_torch, predictor), predictor.model)}
+    for folder, (run, model) in runs.items():
+        jobs = plan_files(
+            str(pictures / "images"), str(pictures / "trimaps"), str(pictures / folder), settings=settings
+        )
+        outcomes = list(run(fit_to(jobs, model, folder=pictures / folder)))
+        assert [outcome.status for outcome in outcomes] == ["written", "written"]
+        values.append((pictures / folder / f"a{suffix}").read_bytes())
+    assert values[0] == values[1]
+    image, trimap = (np.array(Image.open(pictures / folder / "a.png")) for folder in ("images", "trimaps"))
+    alpha = cv2.imread(str(pictures / "out" / f"a{suffix}"), cv2.IMREAD_UNCHANGED)
+    scale = 65535 if bits == 16 else 1
+    assert alpha.dtype == (np.uint16 if bits == 16 else np.float32)
+    expected = (image[..., 0] / 255 * SHARE + 0.5)[trimap == 128] * scale
+    np.testing.assert_allclose(alpha[trimap == 128], expected, atol=0.6 if bits == 16 else 1e-6)
+    assert (alpha[trimap == 255] == scale).all()
 
 
 def test_the_script_runs_where_only_onnxruntime_numpy_and_pillow_are(model_file, pictures):
@@ -225,15 +270,25 @@ def test_the_script_runs_where_only_onnxruntime_numpy_and_pillow_are(model_file,
         return subprocess.run(list(map(str, command)), cwd=ROOT, capture_output=True, text=True, check=False)
 
     folders = ["--image", pictures / "images", "--trimap", pictures / "trimaps", "--output", pictures / "out"]
-    done = call(*folders)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{pictures / 'out'}: 2 written, 0 skipped, 0 failed, on onnxruntime without PyTorch\n"
-    write_mattes(OnnxFile(model_file), pairs_of_files(pictures / "images", pictures / "trimaps"), pictures / "here")
+    ran = call(*folders)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert ran.stdout == f"{pictures / 'out'}: 2 written, 0 skipped, 0 failed, on onnxruntime without PyTorch\n"
+    done(OnnxFile(model_file), pictures, pictures / "here")
     for name in ("a.png", "b.png"):
         assert (pictures / "out" / name).read_bytes() == (pictures / "here" / name).read_bytes()
     one = ["--image", pictures / "images/a.png", "--trimap", pictures / "trimaps/a.png", "--output", pictures / "x.png"]
     assert call(*one).returncode == 0
     assert (pictures / "x.png").read_bytes() == (pictures / "out" / "a.png").read_bytes()
-    refused = call(*one, "--mode", "tiles")
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
-    assert "--mode: needs PyTorch, which is not installed" in refused.stderr
+    deep = call(*folders[:-1], pictures / "deep", "--bits", "16", "--transfer", "linear")
+    assert (deep.returncode, deep.stderr) == (0, "")
+    assert np.asarray(Image.open(pictures / "deep" / "a.png")).dtype == np.uint16
+    for options, message in (
+        (["--mode", "tiles"], "--mode: needs PyTorch, which is not installed"),
+        (["--cutout"], "--cutout: needs PyTorch, which is not installed"),
+        (["--seed", "0"], "--seed: needs PyTorch, which is not installed"),
+        (["--output", pictures / "x.tif"], "TIFF needs the package tifffile; install it"),
+        (["--output", pictures / "x.exr"], "OpenEXR"),
+    ):
+        refused = call(*one, *options)
+        assert (refused.returncode, refused.stderr.count("\n")) == (2, 1), refused.stderr
+        assert message in refused.stderr
