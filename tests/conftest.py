@@ -8,6 +8,11 @@ import pytest
 from browsers import browser  # noqa: F401 - a fixture of all tests
 from two_hosts import hosts  # noqa: F401 - too
 
+# Importing PyMatting makes numba start its threads and set OpenMP's number of threads, PyTorch's too, to one a core.
+# Where `make test` runs a process a core, such threads would wait for each other most of the time.
+if "OMP_NUM_THREADS" in os.environ:
+    os.environ.setdefault("NUMBA_NUM_THREADS", os.environ["OMP_NUM_THREADS"])
+
 
 @pytest.fixture(autouse=True, scope="session")
 def ctrl_c_as_in_a_terminal():
