@@ -62,7 +62,7 @@ PYMATTING = {
     "random-walk": "estimate_alpha_rw",
 }  # fmt: skip
 SUBJECT_FROM = 26  # 8-bit alpha of a pixel that a user's box around the subject includes
-SHEET_WIDTH, PICTURE_WIDTH = 1920, 240  # pixels, at most
+SHEET_WIDTH, PICTURE_WIDTH = 1600, 240  # pixels, at most
 Box = tuple[int, int, int, int]  # left, top, right, bottom
 
 

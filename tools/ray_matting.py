@@ -24,10 +24,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from data.images.remarks import counted
 from engine.inference import Job, Matting, Outcome, fit_to, plan_files
 from engine.inference.manifest import end_of, entries_of, remove_unfinished, write_manifest
-from engine.inference.progress import shown
+from engine.inference.progress import shown, tell_reading
 from runtime.command_line import resumable, run, tell, unwinding
 from runtime.errors import InputError
 from runtime.memory import keep_freed_memory, parse_bytes
@@ -90,8 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
                     read_as += outcome.read_as
         finally:
             remove_unfinished(entries)  # of actors that were killed
-    for line in counted(read_as):
-        tell(f"warning: {line}")
+    tell_reading(read_as)
     counts = write_manifest(options.output, entries, ends, actors)
     print(printable(f"{options.output}: {summary(counts)}, by {actors} actors of Ray"))
     return 2 if counts["failed"] else 0

@@ -303,7 +303,7 @@ def _plan_clip(clip: Path, trimap: str | None, output: Path, skip_existing: bool
 
 
 def clip_job(
-    clip: Path, outputs: Mapping[str, Path], background: Background | None = None, skip_existing: bool = False
+    clip: Path, outputs: Mapping[str, Path], background: "Background | None" = None, skip_existing: bool = False
 ) -> Job:
     """The job of a video file.
 
