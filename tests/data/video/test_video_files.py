@@ -240,7 +240,7 @@ HOSTILE = {
         lambda path: path.write_text("#EXTM3U\n#EXTINF:10,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"),
         "is not a video, is damaged",
     ),
-    "a list of files": (lambda path: path.write_text("ffconcat version 1.0\nfile other.mp4\n"), "is not a video, is damaged"),
+    "a list of files": (lambda path: path.write_text("ffconcat version 1.0\nfile other.mp4\n"), "is not a video"),
     "sound alone": (_audio_only, "found only sound"),
     "cut before its index": (_cut_before_its_index, "is not a video, is damaged, or ends"),
     "of an unknown codec": (_of_an_unknown_codec, "has no decoder for its pictures"),
