@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from engine.inference import Job, Matting, Outcome, fit_to, plan_files
 from engine.inference.manifest import end_of, entries_of, remove_unfinished, write_manifest
 from engine.inference.progress import shown, tell_reading
-from runtime.command_line import resumable, run, tell, unwinding
+from runtime.command_line import resumable, run, unwinding
 from runtime.errors import InputError
 from runtime.memory import keep_freed_memory, parse_bytes
 from runtime.text import one_line, printable, summary

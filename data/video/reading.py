@@ -74,6 +74,10 @@ class Clip:
         damaged: number of frames so far that could not be decoded completely.
         ends_early: reason why there are fewer frames than the header states, a truncated file or a change of the frame
             size; empty if there are not.
+
+    Example:
+        with open_clip("clip.mp4") as clip:
+            seconds = [float(frame.pts * clip.time_base) for frame in clip]
     """
 
     def __init__(self, path: Path, container: Any) -> None:

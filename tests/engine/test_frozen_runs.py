@@ -101,7 +101,7 @@ def test_checkpoints_hold_what_was_trained_and_name_the_encoder_by_its_hash(run,
     shutil.copyfile(run / "model_final.pth", tmp_path / "model_final.pth")
     other = encoder_file(tmp_path / "other.pth", seed=6)
     write_checkpoint(tmp_path / "m.pth", {**checkpoint, "frozen": {**checkpoint["frozen"], "file": other}})
-    with pytest.raises(InputError, match="its frozen weights are those of another file than") as refused:
+    with pytest.raises(InputError, match="its frozen weights are not those of") as refused:
         load_model(model, read_checkpoint(tmp_path / "m.pth"), tmp_path / "m.pth")
     assert "\n" not in str(refused.value)
 

@@ -32,7 +32,7 @@ def refusal(checkpoint: str, config_file: str, *overrides: str) -> str:
 def test_the_projects_config_is_named(tmp_path, own, described, other):
     message = refusal(checkpoint_of(load_config(own), tmp_path / "m.pth", described), other)
     assert f"its tensors are those of {own}" in message
-    assert ("leave out --config-file" in message) == described
+    assert ("omit --config-file" in message) == described
 
 
 def test_a_model_of_no_config_is_told_by_the_settings_that_differ(tmp_path):
@@ -41,7 +41,7 @@ def test_a_model_of_no_config_is_told_by_the_settings_that_differ(tmp_path):
     ours = load_config(DEMO).model.backbone
     assert f"backbone.embed_dim 48 (the config: {ours.embed_dim})" in message
     assert f"backbone.depth 5 (the config: {ours.depth})" in message
-    assert "leave out --config-file" in message
+    assert "omit --config-file" in message
 
 
 def test_a_checkpoint_that_says_nothing_and_fits_nothing_lists_a_few_tensors(tmp_path):

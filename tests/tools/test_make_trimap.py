@@ -74,7 +74,7 @@ def test_an_empty_mask_is_remarked(tmp_path, monkeypatch, capsys):
         (["--mask", "none.png", "--output", "t.png"], "expected an image file"),
         (["--mask", "masks", "--output", "o", "--image", "photos", "--preview", "p"], "none for a.b"),
         (["--mask", "masks/a.b.png", "--output", "t.png", "--image", "x.png"], "give both or neither"),
-        (["--mask", "masks/a.b.png", "--output", "t.png", "--preview", "t.png"], "is the output too"),
+        (["--mask", "masks/a.b.png", "--output", "t.png", "--preview", "t.png"], "is also the output"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_work(masks, monkeypatch, arguments, match):

@@ -260,15 +260,15 @@ def _of_an_unknown_codec(path):
 
 HOSTILE = {
     "empty": (lambda path: path.touch(), "found an empty one"),
-    "text": (lambda path: path.write_text("no video " * 500), "no video, damaged, or cut off"),
-    "a picture": (lambda path: Image.new("RGB", (8, 8)).save(path, "PNG"), "no video, damaged, or cut off"),
+    "text": (lambda path: path.write_text("no video " * 500), "is not a video, is damaged, or ends"),
+    "a picture": (lambda path: Image.new("RGB", (8, 8)).save(path, "PNG"), "is not a video, is damaged, or ends"),
     "a playlist": (
         lambda path: path.write_text("#EXTM3U\n#EXTINF:10,\nfile:///etc/hostname\n#EXT-X-ENDLIST\n"),
-        "no video, damaged",
+        "is not a video, is damaged",
     ),
-    "a list of files": (lambda path: path.write_text("ffconcat version 1.0\nfile other.mp4\n"), "no video, damaged"),
+    "a list of files": (lambda path: path.write_text("ffconcat version 1.0\nfile other.mp4\n"), "is not a video"),
     "sound alone": (_audio_only, "found only sound"),
-    "cut before its index": (_cut_before_its_index, "no video, damaged, or cut off"),
+    "cut before its index": (_cut_before_its_index, "is not a video, is damaged, or ends"),
     "of an unknown codec": (_of_an_unknown_codec, "has no decoder for its pictures"),
     "missing": (lambda path: None, "found nothing"),
     "a folder": (lambda path: path.mkdir(), "found a folder"),

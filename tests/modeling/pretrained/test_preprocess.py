@@ -610,7 +610,7 @@ BAD_TENSORS = {
     "mixed_ffn": (put(blocks__1__mlp__w1__weight=torch.ones(2)), "1 unexpected tensor"),
     "integers": (put(norm__weight=torch.ones(DIM, dtype=torch.int8)), "torch.int8"),
     "huge_index": (put(blocks__9000__norm1__weight=torch.ones(DIM)), "transformer blocks"),
-    "claims": (claim_more, "the file holds fewer"),
+    "claims": (claim_more, "the file contains fewer"),
     "both positions": (put(pos_embed=torch.ones(1, 1370, DIM)), "not a dinov2 model in the official layout"),
     "7b": (put(patch_embed__proj__weight=torch.ones(4096, 3, 16, 16)), "ViT-7B"),
     "vitmatte": (put(blocks__0__attn__rel_pos_h=torch.ones(27, 64)), "ViTMatte"),
