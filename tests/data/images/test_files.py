@@ -261,6 +261,16 @@ def test_a_format_is_read_from_a_folder_under_each_suffix_as_it_is_alone(tmp_pat
         path.unlink()
 
 
+def test_formats_have_the_suffixes_that_pillow_gives_them():
+    by_pillow = {kind: set() for kind in WRITTEN}
+    for suffix, kind in Image.registered_extensions().items():
+        by_pillow.setdefault(kind, set()).add(suffix)
+    by_pillow["BMP"].add(".dib")  # a format of its own there
+    by_pillow["AVIF"].discard(".avifs")  # films
+    by_pillow["SGI"] -= {".bw", ".rgb", ".rgba"}  # raw pixels in many folders
+    assert {kind: set(FORMATS[kind]) for kind in WRITTEN} == {kind: by_pillow[kind] for kind in WRITTEN}
+
+
 def test_portable_graymaps_bitmaps_and_floatmaps_are_read(tmp_path, colours):
     gray = colours[..., 0]
     Image.fromarray(gray).save(tmp_path / "a.pgm")
