@@ -17,7 +17,6 @@ import json
 import platform
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -27,8 +26,7 @@ import torch
 from engine.config import build, load_config
 from engine.training.freezing import freeze
 from runtime.files import replacing
-from runtime.memory import peak_gib, resident_gib
-from tools.benchmark_training import Measured, Step, our_step, random_samples, shortest, step_of
+from tools.benchmark_training import Measured, Step, our_step, random_samples, shortest, step_of, timed
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = "ViTMatte-S"
@@ -116,15 +114,7 @@ def measure(name: str, size: int, batch: int, steps: int) -> Measured:
     torch.manual_seed(0)
     samples = random_samples(batch, size)
     step = our_step() if name == REFERENCE else frozen_step(name, samples)
-    start = resident_gib()
-    step(samples)
-    seconds, cpu_seconds = [], []
-    for _ in range(steps):
-        started, cpu_started = time.perf_counter(), time.process_time()
-        step(samples)
-        seconds.append(time.perf_counter() - started)
-        cpu_seconds.append(time.process_time() - cpu_started)
-    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_gib": peak_gib(), "start_gib": start}
+    return timed(step, samples, steps)
 
 
 def frozen_step(name: str, samples: dict[str, torch.Tensor]) -> Step:

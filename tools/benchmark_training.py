@@ -126,7 +126,11 @@ def measure(name: str, size: int, batch: int, steps: int) -> Measured:
     torch.manual_seed(0)
     checkpointed = VARIANTS[name]
     step = public_step() if checkpointed is None else our_step(**checkpointed)
-    samples = random_samples(batch, size)
+    return timed(step, random_samples(batch, size), steps)
+
+
+def timed(step: Step, samples: dict[str, Tensor], steps: int) -> Measured:
+    """Wall clock and processor seconds of every step after one to warm up, and GiB at the peak and before all steps."""
     start = resident_gib()
     step(samples)
     seconds, cpu_seconds = [], []

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from data.images.files import MAX_PIXELS, is_deep
+from data.images.files import MAX_PIXELS, is_deep, to_uint8
 from data.images.masks import mask_of_levels
+from data.images.mattes import TRANSPARENT_BELOW
 from data.images.trimap_coding import TrimapCodingError, decode_trimap
 from runtime.errors import InputError
 
 Picture = np.ndarray | Image.Image
-CHUNK = 2**20  # values converted at a time, because float64 takes 8 bytes per value
 ROUNDING, OVERSHOOT = 1e-3, 0.1  # accepted distances outside 0 to 1, from rounding and from bicubic resizing
 
 
@@ -35,7 +35,7 @@ def rgb_of(picture: Picture, name: str = "image") -> np.ndarray:
         >>> rgb_of(np.full((2, 3), 65535, np.uint16))[0, 0].tolist()
         [255, 255, 255]
     """
-    levels = _to_levels(_upright_array(picture, name), name, ROUNDING)
+    levels = _to_levels(_upright_array(picture, name), name)
     if levels.ndim == 2:
         return np.repeat(levels[..., None], 3, axis=2)
     return np.ascontiguousarray(levels[..., :3])
@@ -83,7 +83,7 @@ def mask_of(picture: Picture, name: str = "mask") -> np.ndarray:
     """
     if isinstance(picture, Image.Image) and "A" in picture.getbands():
         alpha = np.asarray(_upright(picture, name).getchannel("A"))
-        if alpha.min() < 128:  # a cut-out of another program
+        if alpha.min() < TRANSPARENT_BELOW:
             return mask_of_levels(alpha).values
     values = _upright_array(picture, name)
     if values.ndim == 3:
@@ -91,14 +91,14 @@ def mask_of(picture: Picture, name: str = "mask") -> np.ndarray:
     if np.issubdtype(values.dtype, np.integer) and len(np.unique(values)) <= 2 and values.min() == 0:
         return (values != 0).astype(np.float32)  # two values of any depth, such as 0 and 1, or 0 and 65535
     if np.issubdtype(values.dtype, np.floating):
-        _require_scale(values, name, ROUNDING)
+        _require_scale(values, name)
         return values.astype(np.float32).clip(0, 1)
     return mask_of_levels(_gray_of(values, name)).values
 
 
 def _gray_of(picture: Picture, name: str) -> np.ndarray:
     """Convert to (H, W) uint8. The first of several channels is used."""
-    levels = _to_levels(_upright_array(picture, name), name, ROUNDING)
+    levels = _to_levels(_upright_array(picture, name), name)
     return np.ascontiguousarray(levels if levels.ndim == 2 else levels[..., 0])
 
 
@@ -140,30 +140,25 @@ def _of_16_bits(values: np.ndarray, name: str) -> np.ndarray:
     return values.astype(np.uint16)
 
 
-def _to_levels(values: np.ndarray, name: str, overshoot: float) -> np.ndarray:
+def _to_levels(values: np.ndarray, name: str) -> np.ndarray:
+    """Convert to uint8 of the same shape."""
     if values.dtype == np.uint8:
         return values
     if values.dtype == np.bool_:
         return values.astype(np.uint8) * np.uint8(255)
     if np.issubdtype(values.dtype, np.floating):
-        _require_scale(values, name, overshoot)
+        _require_scale(values, name)
         full_scale = 1.0
     elif values.dtype == np.uint16:
         full_scale = 65535.0
     else:
         raise InputError(f"{name}: expected uint8, uint16 or float in [0, 1], got {values.dtype}; convert it")
-    values = np.ascontiguousarray(values)
-    levels = np.empty(values.shape, np.uint8)
-    for start in range(0, values.size, CHUNK):
-        part = slice(start, start + CHUNK)
-        scaled = np.rint(values.reshape(-1)[part].astype(np.float64) * (255.0 / full_scale))
-        levels.reshape(-1)[part] = scaled.clip(0, 255)
-    return levels
+    return to_uint8(values, full_scale)  # what is outside the range by ROUNDING is rounded into it
 
 
-def _require_scale(values: np.ndarray, name: str, overshoot: float) -> None:
+def _require_scale(values: np.ndarray, name: str) -> None:
     least, most = float(values.min()), float(values.max())
-    if not (least >= -overshoot and most <= 1 + overshoot):  # also true for NaN
+    if not (least >= -ROUNDING and most <= 1 + ROUNDING):  # also true for NaN
         raise InputError(f"{name}: expected floats in [0, 1], found {least:g}..{most:g}; divide by the full scale")
 
 

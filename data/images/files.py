@@ -432,9 +432,19 @@ def deep_values(image: Image.Image, path: str | os.PathLike) -> np.ndarray:
 
 
 def to_uint8(values: np.ndarray, full_scale: float) -> np.ndarray:
-    """Scale values from 0..`full_scale` to rounded 0..255, in parts, because float64 takes 8 bytes per value."""
-    levels = np.empty(values.shape, np.uint8)
+    """Scale values from 0..`full_scale` to rounded 0..255."""
+    return to_integers(values, full_scale, np.uint8)
+
+
+def to_integers(values: np.ndarray, full_scale: float, dtype: type[np.unsignedinteger]) -> np.ndarray:
+    """Scale values from 0..`full_scale` to the rounded full range of an unsigned type.
+
+    The values are converted in parts, because float64 takes 8 bytes per value.
+    """
+    flat = np.ascontiguousarray(values).reshape(-1)
+    levels = np.empty(values.shape, dtype)
+    factor = np.iinfo(dtype).max / full_scale
     for start in range(0, values.size, DEEP_CHUNK):
         part = slice(start, start + DEEP_CHUNK)
-        levels.reshape(-1)[part] = np.rint(values.reshape(-1)[part].astype(np.float64) * (255.0 / full_scale))
+        levels.reshape(-1)[part] = np.rint(flat[part].astype(np.float64) * factor)
     return levels

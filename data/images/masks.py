@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from data.images.files import is_deep, opened_image, read_gray
+from data.images.mattes import TRANSPARENT_BELOW
 from runtime.errors import InputError
 
 SOFT_FROM = 128  # the maximum of a soft mask is at least this level
@@ -42,7 +43,7 @@ def read_mask(path: str | os.PathLike) -> Mask:
     with opened_image(path) as image:
         if image.mode in ("LA", "RGBA", "PA", "La", "RGBa") or "transparency" in image.info:
             alpha = np.asarray(image.convert("RGBA").getchannel("A"))
-            if alpha.min() < SOFT_FROM:  # a cut-out has pixels that are more transparent than opaque
+            if alpha.min() < TRANSPARENT_BELOW:
                 return mask_of_levels(alpha)
         if image.mode == "P":
             colours = np.asarray(image.convert("RGB"))

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from data.images.extra_formats import import_openexr
+from data.images.files import to_integers
 from data.images.light import decode_levels
 from runtime.errors import InputError
 from runtime.files import replacing
@@ -19,7 +20,6 @@ DEPTHS_OF = {".png": (8, 16), ".tif": (8, 16, 32), ".tiff": (8, 16, 32), ".webp"
 DEPTHS = (8, 16, 32)
 PNG_LEVEL = 3  # compression level; higher levels take a multiple of the time to save a few percent
 _WEBP_SIDE = 16383  # largest side of the format in pixels
-_ROWS_AT_ONCE = 256  # rows quantised at a time, because float64 takes 8 bytes per value
 
 
 def depth_of(path: Path, bits: int | None) -> int:
@@ -140,12 +140,7 @@ def quantised(picture: np.ndarray, bits: int) -> np.ndarray:
         return picture * np.uint16(257) if bits == 16 else picture / np.float32(255)
     if bits == 32:
         return picture.astype(np.float32, copy=False)
-    scale, kind = (255, np.uint8) if bits == 8 else (65535, np.uint16)
-    levels = np.empty(picture.shape, kind)
-    for start in range(0, len(picture), _ROWS_AT_ONCE):
-        rows = slice(start, start + _ROWS_AT_ONCE)
-        levels[rows] = np.rint(picture[rows].astype(np.float64) * scale)
-    return levels
+    return to_integers(picture, 1, np.uint8 if bits == 8 else np.uint16)
 
 
 def _write_tiff(path: Path, picture: np.ndarray, profile: bytes | None, associated: bool) -> None:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -16,7 +15,7 @@ from data.images.trimap_tensors import trimap_to_tensor
 from data.training.alpha_layouts import LAYOUTS, find_folders
 from data.training.dim_dataset import read_layer, snapped_levels
 from data.training.dim_recipe import DIM_AFFINE, DimDraw, DimRecipe, Layer, draw_sample, place_crop
-from data.training.repeatable import LAYERS, RepeatableDataset
+from data.training.repeatable import LAYERS, Pairs, RepeatableDataset
 from data.transforms import AffineRange, jitter_colour, read_through
 from data.transforms.geometry import Size
 from runtime.errors import InputError
@@ -123,18 +122,14 @@ class AlphaFolderDataset(RepeatableDataset):
         """
         return find_folders(self.root, self.layout, self.image_dir, self.alpha_dir)
 
-    def _list_files(self) -> "_Pairs":
+    def _list_files(self) -> Pairs:
         image_dir, alpha_dir = self.folders()
-        pairs = self.pairs_by_name(image_dir, alpha_dir, "image")
-        if not pairs:
-            raise InputError(f"{image_dir}, {alpha_dir}: expected images and alphas of the same names, found none")
-        return _Pairs(pairs, f"{image_dir}, {alpha_dir}")
+        return Pairs(self.pairs_by_name(image_dir, alpha_dir, "image"), f"{image_dir}, {alpha_dir}")
 
-    def _sample(self, files: "_Pairs", epoch: int, index: int, attempt: int) -> dict[str, Tensor | str]:
+    def _sample(self, files: Pairs, epoch: int, index: int, attempt: int) -> dict[str, Tensor | str]:
         rng = self.generator(epoch, index, attempt)
         drawn = draw_sample(self.recipe, rng)
-        random_pair = rng.integers(len(files.pairs))  # always drawn, so that settings do not shift later draws
-        pair = files.pairs[random_pair if attempt else (epoch * len(self) + index) % len(files.pairs)]
+        pair = self.choose_pair(files.pairs, rng, epoch, index, attempt)
         image, alpha, trimap = self._crop(read_layer(*pair, self.alpha_levels, read_alpha=read_matte), drawn, rng)
         colours = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
         return {
@@ -150,14 +145,6 @@ class AlphaFolderDataset(RepeatableDataset):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Image, alpha and trimap of a sample; see `crop_photograph`."""
         return crop_photograph(photograph, drawn, self.recipe)
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """(image, alpha) paths, and their folders."""
-
-    pairs: Sequence[tuple[Path, Path]]
-    folders: str
 
 
 def crop_photograph(photograph: Layer, drawn: DimDraw, recipe: DimRecipe) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -213,8 +213,6 @@ class _Files:
 
     def __init__(self, pairs: list[tuple[Path, Path]], backgrounds: list[Path], folders: tuple[Path, Path, Path]):
         fg_dir, alpha_dir, bg_dir = folders
-        if not pairs:
-            raise InputError(f"{fg_dir}, {alpha_dir}: expected foregrounds and alphas of the same names, found none")
         if not backgrounds:
             raise InputError(f"{bg_dir}: expected background photographs, found none")
         self.pairs, self.backgrounds = pairs, backgrounds

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,14 @@ LAYERS = ("fg", "bg")  # optional keys of a sample
 MAX_ATTEMPTS = 20  # consecutive unusable samples after which `on_bad="skip"` gives up
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Paths of pictures with their alphas or masks, and the folders for messages."""
+
+    pairs: Sequence[tuple[Path, Path]]
+    folders: str
 
 
 class RepeatableDataset(Dataset, FileSet, CropSized):
@@ -110,7 +119,8 @@ class RepeatableDataset(Dataset, FileSet, CropSized):
         """Images of a folder and the alphas or masks of another, paired by name; `what` is for messages.
 
         Raises:
-            InputError: an image or its partner is alone, unless `on_bad` is "skip", which warns; or two files fit one.
+            InputError: an image or its partner is alone, unless `on_bad` is "skip", which warns; two files fit one; or
+                there is no pair.
         """
         images = images_by_stem(image_dir)
         alphas = fitted(images, images_by_stem(alpha_dir), partner)
@@ -119,7 +129,17 @@ class RepeatableDataset(Dataset, FileSet, CropSized):
             require_none(missing, f"every {what} needs its {partner}; add or remove files, or set on_bad=skip")
         for line in missing:
             self.warn_once(line)
-        return [(images[stem], alphas[stem]) for stem in images if stem in alphas]
+        pairs = [(images[stem], alphas[stem]) for stem in images if stem in alphas]
+        if not pairs:
+            raise InputError(f"{image_dir}, {alpha_dir}: expected {what}s and {partner}s of the same names, found none")
+        return pairs
+
+    def choose_pair(
+        self, pairs: Sequence[tuple[Path, Path]], rng: np.random.Generator, epoch: int, index: int, attempt: int
+    ) -> tuple[Path, Path]:
+        """Pair of a sample: the pairs in turn, and after unusable files a random one."""
+        random_pair = rng.integers(len(pairs))  # always drawn, so that settings do not shift later draws
+        return pairs[random_pair if attempt else (epoch * len(self) + index) % len(pairs)]
 
     def _sample_or_none(self, files: Any, epoch: int, index: int, attempt: int) -> dict[str, Tensor | str] | None:
         try:

@@ -15,7 +15,7 @@ from data.images.classes import MASK_MODES, Classes, read_mask
 from data.images.files import images_by_stem, read_rgb
 from data.images.scan import size_mismatches
 from data.images.segmentation_files import find_split, set_problems
-from data.training.repeatable import RepeatableDataset
+from data.training.repeatable import Pairs, RepeatableDataset
 from data.transforms.geometry import Size, crop_map, read_through, resize_map
 from runtime.errors import InputError, require_choice
 
@@ -203,18 +203,14 @@ class SegmentationFolders(RepeatableDataset):
         folders = self.folders()
         return set_problems(folders, images_by_stem(folders[1]).values(), self.classes, self.mask_mode, decode)
 
-    def _list_files(self) -> "_Pairs":
+    def _list_files(self) -> Pairs:
         folders = self.folders()
-        pairs = self.pairs_by_name(*folders, "picture", partner="mask")
-        if not pairs:
-            raise InputError(f"{folders[0]}, {folders[1]}: expected pictures and masks of the same names, found none")
-        return _Pairs(pairs, f"{folders[0]}, {folders[1]}")
+        return Pairs(self.pairs_by_name(*folders, "picture", partner="mask"), f"{folders[0]}, {folders[1]}")
 
-    def _sample(self, files: "_Pairs", epoch: int, index: int, attempt: int) -> dict[str, Tensor | str]:
+    def _sample(self, files: Pairs, epoch: int, index: int, attempt: int) -> dict[str, Tensor | str]:
         rng = self.generator(epoch, index, attempt)
         drawn = draw_sample(self.recipe, rng)
-        random_pair = rng.integers(len(files.pairs))  # always drawn, so that settings do not shift later draws
-        pair = files.pairs[random_pair if attempt else (epoch * len(self) + index) % len(files.pairs)]
+        pair = self.choose_pair(files.pairs, rng, epoch, index, attempt)
         image, mask = read_rgb(pair[0]), read_mask(pair[1], self.classes, self.mask_mode)
         if mask.shape != image.shape[:2]:
             raise InputError(size_mismatches([pair])[0])
@@ -224,11 +220,3 @@ class SegmentationFolders(RepeatableDataset):
             "mask": torch.from_numpy(labels.astype(np.int64)),
             "name": pair[0].stem,
         }
-
-
-@dataclass(frozen=True)
-class _Pairs:
-    """(picture, mask) paths, and their folders."""
-
-    pairs: list[tuple[Path, Path]]
-    folders: str

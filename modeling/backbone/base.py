@@ -8,6 +8,15 @@ from torch import Tensor, nn
 TOKEN_WIDTHS = 14  # embeddings per token at the peak of a block: stream, norm, queries, keys, values, windows
 
 
+def init_linear_layers(module: nn.Module) -> None:
+    """Draw the weights of all linear layers, as in ViT and Swin; their biases become 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
 class Encoder(nn.Module):
     """Base class of encoders.
 

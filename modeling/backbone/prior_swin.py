@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modeling.backbone.base import TOKEN_WIDTHS, Encoder
+from modeling.backbone.base import TOKEN_WIDTHS, Encoder, init_linear_layers
 from modeling.backbone.blocks import Mlp, PatchEmbed, StochasticDepth
 from modeling.backbone.windows import from_windows, repeat_prefix, to_windows
 from modeling.linear import Linear
@@ -216,11 +216,7 @@ class PriorSwin(Encoder):
         return (parameter for name, parameter in self.named_parameters() if name.endswith("_bias_table"))
 
     def _init_weights(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        init_linear_layers(self)
         weight = self.patch_embed.proj.weight.detach()
         weight[:, RGB_CHANS:] = nn.init.xavier_normal_(torch.empty_like(weight))[:, RGB_CHANS:]
 

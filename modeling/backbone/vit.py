@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from modeling.backbone.base import Encoder
+from modeling.backbone.base import Encoder, init_linear_layers
 from modeling.backbone.blocks import FFN_LAYERS, Attention, Block, MergeProjection, PatchEmbed
 from modeling.backbone.partial_block import block_at
 from modeling.backbone.rope import RotaryPositions
@@ -309,11 +309,7 @@ class ViT(Encoder):
         return image, self.rope_embed(grid, restart=self.window_size, scale=scale)
 
     def _init_weights(self) -> None:
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        init_linear_layers(self)
         for tokens in (self.cls_token, self.storage_tokens, self.pos_embed):
             if tokens is not None:
                 nn.init.trunc_normal_(tokens, std=0.02)
