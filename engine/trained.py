@@ -1,6 +1,7 @@
 """A config's model with the weights of a checkpoint; where the two do not belong together, the config that does."""
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +68,16 @@ def _configs_of(tensors: Mapping[str, torch.Tensor]) -> Iterator[str]:
     """The configs of the project whose model has tensors of these names and shapes."""
     found = {key.removeprefix("module."): tuple(value.shape) for key, value in tensors.items()}
     for path in sorted(CONFIGS.glob("*.py")):
-        with outlines():
-            model = build(load_config(str(path)).model)
-        if {key: tuple(value.shape) for key, value in model.state_dict().items()} == found:
+        if _shapes_of(path) == found:
             yield f"{CONFIGS.name}/{path.name}"
+
+
+@cache
+def _shapes_of(config_file: Path) -> Shapes:
+    """Names and shapes of the tensors of a config's model."""
+    with outlines():
+        model = build(load_config(str(config_file)).model)
+    return {key: tuple(value.shape) for key, value in model.state_dict().items()}
 
 
 def _differences(theirs: Any, ours: Any) -> str:
