@@ -12,12 +12,12 @@ export PYTHON
 demo: set-up
 	.venv/bin/python tools/demo.py
 
-# A process a core, each with one thread: the fast tests are many and small. Slow ones start processes of their own.
+# A process a core, each with one thread: the tests are small, or wait for processes that they start.
 test: set-up-test
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not slow" -n auto --dist loadfile
 
 test-slow: set-up-test
-	.venv/bin/python -m pytest -m slow
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m slow -n auto --dist loadfile
 
 lint: set-up-test
 	.venv/bin/ruff check .
