@@ -113,7 +113,8 @@ def test_the_quick_start_for_researchers_trains_predicts_and_scores(tmp_path, mo
     monkeypatch.chdir(tmp_path)
 
     def shrunk(command: Command) -> list[str]:
-        small = [*OVERRIDES, "train.max_iter=2", "train.eval_period=0", "lr_multiplier.warmup_length=0.2"]
+        run = ["train.curves=True", "train.max_iter=2", "train.eval_period=0", "lr_multiplier.warmup_length=0.2"]
+        small = [*OVERRIDES, *run]
         return small if command.program == "main.py" else []
 
     run_all(commands(ROOT / "docs" / "researchers.md"), monkeypatch, shrunk)

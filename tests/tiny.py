@@ -20,6 +20,7 @@ OVERRIDES = [
     "dataloader.test.dataset.samples_per_epoch=2",
     "train.device=cpu",
     "train.log_period=1",
+    "train.curves=False",
 ]
 
 

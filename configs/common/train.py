@@ -23,5 +23,6 @@ train = dict(
     num_train_panels=4,  # samples of the first batch that TensorBoard shows; 0 for none
     picture_period=2000,  # iterations between pictures of a system's training; 0 for none
     log_period=20,
+    curves=True,  # whether curves.png is drawn, once a minute and at the end
     wandb=dict(enabled=False, project="dinomatte", name=None),  # needs requirements/wandb.txt
 )

@@ -287,7 +287,8 @@ def _hooks(config: DictConfig, model: System, saver: SaveCheckpoints) -> list[ho
         run_hooks += best_hooks(saver.checkpointer, settings.checkpointer.get("best_metric"), evaluator.metrics)
     if comm.is_main_process():
         run_hooks.append(RunWriters(build_writers(config), period=settings.log_period))
-        run_hooks.append(DrawCurves(settings.output_dir, settings.log_period, evaluator.metrics))
+        if settings.get("curves", True):
+            run_hooks.append(DrawCurves(settings.output_dir, settings.log_period, evaluator.metrics))
     return run_hooks
 
 

@@ -23,6 +23,7 @@ SMALL = [
     "model.sample_strategy=ddim2", "dataloader.train.dataset.size=64", "dataloader.train.batch_size=2",
     "dataloader.train.num_workers=0", "dataloader.test.dataset.size=64", "dataloader.test.dataset.samples_per_epoch=2",
     "train.device=cpu", "train.log_period=1", "train.checkpointer.period=2", "lr_multiplier.warmup_length=0.2",
+    "train.curves=False",
 ]  # fmt: skip
 
 

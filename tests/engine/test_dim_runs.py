@@ -17,6 +17,7 @@ SMALL = [
     "model.backbone.widths=[4,4,8,8,8]", "dataloader.train.dataset.size=64", "dataloader.train.batch_size=2",
     "dataloader.train.num_workers=0", "dataloader.test.dataset.size=64", "dataloader.test.dataset.samples_per_epoch=2",
     "train.device=cpu", "train.log_period=1", "train.max_iter=6", "train.checkpointer.period=2", "train.eval_period=0",
+    "train.curves=False",
 ]  # fmt: skip
 
 

@@ -33,6 +33,7 @@ SMALL = [
     "model.decoder.num_maps=2", "model.decoder.dims=[16,12,8]", "model.decoder.detail_stem=[4,5,6]",
     "dataloader.train.dataset.crop_size=32", "dataloader.train.batch_size=2", "dataloader.train.num_workers=0",
     "train.device=cpu", "train.amp.enabled=False", "train.log_period=1", "train.eval_period=0", "train.max_iter=6",
+    "train.curves=False",
     "train.checkpointer.period=3", "train.ema_decay=0.5", "lr_multiplier.warmup_length=0.2",
 ]  # fmt: skip
 VIEWS = ["dataloader.train.fixed_views=6"]

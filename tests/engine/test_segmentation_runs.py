@@ -27,7 +27,7 @@ BACKBONE = ["model.backbone.embed_dim=24", "model.backbone.num_heads=2", "model.
             "model.out_layers=[0,1]", "model.head_in_index=[0,1]"]  # fmt: skip
 RUN = ["train.device=cpu", "train.log_period=1", "train.checkpointer.period=2", "lr_multiplier.warmup_length=0.2",
        "dataloader.train.batch_size=2", "dataloader.train.num_workers=0", "train.max_iter=6", "train.eval_period=3",
-       "train.amp.enabled=False", "train.checkpointer.max_to_keep=null"]  # fmt: skip
+       "train.amp.enabled=False", "train.checkpointer.max_to_keep=null", "train.curves=False"]  # fmt: skip
 
 
 def config_of(output_dir, *more: str):
@@ -41,7 +41,7 @@ def config_of(output_dir, *more: str):
 def run(tmp_path_factory):
     """The folder of a run of six iterations, validated after three and at the end."""
     folder = tmp_path_factory.mktemp("run")
-    train(config_of(folder))
+    train(config_of(folder, "train.curves=True"))
     return folder
 
 

@@ -75,11 +75,11 @@ def events_of(output_dir) -> EventAccumulator:
 def resumed_run(tmp_path_factory):
     """A run of six iterations, restarted after the fourth: iterations 4 and 5 were done twice."""
     output_dir = tmp_path_factory.mktemp("run")
-    run(output_dir, 6, "train.eval_period=2", "train.num_panels=1")
+    run(output_dir, 6, "train.eval_period=2", "train.num_panels=1", "train.curves=True")
     for name in ("model_final.pth", "model_0000005.pth"):
         (output_dir / name).unlink()
     (output_dir / "last_checkpoint").write_text("model_0000003.pth")
-    run(output_dir, 6, "train.eval_period=2", "train.num_panels=1", resume=True)
+    run(output_dir, 6, "train.eval_period=2", "train.num_panels=1", "train.curves=True", resume=True)
     return output_dir
 
 
@@ -570,7 +570,7 @@ def test_wandb_that_is_missing_or_refuses_is_one_line(tmp_path, wandb, monkeypat
 
 @pytest.mark.slow
 def test_only_the_main_process_writes_and_speaks_for_all(tmp_path):
-    arguments = overrides(tmp_path, 3, "lr_multiplier.warmup_length=0.4")
+    arguments = overrides(tmp_path, 3, "lr_multiplier.warmup_length=0.4", "train.curves=True")
     command = [sys.executable, str(ROOT / "main.py"), "--config-file", CONFIG, "--num-gpus", "2", *arguments]
     subprocess.run(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
     assert len(list(tmp_path.glob("events.*"))) == 1
