@@ -3,6 +3,7 @@
 import importlib
 
 _HOMES = {
+    "SubjectMasks": "data.synthetic.subjects",
     "SyntheticMatting": "data.synthetic.dataset",
     "SyntheticPeople": "data.synthetic.people",
     "write_composition1k_layout": "data.synthetic.layouts",
