@@ -16,7 +16,6 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,16 +46,15 @@ class MattePictures:
 
     def __init__(self, settings: Mapping[str, Any], skip_existing: bool) -> None:
         self.settings, self.skip_existing = settings, skip_existing
-
-    @cached_property
-    def matting(self) -> Matting:
-        keep_freed_memory()
-        return Matting(**self.settings)
+        self.matting: Matting | None = None
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Do the jobs of a batch, and return their outcomes, or the error that ends the run in place of each."""
         outcomes = np.empty(len(batch["job"]), object)
         try:
+            if self.matting is None:
+                keep_freed_memory()
+                self.matting = Matting(**self.settings)
             outcomes[:] = self.matting.run_jobs(list(batch["job"]), self.skip_existing)
         except InputError as error:  # if it left the actor, Ray would print tracebacks and lose its type
             outcomes[:] = InputError(str(error))

@@ -20,7 +20,7 @@ from PIL import Image
 from tiny import ROOT
 
 import inference
-from engine.inference import fit_to, plan_files
+from engine.inference import plan_files
 from engine.inference.manifest import MANIFEST
 from runtime.errors import InputError
 from tools import ray_matting
@@ -63,10 +63,9 @@ def mattes(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != MANIFEST}
 
 
-def batch_of(folder: Path, actor: MattePictures) -> dict[str, np.ndarray]:
-    jobs = plan_files(*(str(folder / name) for name in ("images", "trimaps", "out")))
+def batch_of(folder: Path) -> dict[str, np.ndarray]:
     column = np.empty(COUNT, object)
-    column[:] = jobs if "checkpoint" in actor.settings else fit_to(jobs, actor.matting.model)
+    column[:] = plan_files(*(str(folder / name) for name in ("images", "trimaps", "out")))
     return {"index": np.arange(COUNT), "job": column}
 
 
@@ -83,7 +82,7 @@ class Rows(NamedTuple):
 def test_an_actor_writes_the_files_of_inference_py_and_names_what_failed(pictures, expected):
     (pictures / "images/03.png").write_bytes(b"damaged")
     actor, ends = MattePictures({"device": "cpu"}, skip_existing=False), {}
-    outcomes = list(outcomes_of(Rows(actor(batch_of(pictures, actor))), ends))
+    outcomes = list(outcomes_of(Rows(actor(batch_of(pictures))), ends))
     assert {index: end["status"] for index, end in ends.items()} == {
         index: "failed" if index == 3 else "written" for index in range(COUNT)
     }
@@ -92,13 +91,22 @@ def test_an_actor_writes_the_files_of_inference_py_and_names_what_failed(picture
     assert mattes(pictures / "out") == expected
 
 
+def test_an_actor_can_be_sent_from_the_program_that_defines_it():
+    code = (
+        "import runpy, cloudpickle\n"
+        "names = runpy.run_path('tools/ray_matting.py', run_name='program')\n"
+        "cloudpickle.dumps(names['MattePictures'])\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
 def test_what_ends_an_actor_ends_the_run_in_one_line(pictures):
     actor = MattePictures({"checkpoint": str(pictures / "none.pth")}, skip_existing=False)
-    done = pickle.loads(pickle.dumps(actor(batch_of(pictures, actor))))
+    done = pickle.loads(pickle.dumps(actor(batch_of(pictures))))
     with pytest.raises(InputError, match=r"none\.pth"):
         list(outcomes_of(Rows(done), {}))
     actor = MattePictures({"device": "cpu"}, skip_existing=False)
-    batch = batch_of(pictures, actor)
+    batch = batch_of(pictures)
     (pictures / "out").write_text("a file in place of the folder")
     with pytest.raises(InputError, match=r"out/\d\d\.png: cannot write"):
         list(outcomes_of(Rows(actor(batch)), {}))
