@@ -8,9 +8,10 @@
 
 import argparse
 import os
+import signal
 import sys
 
-from runtime.command_line import end_at_once_on_signals, run
+from runtime.command_line import run
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -65,8 +66,8 @@ def work(arguments: argparse.Namespace) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    if "RANK" in os.environ:
-        end_at_once_on_signals()
+    if "RANK" in os.environ and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback from each process; the launcher reports it
     given = sys.argv[1:] if arguments is None else arguments
     arguments = parse_arguments(given)
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # warnings about a lost process are pages of C++ frames

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import logging
-import multiprocessing
 import os
 import signal
 import sys
@@ -100,24 +99,6 @@ def unwinding() -> Iterator[None]:
     finally:
         for number in replaced:
             signal.signal(number, usual[number])
-
-
-def end_at_once_on_signals() -> None:
-    """Make SIGTERM and Ctrl-C end one of several processes; the first of a machine prints it; status 143 or 130.
-
-    Nothing is unwound, because that could wait for the other processes. An ignored signal stays ignored.
-    """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        if os.environ.get("LOCAL_RANK", "0") == "0" and multiprocessing.parent_process() is None:
-            tell(PAST_TENSE[number])
-            leave(number, frame)
-        signal.signal(number, signal.SIG_DFL)
-        signal.raise_signal(number)
-
-    for number in PAST_TENSE:
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, end)
 
 
 def leave(number: int, frame: FrameType | None) -> None:

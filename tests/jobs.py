@@ -21,10 +21,10 @@ os.environ["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # as main.py does
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from runtime.command_line import end_at_once_on_signals, run
+from runtime.command_line import run
 
 if "RANK" in os.environ:  # as main.py does
-    end_at_once_on_signals()
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import torch
 import torch.distributed as dist

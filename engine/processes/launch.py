@@ -43,6 +43,7 @@ TIMEOUT = timedelta(minutes=30)  # limit of a collective operation; a process ma
 JOIN_TIMEOUT = 600.0  # seconds
 SAVING = 600  # seconds between SIGTERM or Ctrl-C and SIGKILL, in which processes can save
 CAUSE = LIMIT + 15  # seconds in which the watch finds the machine that broke a connection
+REPORTED = "reported"  # key in the job's store, set when process 0 has printed that a signal stopped the run
 FAREWELL = 3 * INTERVAL  # seconds in which the other machines read the error of this one from the store
 
 
@@ -97,7 +98,7 @@ def launch(
     else:
         connect(address, join_timeout)
         store = open_store(Address(LOOPBACK, 0))  # for the agent, which knows this machine only
-    failure = _run_agent(num_processes, machine_rank * num_processes, command, store.port)
+    failure = _run_agent(num_processes, machine_rank * num_processes, command, store)
     if failure is None:
         return
     if num_machines > 1:
@@ -131,7 +132,7 @@ def _check_counts(num_processes: int, num_machines: int, machine_rank: int, devi
         raise InputError("--num-gpus: one process only on mps")
 
 
-def _run_agent(num_processes: int, first_rank: int, command: Sequence[str], port: int) -> Failure | None:
+def _run_agent(num_processes: int, first_rank: int, command: Sequence[str], store: dist.TCPStore) -> Failure | None:
     """Start this machine's processes and wait for them. Return the first that failed, or the signal that ended them."""
     logging.getLogger("torch.distributed.elastic").propagate = False  # each process reports its own failure
     logging.getLogger("torch.distributed.elastic").addHandler(logging.NullHandler())
@@ -141,7 +142,7 @@ def _run_agent(num_processes: int, first_rank: int, command: Sequence[str], port
         nproc_per_node=num_processes,
         run_id=JOB,
         rdzv_backend="static",
-        rdzv_endpoint=f"{LOOPBACK}:{port}",
+        rdzv_endpoint=f"{LOOPBACK}:{store.port}",
         rdzv_configs={"rank": 0},
         max_restarts=0,
         monitor_interval=2 * INTERVAL,  # longer than the watch's, because the watch knows the cause of a failure
@@ -153,7 +154,9 @@ def _run_agent(num_processes: int, first_rank: int, command: Sequence[str], port
     host = socket.gethostname()
     try:
         elastic_launch(config, sys.executable)("-u", *command)
-    except SignalException as stop:  # the processes report it
+    except SignalException as stop:
+        if not store.check([REPORTED]):
+            tell(PAST_TENSE[stop.sigval])
         return Failure(first_rank, host, 128 + stop.sigval, PAST_TENSE[stop.sigval])
     except ChildFailedError as error:
         local_rank, failure = next(iter(error.failures.items()))  # the first that ended, within one poll of the agent
@@ -175,6 +178,8 @@ def _take_part(main: Callable[[], None], device_type: Callable[[], str], join_ti
     try:
         watch = _join(device_type(), join_timeout)
         status = _run(main)
+        if status and os.environ["RANK"] == "0":
+            connect(_place()[-1], FAREWELL).set(REPORTED, "")
         dist.barrier()  # no connection closes while a process still reads its last message
     except BaseException as error:
         if watch is not None and lost_the_others(error):

@@ -86,6 +86,7 @@ def open_store(address: Address) -> dist.TCPStore:
         wait_for_workers=False,
         multi_tenant=True,  # torch's agent opens the same port in the same process
         master_listen_fd=descriptor,
+        use_libuv=False,  # before torch 2.8 only the older server takes a socket (pytorch/pytorch pull request 150215)
     )
 
 
