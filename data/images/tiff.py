@@ -167,9 +167,7 @@ def require_bounded(page) -> None:
         return
     if compression not in DEFLATE:
         raise TiffError(f"TIFF of kind {_kind(page)} is not read; {READ_KINDS}")
-    rows, columns = min(page.rowsperstrip, page.imagelength), page.imagewidth
-    if page.is_tiled:
-        rows, columns = page.tilelength, page.tilewidth
+    rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
     samples = 1 if page.planarconfig == SEPARATE else page.samplesperpixel
     expected = rows * columns * samples * page.bitspersample // 8
     handle = page.parent.filehandle
