@@ -185,7 +185,7 @@ def _squared_errors(pair: MattePair) -> np.ndarray:
 def _moved(flow: np.ndarray, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
     """Row and column of the destination of each pixel of a box, as indices within the image."""
     height, width = flow.shape[:2]
-    across, down = np.rint(flow[rows, columns], dtype=np.float64).transpose(2, 0, 1)
+    across, down = np.rint(flow[rows, columns]).transpose(2, 0, 1)
     down = np.clip(down + np.arange(rows.start, rows.stop)[:, None], 0, height - 1)
     across = np.clip(across + np.arange(columns.start, columns.stop), 0, width - 1)
     return down.astype(np.intp), across.astype(np.intp)

@@ -48,5 +48,9 @@ def test_without_scored_pixels_it_is_undefined_and_other_shapes_are_refused():
     assert math.isnan(fringe(colours, colours, alpha, trimap=alpha))
     with pytest.raises(ValueError, match=r"pred_foreground: expected shape \(2, 2, 3\), got \(2, 2\)"):
         fringe(alpha, colours, alpha)
+    with pytest.raises(ValueError, match=r"^foreground: expected shape"):
+        fringe(colours, alpha, alpha)
+    with pytest.raises(ValueError, match=r"^pred_alpha: expected shape"):
+        fringe(colours, colours, alpha, pred_alpha=alpha[:1])
     with pytest.raises(ValueError, match="trimap: expected shape"):
         fringe(colours, colours, alpha, trimap=alpha[:1])

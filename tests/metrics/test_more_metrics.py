@@ -4,6 +4,7 @@ import itertools
 import math
 import weakref
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -241,6 +242,15 @@ def test_scored_boxes_hold_every_scored_pixel_once(shape, margin):
 
 
 # ---- dtSSD and MESSDdt, worked by hand
+
+
+def test_the_flow_has_the_settings_of_the_published_evaluation():
+    """nowsyn/DVM calls OpenCV with these positional arguments."""
+    frames = [blob((30, 40)), blob((33, 36), width=11)]
+    expected = cv2.calcOpticalFlowFarneback(*frames, None, 0.5, 5, 10, 2, 7, 1.5, cv2.OPTFLOW_FARNEBACK_GAUSSIAN)
+    np.testing.assert_array_equal(truth_flow(*frames), expected)
+    with pytest.raises(ValueError, match=r"^alpha: expected"):
+        truth_flow(frames[0] / 255, frames[1])
 
 
 def test_dtssd_of_one_flickering_pixel():

@@ -390,6 +390,17 @@ def test_mattes_of_floats_are_read_from_0_to_1(tmp_path, dtype):
         matte_reading(tmp_path / "a.tif")
 
 
+def test_several_channels_of_floats_are_read_from_0_to_1_only(tmp_path):
+    values = np.dstack([ALPHA / np.float32(255)] * 3)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb")
+    assert matte_reading(tmp_path / "a.tif") == (pytest.approx(ALPHA), "")
+    for wrong in (values * np.float32(1.01), values - np.float32(0.01)):
+        tifffile.imwrite(tmp_path / "a.tif", wrong, photometric="rgb")
+        for read in (matte_reading, read_trimap):
+            with pytest.raises(CodingError, match=r"expected floats in 0\.\.1 of the .*, found others in its channels"):
+                read(tmp_path / "a.tif")
+
+
 def test_one_visible_pixel_is_a_cut_out(tmp_path):
     alpha = np.zeros(SIZE, np.uint8)
     alpha[3, 4] = 255
