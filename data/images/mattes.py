@@ -228,8 +228,9 @@ def wrong_scale(path: str | os.PathLike, what: str, values: np.ndarray, opaque: 
     """Error for a matte whose values have the scale 0..`opaque`, see `narrow_scale`; `what` has an article."""
     expected = 255 if values.dtype == np.uint8 else 65535
     found = "only 0 and 1" if opaque == 1 else f"values up to {values.max()}, as of {opaque.bit_length()} bits"
+    scale = "0..255" if expected == 255 else "0..65535 in 16 bits"
     remedy = f"multiply it by {expected / opaque:.6g}"
-    return CodingError(f"{path}: expected {what} of 0..{expected}, found {found}", remedy=remedy)
+    return CodingError(f"{path}: expected {what} of {scale}, found {found}", remedy=remedy)
 
 
 def _refuse_lower_bytes(image: Image.Image, values: np.ndarray, path: str | os.PathLike) -> None:
