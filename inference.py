@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 from data.images.output_options import add_cutout_options, add_format_options, kinds_wanted
-from runtime.command_line import resumable, run, tell, unwinding
+from runtime.command_line import resumable, run, unwinding
 from runtime.errors import InputError
 from runtime.text import printable, summary
 
@@ -112,17 +112,14 @@ def plan(arguments: argparse.Namespace) -> list:
     raise InputError("give either --image, --trimap and --output, or --data-dir and --output-dir")
 
 
-def tell_passed_over(arguments: argparse.Namespace) -> None:
-    """Warn about files and sub-folders of the input folders that are not read."""
-    from data.images.files import passed_over
+def tell_unread(arguments: argparse.Namespace) -> None:
+    """Warn about files of the input folders that are not read."""
+    from engine.inference.progress import tell_passed_over
 
-    root = arguments.data_dir
-    folders = [f"{root}/merged", f"{root}/trimaps"] if root else [arguments.image, arguments.trimap]
-    for folder in folders:
-        if folder is not None and os.path.isdir(folder):
-            left = passed_over(folder, recursive=not root)
-            if left:
-                tell(f"warning: {folder}: {left}")
+    if arguments.data_dir:
+        tell_passed_over([f"{arguments.data_dir}/merged", f"{arguments.data_dir}/trimaps"], recursive=False)
+    else:
+        tell_passed_over([arguments.image, arguments.trimap])
 
 
 def check_source(arguments: argparse.Namespace) -> None:
@@ -233,7 +230,7 @@ def predict(arguments: argparse.Namespace, kinds: list[str] | None, crew, folder
     if shared is not None:
         shared.wait_for_first()
     if crew.rank == 0:
-        tell_passed_over(arguments)
+        tell_unread(arguments)
     jobs = plan(arguments)  # before the model is built, so that a mistyped path is reported at once
     keep_freed_memory()
     if arguments.method is not None:
@@ -295,7 +292,7 @@ def run_bare(arguments: argparse.Namespace, kinds: Sequence[str] | None) -> int:
         raise InputError(
             f"--{others[0].replace('_', '-')}: needs PyTorch, which is not installed; see requirements.txt"
         )
-    tell_passed_over(arguments)
+    tell_unread(arguments)
     file, folder = OnnxFile(arguments.onnx, device=arguments.device), results_folder(arguments)
     jobs = fit_to(plan(arguments), file, kinds, folder, arguments.skip_existing)
     max_memory = None if arguments.max_memory is None else parse_bytes(arguments.max_memory)

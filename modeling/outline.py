@@ -13,7 +13,9 @@ class _NoDraws(TorchFunctionMode):
     """Skips normal draws, for which PyTorch loads its compiler on the meta device; that takes two seconds."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        return args[0] if func is Tensor.normal_ else func(*args, **kwargs or {})
+        if func is Tensor.normal_ and args[0].is_meta:
+            return args[0]
+        return func(*args, **kwargs or {})
 
 
 @contextmanager

@@ -184,3 +184,24 @@ def test_loading_a_config_and_building_its_data_opens_no_file():
         "    engine.config.build(config.dataloader.train)\n"
         "    engine.config.build(config.dataloader.test)\n"
     )
+
+
+def test_editors_see_the_names_that_inference_imports_on_use():
+    tree = ast.parse((ROOT / "engine/inference/__init__.py").read_text(encoding="utf-8"))
+    shown = {
+        alias.name: node.module
+        for block in tree.body
+        if isinstance(block, ast.If)
+        for node in block.body
+        for alias in node.names
+    }
+    run(
+        "import engine.inference as package\n"
+        f"shown = {shown}\n"
+        "assert sorted(package.__all__) == sorted(shown)\n"
+        "assert set(shown) <= set(dir(package))\n"
+        "import sys\n"
+        "assert not {'torch', 'engine.inference.jobs'} & sys.modules.keys()\n"
+        "for name, module in shown.items():\n"
+        "    assert getattr(package, name) is getattr(sys.modules[module], name), name\n"
+    )

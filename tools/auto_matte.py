@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from data.images.backgrounds import read_background
-from data.images.files import images_by_stem, passed_over
+from data.images.files import images_by_stem
 from data.images.mask_to_trimap import KEEP_ALL, SEGMENTATION, Cleaning
 from data.images.masks import read_mask
 from data.images.mattes import read_trimap
@@ -35,12 +35,12 @@ from engine.inference import FileSettings, Predictor, fit_to, needs_exact, predi
 from engine.inference.auto_matte import KINDS, AutoMatte
 from engine.inference.clip_matte import ClipMatte, carried_trimaps, first_frame, key_frames_of
 from engine.inference.jobs import Job, plan_files
-from engine.inference.progress import shown, tell_reading
+from engine.inference.progress import shown, tell_passed_over, tell_reading
 from engine.inference.subjects import GivenMasks, PointedSubjects, SegmentedSubjects, Subject
 from engine.video.key_frames import KeyFrame
 from modeling.weights.shipped import BOX
 from modeling.weights.system_file import read_system
-from runtime.command_line import resumable, run, tell, unwinding
+from runtime.command_line import resumable, run, unwinding
 from runtime.device import resolve_device
 from runtime.errors import InputError
 from runtime.files import kind_of
@@ -53,7 +53,7 @@ from tools.make_trimap import band_width, share
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     jobs = planned(options)
-    tell_passed_over(options)
+    tell_passed_over([options.input, options.mask, options.trimap], recursive=options.input.is_dir())
     keep_freed_memory()
     device = resolve_device(options.device)
     memory = None if options.max_memory is None else parse_bytes(options.max_memory)
@@ -122,15 +122,6 @@ def planned(options: argparse.Namespace) -> list[Job]:
     if missing := [name for name in names.values() if name not in masks]:
         raise InputError(f"{options.mask}: expected a mask for each picture, found none for {name_some(missing)}")
     return [replace(job, inputs={**job.inputs, "mask": masks[name]}) for job, name in names.items()]
-
-
-def tell_passed_over(options: argparse.Namespace) -> None:
-    """Warn about files of the input folders that are not read, such as videos among pictures."""
-    for folder in (options.input, options.mask, options.trimap):
-        if folder is not None and folder.is_dir():
-            left = passed_over(folder, recursive=options.input.is_dir())
-            if left:
-                tell(f"warning: {folder}: {left}")
 
 
 def found_by(options: argparse.Namespace, device) -> Callable[..., Subject]:

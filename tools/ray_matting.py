@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engine.inference import Job, Matting, Outcome, fit_to, plan_files
 from engine.inference.manifest import end_of, entries_of, remove_unfinished, write_manifest
-from engine.inference.progress import shown, tell_reading
+from engine.inference.progress import shown, tell_passed_over, tell_reading
 from runtime.command_line import resumable, run, unwinding
 from runtime.errors import InputError
 from runtime.memory import keep_freed_memory, parse_bytes
@@ -65,12 +65,18 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     ray = imported_ray()
     jobs = planned(options)
+    tell_passed_over([options.image, options.trimap])
     entries, ends, read_as = entries_of(jobs), {}, []
     with resumable(options.output):
         try:
             with started(ray, options.address):
                 actors, sharers = places(options, ray.nodes())
-                settings = {"checkpoint": options.checkpoint, "max_memory": options.max_memory, "sharers": sharers}
+                settings = {
+                    "checkpoint": options.checkpoint,
+                    "device": None if options.gpus else "cpu",  # Ray need not hide GPUs from other actors
+                    "max_memory": options.max_memory,
+                    "sharers": sharers,
+                }
                 rows = ray.data.from_items(
                     [{"index": index, "job": job} for index, job in enumerate(jobs)],
                     override_num_blocks=math.ceil(len(jobs) / BATCH),

@@ -101,12 +101,14 @@ def _batches(predictor: Predictor, jobs: Iterable[Job], skip_existing: bool) -> 
         if skip_existing and job.is_done():
             yield [_Loaded(job, outcome=Outcome(job, "skipped", "exists"))]
             continue
-        full = shape is not None and len(batch) >= predictor.batch_size_for(shape)
-        if batch and (full or next_shape != shape or shape is None):
+        if batch and (next_shape != shape or len(batch) >= predictor.batch_size_for(shape)):
             yield batch
             batch = []
         batch.append(_Loaded(job))
         shape = next_shape
+        if shape is None:  # now, so that a skipped job after this one does not overtake it
+            yield batch
+            batch = []
     if batch:
         yield batch
 

@@ -3,10 +3,12 @@
 tqdm is imported when a bar is shown, because an ONNX file can be run without it.
 """
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from data.images.files import passed_over
 from data.images.remarks import Remark, counted
 from engine.inference.jobs import Job, Outcome
 from runtime.command_line import tell
@@ -36,6 +38,17 @@ def tell_reading(remarks: Iterable[Remark]) -> None:
     """Print how files were read in an unusual way, one line for each kind."""
     for line in counted(remarks):
         tell(f"warning: {line}")
+
+
+def tell_passed_over(inputs: Iterable[str | os.PathLike | None], recursive: bool = True) -> None:
+    """Warn about files, and without `recursive` sub-folders, of the input folders that are not read.
+
+    Args:
+        inputs: files and folders that a command names; None for an option that is not given. Files are left out.
+    """
+    for path in inputs:
+        if path is not None and os.path.isdir(path) and (left := passed_over(path, recursive)):
+            tell(f"warning: {path}: {left}")
 
 
 def announcer() -> Callable[[Job, "Plan"], None]:

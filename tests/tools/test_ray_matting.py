@@ -11,6 +11,7 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -89,6 +90,31 @@ def test_an_actor_writes_the_files_of_inference_py_and_names_what_failed(picture
     assert "03.png: not a readable image" in outcomes[3].remark
     del expected["03.png"]
     assert mattes(pictures / "out") == expected
+
+
+def test_the_outcomes_of_an_actor_belong_to_its_jobs_also_where_some_are_skipped(pictures):
+    (pictures / "out").mkdir()
+    for index in (1, 2, 5):
+        (pictures / f"out/{index:02}.png").touch()
+    actor, ends = MattePictures({"device": "cpu"}, skip_existing=True), {}
+    outcomes = list(outcomes_of(Rows(actor(batch_of(pictures))), ends))
+    assert [outcome.job.name for outcome in outcomes] == [f"{index:02}" for index in range(COUNT)]
+    assert [index for index, end in ends.items() if end["status"] == "skipped"] == [1, 2, 5]
+
+
+def test_files_that_are_not_read_are_named(pictures, monkeypatch, capsys):
+    (pictures / "images/notes.psd").touch()
+
+    @contextmanager
+    def refused(ray, address):
+        raise InputError("Ray does not start")
+        yield
+
+    monkeypatch.setattr(ray_matting, "imported_ray", lambda: None)
+    monkeypatch.setattr(ray_matting, "started", refused)
+    with pytest.raises(InputError, match="Ray does not start"):
+        ray_matting.main(arguments(pictures, "out"))
+    assert f"warning: {pictures / 'images'}: ignored 1 .psd (notes.psd)" in capsys.readouterr().err
 
 
 def test_an_actor_can_be_sent_from_the_program_that_defines_it():

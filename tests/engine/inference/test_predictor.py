@@ -391,6 +391,14 @@ def test_the_model_stays_in_the_main_thread_and_results_come_as_they_are_done(jo
     assert model.written[-1] >= len(jobs) - 3
 
 
+def test_skipped_jobs_do_not_overtake_the_others(model, jobs):
+    list(run_jobs(Predictor(model), jobs[1:3]))
+    outcomes = list(run_jobs(Predictor(model), jobs, skip_existing=True))
+    assert [outcome.job for outcome in outcomes] == list(jobs)
+    skipped = [outcome.job for outcome in outcomes if outcome.status == "skipped"]
+    assert skipped == list(jobs[1:3])
+
+
 def test_an_interrupt_leaves_whole_files_only_and_a_rerun_goes_on(jobs, tmp_path):
     class Interrupted(Watched):
         def decode(self, state):
