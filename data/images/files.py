@@ -373,6 +373,9 @@ def _named_errors(path: str | os.PathLike) -> Iterator[None]:
         raise InputError(f"{path}: {error}") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: over the limit of {MAX_PIXELS:,} pixels; make it smaller ({error})") from error
+    except UnidentifiedImageError as error:  # whose own text is the path again
+        found = "unknown or damaged format" if os.path.getsize(path) else "the file is empty"
+        raise InputError(f"{path}: not a readable image ({found})") from error
     except Exception as error:  # for bad bytes Pillow's decoders raise TypeError, IndexError, struct.error, ...
         if isinstance(error, OSError) and error.errno:
             raise InputError(f"{path}: cannot be read: {error.strerror}") from error

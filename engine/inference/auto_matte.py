@@ -135,9 +135,9 @@ class AutoMatte:
         """Mask and trimap of a subject. Regions that the trimap leaves out are removed from the mask too."""
         trimap = subject.trimap(self.width)
         mask = subject.mask()
-        left_out = float((mask & (trimap == BACKGROUND)).mean())
+        left_out = np.count_nonzero(mask & (trimap == BACKGROUND))
         if left_out:
-            self.remark = f"small regions of the segmentation were removed, {left_out:.2%} of the picture"
+            self.remark = f"small regions beside the subject were removed, {left_out} pixels; see --smallest-island"
         return (mask & (trimap != BACKGROUND)) | (trimap == FOREGROUND), trimap
 
     def _judge(self, trimap: np.ndarray) -> None:

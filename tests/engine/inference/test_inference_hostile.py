@@ -256,8 +256,8 @@ def tiff_without_dimensions() -> bytes:
 
 MEBIBYTES_OF_ZEROS = zlib.compress(bytes(64 * 2**20), 9)
 BAD_FILES = {
-    "empty": (b"", "not a readable image"),
-    "text": (b"<html>404 not found</html>", "not a readable image"),
+    "empty": (b"", "not a readable image (the file is empty)"),
+    "text": (b"<html>404 not found</html>", "not a readable image (unknown or damaged format)"),
     "signature only": (PNG, "not a readable image"),
     "truncated png": (truncated(saved(noise(), format="PNG")), "not a readable image"),
     "truncated jpeg": (truncated(saved(noise(), format="JPEG")), "not a readable image"),
