@@ -50,9 +50,13 @@ def test_the_cross_entropy_is_that_of_the_true_classes():
 
 
 def test_scores_are_printed_in_percent_and_the_loss_in_nats():
-    metrics = SegmentationEvaluator(2, loss=True).metrics
-    line = format_scores({"miou": 0.5, "accuracy": 0.75, "loss": 0.25}, metrics)
-    assert line == "mIoU (%) 50.000  accuracy (%) 75.000  cross entropy (nats) 0.250"
+    evaluator = SegmentationEvaluator(2, loss=True)
+    mask, pred_mask = np.array([[0, 1, 1, 1]], np.uint8), np.array([[0, 1, 0, 0]], np.uint8)
+    probabilities = np.full((1, 4, 2), np.exp(-0.25))
+    evaluator.process([{"mask": mask}], [{"mask": pred_mask, "probabilities": probabilities}])
+    metrics, scores = evaluator.metrics, evaluator.evaluate()
+    line = "mIoU (%) 33.333  accuracy (%) 50.000  cross entropy (nats) 0.250"
+    assert format_scores(scores, metrics) == line
     assert {name: (metric.unit, metric.higher_is_better) for name, metric in metrics.items()} == {
         "miou": ("share", True), "accuracy": ("share", True), "loss": ("nats", False)
     }  # fmt: skip
