@@ -85,6 +85,22 @@ def test_trimaps_count_for_whole_images_only_if_truths_are_shared(matched, tmp_p
     assert files(found, tmp_path) == {"a": ("a", "a", None), "b": ("b", "b", None)}
 
 
+def test_cases_have_no_trimap_without_a_folder(matched, tmp_path):
+    assert files(matched(("a",), ("a",), None), tmp_path) == {"a": ("a", "a", None)}
+
+
+def test_cases_of_shared_truths_have_no_trimap_for_whole_images(matched, tmp_path):
+    found = matched(("b_0",), ("b",), ("b_0",), region="whole")
+    assert files(found, tmp_path) == {"b_0": ("b_0", "b", None)}
+
+
+@pytest.mark.parametrize("agreeing", [("a",), ("a_1",), ("a", "a_1")])
+def test_bare_names_are_not_used_if_any_name_agrees(matched, tmp_path, agreeing):
+    trimaps = ("a", "b/c") if "a" in agreeing else ("a_1", "b/c_1")
+    with pytest.raises(InputError, match=r"without a truth in .*\bx/c"):
+        matched((*agreeing, "x/c"), ("a", "b/c"), trimaps)
+
+
 def test_one_trimap_serves_shared_truths(matched, tmp_path):
     trimap = tmp_path / "t.png"
     trimap.touch()
@@ -100,9 +116,9 @@ def test_one_trimap_serves_shared_truths(matched, tmp_path):
 
 
 def test_flat_files_get_the_folders_of_the_truths(matched, tmp_path):
-    found = matched(("A_0_pred", "a_1"), ("clip/a",), ("flat/a_0_trimap", "flat/a_1"))
+    found = matched(("A_0_PRED", "a_1"), ("clip/a",), ("flat/a_0_trimap", "flat/a_1"))
     assert files(found, tmp_path) == {
-        "clip/a_0": ("A_0_pred", "clip/a", "flat/a_0_trimap"),
+        "clip/a_0": ("A_0_PRED", "clip/a", "flat/a_0_trimap"),
         "clip/a_1": ("a_1", "clip/a", "flat/a_1"),
     }
     assert found.shared_truths
