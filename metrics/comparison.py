@@ -109,7 +109,8 @@ def compare(
     differences = []
     for metric in metrics:
         names, before, after = paired_values(baseline, scores, metric)
-        left_out = [name for name in baseline if name not in set(names)] if len(names) < len(baseline) else []
+        defined = set(names)
+        left_out = [name for name in baseline if name not in defined]
         labels = np.array([groups[name] for name in names]) if groups else np.arange(len(names))
         interval = bootstrap_interval(after - before, labels, resamples, confidence, np.random.default_rng(seed))
         differences.append(paired_difference(metric, before, after, left_out, interval))

@@ -124,11 +124,11 @@ def _images(folder: str | os.PathLike) -> Folder:
 def _named_as(truths: Folder, folder: Folder, role: str) -> Folder:
     """The files of a folder by the names of the truths that they belong to, as far as they do."""
     spelled = _spelled(folder, truths, role)
-    return spelled if _agreeing(spelled, truths) else _under_truths(folder, truths, role)
+    return spelled if _agree_at_all(spelled, truths) else _under_truths(folder, truths, role)
 
 
-def _agreeing(names: Iterable[str], truths: Folder) -> int:
-    return len(set(names) & truths.keys()) + len(_numbered(names, truths))
+def _agree_at_all(names: Iterable[str], truths: Folder) -> bool:
+    return not truths.keys().isdisjoint(names) or bool(_numbered(names, truths))
 
 
 def _numbered(names: Iterable[str], truths: Folder) -> dict[str, str]:
@@ -167,7 +167,7 @@ def _under_truths(folder: Folder, truths: Folder, role: str) -> Folder:
         else:
             name = full_name[name]
         renamed[name] = file
-    return renamed if len(renamed) == len(folder) else folder
+    return renamed
 
 
 def _without(what: str, names: Iterable[str], folder: str | os.PathLike) -> str:

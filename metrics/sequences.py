@@ -29,7 +29,7 @@ class Run(NamedTuple):
 
 
 def score_clips(
-    cases: Mapping[str, Case], names: Sequence[str], quantise_trimaps: bool = False, num_workers: int = 1
+    cases: Mapping[str, Case], names: Sequence[str], quantise_trimaps: bool, num_workers: int
 ) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
     """Score the clips of a set: frames in one folder are a clip, in the natural order of their names.
 

@@ -59,7 +59,7 @@ def trimap_of(picture: Picture, name: str = "trimap") -> np.ndarray:
     """
     values = _upright_array(picture, name)
     values = np.ascontiguousarray(values if values.ndim == 2 else values[..., 0])
-    if np.issubdtype(values.dtype, np.floating) and values.min() >= -OVERSHOOT and 1 < values.max() <= 1 + OVERSHOOT:
+    if np.issubdtype(values.dtype, np.floating) and values.min() >= -OVERSHOOT and values.max() <= 1 + OVERSHOOT:
         values = values.clip(0, 1)
     try:
         trimap, remark = decode_trimap(values)

@@ -89,9 +89,7 @@ def read_photograph(path: str | os.PathLike, transfer: str | None = None) -> tup
 
 def _remark_on_alpha(image: Image.Image) -> str:
     """Remark on transparent pixels of a photograph; empty if there are none."""
-    if image.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in image.info:
-        return ""
-    if image.convert("RGBA").getchannel("A").getextrema()[0] == 255:
+    if not image.has_transparency_data or image.convert("RGBA").getchannel("A").getextrema()[0] == 255:
         return ""
     return "has transparent pixels, as if it was cut out already; its colours are used as they are stored there"
 

@@ -30,7 +30,7 @@ def read_files(
         InputError: a file cannot be read, or the sizes differ.
     """
     arrays = {}
-    for name, path in sorted(files.items(), key=lambda item: item[0] != "image"):  # the image first
+    for name, path in sorted(files.items()):  # the image is the first
         arrays[name], remark = _read(name, path, transfer)
         found = [remark]
         if name != "image":

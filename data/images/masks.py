@@ -41,7 +41,7 @@ def read_mask(path: str | os.PathLike) -> Mask:
             unlabelled pixels.
     """
     with opened_image(path) as image:
-        if image.mode in ("LA", "RGBA", "PA", "La", "RGBa") or "transparency" in image.info:
+        if image.has_transparency_data:
             alpha = np.asarray(image.convert("RGBA").getchannel("A"))
             if alpha.min() < TRANSPARENT_BELOW:
                 return mask_of_levels(alpha)
@@ -54,7 +54,7 @@ def read_mask(path: str | os.PathLike) -> Mask:
             exact = np.asarray(image)
             if np.issubdtype(exact.dtype, np.integer) and (two := _of_few_levels(exact)) is not None:
                 return two
-        elif image.mode not in ("L", "LA", "La", "1"):
+        elif image.mode not in ("L", "LA", "1"):
             colours = np.asarray(image.convert("RGB"))
             if not _is_gray(colours):
                 raise InputError(

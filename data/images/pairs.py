@@ -26,9 +26,7 @@ def turned_apart(picture: str | os.PathLike, other: str | os.PathLike) -> str:
         InputError: see `data.images.files.read_header`.
     """
     first, second = read_header(picture), read_header(other)
-    if first.orientation == second.orientation or first.stored_size != second.stored_size:
-        return ""
-    return DRAWN_ON_STORED_PIXELS
+    return DRAWN_ON_STORED_PIXELS if _fit_as_stored_too(first, second) else ""
 
 
 def size_hint(picture: str | os.PathLike, other: str | os.PathLike) -> str:
@@ -38,12 +36,16 @@ def size_hint(picture: str | os.PathLike, other: str | os.PathLike) -> str:
         InputError: see `data.images.files.read_header`.
     """
     first, second = read_header(picture), read_header(other)
-    if first.orientation == second.orientation or first.stored_size != second.stored_size:
+    if not _fit_as_stored_too(first, second):
         return ""
     return (
         f"; as stored both are {_size(first)}, but {picture} has the EXIF orientation {first.orientation} and {other} "
         f"{_orientation(second)}: save both upright without the tag"
     )
+
+
+def _fit_as_stored_too(first: Header, second: Header) -> bool:
+    return first.orientation != second.orientation and first.stored_size == second.stored_size
 
 
 def _size(header: Header) -> str:

@@ -68,4 +68,4 @@ def _erode(mask: np.ndarray, side: int, step: int) -> np.ndarray:
 
     centre = side // 2
     ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))[centre % step :: step, centre % step :: step]
-    return cv2.erode(mask, np.ascontiguousarray(ellipse), anchor=(centre // step, centre // step))
+    return cv2.erode(mask, np.ascontiguousarray(ellipse))  # OpenCV's anchor, the middle, is the sampled centre

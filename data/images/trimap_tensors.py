@@ -14,7 +14,7 @@ def quantise_trimap_tensor(trimap: Tensor) -> Tensor:
     Integers are read on the scale 0..255 and floats on 0..1. Floats may exceed this range after resizing. The argument
     is not changed.
     """
-    levels = trimap.float() * 255 if trimap.is_floating_point() else trimap.float()
+    levels = trimap.float() * 255 if trimap.is_floating_point() else trimap
     halves = (levels >= UNKNOWN_FROM).float()  # the following steps are in place, to limit copies of huge images
     halves += levels >= FOREGROUND_FROM
     return halves.mul_(0.5)
@@ -36,7 +36,7 @@ def fuse_trimap(alpha: Tensor, trimap: Tensor) -> Tensor:
 def tensor_to_trimap(trimap: Tensor) -> np.ndarray:
     """Convert (1, H, W) of 0, 0.5 and 1 to (H, W) uint8; the inverse of `trimap_to_tensor`."""
     levels = np.array([BACKGROUND, UNKNOWN, FOREGROUND], np.uint8)
-    return levels[(trimap[0] * 2).round().long().cpu().numpy()]
+    return levels[(trimap[0] * 2).long().cpu().numpy()]
 
 
 def resize_trimap_tensor(trimap: Tensor, size: tuple[int, int]) -> Tensor:

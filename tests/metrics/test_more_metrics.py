@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import ndimage
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from engine.evaluation.evaluators import MattingEvaluator, format_scores
 from metrics import similarity, temporal
 from metrics.pair import matte_pair, scored_boxes
 from metrics.sad_mse import mad, mse, psnr, sad
@@ -474,3 +475,17 @@ def test_views_score_as_their_copies():
     assert score_sequence([views, (alpha, pred_alpha, trimap)]) == score_sequence(
         [copies, (copies[1], copies[0], copies[2])]
     )
+
+
+def test_scores_are_printed_in_the_units_of_papers():
+    """Thousands for sums, thousandths for means, decibels, and an index; only PSNR and SSIM are better if higher."""
+    names = ["sad", "mse", "grad", "conn", "mad", "psnr", "ssim"]
+    metrics = MattingEvaluator("whole", names).metrics
+    scores = dict(zip(names, [30.4567, 0.0071234, 14.5, 12.25, 0.02, 31.5, 0.9375], strict=True))
+    assert format_scores(scores, metrics) == (
+        "SAD (10^3) 30.457  MSE (10^-3) 7.123  Grad (10^3) 14.500  Conn (10^3) 12.250  "
+        "MAD (10^-3) 20.000  PSNR (dB) 31.500  SSIM 0.938"
+    )
+    units = ["thousands", "mean", "thousands", "thousands", "mean", "decibels", "index"]
+    assert [metric.unit for metric in metrics.values()] == units
+    assert [name for name, metric in metrics.items() if metric.higher_is_better] == ["psnr", "ssim"]

@@ -10,7 +10,8 @@ from PIL import Image
 
 import evaluation
 from metrics import score_folders
-from metrics.sequences import PAIRS_PER_TASK
+from metrics.matching import Case
+from metrics.sequences import PAIRS_PER_TASK, score_clips
 from runtime.errors import InputError
 
 KINDS = ("pred", "alpha", "trimap")
@@ -76,6 +77,22 @@ def test_frames_of_two_sizes_are_named_and_leave_no_mean(tmp_path):
     assert "(7, 5)" in result.failed_clips["clip"]
     assert math.isnan(result.sequence_mean()["dtssd"])
     assert result.mean()["sad"] == 0  # the images have their scores
+
+
+def test_clips_are_listed_in_natural_order(tmp_path):
+    for clip in ("clip10", "clip9"):
+        write_clip(tmp_path, clip, [100, 100])
+    assert list(score(tmp_path).sequences) == ["clip9", "clip10"]
+
+
+def test_a_frame_that_is_gone_when_clips_are_scored_is_not_said_to_have_another_size(tmp_path):
+    write_clip(tmp_path, "clip", [100, 100])
+    cases = {f"clip/{k}": Case(f"clip/{k}", *(tmp_path / kind / "clip" / f"{k}.png" for kind in KINDS)) for k in (0, 1)}
+    cases["clip/1"].pred_file.unlink()
+    clips, failed = score_clips(cases, list(cases), quantise_trimaps=False, num_workers=1)
+    assert clips == {}
+    assert str(cases["clip/1"].pred_file) in failed["clip"]
+    assert "of one size" not in failed["clip"]
 
 
 def test_a_bad_frame_is_named_and_the_other_scores_are_kept(tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from data.images.masks import read_mask
@@ -95,3 +96,62 @@ def test_a_photograph_is_no_mask(tmp_path):
     picture = np.random.default_rng(0).integers(0, 255, (6, 8, 3), np.uint8)
     with pytest.raises(InputError, match="found a colour picture without transparency"):
         read_mask(saved(tmp_path, picture))
+
+
+@pytest.mark.parametrize(
+    ("levels", "kind", "inside"),
+    [
+        ([200], "binary", [1]),
+        ([0], "binary", [0]),
+        ([0, 200], "binary", [0, 1]),
+        ([1, 2], "labels", [1, 1]),
+        ([0, 1, 127], "labels", [0, 1, 1]),
+        ([0, 1, 128], "soft", [0, 1 / 255, 128 / 255]),
+        ([5, 200], "soft", [5 / 255, 200 / 255]),
+        (range(64), "labels", [0] + [1] * 63),
+        (range(65), "soft", [level / 255 for level in range(65)]),
+    ],
+)
+def test_codings_at_their_limits(tmp_path, levels, kind, inside):
+    found = read_mask(saved(tmp_path, np.array([levels], np.uint8)))
+    assert found.kind == kind
+    np.testing.assert_array_equal(found.values, np.float32([inside]))
+
+
+def test_a_palette_of_colours_has_the_kind_of_labels(tmp_path):
+    image = Image.fromarray(np.uint8([[0, 1]]), "L").convert("P")
+    image.putdata([0, 1])
+    image.putpalette([9, 9, 9, 128, 0, 0])
+    assert read_mask(saved(tmp_path, image)).kind == "labels"
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
+@pytest.mark.parametrize(("least", "by_alpha"), [(127, True), (128, False)])
+def test_a_pixel_more_than_half_transparent_makes_a_cut_out(tmp_path, mode, least, by_alpha):
+    """Gray 0 and 255 from left to right, alpha 255 and `least`."""
+    path = tmp_path / "mask.png"
+    if mode == "P":
+        image = Image.new("P", (2, 1))
+        image.putdata([0, 1])
+        image.putpalette([0, 0, 0, 255, 255, 255])
+        image.save(path, transparency=bytes([255, least]))
+    else:
+        pixels = np.uint8([[[0, 0, 0, 255], [255, 255, 255, least]]])
+        Image.fromarray(pixels if mode == "RGBA" else pixels[..., 2:]).save(path)
+    with Image.open(path) as image:
+        assert image.mode == mode
+    np.testing.assert_array_equal(read_mask(path).values, np.float32([[1, least / 255] if by_alpha else [0, 1]]))
+
+
+def test_floats_of_few_levels_are_soft(tmp_path):
+    path = tmp_path / "mask.tif"
+    Image.fromarray(np.float32([[0, 0.2, 1]])).save(path)
+    assert read_mask(path).kind == "soft"
+    np.testing.assert_array_equal(read_mask(path).values, np.float32([[0, 51 / 255, 1]]))
+
+
+def test_negative_labels_are_refused(tmp_path):
+    path = tmp_path / "mask.tif"
+    tifffile.imwrite(path, np.int16([[-1, 0, 3]]))
+    with pytest.raises(InputError, match="signed"):
+        read_mask(path)

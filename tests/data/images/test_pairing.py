@@ -35,11 +35,38 @@ def put(folder: Path, *names: str) -> Path:
         (["cat_image", "dog.rgb"], ["cat_trimap", "dog"], {"cat_trimap": "cat_image", "dog": "dog.rgb"}),
         (["a/cat", "b/cat"], ["a/cat_trimap", "b/cat"], {"a/cat_trimap": "a/cat", "b/cat": "b/cat"}),
         (["cat", "cat_trimap"], ["cat", "cat_trimap"], {"cat": "cat", "cat_trimap": "cat_trimap"}),  # all are exact
+        (["cat_img"], ["cat_img_trimap"], {"cat_img_trimap": "cat_img"}),  # the role may follow the whole name
         (["cat"], ["cat_matte", "cat2", "_trimap", "trimap"], {}),  # a matte is no trimap; a name may be the word alone
     ],
 )
 def test_names_fit_by_form_case_and_role(names, partners, expected):
     assert fits(names, partners, "trimap") == (expected, [])
+
+
+@pytest.mark.parametrize(
+    ("role", "words"),
+    [
+        ("image", "image img rgb"),
+        ("trimap", "trimap tri"),
+        ("alpha", "alpha matte mask gt label pred"),
+        ("mask", "mask seg alpha matte gt label"),
+    ],
+)
+def test_the_documented_words_for_each_role_are_known(role, words):
+    for word in words.split():
+        assert fits(["cat"], [f"cat_{word}"], role) == ({f"cat_{word}": "cat"}, [])
+        assert fits([f"cat.{word.upper()}"], ["cat"], "trimap", of=role) == ({"cat": f"cat.{word.upper()}"}, [])
+
+
+@pytest.mark.parametrize("count", [5, 6, 9])
+def test_the_first_five_ambiguous_names_are_shown(count):
+    names = [f"cat{number}" for number in range(count)]
+    partners = {f"{name}{sign}trimap": Path("t") / f"{name}{sign}trimap.png" for name in names for sign in "_-"}
+    lines = "; ".join(f"{name} fits {name}-trimap, {name}_trimap" for name in names[:5])
+    more = f"; and {count - 5} more" if count > 5 else ""
+    with pytest.raises(InputError) as caught:
+        fitted(names, partners, "trimap")
+    assert str(caught.value) == f"t: {lines}{more}: rename or remove files, so that one is left"
 
 
 @pytest.mark.parametrize(

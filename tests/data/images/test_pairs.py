@@ -95,6 +95,17 @@ def test_sizes_that_an_orientation_does_not_explain_have_no_such_hint(tmp_path, 
     assert turned_apart(tmp_path / "i.png", tmp_path / "t.png") == ""
 
 
+@pytest.mark.parametrize(("first", "second"), [(6, 1), (1, 6), (8, 2)])
+def test_the_hint_names_both_orientations(tmp_path, first, second):
+    picture, trimap = tmp_path / "i.png", tmp_path / "t.png"
+    save(picture, gray((16, 24)), first)
+    save(trimap, gray((16, 24)), second)
+    assert size_hint(picture, trimap) == (
+        f"; as stored both are 24 x 16, but {picture} has the EXIF orientation {first} and {trimap} "
+        f"{'none' if second == 1 else second}: save both upright without the tag"
+    )
+
+
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_evaluation_names_orientations_too(tmp_path, capsys, shape, orientation):

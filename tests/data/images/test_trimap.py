@@ -1,12 +1,19 @@
 """Trimaps: one rule for arrays and tensors, and erosion by hand."""
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from skimage.morphology import erosion
 
 from data.images.trimap import fuse_with_trimap, quantise_trimap, trimap_from_alpha
-from data.images.trimap_tensors import quantise_trimap_tensor, resize_trimap_tensor, tensor_to_trimap, trimap_to_tensor
+from data.images.trimap_tensors import (
+    fuse_trimap,
+    quantise_trimap_tensor,
+    resize_trimap_tensor,
+    tensor_to_trimap,
+    trimap_to_tensor,
+)
 
 
 def test_arrays_and_tensors_are_quantised_alike():
@@ -17,10 +24,21 @@ def test_arrays_and_tensors_are_quantised_alike():
         assert torch.equal(quantise_trimap_tensor(coded), expected)
 
 
+def test_thirds_of_the_scale_are_the_thresholds():
+    assert quantise_trimap(np.array([84, 85, 169, 170], np.uint8)).tolist() == [0, 128, 128, 255]
+    assert quantise_trimap_tensor(torch.tensor([84, 85, 169, 170])).tolist() == [0, 0.5, 0.5, 1]
+    assert quantise_trimap_tensor(torch.tensor([84.9, 85.1, 169.9, 170.1]) / 255).tolist() == [0, 0.5, 0.5, 1]
+
+
 def test_a_float_trimap_that_resizing_took_above_one_keeps_its_scale():
     """Bicubic resizing overshoots: 1.05 is foreground, and no sign of a scale up to 255."""
     resized = torch.tensor([0.0, -0.04, 0.5, 1.0, 1.05])
     assert quantise_trimap_tensor(resized).tolist() == [0, 0, 0.5, 1, 1]
+
+
+def test_tensors_are_fused_as_arrays_are():
+    fused = fuse_trimap(torch.tensor([[[[0.1, 0.2, 0.3]]]]), torch.tensor([[[[0.0, 0.5, 1.0]]]]))
+    assert fused.tolist() == torch.tensor([[[[0.0, 0.2, 1.0]]]]).tolist()
 
 
 def test_round_trip_through_a_tensor():
@@ -50,6 +68,25 @@ def test_nearly_opaque_counts_as_opaque_within_the_tolerance():
     alpha = np.array([[1e-6, 1e-3, 1 - 1e-3, 1 - 1e-6]])
     np.testing.assert_array_equal(trimap_from_alpha(alpha, 1, 1), [[0, 128, 128, 255]])
     np.testing.assert_array_equal(trimap_from_alpha(alpha, 1, 1, tolerance=1e-2), [[0, 0, 255, 255]])
+    at_the_limit = np.array([[1e-5, 1.005e-5, 1 - 1.005e-5, 1 - 1e-5]])
+    np.testing.assert_array_equal(trimap_from_alpha(at_the_limit, 1, 1), [[0, 128, 128, 255]])
+
+
+@pytest.mark.parametrize("step", [2, 3, 4])
+@pytest.mark.parametrize("side", range(1, 12))
+def test_a_sampled_matte_is_unknown_where_a_sampled_neighbour_is_not_opaque(side, step):
+    """The definition of erosion pixel by pixel: the element's offsets that are multiples of the step count."""
+    alpha = np.kron(np.random.default_rng(side).random((4, 5)) > 0.2, np.ones((3, 3)))
+    ellipse = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
+    offsets = np.argwhere(ellipse) - side // 2
+    offsets = offsets[(offsets % step == 0).all(axis=1)] // step
+    expected = np.empty(alpha.shape, np.uint8)
+    for row, column in np.ndindex(alpha.shape):
+        near = offsets + np.array([row, column])
+        near = near[((near >= 0) & (near < alpha.shape)).all(axis=1)]
+        seen = set(alpha[tuple(near.T)])
+        expected[row, column] = {(1,): 255, (0,): 0}.get(tuple(seen), 128)
+    np.testing.assert_array_equal(trimap_from_alpha(alpha, side, side, step=step), expected)
 
 
 @pytest.mark.parametrize("size", [(640, 960), (600, 800), (1080, 1920)])

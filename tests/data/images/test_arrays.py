@@ -1,0 +1,141 @@
+"""Pictures in memory, of every type and of every mode of PIL, with results worked out by hand."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.images.arrays import mask_of, rgb_of, trimap_of
+from runtime.errors import InputError
+
+COLOURS = np.uint8([[[10, 20, 30], [40, 50, 60]]])
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (np.uint8([[7, 200]]), [[7] * 3, [200] * 3]),
+        (np.uint8([[[7], [200]]]), [[7] * 3, [200] * 3]),
+        (np.array([[False, True]]), [[0] * 3, [255] * 3]),
+        (COLOURS, COLOURS[0]),
+        (np.dstack([COLOURS, np.uint8([[0, 9]])]), COLOURS[0]),
+        (np.uint16([[128, 129]]), [[0] * 3, [1] * 3]),  # a level is 257, so 128.5 is half a level
+        (np.float64([[-0.001, 1.001]]), [[0] * 3, [255] * 3]),
+        (np.float32([[0.25, 0.75]]), [[64] * 3, [191] * 3]),  # 63.75 and 191.25
+    ],
+)
+def test_arrays_of_each_type_and_shape_are_photographs(picture, expected):
+    found = rgb_of(picture)
+    assert found.dtype == np.uint8
+    np.testing.assert_array_equal(found, [expected])
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
+def test_pil_images_of_each_mode_are_photographs_masks_and_trimaps(mode):
+    """Black and white, in the full scale of the mode."""
+    if mode in ("I;16", "I", "F"):
+        white = 1 if mode == "F" else 65535
+        image = Image.fromarray(np.array([[0, white]], {"I;16": np.uint16, "I": np.int32, "F": np.float32}[mode]))
+    else:
+        image = Image.fromarray(np.uint8([[0, 255]])).convert("RGB").convert(mode)
+    assert image.mode == mode
+    np.testing.assert_array_equal(rgb_of(image), [[[0] * 3, [255] * 3]])
+    np.testing.assert_array_equal(mask_of(image), [[0, 1]])
+    np.testing.assert_array_equal(trimap_of(image), [[0, 255]])
+
+
+def test_an_orientation_is_applied():
+    image = Image.fromarray(np.uint8([[1, 2, 3], [4, 5, 6]]))
+    image.getexif()[0x0112] = 6  # the stored picture is to be turned by a quarter clockwise
+    assert rgb_of(image)[..., 0].tolist() == [[4, 1], [5, 2], [6, 3]]
+
+
+@pytest.mark.parametrize(
+    ("picture", "inside"),
+    [
+        (np.uint8([[0, 7]]), [0, 1]),
+        (np.uint16([[0, 1]]), [0, 1]),
+        (np.int64([[0, 70000]]), [0, 1]),
+        (np.uint8([[0, 0]]), [0, 0]),
+        (np.uint8([[100, 200]]), [100 / 255, 200 / 255]),
+        (np.uint8([[0, 102, 255]]), [0, 0.4, 1]),
+        (np.uint8([[0, 1, 2]]), [0, 1, 1]),  # labels
+        (np.uint16([[0, 26214, 65535]]), [0, 0.4, 1]),
+        (np.float32([[0, 0.3, 1.0009]]), [0, np.float32(0.3), 1]),
+        (np.float64([[0, 0.3]]), [0, np.float32(0.3)]),
+        (np.array([[False, True]]), [0, 1]),
+        (np.uint8([[[0, 255, 255], [255, 0, 0]]]), [0, 1]),  # the first channel
+    ],
+)
+def test_arrays_of_each_type_are_masks(picture, inside):
+    found = mask_of(picture)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, np.float32([inside]))
+
+
+@pytest.mark.parametrize(("least", "inside"), [(127, [1, 127 / 255]), (128, [0, 1])])
+def test_a_pil_image_more_than_half_transparent_is_a_cut_out(least, inside):
+    pixels = np.uint8([[[0, 0, 0, 255], [255, 255, 255, least]]])
+    np.testing.assert_array_equal(mask_of(Image.fromarray(pixels)), np.float32([inside]))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[0, 0.5, 1], [-0.1, 0.5, 1.1], [-0.05, 0.5, 1], [0, 0.5, 1.05], [0, 128, 255]],
+)
+def test_trimaps_of_floats_may_exceed_their_range_by_resizing(values, recwarn):
+    assert trimap_of(np.array([values], np.float64)).tolist() == [[0, 128, 255]]
+    assert len(recwarn) == (values[1] == 128)
+
+
+@pytest.mark.parametrize("values", [[-0.11, 0.5, 1], [0, 0.5, 1.11], [0, 0.5, np.nan]])
+def test_floats_far_outside_are_no_trimap(values):
+    with pytest.raises(InputError, match="mine: expected a trimap"):
+        trimap_of(np.array([values], np.float64), "mine")
+
+
+def test_the_first_channel_is_the_trimap():
+    assert trimap_of(np.uint8([[[0, 1, 2], [128, 3, 4], [255, 5, 6]]])).tolist() == [[0, 128, 255]]
+
+
+@pytest.mark.parametrize(
+    ("picture", "text"),
+    [
+        ([[0, 1]], "expected a numpy array or a PIL image, got list"),
+        ("a.png", r"got str; read a file with PIL\.Image\.open"),
+        (np.uint8([0, 1]), r"or \(H, W, 4\), got shape \(2,\)"),
+        (np.zeros((2, 2, 2), np.uint8), r"got shape \(2, 2, 2\)"),
+        (np.zeros((2, 2, 5), np.uint8), r"got shape \(2, 2, 5\)"),
+        (np.zeros((1, 2, 2, 3), np.uint8), r"got shape \(1, 2, 2, 3\)"),
+        (np.zeros((0, 4), np.uint8), "expected a picture, got 4 x 0 pixels"),
+        (Image.new("L", (0, 4)), "expected a picture, got 0 x 4 pixels"),
+        (np.broadcast_to(np.uint8(0), (20000, 20001)), "20001 x 20000 pixels is over the limit of 400,000,000"),
+        (np.int32([[0, 1]]), r"expected uint8, uint16 or float in \[0, 1\], got int32"),
+        (np.float32([[0, 1.002]]), r"expected floats in \[0, 1\], found 0\.\.1\.002"),
+        (np.float32([[-0.002, 1]]), r"found -0\.002\.\.1"),
+        (np.float32([[np.nan, 1]]), r"found nan\.\.nan"),
+        (Image.fromarray(np.int32([[0, 65536]])), r"expected values in 0\.\.65535, found 0\.\.65536"),
+        (Image.fromarray(np.int32([[-1, 0]])), r"found -1\.\.0"),
+    ],
+)
+def test_what_is_no_photograph_is_refused(picture, text):
+    with pytest.raises(InputError, match=f"^mine: .*{text}"):
+        rgb_of(picture, "mine")
+
+
+def test_several_frames_are_refused_but_a_camera_s_preview_is_passed_over(tmp_path):
+    first, second = (Image.new("RGB", (8, 8), (level, 0, 0)) for level in (200, 90))
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
+    first.save(tmp_path / "a.mpo", save_all=True, append_images=[second])
+    with pytest.raises(InputError, match="found several frames"), Image.open(tmp_path / "a.gif") as image:
+        rgb_of(image)
+    with Image.open(tmp_path / "a.mpo") as image:
+        assert image.n_frames == 2
+        assert rgb_of(image)[0, 0, 0] == pytest.approx(200, abs=2)
+
+
+def test_damaged_pixels_are_named_when_they_are_decoded(tmp_path):
+    path = tmp_path / "a.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(InputError, match="mine: not a readable image"), Image.open(path) as image:
+        rgb_of(image, "mine")
