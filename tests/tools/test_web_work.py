@@ -121,7 +121,7 @@ def bad_uploads(folder) -> None:
     ("name", "match"),
     [
         ("moving.webp", r"^moving\.webp: expected a single image, found several frames"),
-        ("text.mp4", r"^text\.mp4: expected a video file, found one that is no video"),
+        ("text.mp4", r"^text\.mp4: expected a video file, found a file that is not a video"),
         ("phone.heic", r"^phone\.heic: "),
         ("text.png", r"^text\.png: not a readable image"),
         ("cut.png", r"^cut\.png: not a readable image"),
@@ -227,7 +227,7 @@ def test_what_no_browser_of_ours_sends_is_one_line(text):
 def test_too_many_marks_and_those_of_another_picture_are_refused():
     with pytest.raises(InputError, match="too much is painted"):
         parse_marks(sent({"strokes": [STROKE] * 2001}), SIZE)
-    with pytest.raises(InputError, match="marks are of another picture"):
+    with pytest.raises(InputError, match="marks are for another picture"):
         parse_marks(sent({}, (61, 90)), SIZE)
 
 
