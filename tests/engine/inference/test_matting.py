@@ -372,8 +372,8 @@ def test_a_clip_that_is_given_up_leaves_nothing_and_lets_others_in(matting, clip
         ({"alpha": "o.mp4"}, {"trimap": TRIMAP[:-1]}, "trimap: is 90 x 59, its image is 90 x 60"),
         ({"alpha": "o.mp4"}, {"box": (0, 0, 91, 9)}, "within 0 0 90 60, got 0 0 91 9"),
         ({"matte": "o.mp4"}, {"box": BOX}, "^outputs: expected one of mask, trimap, alpha, rgba, composite, got"),
-        ({"rgba": "o.mp4"}, {"box": BOX}, r"o\.mp4: \.mp4 holds no transparency; name it \.mov, \.webm"),
-        ({"alpha": "clip.mp4"}, {"box": BOX}, "is the input; the result needs a name of its own"),
+        ({"rgba": "o.mp4"}, {"box": BOX}, r"o\.mp4: \.mp4 does not support transparency; name it \.mov, \.webm"),
+        ({"alpha": "clip.mp4"}, {"box": BOX}, "is the input; choose another name for the result"),
     ],
 )
 def test_clips_that_cannot_be_done_are_one_line(matting, clip, tmp_path, monkeypatch, outputs, given, match):
