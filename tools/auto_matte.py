@@ -31,7 +31,7 @@ from data.images.masks import read_mask
 from data.images.mattes import read_trimap
 from data.images.output_options import add_cutout_options, add_format_options, kinds_wanted
 from data.images.pairing import fitted
-from engine.inference import FileSettings, Predictor, fit_to, needs_exact, predict_clip, run_jobs, settings_of
+from engine.inference import Crew, FileSettings, Predictor, fit_to, needs_exact, predict_clip, run_jobs, settings_of
 from engine.inference.auto_matte import KINDS, AutoMatte
 from engine.inference.clip_matte import ClipMatte, carried_trimaps, first_frame, key_frames_of
 from engine.inference.jobs import Job, plan_files
@@ -52,6 +52,14 @@ from tools.make_trimap import band_width, share
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
+    crew = Crew.of_environment()
+    if crew.rank:
+        return 2  # process 0 prints the reason
+    if crew.size > 1:
+        raise InputError(
+            f"{crew.size} processes: expected one, which uses all processors; start python tools/auto_matte.py without "
+            "torchrun, or share trimaps with inference.py"
+        )
     jobs = planned(options)
     tell_passed_over([options.input, options.mask, options.trimap], recursive=options.input.is_dir())
     keep_freed_memory()

@@ -102,7 +102,9 @@ class Matting:
         self._segmented = None
         if segmentation is not None:
             finder = read_system(segmentation, where)
-            self._segmented = SegmentedSubjects(Predictor(finder, max_memory=max_memory, probabilities=True))
+            self._segmented = SegmentedSubjects(
+                Predictor(finder, max_memory=max_memory, sharers=sharers, probabilities=True)
+            )
         self._one_at_a_time = threading.Lock()
 
     @property

@@ -116,7 +116,7 @@ class PointedSubjects:
         if self.box is None and not self.inside:
             raise InputError("expected a box around the subject, or a click on it")
         if self.box is not None and (self.box[0] >= self.box[2] or self.box[1] >= self.box[3]):
-            raise InputError(f"--box: expected LEFT TOP RIGHT BOTTOM with some area, got {self.box}")
+            raise InputError(f"box: expected LEFT TOP RIGHT BOTTOM with some area, got {self.box}")
 
     def __call__(self, arrays: Mapping[str, np.ndarray]) -> Subject:
         image = arrays["image"]
@@ -162,7 +162,7 @@ class PointedSubjects:
             left, top, right, bottom = self.box
             if left < 0 or top < 0 or right > width or bottom > height:
                 raise InputError(
-                    f"--box: expected LEFT TOP RIGHT BOTTOM within 0 0 {width} {height}, got {left} {top} {right} "
+                    f"box: expected LEFT TOP RIGHT BOTTOM within 0 0 {width} {height}, got {left} {top} {right} "
                     f"{bottom}"
                 )
         for x, y in (*self.inside, *self.outside):

@@ -151,7 +151,7 @@ def test_pointing_nowhere_is_refused():
         PointedSubjects(outside=[(1, 1)])
     with pytest.raises(InputError, match="with some area"):
         PointedSubjects(box=(5, 5, 5, 9))
-    with pytest.raises(InputError, match="--box: expected LEFT TOP RIGHT BOTTOM within 0 0 120 120, got 30 10 5000 93"):
+    with pytest.raises(InputError, match="box: expected LEFT TOP RIGHT BOTTOM within 0 0 120 120, got 30 10 5000 93"):
         PointedSubjects(box=(30, 10, 5000, 93))({"image": disc()[0]})
     with pytest.raises(InputError, match="within 120 x 120, got 300, 4"):
         PointedSubjects(inside=[(300, 4)])({"image": disc()[0]})
@@ -367,3 +367,14 @@ def test_what_cannot_be_meant_is_one_line(tmp_path, monkeypatch, more, match):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=match):
         auto_matte.main(["in", "--output", "out", *more])
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_several_processes_are_refused_in_one_line(tmp_path, run, monkeypatch, rank):
+    files(tmp_path)
+    for name, value in {"RANK": rank, "WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": "one"}.items():
+        monkeypatch.setenv(name, str(value))
+    status, out, err = run(tmp_path / "in", "--output", tmp_path / "out", "--mask", tmp_path / "masks")
+    assert (status, out, (tmp_path / "out").exists()) == (2, "", False)
+    assert ("2 processes: expected one" in err) == (rank == 0)
+    assert len(err.splitlines()) == (1 if rank == 0 else 0)
