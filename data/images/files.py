@@ -209,13 +209,16 @@ def images_by_stem(
     folder = Path(folder)
     found: dict[str, Path] = {}
     taken: dict[str, Path] = {}
+    twins: list[str] = []
     for path in image_paths(folder, recursive, leave_out):
         if not path.is_file():
             raise InputError(f"{path}: expected an image file, found a broken link or a special file")
         stem = path.relative_to(folder).with_suffix("").as_posix()
         if (twin := taken.setdefault(name_key(stem), path)) != path:
-            raise InputError(f"{folder}: {_shown_apart(twin.relative_to(folder), path.relative_to(folder))}")
+            twins.append(_shown_apart(twin.relative_to(folder), path.relative_to(folder)))
         found[stem] = path
+    if twins:
+        raise InputError(f"{folder}: {twins[0]}" + (f" (the first of {len(twins)} such pairs)" if twins[1:] else ""))
     return found
 
 
@@ -223,7 +226,7 @@ def _shown_apart(first: Path, second: Path) -> str:
     """Message about two files with one name. Names that look alike are shown with escapes, so that they differ."""
     looks_alike = composed(str(first)) == composed(str(second))
     one, other = (ascii(str(path)) if looks_alike else str(path) for path in (first, second))
-    return f"{one} and {other} share a name; names must differ beyond extension, case and Unicode form, remove one"
+    return f"{one} and {other} share a name; names must differ beyond extension, case and Unicode form, move one away"
 
 
 def passed_over(folder: str | os.PathLike, recursive: bool = False) -> str:

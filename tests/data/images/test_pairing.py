@@ -91,6 +91,9 @@ def test_a_folder_with_twins_is_refused_and_shows_how_they_differ(tmp_path):
     put(tmp_path / "case", "Cat.png", "cat.png")
     with pytest.raises(InputError, match=r"Cat\.png and cat\.png share a name"):
         images_by_stem(tmp_path / "case")
+    put(tmp_path / "phone", "1.heic", "1.jpg", "2.heic", "2.jpg", "3.jpg", "3.png")
+    with pytest.raises(InputError, match=r"1\.heic and 1\.jpg share a name; .* \(the first of 3 such pairs\)$"):
+        images_by_stem(tmp_path / "phone")
 
 
 def test_every_program_pairs_by_the_rule(tmp_path):
