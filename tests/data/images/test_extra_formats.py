@@ -284,3 +284,18 @@ def test_a_layer_of_fewer_samples_is_not_taken_for_a_picture(tmp_path, sampling)
     ).write(str(path))
     with pytest.raises(InputError, match="of one sample a pixel, found Y"):
         read_rgb(path)
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (3, 2), (-4, -1), (40, 0), (0, -40)])
+def test_windows_anywhere_in_the_plane(tmp_path, shift):
+    """The picture is 13 x 9 at (100, 50); the stored window of the same size is shifted against it, or beside it."""
+    corner, size = np.int32([100, 50]), np.int32([12, 8])
+    path = tmp_path / "a.exr"
+    stored, expected = LIGHT[..., 0], np.zeros((9, 13), np.float32)
+    for row, column in np.ndindex(9, 13):
+        if 0 <= row + shift[1] < 9 and 0 <= column + shift[0] < 13:
+            expected[row + shift[1], column + shift[0]] = stored[row, column]
+    windows = {"displayWindow": (corner, corner + size), "dataWindow": (corner + shift, corner + shift + size)}
+    write_exr(path, {"Y": stored}, **{name: tuple(map(np.int32, window)) for name, window in windows.items()})
+    with opened_image(path) as image:
+        np.testing.assert_array_equal(image.values, expected)
