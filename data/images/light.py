@@ -9,7 +9,7 @@ from data.images.extra_formats import FloatFile
 from runtime.errors import InputError
 
 TRANSFERS = ("srgb", "linear")  # encoded values for a screen; values proportional to light
-ROWS_AT_ONCE = 2**20  # values converted at a time
+VALUES_AT_ONCE = 2**20  # values converted at a time, in whole rows
 
 
 def photograph_levels(values: np.ndarray, transfer: str, path: object = "picture") -> tuple[np.ndarray, float]:
@@ -42,7 +42,7 @@ def photograph_levels(values: np.ndarray, transfer: str, path: object = "picture
         outside += int(((part < 0) | (part > 1)).sum())
         part = part.clip(0, 1)
         levels[rows] = np.rint((encode_light(part) if transfer == "linear" else part) * np.float32(255))
-    return levels, outside / max(1, values[..., :3].size)
+    return levels, outside / values[..., :3].size
 
 
 def encode_light(light: np.ndarray) -> np.ndarray:
@@ -69,5 +69,5 @@ def remark_on(transfer: str, clipped: float) -> str:
 
 
 def _row_blocks(values: np.ndarray) -> list[slice]:
-    height = max(1, ROWS_AT_ONCE // max(1, values[0].size if len(values) else 1))
+    height = max(1, VALUES_AT_ONCE // values[0].size)
     return [slice(start, start + height) for start in range(0, len(values), height)]

@@ -266,6 +266,14 @@ def test_images_that_changed_most_come_first_and_equal_ones_never():
     assert most_changed("sad", names, before, after, 0) == ([], [])
 
 
+def test_equal_changes_stay_in_the_order_of_names():
+    names = [f"{number:03}" for number in range(100)]
+    before, after = np.full(100, 5.0), np.tile([4.0, 6.0, 3.0, 7.0], 25)
+    improved, worsened = most_changed("sad", names, before, after, 50)
+    assert [change.name for change in improved] == [*names[2::4], *names[0::4]]
+    assert [change.name for change in worsened] == [*names[3::4], *names[1::4]]
+
+
 def test_a_metrics_interval_depends_on_the_seed_but_not_on_the_other_metrics():
     a = {str(i): {"sad": 0.0, "conn": 0.0} for i in range(30)}
     b = {str(i): {"sad": value, "conn": value} for i, value in enumerate(skewed(30))}

@@ -12,7 +12,7 @@ from PIL import Image
 from skimage.color import rgb2xyz
 from tiny import ROOT
 
-from data.images.files import opened_image, read_photograph, read_rgb, read_rgb_profile, read_size
+from data.images.files import opened_image, read_header, read_photograph, read_rgb, read_rgb_profile, read_size
 from data.images.light import decode_levels, encode_light, photograph_levels
 from data.images.masks import read_mask
 from data.images.mattes import matte_reading, trimap_reading
@@ -254,3 +254,48 @@ def test_a_library_that_is_missing_is_named_in_one_line(tmp_path):
     assert len(lines) == 3
     for line, library in zip(lines, ("OpenEXR", "pillow-heif", "OpenEXR"), strict=True):
         assert f"need {library}; install it with `pip install -r requirements/formats.txt`" in line
+
+
+@pytest.mark.parametrize(("names", "mode"), [("Y", "F"), ("RGB", "RGB"), ("RGBA", "RGBA"), ("A", "F")])
+def test_headers_have_size_and_mode_without_the_pixels(tmp_path, names, mode):
+    path = tmp_path / "a.exr"
+    write_exr(path, {name: LIGHT[..., index] for index, name in enumerate(names)})
+    header = read_header(path)
+    assert (header.size, header.format, header.mode, header.deep) == ((9, 13), "EXR", mode, True)
+
+
+def test_the_channels_of_all_parts_count_for_the_limit(tmp_path, monkeypatch):
+    path = tmp_path / "a.exr"
+    write_exr(path, {name: LIGHT[..., index] for index, name in enumerate(["R", "G", "B", "depth"])})
+    monkeypatch.setattr("data.images.extra_formats.MOST_BYTES", 9 * 13 * 4 * 4)
+    assert read_rgb(path).shape == (9, 13, 3)
+    monkeypatch.setattr("data.images.extra_formats.MOST_BYTES", 9 * 13 * 4 * 4 - 1)
+    with pytest.raises(InputError, match="its channels take 1,872 bytes, over the limit of 1,871"):
+        read_rgb(path)
+
+
+@pytest.mark.parametrize("sampling", [(2, 1), (1, 2)])
+def test_a_layer_of_fewer_samples_is_not_taken_for_a_picture(tmp_path, sampling):
+    path = tmp_path / "a.exr"
+    pixels = np.ascontiguousarray(LIGHT[: 8 // sampling[1], : 12 // sampling[0], 0])
+    channel = OpenEXR.Channel("Y", pixels, sampling[0], sampling[1])
+    OpenEXR.File(
+        {"type": OpenEXR.scanlineimage, "dataWindow": (np.int32([0, 0]), np.int32([11, 7]))}, {"Y": channel}
+    ).write(str(path))
+    with pytest.raises(InputError, match="of one sample a pixel, found Y"):
+        read_rgb(path)
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (3, 2), (-4, -1), (40, 0), (0, -40)])
+def test_windows_anywhere_in_the_plane(tmp_path, shift):
+    """The picture is 13 x 9 at (100, 50); the stored window of the same size is shifted against it, or beside it."""
+    corner, size = np.int32([100, 50]), np.int32([12, 8])
+    path = tmp_path / "a.exr"
+    stored, expected = LIGHT[..., 0], np.zeros((9, 13), np.float32)
+    for row, column in np.ndindex(9, 13):
+        if 0 <= row + shift[1] < 9 and 0 <= column + shift[0] < 13:
+            expected[row + shift[1], column + shift[0]] = stored[row, column]
+    windows = {"displayWindow": (corner, corner + size), "dataWindow": (corner + shift, corner + shift + size)}
+    write_exr(path, {"Y": stored}, **{name: tuple(map(np.int32, window)) for name, window in windows.items()})
+    with opened_image(path) as image:
+        np.testing.assert_array_equal(image.values, expected)

@@ -202,3 +202,30 @@ def test_exr_is_premultiplied_and_refuses_not_to_be(tmp_path):
         np.testing.assert_allclose(found[:, :3], light * (LEVELS[0, :, 3:] / 255), atol=1e-6)
     with pytest.raises(InputError, match=r"a\.exr: EXR has colours that are multiplied by alpha, by its specification"):
         write_picture(tmp_path / "a.exr", LEVELS, 32, premultiplied=False)
+
+
+@pytest.mark.parametrize("suffix", [".PNG", ".Tif", ".TIFF", ".WebP", ".EXR"])
+def test_the_case_of_a_suffix_does_not_matter(tmp_path, suffix):
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    write_picture(tmp_path / f"a{suffix}", levels)
+    found = read_back(tmp_path / f"a{suffix}", suffix.lower())
+    if suffix == ".EXR":
+        np.testing.assert_array_equal(found, (levels / np.float32(255)).astype(np.float16))
+    else:
+        np.testing.assert_array_equal(found[..., 0] if found.ndim == 3 else found, levels)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".TIFF"])
+def test_a_missing_library_for_tiff_is_named_before_the_work(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"TIFF needs the package tifffile; install it, or name the output \*\.png"):
+        check_writable(tmp_path / f"a{suffix}", 16)
+    check_writable(tmp_path / "a.png", 16)
+
+
+def test_the_widest_picture_of_webp_and_wider_ones_of_other_formats_are_written(tmp_path):
+    write_picture(tmp_path / "a.webp", np.zeros((1, 16383), np.uint8))
+    write_picture(tmp_path / "a.png", np.zeros((1, 16384), np.uint8))
+    for name, width in (("a.webp", 16383), ("a.png", 16384)):
+        with Image.open(tmp_path / name) as image:
+            assert image.size == (width, 1)
