@@ -22,7 +22,7 @@ def save(path, orientation=1, mode="RGB"):
     [((64, 96), (64, 96)), ((33, 48), (64, 96)), ((32, 48), (32, 48)), ((16, 24), (16, 24)), ((9, 9), (16, 24)),
      ((8, 12), (8, 12)), ((1, 1), (8, 12)), ((8, 13), (16, 24))],
 )  # fmt: skip
-@pytest.mark.parametrize("orientation", [1, 5, 6, 8])
+@pytest.mark.parametrize("orientation", [1, 4, 5, 6, 8])
 def test_the_smallest_scale_that_is_large_enough_is_decoded(tmp_path, needed, size, orientation):
     save(tmp_path / "a.jpg", orientation)
     turn = slice(None, None, -1) if orientation >= 5 else slice(None)
@@ -30,7 +30,13 @@ def test_the_smallest_scale_that_is_large_enough_is_decoded(tmp_path, needed, si
     assert picture.shape == (*size[turn], 3)
     red = picture[..., 0] > 127
     height, width = red.shape
-    upper_half = {1: red[: height // 2], 5: red[:, : width // 2], 6: red[:, width // 2 :], 8: red[:, : width // 2]}
+    upper_half = {
+        1: red[: height // 2],
+        4: red[height // 2 :],
+        5: red[:, : width // 2],
+        6: red[:, width // 2 :],
+        8: red[:, : width // 2],
+    }
     assert upper_half[orientation].all()
     assert red.mean() == 0.5
 
