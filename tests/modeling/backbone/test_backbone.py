@@ -11,7 +11,7 @@ from transformers.models.vitdet.configuration_vitdet import VitDetConfig
 from transformers.models.vitdet.modeling_vitdet import VitDetResBottleneckBlock
 
 from modeling.backbone import DINOV3_VARIANTS, ViT
-from modeling.backbone.blocks import ResidualConvBlock, StochasticDepth
+from modeling.backbone.blocks import PatchEmbed, ResidualConvBlock, StochasticDepth
 from modeling.backbone.rope import RotaryPositions
 from modeling.backbone.windows import windowed_attention
 
@@ -471,3 +471,16 @@ def test_zero_projections_learn_from_the_first_step():
     vit = small_vit(merge_block_indexes=[0]).train()
     vit(torch.randn(1, 3, 64, 64)).square().sum().backward()
     assert vit.merge["0"].proj.weight.grad.abs().max() > 0
+
+
+@pytest.mark.parametrize("channels", [3, 4, 6, 8])
+def test_patches_in_bfloat16_are_those_of_float32(channels):
+    torch.manual_seed(0)
+    embed = PatchEmbed(channels, 32, 16)
+    image = torch.rand(1, channels, 64, 80)
+    patches = image.unfold(2, 16, 16).unfold(3, 16, 16)  # (1, C, 4, 5, 16, 16)
+    expected = torch.einsum("bchwij,dcij->bhwd", patches, embed.proj.weight).flatten(1, 2) + embed.proj.bias
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        tokens, grid = embed(image)
+    assert (tokens.dtype, grid) == (torch.bfloat16, (4, 5))
+    assert (tokens.float() - expected).abs().max() <= 0.02 * expected.std()
