@@ -122,7 +122,7 @@ def resumable(folder: str | os.PathLike | None) -> Iterator[None]:
         yield
     except (KeyboardInterrupt, Terminated) as stop:
         if folder is not None:
-            stop.args = (f"{folder} keeps the pictures that are done; the same command with --skip-existing goes on",)
+            stop.args = (f"{folder} keeps the pictures that are done; the same command with --skip-existing continues",)
         raise
 
 

@@ -34,7 +34,7 @@ _USUAL_RATE = Fraction(25)  # frames per second if the file does not state it; o
 
 
 def is_video(path: str | os.PathLike) -> bool:
-    """Whether a file is taken for a video: by its suffix, or as a GIF of several frames."""
+    """Return whether a file is a video, by its suffix or as a GIF of several frames."""
     suffix = Path(path).suffix.lower()
     if suffix != ".gif":
         return suffix in VIDEO_SUFFIXES

@@ -242,7 +242,7 @@ class SharedJobs:
                 elif time.monotonic() > seen[rank][1] + SILENCE_LIMIT:
                     raise InputError(
                         f"{self.folder}: process {rank} has given no sign of life for {SILENCE_LIMIT:.0f} seconds; is "
-                        "its machine still there? The same command with --skip-existing goes on"
+                        "its machine still there? The same command with --skip-existing continues"
                     )
             return not waiting
 
@@ -290,7 +290,7 @@ def _run_name(environment: Mapping[str, str], size: int, local_size: int) -> str
 
 
 def _is_of_dead_run(work: Path, now: float) -> bool:
-    """Whether the launcher is gone, for a run on this machine alone; whether all processes are silent, for others."""
+    """Return whether the launcher is gone, or for a run on several machines, whether all processes are silent."""
     host, _, process = work.name.removeprefix(WORK_FOLDER).rpartition("-")
     if host != socket.gethostname() or not process.isdecimal():
         return max((path.stat().st_mtime for path in work.iterdir()), default=0) < now - SILENCE_LIMIT

@@ -170,14 +170,14 @@ def meet(
 
 
 def first_here(message: str) -> bool:
-    """Whether no process of this machine has called this function with `message`, so that one of them prints it.
+    """Return whether no process of this machine has called this function with `message`, so one of them prints it.
 
     The processes of torch's agent use its store, others the job's. True if there is no store.
     """
     try:
         store = connect(Address(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), 0)
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT")
-        return store.add(f"told/{socket.gethostname()}/{attempt}/{message}", 1) == 1
+        return store.add(f"printed/{socket.gethostname()}/{attempt}/{message}", 1) == 1
     except (InputError, RuntimeError, KeyError, ValueError):
         return True
 

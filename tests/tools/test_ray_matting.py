@@ -174,7 +174,7 @@ def test_ray_shares_the_pictures_and_goes_on_after_a_stop(pictures, expected, lo
         time.sleep(0.01)
     first.process.send_signal(signal.SIGTERM)
     assert first.wait() == 143, first.text()
-    advice = "keeps the pictures that are done; the same command with --skip-existing goes on"
+    advice = "keeps the pictures that are done; the same command with --skip-existing continues"
     assert first.text().splitlines()[-1] == f"terminated; {pictures / 'out'} {advice}"
     done = mattes(pictures / "out")
     assert done.items() <= expected.items()  # whole ones only

@@ -68,8 +68,8 @@ def test_a_run_goes_on_where_ctrl_c_stopped_it_and_does_nothing_twice(tmp_path, 
     assert not (tmp_path / "out").exists()
     done = len(list((tmp_path / "out.part").glob("*.png")))
     assert max(0, stop_at - 2) <= done <= stop_at
-    told = "--skip-existing continues" in capsys.readouterr().err
-    assert told == (done > 0)
+    advised = "--skip-existing continues" in capsys.readouterr().err
+    assert advised == (done > 0)
     model = Stopped()
     assert run(Predictor(model), clip, tmp_path / "out", resume=True) == 0
     assert model.number + 1 == FRAMES - done

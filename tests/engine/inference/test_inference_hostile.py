@@ -816,7 +816,7 @@ def test_a_signal_leaves_whole_mattes_and_a_rerun_makes_the_rest(tmp_path, add, 
     process.send_signal(sent)
     _, err = process.communicate(timeout=30)
     assert process.returncode == code
-    advice = "keeps the pictures that are done; the same command with --skip-existing goes on"
+    advice = "keeps the pictures that are done; the same command with --skip-existing continues"
     assert err.splitlines()[-1] == f"{word}; {tmp_path / 'out'} {advice}"
     assert "Traceback" not in err
     left = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}

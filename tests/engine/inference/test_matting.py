@@ -202,7 +202,7 @@ def test_more_bits_are_those_of_the_files_of_both_programs(tmp_path, suffix, bit
 
 
 def matting_known(program) -> np.ndarray:
-    """Where the trimap of a program's run is known: all of it for a trimap, the corners for a box."""
+    """Mask of the known pixels of a program's run: all known ones of a trimap, the corners for a box."""
     return TRIMAP != 128 if program is inference else np.add.outer(np.arange(HEIGHT), np.arange(WIDTH)) < 9
 
 

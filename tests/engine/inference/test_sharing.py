@@ -320,7 +320,7 @@ def test_a_stopped_torchrun_says_once_how_to_go_on(pictures, sent, word):
     launcher.send_signal(sent)
     _, err = launcher.communicate(timeout=LIMIT)
     own = [line for line in err.splitlines() if line.startswith(word) or "--skip-existing" in line]
-    advice = "keeps the pictures that are done; the same command with --skip-existing goes on"
+    advice = "keeps the pictures that are done; the same command with --skip-existing continues"
     assert own == [f"{word}; {pictures / 'out'} {advice}"]
 
 
