@@ -16,7 +16,6 @@ from engine.inference.auto_matte import AutoMatte, around
 from engine.inference.subjects import GivenMasks, PointedSubjects, SegmentedSubjects, Subject
 from metrics import score_image
 from modeling.meta_arch.closed_form import ClosedForm
-from runtime import command_line
 from runtime.errors import InputError
 from tools import auto_matte
 
@@ -258,16 +257,6 @@ def test_of_several_people_the_largest_can_be_kept(tmp_path, capsys):
     assert "were removed" in capsys.readouterr().err
 
 
-@pytest.fixture
-def run(capsys):
-    def call(*arguments) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            command_line.run(lambda: auto_matte.main([*map(str, arguments), "--device", "cpu"]))
-        return ended.value.code, *capsys.readouterr()
-
-    return call
-
-
 def large(path) -> None:
     """A PNG whose header states 600 megapixels."""
     content = b"\x89PNG\r\n\x1a\n"
@@ -297,12 +286,12 @@ BROUGHT = {  # file, how it is made, and the message; none for those that are cu
 
 
 @pytest.mark.parametrize("case", BROUGHT)
-def test_what_people_bring_is_cut_out_or_refused_in_one_line(tmp_path, run, monkeypatch, case):
+def test_what_people_bring_is_cut_out_or_refused_in_one_line(tmp_path, run_auto_matte, monkeypatch, case):
     name, make, message = BROUGHT[case]
     make(tmp_path / name)
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     output = tmp_path / f"out{'.webm' if name.endswith('mp4') else '.png'}"
-    status, _, err = run(tmp_path / name, "--output", output, "--box", 0, 0, 1, 1, "--cutout")
+    status, _, err = run_auto_matte(tmp_path / name, "--output", output, "--box", 0, 0, 1, 1, "--cutout")
     assert "Traceback" not in err
     if message is None:
         assert status == 0
@@ -370,11 +359,11 @@ def test_what_cannot_be_meant_is_one_line(tmp_path, monkeypatch, more, match):
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_several_processes_are_refused_in_one_line(tmp_path, run, monkeypatch, rank):
+def test_several_processes_are_refused_in_one_line(tmp_path, run_auto_matte, monkeypatch, rank):
     files(tmp_path)
     for name, value in {"RANK": rank, "WORLD_SIZE": 2, "TORCHELASTIC_RUN_ID": "one"}.items():
         monkeypatch.setenv(name, str(value))
-    status, out, err = run(tmp_path / "in", "--output", tmp_path / "out", "--mask", tmp_path / "masks")
+    status, out, err = run_auto_matte(tmp_path / "in", "--output", tmp_path / "out", "--mask", tmp_path / "masks")
     assert (status, out, (tmp_path / "out").exists()) == (2, "", False)
     assert ("2 processes: expected one" in err) == (rank == 0)
     assert len(err.splitlines()) == (1 if rank == 0 else 0)

@@ -16,10 +16,8 @@ from engine.inference.clip_matte import ClipMatte, key_frames_of
 from engine.inference.clips import looking_ahead
 from engine.inference.subjects import Subject
 from metrics.temporal import score_sequence
-from runtime import command_line
 from runtime.errors import InputError
 from runtime.text import NAMED_AT_MOST
-from tools import auto_matte
 
 FRAMES = 8
 
@@ -33,16 +31,6 @@ def scene():
 def clip(tmp_path, scene):
     write_clip(tmp_path / "clip.mp4", [frame.image for frame in scene])
     return tmp_path / "clip.mp4"
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as ended:
-            command_line.run(lambda: auto_matte.main([*map(str, arguments), "--device", "cpu"]))
-        return ended.value.code, *capsys.readouterr()
-
-    return call
 
 
 def frames_of(path) -> list[np.ndarray]:
@@ -62,11 +50,11 @@ def trimap_of(alpha: np.ndarray) -> np.ndarray:
     return np.where(cv2.erode(inside, disc) > 0, 255, np.where(cv2.dilate(inside, disc) == 0, 0, 128)).astype(np.uint8)
 
 
-def test_one_key_frame_becomes_a_matte_of_every_frame(tmp_path, clip, scene, run):
+def test_one_key_frame_becomes_a_matte_of_every_frame(tmp_path, clip, scene, run_auto_matte):
     """Better than the key frame's own matte, kept still."""
     Image.fromarray((scene[0].alpha >= 128).astype(np.uint8) * 255).save(tmp_path / "mask.png")
     arguments = (clip, "--mask", tmp_path / "mask.png", "--save", "alpha,composite", "--output", tmp_path / "out.mp4")
-    status, out, err = run(*arguments, "--background", "blue")
+    status, out, err = run_auto_matte(*arguments, "--background", "blue")
     assert status == 0, err
     assert f"{FRAMES} frames written, 0 failed" in out
     alphas = [frame[..., 0] for frame in frames_of(tmp_path / "out.mp4")]
@@ -76,39 +64,41 @@ def test_one_key_frame_becomes_a_matte_of_every_frame(tmp_path, clip, scene, run
     assert np.abs(composite[scene[-1].alpha == 0].astype(int) - (0, 0, 255)).mean() < 12
 
 
-def test_key_frames_of_a_folder_are_used_as_they_are(tmp_path, clip, scene, run):
+def test_key_frames_of_a_folder_are_used_as_they_are(tmp_path, clip, scene, run_auto_matte):
     (tmp_path / "keys").mkdir()
     for index in (0, FRAMES - 1):
         Image.fromarray(trimap_of(scene[index].alpha)).save(tmp_path / "keys" / f"frame_{index + 1:04d}.png")
     output = tmp_path / "frames" / "%d.png"
-    status, _, err = run(clip, "--trimap", tmp_path / "keys", "--save", "trimap,rgba", "--output", output)
+    status, _, err = run_auto_matte(clip, "--trimap", tmp_path / "keys", "--save", "trimap,rgba", "--output", output)
     assert status == 0, err
     for index in (0, FRAMES - 1):
         written = np.asarray(Image.open(tmp_path / "frames" / f"{index + 1}.png"))
         np.testing.assert_array_equal(written, trimap_of(scene[index].alpha))
-    status, out, _ = run(clip, "--trimap", tmp_path, "--save", "trimap,rgba", "--output", output, "--skip-existing")
+    status, out, _ = run_auto_matte(
+        clip, "--trimap", tmp_path, "--save", "trimap,rgba", "--output", output, "--skip-existing"
+    )
     assert (status, "exists, skipped" in out) == (0, True)
     cutouts = [np.asarray(Image.open(tmp_path / "frames_rgba" / f"{n}.png")) for n in range(1, FRAMES + 1)]
     assert error([np.ascontiguousarray(cutout[..., 3]) for cutout in cutouts], scene) < 0.02
 
 
-def test_a_box_around_the_subject_of_the_first_frame_is_enough(tmp_path, clip, scene, run):
+def test_a_box_around_the_subject_of_the_first_frame_is_enough(tmp_path, clip, scene, run_auto_matte):
     rows, columns = (np.flatnonzero((scene[0].alpha > 0).any(axis=axis)) for axis in (1, 0))
     box = (max(1, columns[0] - 2), max(1, rows[0] - 2), min(126, columns[-1] + 2), min(94, rows[-1] + 2))
-    status, _, err = run(clip, "--box", *box, "--output", tmp_path / "out.mov", "--save", "rgba")
+    status, _, err = run_auto_matte(clip, "--box", *box, "--output", tmp_path / "out.mov", "--save", "rgba")
     assert status == 0, err
     assert len(frames_of(tmp_path / "out.mov")) == FRAMES
 
 
-def test_a_moving_gif_is_a_clip_alone_and_refused_among_pictures(tmp_path, scene, run):
+def test_a_moving_gif_is_a_clip_alone_and_refused_among_pictures(tmp_path, scene, run_auto_matte):
     frames = [Image.fromarray(frame.image) for frame in scene]
     (tmp_path / "in").mkdir()
     frames[0].save(tmp_path / "in" / "a.gif", save_all=True, append_images=frames[1:], duration=40)
     arguments = ("--box", 4, 4, 124, 92, "--save", "alpha")
-    status, out, err = run(tmp_path / "in" / "a.gif", *arguments, "--output", tmp_path / "frames" / "%d.png")
+    status, out, err = run_auto_matte(tmp_path / "in" / "a.gif", *arguments, "--output", tmp_path / "frames" / "%d.png")
     assert (status, f"{FRAMES} frames written" in out) == (0, True), err
     frames[0].save(tmp_path / "in" / "b.png")
-    status, _, err = run(tmp_path / "in", *arguments, "--output", tmp_path / "out")
+    status, _, err = run_auto_matte(tmp_path / "in", *arguments, "--output", tmp_path / "out")
     assert (status, [path.name for path in (tmp_path / "out").iterdir()]) == (2, ["b.png"])
     assert "a.gif: expected a single image, found several frames" in err
 
@@ -139,7 +129,9 @@ def test_key_frames_are_read_where_they_are_used(tmp_path):
         ({1: None}, "{clip}: expected a key frame in each scene, found none in frames 5 to 8"),
     ],
 )
-def test_key_frames_that_do_not_fit_are_refused_before_any_matting(tmp_path, scene, run, monkeypatch, keys, message):
+def test_key_frames_that_do_not_fit_are_refused_before_any_matting(
+    tmp_path, scene, run_auto_matte, monkeypatch, keys, message
+):
     def matted(*_):
         raise AssertionError("matted")
 
@@ -151,18 +143,20 @@ def test_key_frames_that_do_not_fit_are_refused_before_any_matting(tmp_path, sce
     for number, size in keys.items():
         key = Image.fromarray(trimap_of(scene[0].alpha))
         (key if size is None else key.resize(size, Image.NEAREST)).save(tmp_path / "keys" / f"{number}.png")
-    status, _, err = run(tmp_path / "clip.mp4", "--trimap", tmp_path / "keys", "--output", tmp_path / "out.mp4")
+    status, _, err = run_auto_matte(
+        tmp_path / "clip.mp4", "--trimap", tmp_path / "keys", "--output", tmp_path / "out.mp4"
+    )
     assert (status, err.count("\n")) == (2, 1)
     assert message.format(clip=tmp_path / "clip.mp4") in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "keys"]
 
 
 @pytest.mark.parametrize(("level", "remark"), [(0, "no subject was found"), (255, "the subject has no edge")])
-def test_no_person_and_nothing_but_a_person(tmp_path, clip, run, level, remark):
+def test_no_person_and_nothing_but_a_person(tmp_path, clip, run_auto_matte, level, remark):
     """The matte is empty, or full; each frame is written, and the remark is made once a frame, for the first few."""
     Image.new("L", (128, 96), level).save(tmp_path / "mask.png")
     output = tmp_path / "frames" / "%d.png"
-    status, out, err = run(clip, "--mask", tmp_path / "mask.png", "--output", output, "--save", "alpha,rgba")
+    status, out, err = run_auto_matte(clip, "--mask", tmp_path / "mask.png", "--output", output, "--save", "alpha,rgba")
     assert (status, f"{FRAMES} frames written, 0 failed" in out) == (0, True)
     assert 1 <= err.count(remark) <= NAMED_AT_MOST
     for number in range(1, FRAMES + 1):
@@ -172,7 +166,9 @@ def test_no_person_and_nothing_but_a_person(tmp_path, clip, run, level, remark):
 
 
 @pytest.mark.parametrize("rotation", [90, 180])
-def test_a_phone_that_was_turned_gives_an_upright_matte_of_its_upright_frames(tmp_path, scene, run, rotation):
+def test_a_phone_that_was_turned_gives_an_upright_matte_of_its_upright_frames(
+    tmp_path, scene, run_auto_matte, rotation
+):
     write_clip(tmp_path / "clip.mp4", [frame.image for frame in scene[:3]], rotation=rotation)
     with open_clip(tmp_path / "clip.mp4") as clip:
         upright = next(iter(clip)).image
@@ -186,7 +182,7 @@ def test_a_phone_that_was_turned_gives_an_upright_matte_of_its_upright_frames(tm
     mask = np.rot90((scene[0].alpha >= 128).astype(np.uint8) * 255, turns)
     Image.fromarray(np.ascontiguousarray(mask)).save(tmp_path / "mask.png")
     arguments = (tmp_path / "clip.mp4", "--mask", tmp_path / "mask.png", "--output", tmp_path / "f" / "%d.png")
-    status, _, err = run(*arguments)
+    status, _, err = run_auto_matte(*arguments)
     assert status == 0, err
     alphas = [np.asarray(Image.open(tmp_path / "f" / f"{number}.png")) for number in (1, 2, 3)]
     truths = [frame._replace(alpha=np.ascontiguousarray(np.rot90(frame.alpha, turns))) for frame in scene[:3]]
@@ -194,12 +190,12 @@ def test_a_phone_that_was_turned_gives_an_upright_matte_of_its_upright_frames(tm
 
 
 @pytest.mark.parametrize("output", ["out.mp4", "out.mov", "f/%d.png"])
-def test_odd_sizes_go_through_the_chain(tmp_path, scene, run, output):
+def test_odd_sizes_go_through_the_chain(tmp_path, scene, run_auto_matte, output):
     images = [np.ascontiguousarray(frame.image[:-1, :-3]) for frame in scene[:3]]
     write_clip(tmp_path / "clip.mp4", images)
     Image.fromarray((scene[0].alpha[:-1, :-3] >= 128).astype(np.uint8) * 255).save(tmp_path / "mask.png")
     arguments = (tmp_path / "clip.mp4", "--mask", tmp_path / "mask.png", "--output", tmp_path / output)
-    status, _, err = run(*arguments)
+    status, _, err = run_auto_matte(*arguments)
     assert status == 0, err
     if output.endswith("png"):
         sizes = {np.asarray(Image.open(tmp_path / "f" / f"{n}.png")).shape for n in (1, 2, 3)}
