@@ -47,7 +47,8 @@ def in_each_of_two_processes(folder: str) -> None:
     config = load_config(CONFIG, settings(f"{folder}/run", 2))
     batches = iter(build(config.dataloader.train))
     torch.save([next(batches)["image"] for _ in range(3)], f"{folder}/batches{rank}.pth")
-    train(config)
+    model = train(config)
+    torch.save(torch.nn.utils.parameters_to_vector(model.parameters()), f"{folder}/weights{rank}.pth")
     train(load_config(CONFIG, settings(f"{folder}/micro", 1, "train.accumulate=2")))
     config = load_config(CONFIG, settings(f"{folder}/spoiled", 1))
     config.dataloader.train.dataset = LazyCall(SpoiledOnRank0)(size=64, samples_per_epoch=100)
@@ -89,6 +90,11 @@ def test_two_processes_see_the_batches_of_one_and_log_the_same_losses(two_proces
     weights, others = (read_checkpoint(d / "model_final.pth")["model"] for d in (tmp_path, two_processes / "run"))
     for key, value in weights.items():
         torch.testing.assert_close(others[key], value, rtol=1e-3, atol=1e-4, msg=key)
+
+
+def test_processes_hold_the_same_weights_after_training(two_processes):
+    first, second = (torch.load(two_processes / f"weights{rank}.pth") for rank in range(2))
+    assert torch.equal(first, second)
 
 
 def test_micro_batches_of_two_processes_make_the_steps_of_one_batch(two_processes, tmp_path):
@@ -228,6 +234,7 @@ def test_sigterm_before_training_is_one_word(tmp_path):
         ("train.sync_batch_norm=True", "error: train.sync_batch_norm=True: expected GPUs"),
         ("train.init_checkpoint=missing.pth", "error: missing.pth: "),
         ("train.no_such_key.deeper=1", "error: "),
+        ("model.backbone.ffn=glu", "error: ViT: ffn: expected one of mlp, swiglu, got 'glu'"),
     ],
 )
 @pytest.mark.slow
@@ -311,6 +318,7 @@ def test_mistakes_in_the_launch_options_name_the_option():
         start(join_timeout=float("nan"))
 
 
+@pytest.mark.slow
 def test_processes_of_a_machine_that_does_not_come_are_named_once(tmp_path):
     port = str(free_port())
     status, stderr = Started("ends_well", tmp_path, "--machine", "0", port).end()
