@@ -12,10 +12,6 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple
 
-from detectron2.config import LazyConfig, instantiate
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from modeling.weights.checkpoint_file import CONFIG_ENTRY
@@ -23,6 +19,17 @@ from modeling.weights.plain_config import plain_config
 from runtime.errors import InputError
 from runtime.moved import RENAMED_SETTINGS, current_name
 from runtime.text import one_line
+
+try:
+    from detectron2.config import LazyConfig, instantiate
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import Quote, QuotedString
+    from hydra.errors import HydraException
+except ModuleNotFoundError as missing:
+    raise InputError(
+        f"configs need {missing.name}, which is not installed; omit --config-file if the checkpoint is of a run and so "
+        "describes its model, or run `make set-up` in a clone"
+    ) from missing
 
 logger = logging.getLogger("dinomatte.config")
 
