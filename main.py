@@ -7,11 +7,16 @@
 """
 
 import argparse
+import functools
 import os
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 from runtime.command_line import run
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -42,16 +47,14 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def work(arguments: argparse.Namespace) -> None:
+def work(config: "DictConfig", arguments: argparse.Namespace) -> None:
     """Train or evaluate in one process of the job."""
     from detectron2.utils import comm
 
-    from engine.config import load_config
     from engine.evaluation.evaluators import format_scores
     from engine.training.interruption import TrainingInterrupted
     from engine.training.run import evaluate, train
 
-    config = load_config(arguments.config_file, arguments.overrides)
     if arguments.eval_only:
         scores, evaluator = evaluate(config)
         if comm.is_main_process():
@@ -75,13 +78,14 @@ def main(arguments: list[str] | None = None) -> None:
     from engine.processes.launch import launch
     from runtime.device import resolve_device
 
-    def device_type() -> str:
-        return resolve_device(load_config(arguments.config_file, arguments.overrides).train.device).type
+    @functools.cache
+    def config() -> "DictConfig":  # read within `launch`, which reports its errors once for all processes
+        return load_config(arguments.config_file, arguments.overrides)
 
     launch(
-        lambda: work(arguments),
+        lambda: work(config(), arguments),
         [__file__, *given],
-        device_type=device_type,
+        device_type=lambda: resolve_device(config().train.device).type,
         num_processes=arguments.num_gpus,
         num_machines=arguments.num_machines,
         machine_rank=arguments.machine_rank,
