@@ -94,8 +94,8 @@ ADVICE = {
 def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Load `path` and apply `key=value` overrides, in hydra's grammar.
 
-    Where the config holds a text or null, a value that is nothing else in that grammar is a plain string, so that names
-    of files need no quotes: `train.init_checkpoint=~/runs (1)/a,b=1.pth`.
+    If the current value is a text or null, a new value that the grammar does not read as another type is a plain
+    string. File names therefore need no quotes: `train.init_checkpoint=~/runs (1)/a,b=1.pth`.
 
     Raises:
         InputError: no such file, not a LazyConfig, a malformed override, or a key that the config does not have.
@@ -124,7 +124,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def _advice(error: Exception) -> str:
-    """For a config of a related project, where what it lacks is here; "" for any other error."""
+    """Advice for a config of a related project: the equivalent of a missing name; "" for any other error."""
     if not isinstance(error, ImportError | RuntimeError):
         return ""
     return next((f"; {advice}" for pattern, advice in ADVICE.items() if re.search(pattern, str(error))), "")
@@ -229,7 +229,7 @@ def _check_override(config: DictConfig, override: str, path: str) -> None:
 
 
 def _with_text_quoted(config: DictConfig, override: str) -> str:
-    """The override, with its value in quotes where it is meant as a plain string."""
+    """The override, with its value in quotes if it is meant as a plain string."""
     key, _, text = override.partition("=")
     held = OmegaConf.select(config, key.lstrip("+"))
     if held is not None and not isinstance(held, str):

@@ -2,7 +2,7 @@
 
 The site has the pages alone, and the address of the repository is not known, so a link to a file outside docs/ becomes
 the name of the file. In a view of the files the links work as they are. A link to a file that does not exist is a
-warning, which `mkdocs build --strict` takes for an error.
+warning, which `mkdocs build --strict` treats as an error.
 """
 
 import logging

@@ -142,7 +142,7 @@ def _enlarged(colours: np.ndarray, begins: list[int], ends: list[int]) -> np.nda
 
 
 def _planes(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 as (3, H, W) float32 in [0, 1]: planes, since three values are a short loop for numpy."""
+    """(H, W, 3) uint8 as (3, H, W) float32 in [0, 1]: planes, because numpy is slow on a last axis of length 3."""
     return image.transpose(2, 0, 1).astype(np.float32, order="C") / np.float32(255)
 
 

@@ -84,7 +84,7 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
     """Read a file of `write_manifest`.
 
     Raises:
-        InputError: no such file, or not such a file.
+        InputError: the file does not exist or is not a manifest.
     """
     path = Path(path)
     if not path.is_file():

@@ -226,8 +226,8 @@ class ClipJobs:
         """Frames per second of the prediction alone and from file to finished file, as a line for people.
 
         Only whole batches are timed, without those that contain the first `WARM_UP` frames. A predictor that looks
-        ahead works on later frames before their turn, so the last frames take less time, and means count as many frames
-        less. Call this method after the files are closed, because encoders hold frames back until then.
+        ahead works on later frames before their turn, so the last frames take less time, and means exclude as many
+        frames. Call this method after the files are closed, because encoders hold frames back until then.
         """
         closed_at = time.perf_counter()
         first = left_out = 0

@@ -68,7 +68,7 @@ def _write_picture(
 
 
 def _write_steps(path: Path, predicted: Predicted, model: "System", *settings: object) -> None:
-    """A strip of the trajectory, noisy alphas above and their estimates below, and beside it a picture of each."""
+    """Write a strip of the steps, noisy alphas above and estimates below, and a picture of each beside it."""
     noisy, estimates = predicted["steps"][..., ::2], predicted["steps"][..., 1::2]  # (H, W, N)
     steps = noisy.shape[-1]
     for earlier in path.parent.glob("step_*_*.png"):  # from a run with another number of steps
@@ -124,7 +124,7 @@ def with_colours(
     """Add the colours that some kinds show to a prediction: those of the foreground and of the background.
 
     Args:
-        predicted: "alpha" and "image" of a picture for kinds in `COLOURED`; a "foreground" among them is taken.
+        predicted: "alpha" and "image" of a picture for kinds in `COLOURED`; an existing "foreground" is used.
         background: background of composites, white by default.
         profile: ICC profile of the image's colours.
     """

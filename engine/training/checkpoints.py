@@ -53,7 +53,7 @@ class RunCheckpointer(DetectionCheckpointer):
     Args:
         model: model to save, without wrappers.
         save_dir: run folder.
-        description: entries of every checkpoint beside its state, such as the config of the model.
+        description: further entries of every checkpoint, such as the config of the model.
         checkpointables: other objects to save and resume, by name.
 
     Attributes:
@@ -134,7 +134,7 @@ class RunCheckpointer(DetectionCheckpointer):
                 continue
             if doubts:
                 logger.warning(
-                    "%s; continuing from %s instead: the iterations after it are done again", "; ".join(doubts), path
+                    "%s; continuing from %s instead: the iterations after it are repeated", "; ".join(doubts), path
                 )
             return path
         if candidates:

@@ -156,7 +156,7 @@ class SystemTrainer(TrainerBase):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if ("weights" in state) != (self.average is not None):
             raise ValueError(
-                "train.ema_decay: the run was begun " + ("with" if "weights" in state else "without") + " it"
+                "train.ema_decay: the run was started " + ("with" if "weights" in state else "without") + " it"
             )
         super().load_state_dict(state)
         self.optimizer.load_state_dict(state["optimizer"])

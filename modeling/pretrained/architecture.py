@@ -232,7 +232,7 @@ def read_patch_embed(tensors: Mapping[str, Tensor], in_chans: int = 3) -> tuple[
         )
     if channels == 4 and in_chans == 3:
         raise InputError(
-            "the patch embedding has 4 input channels already: converted or trained, use the file as it is"
+            "the patch embedding has 4 input channels already (converted or trained); use the file as it is"
         )
     if channels != in_chans:
         kind = "RGB" if in_chans == 3 else "RGB and trimap"

@@ -69,7 +69,7 @@ def test_what_acts_in_training_alone_is_reported(caplog, before, now, line):
     ],
 )
 def test_what_the_checkpoint_fixes_is_refused(before, now, line):
-    with pytest.raises(ValueError, match=r"start a new run from it by train\.init_checkpoint") as caught:
+    with pytest.raises(ValueError, match=r"start a new run from the checkpoint with train\.init_checkpoint") as caught:
         resume(saved(*before), *before, now)
     assert line in str(caught.value)
 
