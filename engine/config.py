@@ -33,7 +33,7 @@ NUMBER = (int, float)
 
 
 class Kind(NamedTuple):
-    """Allowed values of a setting: instances of `types`, described for messages; numbers of at least `least`."""
+    """Allowed values of a setting: instances of `types`, at least `least`. `expected` describes them in messages."""
 
     types: type | tuple
     expected: str
@@ -134,8 +134,8 @@ def build(node: DictConfig) -> Any:
     """Instantiate a LazyCall node. A wrong setting is reported in one line; other errors keep their traceback.
 
     A TypeError or ValueError counts as a wrong setting in two cases: the call itself failed (an unknown or a missing
-    argument), or a `raise` statement of the constructor, or of a base class's constructor, refused a value. Code below
-    them refuses values with InputError. Every other error is passed on.
+    argument), or a `raise` statement of the constructor, or of a base class's constructor, refused a value. Functions
+    that a constructor calls refuse values with InputError. Every other error is passed on.
 
     Raises:
         InputError: an argument that the class does not have, or a value that it refuses.

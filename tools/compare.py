@@ -1,4 +1,4 @@
-"""Compare methods by reports of evaluation.py: paired differences, and rows of a results table.
+"""Compare methods from their evaluation.py reports: paired differences, and a results table.
 
     python tools/compare.py vitmatte.json ours.json
     python tools/compare.py vitmatte.json ours.json --names "ViTMatte-S" "Ours" --latex table.tex --markdown -

@@ -53,7 +53,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Verification:
-    """Result of a comparison: one line for each of `problems`; `recoded` files have the right pixels in other bytes."""
+    """Result of a comparison: a line for each problem, and numbers of identical and of differently encoded files."""
 
     problems: list[str]
     identical: int

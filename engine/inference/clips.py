@@ -193,7 +193,7 @@ class ClipJobs:
             raise InputError(f"no frame could be predicted: {self.failures[0]}")
 
     def parts(self, watch: Stopwatch) -> str:
-        """Seconds per frame of each part, as a line for people; empty if too few frames were timed (see `speed`).
+        """Seconds per frame of each part, as a line of text; empty if too few frames were timed (see `speed`).
 
         Args:
             watch: stopwatch of the predictor.
@@ -223,7 +223,7 @@ class ClipJobs:
         return not self.clip.ends_early and lost <= MOST_FAILED * (self.written + lost)
 
     def speed(self) -> str:
-        """Frames per second of the prediction alone and from file to finished file, as a line for people.
+        """Frames per second of the prediction alone and from file to finished file, as a line of text.
 
         Only whole batches are timed, without those that contain the first `WARM_UP` frames. A predictor that looks
         ahead works on later frames before their turn, so the last frames take less time, and means exclude as many

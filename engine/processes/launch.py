@@ -75,7 +75,7 @@ def launch(
 
     Raises:
         InputError: more processes than GPUs, several machines without an address, or another invalid setting.
-        SystemExit: a process failed. It has printed the reason, and the status is its status.
+        SystemExit: a process failed and has printed the reason. The status is that of the failed process.
     """
     if not 0 < join_timeout <= 10**6:
         raise InputError(f"--join-timeout: expected seconds, above 0 and at most a million, got {join_timeout:g}")

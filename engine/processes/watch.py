@@ -65,8 +65,8 @@ def lost_the_others(error: BaseException | None) -> bool:
 class Watch:
     """Heartbeats of one process, and the check of the other processes' heartbeats.
 
-    If another process has failed or is lost, this one prints one line about it, unless another process of this machine
-    has printed it, and ends with its status.
+    If another process has failed or is lost, this process ends with the status of the failed process. One process of
+    each machine prints a line about it.
 
     Args:
         store: connection to the session in the job's store for this watch alone, because an operation may block when
