@@ -78,7 +78,7 @@ RUN_SETTINGS = {
     "optimizer.weight_decay": Kind(NUMBER, "a number of at least 0", 0),
 }
 
-# What configs of ViTDet and of the original ViTMatte use -> where it is here
+# Names in configs of ViTDet and of the original ViTMatte -> their equivalents in this project
 LAYER_DECAY = (
     "the layer-wise decay of learning rates is optimizer.params.layer_decay here, see configs/common/optimizer.py"
 )
@@ -237,7 +237,7 @@ def _with_text_quoted(config: DictConfig, override: str) -> str:
     try:
         parsed = OverridesParser.create().parse_override(override)
         is_text = parsed.is_sweep_override() or _is_name_like_a_number(parsed.value(), text, key, held)
-    except HydraException:  # a name with characters that the grammar keeps for itself
+    except HydraException:  # a name with characters that the grammar reserves
         is_text = True
     return f"{key}={QuotedString(text, Quote.single).with_quotes()}" if is_text else override
 

@@ -196,7 +196,7 @@ def _warn(text: str) -> None:
 
 
 def write_table(file: Path | None, table: str) -> None:
-    """Write a table completely or not at all; "-" prints it, and None does nothing."""
+    """Write a table atomically; "-" prints it, and None does nothing."""
     if file is None:
         return
     if str(file) == "-":

@@ -81,7 +81,7 @@ def write_picture(
     profile: bytes | None = None,
     premultiplied: bool | None = None,
 ) -> None:
-    """Write a picture in the format of its suffix, complete or not at all. The folder is created if needed.
+    """Write a picture atomically, in the format of its suffix. The folder is created if needed.
 
     EXR files contain linear light and premultiplied colours, as OpenEXR's specification requires. The other formats
     contain the levels of the picture, by default without premultiplication. No format is lossy.

@@ -70,7 +70,7 @@ def describe_file(path: Path, pixels: np.ndarray, sources: Mapping[str, str]) ->
 
 
 def write_manifest(path: str | os.PathLike, manifest: Manifest) -> None:
-    """Write as JSON, complete or not at all, with the files in the order of their names."""
+    """Write a manifest as JSON, atomically, with the files in the order of their names."""
     record = {
         "format": FORMAT,
         "made_with": manifest.made_with,

@@ -50,7 +50,8 @@ class CompositionDataset(RepeatableDataset):
         return_layers: whether samples have `fg` and `bg`.
         cache: limit of the decoded foregrounds and alphas that all processes share on disk, see
             `data.training.decoded_cache.DecodedCache`; samples do not depend on it.
-        reduced_decode: decode large JPEG backgrounds at 1/2, 1/4 or 1/8 where that is no smaller than the canvas.
+        reduced_decode: decode large JPEG backgrounds at 1/2, 1/4 or 1/8 if the result is at least as large as the
+            canvas.
         cache_backgrounds: keep decoded backgrounds in `cache` too, for a set with few of them; they are then decoded
             at full size.
         realism: photographic backgrounds, trimaps and camera effects, see `data.training.realism`; None for the public

@@ -29,7 +29,7 @@ from runtime.files import hash_file
 from runtime.text import NAMED_AT_MOST, printable
 
 FRAMES_AHEAD = 2  # number of frames that are decoded ahead
-WARM_UP = 3  # first frames that are not timed, nor is the rest of their batch: libraries are loaded, kernels chosen
+WARM_UP = 3  # first frames, not timed with the rest of their batch: libraries are loaded, kernels chosen
 LEAST_TIMED = 3  # number of later batches below which a speed would be unreliable
 MOST_FAILED = 0.01  # share of frames that may fail in a run that counts as done
 

@@ -37,7 +37,7 @@ from runtime.errors import InputError, require_choice
 from runtime.files import kind_of
 from runtime.output_folders import require_outside
 
-if TYPE_CHECKING:  # OpenCV and PyTorch, which an ONNX file does without
+if TYPE_CHECKING:  # OpenCV and PyTorch, which ONNX files do not need
     from data.images.backgrounds import Background
     from modeling.meta_arch.base import System
 

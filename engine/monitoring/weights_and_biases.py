@@ -68,7 +68,7 @@ class WandbWriter(EventWriter):
                 resume="allow",
                 sync_tensorboard=True,
             )
-        except Exception as error:  # no account, no network, a project of others: W&B's own kinds of errors
+        except Exception as error:  # W&B raises its own errors, for example without an account or a network
             raise InputError(
                 f"train.wandb: W&B does not start ({one_line(error)}); run `wandb login`, set WANDB_MODE=offline, or "
                 "train.wandb.enabled=False"

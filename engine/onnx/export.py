@@ -208,7 +208,7 @@ def _quantised(model: Any) -> Any:
 
 
 def _describe(graph: Any, model: ViTMatte, **names: str) -> None:
-    """Store what a reader needs, and nothing about the machine (such as paths in stack traces)."""
+    """Store the metadata that a reader needs, without facts about the machine (such as paths in stack traces)."""
     for part in (graph.graph, *graph.graph.node, *graph.graph.initializer, *graph.graph.value_info):
         del part.metadata_props[:]
         part.doc_string = ""

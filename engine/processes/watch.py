@@ -25,7 +25,7 @@ from runtime.files import discard_unfinished
 INTERVAL = 1.0  # seconds between heartbeats
 LIMIT = 30.0  # seconds without a heartbeat after which a process counts as lost
 DONE = "done"
-# Start of gloo's messages (a place in its sources), and of nccl's where it raises no error of torch.distributed.
+# Start of gloo's messages (a place in its sources), and of nccl's if it does not raise an error of torch.distributed.
 BROKEN_CONNECTION = re.compile(
     r"\[(enforce fail at )?\S*gloo/(transport|rendezvous)/\S+\.(cc|h):\d+\]"
     r"|Gloo connectFullMesh failed"

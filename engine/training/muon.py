@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-# Jordan's quintic iteration is steep at 0, so that small singular values rise fast, and between 0.7 and 1.2 afterwards
-# (https://kellerjordan.github.io/posts/muon/).
+# Coefficients of Jordan's quintic iteration (https://kellerjordan.github.io/posts/muon/). It is steep at 0, so small
+# singular values grow fast. Its result is between 0.7 and 1.2.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 NEWTON_SCHULZ_EPS = 1e-7

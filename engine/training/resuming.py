@@ -66,7 +66,7 @@ def continue_log(trainer: TrainerBase, config: DictConfig, start: int) -> None:
 
 
 def finish_run(trainer: TrainerBase, checkpointer: RunCheckpointer, config: DictConfig, start: int) -> None:
-    """Complete what follows the last iteration: the final checkpoint, evaluation, the end of the log.
+    """Complete the steps after the last iteration: the final checkpoint, evaluation, the end of the log.
 
     All processes call this after all hooks are registered and the checkpoint is loaded.
 

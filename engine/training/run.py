@@ -76,7 +76,7 @@ def _train(config: DictConfig, resume: bool) -> nn.Module:
         trainer.scored,
         config.train.output_dir,
         description=describe_model(config.model),
-        settings=RunSettings(config),  # before the trainer, because it names settings and the trainer only groups
+        settings=RunSettings(config),  # before the trainer: its message names settings, the trainer's only groups
         trainer=trainer,
     )
     saving = config.train.checkpointer

@@ -35,7 +35,7 @@ LAST_COLUMNS = [("Pixels scored", "descending"), ("Size", "descending")]
 def write_html(
     path: str | os.PathLike, evaluation: Evaluation, image_dir: str | os.PathLike | None = None, worst: int = 12
 ) -> None:
-    """Write the report, complete or not at all.
+    """Write the report atomically.
 
     The files of the worst images are read again, one image at a time. If a file cannot be read any more, a message
     replaces its picture.
