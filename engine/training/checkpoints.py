@@ -104,7 +104,7 @@ class RunCheckpointer(DetectionCheckpointer):
             The number of completed iterations, 0 if the folder has no checkpoint.
 
         Raises:
-            InputError: there are checkpoints but none is readable, or it is of another model or other settings.
+            InputError: no checkpoint is readable, or the checkpoint is of another model or other settings.
         """
         path = from_main_process(self._newest_readable)
         if path is None:
@@ -138,7 +138,7 @@ class RunCheckpointer(DetectionCheckpointer):
                 )
             return path
         if candidates:
-            raise InputError(f"{'; '.join(doubts)}; no checkpoint of {self.save_dir} can be continued from")
+            raise InputError(f"{'; '.join(doubts)}; no checkpoint of {self.save_dir} can be resumed")
         return None
 
     def _candidates(self) -> tuple[list[Path], list[str]]:

@@ -117,7 +117,7 @@ class FinishIteration(HookBase):
 
     Args:
         scalars: scalars from the checkpoint.
-        validation: logged scores of that iteration; if empty, it is evaluated.
+        validation: logged scores of that iteration; if empty, the iteration is evaluated.
         log_period: iterations between entries of the log.
         steps: hooks that act after the checkpoint is saved, in order: evaluation, the best checkpoint, writers.
     """

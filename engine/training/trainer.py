@@ -194,7 +194,7 @@ class SystemTrainer(TrainerBase):
     def _mean_counts(self, prepared: Iterable[Batch], num_batches: int) -> dict[str, Tensor]:
         """Divisors of the losses, averaged over all micro-batches and processes, as scalars on the device.
 
-        They are not Python numbers, for which a compiled model would be compiled again at each value.
+        They are tensors, because a compiled model would be compiled again for each value of a Python number.
         """
         counts = [self.unwrapped.counts(batch) for batch in prepared]
         if not counts[0]:
