@@ -98,17 +98,19 @@ def build_parser() -> argparse.ArgumentParser:
         "--html", type=Path, metavar="FILE", help="write an HTML page with distributions and the worst images"
     )
     parser.add_argument(
-        "--image-dir", type=Path, metavar="DIR", help="folder of photographs for the page, with the same names"
+        "--image-dir", type=Path, metavar="DIR", help="folder of photographs for the HTML page, with the same names"
     )
     parser.add_argument(
         "--worst",
         type=int,
         default=12,
         metavar="N",
-        help="number of worst images to show for each metric (default: 12)",
+        help="number of worst images on the HTML page, for each metric (default: 12)",
     )
     parser.add_argument("--num-workers", type=int, metavar="N", help="number of processes (default: automatic)")
-    parser.add_argument("--allow-missing", action="store_true", help="score without the missing predictions")
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="score the other images if predictions are missing"
+    )
     parser.add_argument(
         "--quantise-trimaps", action="store_true", help="accept trimap values other than 0, 128 and 255"
     )

@@ -42,7 +42,7 @@ def parse_arguments() -> argparse.Namespace:
         help="crop size in pixels for which relative positions are interpolated (default: unchanged)",
     )
     parser.add_argument(
-        "--num-heads", type=int, help="number of attention heads of an encoder, if the file does not have it"
+        "--num-heads", type=int, help="number of attention heads of an encoder, if the file does not contain it"
     )
     return parser.parse_args()
 

@@ -1,6 +1,6 @@
 """Matting without a trimap on a frozen DINOv3 ViT-B/16 (configs/common/frozen_dinov3.py).
 
-    python main.py --config-file configs/FrozenDINOv3_B.py \
+    python main.py --config-file configs/FrozenDINOv3_B.py \\
         train.init_checkpoint=weights/dinov3_vitb16.pth dataloader.root=DATA
 
 No result is known yet.

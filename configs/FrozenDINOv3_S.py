@@ -1,6 +1,6 @@
 """Matting without a trimap on a frozen DINOv3 ViT-S/16 (configs/common/frozen_dinov3.py).
 
-    python main.py --config-file configs/FrozenDINOv3_S.py \
+    python main.py --config-file configs/FrozenDINOv3_S.py \\
         train.init_checkpoint=weights/dinov3_vits16.pth dataloader.root=DATA
 
 No result is known yet.

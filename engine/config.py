@@ -40,7 +40,7 @@ NUMBER = (int, float)
 
 
 class Kind(NamedTuple):
-    """Allowed values of a setting: instances of `types`, described for messages; numbers of at least `least`."""
+    """Allowed values of a setting: instances of `types`, at least `least`. `expected` describes them in messages."""
 
     types: type | tuple
     expected: str
@@ -85,7 +85,7 @@ RUN_SETTINGS = {
     "optimizer.weight_decay": Kind(NUMBER, "a number of at least 0", 0),
 }
 
-# What configs of ViTDet and of the original ViTMatte use -> where it is here
+# Names in configs of ViTDet and of the original ViTMatte -> their equivalents in this project
 LAYER_DECAY = (
     "the layer-wise decay of learning rates is optimizer.params.layer_decay here, see configs/common/optimizer.py"
 )
@@ -101,8 +101,8 @@ ADVICE = {
 def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
     """Load `path` and apply `key=value` overrides, in hydra's grammar.
 
-    Where the config holds a text or null, a value that is nothing else in that grammar is a plain string, so that names
-    of files need no quotes: `train.init_checkpoint=~/runs (1)/a,b=1.pth`.
+    If the current value is a text or null, a new value that the grammar does not read as another type is a plain
+    string. File names therefore need no quotes: `train.init_checkpoint=~/runs (1)/a,b=1.pth`.
 
     Raises:
         InputError: no such file, not a LazyConfig, a malformed override, or a key that the config does not have.
@@ -131,7 +131,7 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def _advice(error: Exception) -> str:
-    """For a config of a related project, where what it lacks is here; "" for any other error."""
+    """Advice for a config of a related project: the equivalent of a missing name; "" for any other error."""
     if not isinstance(error, ImportError | RuntimeError):
         return ""
     return next((f"; {advice}" for pattern, advice in ADVICE.items() if re.search(pattern, str(error))), "")
@@ -141,8 +141,8 @@ def build(node: DictConfig) -> Any:
     """Instantiate a LazyCall node. A wrong setting is reported in one line; other errors keep their traceback.
 
     A TypeError or ValueError counts as a wrong setting in two cases: the call itself failed (an unknown or a missing
-    argument), or a `raise` statement of the constructor, or of a base class's constructor, refused a value. Code below
-    them refuses values with InputError. Every other error is passed on.
+    argument), or a `raise` statement of the constructor, or of a base class's constructor, refused a value. Functions
+    that a constructor calls refuse values with InputError. Every other error is passed on.
 
     Raises:
         InputError: an argument that the class does not have, or a value that it refuses.
@@ -236,7 +236,7 @@ def _check_override(config: DictConfig, override: str, path: str) -> None:
 
 
 def _with_text_quoted(config: DictConfig, override: str) -> str:
-    """The override, with its value in quotes where it is meant as a plain string."""
+    """The override, with its value in quotes if it is meant as a plain string."""
     key, _, text = override.partition("=")
     held = OmegaConf.select(config, key.lstrip("+"))
     if held is not None and not isinstance(held, str):
@@ -244,7 +244,7 @@ def _with_text_quoted(config: DictConfig, override: str) -> str:
     try:
         parsed = OverridesParser.create().parse_override(override)
         is_text = parsed.is_sweep_override() or _is_name_like_a_number(parsed.value(), text, key, held)
-    except HydraException:  # a name with characters that the grammar keeps for itself
+    except HydraException:  # a name with characters that the grammar reserves
         is_text = True
     return f"{key}={QuotedString(text, Quote.single).with_quotes()}" if is_text else override
 

@@ -1,4 +1,4 @@
-"""A config's model with the weights of a checkpoint; where the two do not belong together, the config that does."""
+"""Model of a config with the weights of a checkpoint. If they do not match, the message names a config that does."""
 
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -28,13 +28,13 @@ def trained_model(config: DictConfig, checkpoint_file: str | Path, config_file: 
     """Build the config's model and load a checkpoint into it.
 
     Args:
-        config: with its overrides.
+        config: config, with its overrides applied.
         checkpoint_file: checkpoint of a run or of preprocess.py (.pth), or a shipped model (.json).
-        config_file: named in messages.
+        config_file: path of the config, for messages.
 
     Raises:
-        InputError: see `read_model_file`, `build` and `load_model`. For a checkpoint of another model the message names
-            the configs of the project that have that model, or else the settings that differ.
+        InputError: see `read_model_file`, `build` and `load_model`. For a checkpoint of another model, the message
+            names the configs of this project with that model or, if there are none, the settings that differ.
 
     Example:
         config = load_config("configs/ViTMatte_demo.py")
@@ -53,7 +53,7 @@ def trained_model(config: DictConfig, checkpoint_file: str | Path, config_file: 
 
 
 def _advice(checkpoint: Mapping[str, Any], config: DictConfig, path: str | Path) -> str:
-    """One clause on what the checkpoint belongs to, "" where nothing is known."""
+    """Advice for a message: the configs or settings that match the checkpoint; "" if none are known."""
     description = checkpoint.get(CONFIG_ENTRY)
     names = list(_configs_of(with_frozen_weights(dict(checkpoint), path)["model"]))
     remedies = [f"its tensors are those of {name_some(names)}"] if names else []

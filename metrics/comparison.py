@@ -199,7 +199,7 @@ def sign_test(wins: int, losses: int) -> float:
     Returns:
         2 P(X <= min(wins, losses)) for X binomial of `wins + losses` tosses, at most 1; 1 without any.
     """
-    from scipy.stats import binomtest  # imported here because it takes most of a second, and scoring does without
+    from scipy.stats import binomtest  # imported here because it takes most of a second, and scoring does not need it
 
     tosses = wins + losses
     return float(binomtest(wins, tosses).pvalue) if tosses else 1.0

@@ -122,7 +122,7 @@ def _images(folder: str | os.PathLike) -> Folder:
 
 
 def _named_as(truths: Folder, folder: Folder, role: str) -> Folder:
-    """The files of a folder by the names of the truths that they belong to, as far as they do."""
+    """Files of a folder by the names of their truths. A file without a truth keeps its own name."""
     spelled = _spelled(folder, truths, role)
     return spelled if _agree_at_all(spelled, truths) else _under_truths(folder, truths, role)
 
@@ -138,7 +138,7 @@ def _numbered(names: Iterable[str], truths: Folder) -> dict[str, str]:
 
 
 def _spelled(folder: Folder, truths: Iterable[str], role: str) -> Folder:
-    """The files of a folder under the truths' names, NAME_k under that of truth NAME; the others as they are."""
+    """Files of a folder, with names spelled like those of the truths, and NAME_k like truth NAME."""
     by_key = {name_key(name): name for name in truths}
     known, spelled = set(by_key.values()), {}
     for name, file in fitted(known, folder, role, of="alpha").items():

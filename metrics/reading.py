@@ -21,7 +21,7 @@ def read_case(
         Prediction and truth, (H, W) uint8 or uint16, and the trimap, (H, W) uint8 or None.
 
     Args:
-        remarks: a list to which is added how files were read where that is not plain.
+        remarks: list to which remarks on files that were read in an unusual way are added.
     """
     remarks = [] if remarks is None else remarks
     trimap = None
@@ -67,7 +67,7 @@ def _remark_on_scale(pred_alpha: np.ndarray, alpha: np.ndarray, file: Path) -> s
 
 
 def read_truth(case: Case, remarks: list[Remark] | None = None) -> np.ndarray:
-    """Read the truth of one image, (H, W) uint8 or uint16; of an opaque picture in colours its first channel."""
+    """Read the truth of one image, (H, W) uint8 or uint16. Of an opaque colour picture, the first channel is read."""
     alpha, remark = matte_reading(case.alpha_file, exact=True, first_channel=True)
     if remarks is not None:
         _note(remarks, "truth", remark, case.alpha_file)
@@ -82,15 +82,15 @@ def _note(remarks: list[Remark], what: str, text: str, file: Path) -> None:
 def _require_coded(trimap: np.ndarray, case: Case) -> np.ndarray:
     if trimap.dtype != np.uint8:
         raise InputError(
-            f"{case.trimap_file}: expected a trimap of 0, 128 and 255 in 8 bits, found 16 bits; save it so, or have "
-            "such values read with --quantise-trimaps"
+            f"{case.trimap_file}: expected a trimap of 0, 128 and 255 in 8 bits, found 16 bits; save it with "
+            "8 bits, or accept such values with --quantise-trimaps"
         )
     coded = (trimap == BACKGROUND) | (trimap == UNKNOWN) | (trimap == FOREGROUND)
     if not coded.all():
         strays = np.unique(trimap[~coded])
         values = ", ".join(map(str, strays[:4])) + (", ..." if len(strays) > 4 else "")
         raise InputError(
-            f"{case.trimap_file}: expected a trimap of 0, 128 and 255 only, found {values}; correct it, or have such "
-            "values read with --quantise-trimaps"
+            f"{case.trimap_file}: expected a trimap of 0, 128 and 255 only, found {values}; correct it, or accept "
+            "such values with --quantise-trimaps"
         )
     return trimap

@@ -1,4 +1,4 @@
-"""Outlines of networks: all modules with names and shapes of their tensors, and no memory for these."""
+"""Outlines of networks: modules whose tensors have names and shapes but take no memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -22,7 +22,7 @@ SAME_REQUEST = 1.0  # seconds: one Ctrl-C or `kill` of a group can reach a proce
 
 
 class Terminated(SystemExit):
-    """SIGTERM in a program that unwinds. As for KeyboardInterrupt, arguments complete the line that `run` prints."""
+    """Raised for SIGTERM inside `unwinding`. As for KeyboardInterrupt, arguments end the line that `run` prints."""
 
     def __init__(self, *arguments: str) -> None:
         super().__init__(*arguments)
@@ -61,7 +61,7 @@ def run(main: Callable[[], int | None]) -> None:
 
 
 def explain(error: BaseException) -> str | None:
-    """The line for an error that is the user's mistake or the machine's state, None for any other."""
+    """Message for an error that the user or the state of the machine caused; None for any other error."""
     if isinstance(error, InputError):
         return one_line(error)
     if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:

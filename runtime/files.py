@@ -117,7 +117,7 @@ def temporary_beside(path: str | os.PathLike, target: Path) -> Path:
 
 
 def unfinished_of(target: str | os.PathLike) -> list[Path]:
-    """Temporary files beside `target` that killed processes left; those of a process that is writing it as well."""
+    """Temporary files beside `target`, both from killed processes and from a process that is writing it."""
     target = Path(target)
     return sorted(target.parent.glob(f"{glob.escape(f'.{target.name[:NAME_HINT]}.')}*.part"))
 

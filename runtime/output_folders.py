@@ -25,7 +25,7 @@ def empty_or_own(folder: str | Path, expected: Mapping[str, Collection[str]]) ->
         foreign = sorted(found.name for found in path.glob("*") if found.name not in own and found.name[0] != ".")
         if foreign:
             raise InputError(
-                f"{path}: already contains {len(foreign)} files of another set, {foreign[0]} first; choose an empty "
+                f"{path}: already contains {len(foreign)} files of another set, such as {foreign[0]}; choose an empty "
                 "output folder"
             )
     return paths

@@ -74,8 +74,8 @@ def _result(future: Future) -> Result | str:
 def _interrupts_held() -> Iterator[None]:
     """Delay Ctrl-C until the end of the block, and block it permanently in the processes started inside.
 
-    A terminal sends it to all of them. It must not interrupt the imports of a worker, nor this process while it starts
-    workers.
+    A terminal sends Ctrl-C to all processes. It must interrupt neither the imports of a worker nor this process while
+    it starts workers.
     """
     held = []
     in_main_thread = threading.current_thread() is threading.main_thread()  # Python handles signals only there

@@ -1,4 +1,4 @@
-"""Text for people: safe names, one-line errors, short lists, natural order."""
+"""Text for messages: safe names, one-line errors, short lists, natural order."""
 
 import re
 from collections.abc import Iterable, Mapping

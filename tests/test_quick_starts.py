@@ -5,6 +5,8 @@ import re
 import runpy
 import shlex
 import sys
+import sysconfig
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ NOT_RUN = {
     "pip install -r requirements/web.txt": "part of the set-up",
     "python tools/web_demo.py": "serves until it is ended; tests/tools/test_web_page.py",
 }
+PACKAGES = ".venv/lib/python3*/site-packages"  # as a shell expands it in a clone
 SIDE, RADIUS = 256, 80
 pytestmark = pytest.mark.slow
 
@@ -58,7 +61,7 @@ def run_all(listed: list[Command], monkeypatch, extra=lambda command: []) -> Non
         if command.text in NOT_RUN:
             continue
         assert command.program, f"{command.page}:{command.line}: neither run nor listed: {command.text}"
-        words = shlex.split(command.text)
+        words = shlex.split(command.text.replace(PACKAGES, sysconfig.get_path("purelib")))
         assert words[:2] == ["python", command.program]
         with monkeypatch.context() as patch:
             patch.setattr(sys, "argv", [*words[1:], *extra(command)])
@@ -72,11 +75,20 @@ def pixels(path) -> np.ndarray:
     return np.asarray(Image.open(path))
 
 
+def check_cat(path) -> None:
+    """The picture shows the cat of the first command, unchanged, over plain blue."""
+    photo = pixels(Path(sysconfig.get_path("purelib"), "skimage", "data", "chelsea.png"))
+    cat = pixels(path)
+    np.testing.assert_array_equal(cat[60:180, 180:260], photo[60:180, 180:260])  # between the eyes
+    assert (cat[:200, 430:] == [0x1E, 0x90, 0xFF]).all()
+
+
 def test_the_quick_start_cuts_the_subject_out(tmp_path, monkeypatch, disc):
     prepare(tmp_path, disc)
     monkeypatch.chdir(tmp_path)
     run_all(commands(ROOT / "docs" / "quick_start.md"), monkeypatch)
 
+    check_cat(tmp_path / "cat.png")
     matte, cutout, blue = (pixels(tmp_path / name) for name in ("matte.png", "cutout.png", "blue.png"))
     assert matte.shape == (SIDE, SIDE)
     assert cutout.shape == (SIDE, SIDE, 4)
@@ -92,6 +104,7 @@ def test_the_quick_start_cuts_the_subject_out(tmp_path, monkeypatch, disc):
 
 def test_the_first_commands_of_the_readme_run(tmp_path, monkeypatch, disc):
     section = re.search(r"## Your first cut-out\n(.*?)\n## ", (ROOT / "README.md").read_text(), re.DOTALL).group(1)
+    section = re.sub(r"\s*\\\n\s*", " ", section)  # continued lines joined
     prepare(tmp_path, disc)
     (tmp_path / "trimap.png").write_bytes((tmp_path / "trimaps" / "first.png").read_bytes())
     monkeypatch.chdir(tmp_path)
@@ -100,9 +113,10 @@ def test_the_first_commands_of_the_readme_run(tmp_path, monkeypatch, disc):
     smaller = [command._replace(text=command.text.replace("120 40 780 990", "20 20 230 230")) for command in shown]
     run = [command for command in smaller if command.text.startswith("python")]
     assert [command.program for command in run] == [
-        *("tools/auto_matte.py", "inference.py", "tools/make_synthetic.py", "inference.py")
+        *("tools/auto_matte.py", "tools/auto_matte.py", "inference.py", "tools/make_synthetic.py", "inference.py")
     ]
     run_all(run, monkeypatch)
+    check_cat(tmp_path / "cat.png")
     assert pixels(tmp_path / "cutout.png").shape == (SIDE, SIDE, 4)
     assert np.abs(pixels(tmp_path / "matte.png") / 255 - disc).mean() < 0.01
     assert len(list((tmp_path / "mattes").glob("*.png"))) == 4

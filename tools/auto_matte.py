@@ -9,10 +9,10 @@ trained segmentation (--seg), a mask (--mask, docs/trimaps.md describes the acce
 which GrabCut finds it without a trained model. If there are several kinds of results, each has a sub-folder in OUT; for
 a single picture or video the first is OUT itself and the others are written beside it as NAME_KIND.png.
 
-In a video, --seg is applied to each frame. --mask and --trimap are for the first frame, or they are folders of key
-frames whose names end in the number of the frame, from 1. --box and --click are for the first frame. The subject is
-carried to the other frames along the motion (docs/video.md). OUT is NAME.mp4, NAME.mov, NAME.webm, or DIR/%06d.png for
-numbered frames.
+In a video, --seg is applied to each frame, and --box and --click mark the first frame. --mask and --trimap name a file
+for the first frame, or a folder of key frames whose names end in the number of the frame, counted from 1. The subject
+is carried to the other frames along the motion (docs/video.md). OUT is NAME.mp4, NAME.mov, NAME.webm, or DIR/%06d.png
+for numbered frames.
 """
 
 import argparse
@@ -145,7 +145,7 @@ def found_by(options: argparse.Namespace, device) -> Callable[..., Subject]:
 
 
 def cleaning_of(options: argparse.Namespace, usual: Cleaning) -> Cleaning:
-    """The parts of a subject that the options leave out; other settings keep their defaults."""
+    """Sizes of the regions to remove, from the options; other settings keep their defaults."""
     if options.smallest_island is not None:
         usual = replace(usual, smallest_island=options.smallest_island, smallest_of_largest=0.0)
     if options.smallest_hole is not None:
@@ -178,7 +178,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="classes of the segmentation that are the subject (default: all but background)",
     )
     parser.add_argument("--mask", type=Path, help="mask of the subject, or a folder of masks with the same names")
-    parser.add_argument("--trimap", type=Path, help="video: trimaps of key frames, in place of --mask")
+    parser.add_argument("--trimap", type=Path, help="video: trimaps of key frames, instead of --mask")
     parser.add_argument(
         "--box", type=int, nargs=4, metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"), help="box around the subject, in pixels"
     )

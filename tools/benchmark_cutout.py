@@ -76,7 +76,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def own_colours(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """The picture's, which still hold the old background."""
+    """Colours of the picture, which still contain the old background."""
     return image
 
 

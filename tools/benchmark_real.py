@@ -17,7 +17,7 @@ are
                    the first part of the chain (tools/auto_matte.py --seg)
 
 Scores are those of evaluation.py over the unknown region of the set's trimaps, for every method; "SAD, whole image"
-also counts errors in the known regions, which methods with a trimap cannot make. Parentheses have 95 % bootstrap
+also counts errors in the known regions, which methods with a trimap cannot make. Parentheses contain 95 % bootstrap
 intervals, over the images, of the paired difference to the first method. Each method runs in a separate process, after
 a small image that loads and compiles its parts. Processor seconds are of all threads. Memory is the growth of the
 process over all images. Parameters are those of all networks that a method runs.

@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def report_steadiness(clips: list[tuple[str, str, SyntheticClip]], predictor: Predictor, segment_every: int) -> None:
     print(
-        "| motion | object | dtSSD | steadied | SAD | steadied | flicker | steadied | s a frame | steadying |\n"
+        "| motion | object | dtSSD | steadied | SAD | steadied | flicker | steadied | s per frame | steadying |\n"
         + "| --- " * 10
         + "|"
     )
@@ -136,7 +136,7 @@ def mattes(
 
 
 class WanderingSubject:
-    """A segmentation that knows the truth but for the place of its edge: see `wandering_mask`."""
+    """A segmentation that returns the true mask with a displaced edge; see `wandering_mask`."""
 
     def __init__(self, clip: SyntheticClip) -> None:
         self.clip = clip
@@ -184,15 +184,15 @@ def report_chain(clip: SyntheticClip, predictor: Predictor, folder: Path, rate: 
 
 
 def tenths(count: int) -> list[int]:
-    """Indices of ten of `count` things, evenly apart, the last one last; of all, where there are fewer."""
+    """Indices of ten of `count` items, evenly spaced and including the last; of all items if there are fewer."""
     return sorted({max(0, round(count * part / 10) - 1) for part in range(1, 11)}) if count else []
 
 
 class Recorded(ClipMatte):
-    """A `ClipMatte` that writes each alpha before it is steadied, and remembers the memory after each frame.
+    """A `ClipMatte` that writes each alpha before it is steadied, and records the memory use after each frame.
 
     Args:
-        folder: for the alphas, numbered from 1.
+        folder: folder for the alphas, which are numbered from 1.
     """
 
     def __init__(self, *arguments: Any, folder: Path, **settings: Any) -> None:
@@ -224,7 +224,7 @@ def write_clip(clip: SyntheticClip, path: Path, truths: Path, rate: int) -> None
 
 
 def measures(frames: list[Matte], band: np.ndarray) -> np.ndarray:
-    """dtSSD, SAD in thousands a frame, and flicker in thousandths."""
+    """dtSSD, SAD in thousands per frame, and flicker in thousandths."""
     steadiness = np.mean([dtssd((a, next_a), (t, next_t)) for (a, t, _), (next_a, next_t, _) in pairwise(frames)])
     sad = np.mean([cv2.absdiff(alpha, truth).sum() for alpha, truth, _ in frames]) / 255 / 1000
     changes = [
@@ -248,7 +248,12 @@ def report_key_frames(clips: list[tuple[str, str, SyntheticClip]], spacings: lis
 
 
 def carried(clip: SyntheticClip, every: int) -> tuple[float, float, float, float]:
-    """Shares: of soft pixels, the unknown; of all, those known wrongly by half, the unknown, the truth's unknown."""
+    """Quality of carried trimaps, as means over the frames.
+
+    Returns:
+        The share of soft pixels that are unknown; and the shares of all pixels that are known but wrong by more than
+        half, that are unknown, and that are unknown in a trimap made from the truth.
+    """
 
     def trimap_of(frame: ClipFrame) -> np.ndarray:
         return trimap_from_mask(frame.alpha >= 128, width=BAND)

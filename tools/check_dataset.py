@@ -47,7 +47,9 @@ def build_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--root", type=Path, metavar="DIR", help="folder of the set")
-    parser.add_argument("--layout", choices=["dim", *LAYOUTS], default="dim", help="its layout (dim: fg, alpha, bg)")
+    parser.add_argument(
+        "--layout", choices=["dim", *LAYOUTS], default="dim", help="layout of the set (dim: fg, alpha, bg)"
+    )
     parser.add_argument("--image-dir", type=Path, metavar="DIR", help="folder of foregrounds or photographs")
     parser.add_argument("--alpha-dir", type=Path, metavar="DIR", help="folder of their alphas")
     parser.add_argument("--bg-dir", type=Path, metavar="DIR", help="folder of backgrounds")

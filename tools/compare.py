@@ -1,4 +1,4 @@
-"""Compare methods by reports of evaluation.py: paired differences, and rows of a results table.
+"""Compare methods from their evaluation.py reports: paired differences, and a results table.
 
     python tools/compare.py vitmatte.json ours.json
     python tools/compare.py vitmatte.json ours.json --names "ViTMatte-S" "Ours" --latex table.tex --markdown -
@@ -196,7 +196,7 @@ def _warn(text: str) -> None:
 
 
 def write_table(file: Path | None, table: str) -> None:
-    """Write a table completely or not at all; "-" prints it, and None does nothing."""
+    """Write a table atomically; "-" prints it, and None does nothing."""
     if file is None:
         return
     if str(file) == "-":

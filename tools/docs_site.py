@@ -1,8 +1,8 @@
 """The site's additions to mkdocs (mkdocs.yml): links to files outside docs/, and examples of docstrings.
 
 The site has the pages alone, and the address of the repository is not known, so a link to a file outside docs/ becomes
-the name of the file. In a view of the files the links work as they are. A link to a file that does not exist is a
-warning, which `mkdocs build --strict` takes for an error.
+the name of the file. In the repository itself, these links work. A link to a file that does not exist is a
+warning, which `mkdocs build --strict` treats as an error.
 """
 
 import logging

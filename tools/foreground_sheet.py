@@ -106,7 +106,7 @@ def background(index: int, cell: int) -> np.ndarray:
 
 
 def write(path: Path, sheet: np.ndarray) -> None:
-    """Write the sheet completely or not at all."""
+    """Write the sheet atomically."""
     if path.suffix.lower() not in (".jpg", ".jpeg", ".png"):
         raise InputError(f"--output: expected a name ending in .jpg or .png, got {path}")
     with replacing(path) as temporary:

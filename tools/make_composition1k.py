@@ -76,7 +76,7 @@ def print_verification(folder: Path, manifest_file: Path, num_workers: int) -> i
         print(printable(problem))
     print(
         f"{folder}: of {len(manifest.files)} files {result.identical} are identical, {result.recoded} have the same "
-        f"pixels in other bytes; {len(result.problems)} problems"
+        f"pixels in another encoding; {len(result.problems)} problems"
     )
     return 2 if result.problems else 0
 

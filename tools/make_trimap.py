@@ -46,7 +46,7 @@ class Job(NamedTuple):
 
 
 class Report(NamedTuple):
-    """Facts of a trimap: the coding of its mask, the side of the squares it is made of, and shares of the picture."""
+    """Facts of a trimap: the coding of its mask, the side of its squares, and shares of the picture."""
 
     kind: str
     cell: int
@@ -117,7 +117,7 @@ def plan(options: argparse.Namespace) -> list[Job]:
     """The trimaps to make.
 
     Raises:
-        InputError: a file beside a folder, a mask without image, an output that is no PNG or is an input.
+        InputError: a file beside a folder, a mask without image, an output that is not PNG or is an input.
     """
     mask, output, image, preview = options.mask, options.output, options.image, options.preview
     if mask.is_dir():

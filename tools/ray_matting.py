@@ -1,11 +1,11 @@
-"""Mattes of a folder of pictures by Ray Data, which shares the pictures among processes and machines.
+"""Matte a folder of pictures with Ray Data, which shares the pictures among processes and machines.
 
     pip install -r requirements/ray.txt
     python tools/ray_matting.py --image DIR --trimap DIR --output DIR [--checkpoint CKPT] [--actors N] [--address auto]
 
-Each actor of Ray loads a `Matting` once and maps it over batches of pictures. The files are those of inference.py, byte
-for byte, with the same manifest.json. By default Ray starts on this machine and ends with the program. On a cluster
-every machine needs the project and the folders at the same paths. See docs/serving.md.
+Each Ray actor loads a `Matting` object once and applies it to batches of pictures. The files are those of inference.py,
+byte for byte, with the same manifest.json. By default Ray starts on this machine and ends with the program. On a
+cluster every machine needs the project and the folders at the same paths. See docs/serving.md.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def imported_ray():
-    """The package `ray`, set to print errors of Python only and to send no statistics of its use to its makers.
+    """Import `ray`, and configure it to print only Python errors and to send no usage statistics.
 
     Raises:
         InputError: it is not installed.
@@ -150,7 +150,7 @@ def places(options: argparse.Namespace, machines: Sequence[Mapping[str, Any]]) -
     """Number of actors, and of those that share the memory of one processor or GPU.
 
     Raises:
-        InputError: Ray has less room than the options ask for.
+        InputError: Ray has fewer resources than the options request.
     """
     wanted = {"CPU": options.cpus, "GPU": options.gpus}
     rooms = [
@@ -162,7 +162,7 @@ def places(options: argparse.Namespace, machines: Sequence[Mapping[str, Any]]) -
     if not 1 <= actors <= sum(rooms):
         raise InputError(
             f"--actors: Ray has room for {sum(rooms)} actors of {options.cpus:g} CPUs and {options.gpus:g} GPUs, and "
-            f"{max(actors, 1)} are asked for; change --actors, --cpus or --gpus"
+            f"{max(actors, 1)} were requested; change --actors, --cpus or --gpus"
         )
     return actors, math.ceil(1 / options.gpus) if options.gpus else min(actors, max(rooms))
 
@@ -196,7 +196,9 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cpus", type=float, default=1, metavar="N", help="CPUs, and threads, of an actor (default: 1)"
     )
-    parser.add_argument("--gpus", type=float, default=0, metavar="N", help="GPUs of an actor, or a part of one, as 0.5")
+    parser.add_argument(
+        "--gpus", type=float, default=0, metavar="N", help="GPUs of an actor, or a part of one, such as 0.5"
+    )
     parser.add_argument(
         "--max-memory",
         metavar="AMOUNT",

@@ -5,7 +5,7 @@
 Every system starts from random weights and is trained on the same number of procedural samples of 96 x 96 pixels from
 the same generator, with the batch size and the optimizer of its own demo config. Systems with a trimap see details of
 scenes. The systems without one see whole scenes, since a detail does not show what the subject is. The processor time
-of a training is printed; it is not equal.
+of each training is printed, because it differs.
 
 Each training is a command that a user would type, and is printed before it runs. A stopped training is resumed, a
 complete one is not repeated.

@@ -1,4 +1,4 @@
-"""Web page for cutting out a subject of a picture or a short clip; results are alpha, cut-out and composite.
+"""Serve a web page that cuts out the subject of a picture or a short clip, as alpha, cut-out and composite.
 
     pip install -r requirements/web.txt
     python tools/web_demo.py [--port 7860] [--checkpoint CKPT] [--seg CKPT]

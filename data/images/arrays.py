@@ -153,7 +153,7 @@ def _to_levels(values: np.ndarray, name: str) -> np.ndarray:
         full_scale = 65535.0
     else:
         raise InputError(f"{name}: expected uint8, uint16 or float in [0, 1], got {values.dtype}; convert it")
-    return to_uint8(values, full_scale)  # what is outside the range by ROUNDING is rounded into it
+    return to_uint8(values, full_scale)  # values outside the range by at most ROUNDING are clipped
 
 
 def _require_scale(values: np.ndarray, name: str) -> None:

@@ -35,13 +35,14 @@ class Background:
     profile: bytes | None = None
 
     def of_size(self, height: int, width: int, profile: bytes | None = None) -> np.ndarray:
-        """The background of a picture.
+        """Levels of the background for a picture of a given size.
 
-        A picture is cut at its middle to the shape of the one in front of it and resized, so that it covers all of it.
+        A background picture is cropped at its centre to the proportions of the picture in front and resized to its
+        size.
 
         Args:
-            height, width: size in pixels of the picture in front.
-            profile: its ICC profile, which the colours are converted to; None for sRGB.
+            height, width: size of the picture in front, in pixels.
+            profile: ICC profile of the picture in front, to which the colours are converted; None for sRGB.
 
         Returns:
             Levels from 0 to 255 that broadcast to (height, width, 3): (3,) uint8 of a colour, (height, 1, 3) float32
@@ -60,7 +61,7 @@ WHITE = Background(np.full(3, 255, np.uint8))
 
 
 def read_background(text: str) -> Background:
-    """A background from what a user names: a colour, two colours of a gradient, or the file of a picture.
+    """Read the background that a user names: a colour, two colours of a gradient, or a picture file.
 
     Args:
         text: `#rrggbb`, a name of CSS, `rgb(30,144,255)` or `30,144,255`; two of them joined by two dots; or a path. A
@@ -68,7 +69,8 @@ def read_background(text: str) -> Background:
             is applied, and its transparent parts are put over white.
 
     Raises:
-        InputError: neither of them; a colour that is not opaque or out of range; a picture that cannot be read.
+        InputError: the text is neither a colour nor a path; a colour is not opaque or out of range; a picture cannot be
+            read.
 
     Example:
         >>> read_background("#1e90ff").levels.tolist(), read_background("0,0,0..white").levels.tolist()
@@ -86,7 +88,7 @@ def read_background(text: str) -> Background:
 
 
 def _colour(text: str) -> np.ndarray | None:
-    """(3,) uint8; None where the text is no colour."""
+    """Colour (3,) uint8; None if the text is not a colour."""
     if _RGB.fullmatch(text):
         values = tuple(map(int, text.split(",")))
     else:

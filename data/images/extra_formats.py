@@ -101,7 +101,7 @@ class ExrFile(FloatFile):
                 if names.issuperset(wanted):
                     return part, wanted
         raise InputError(
-            f"{self.filename}: expected an EXR with channels R, G and B, or Y, of one sample a pixel, found "
+            f"{self.filename}: expected an EXR with channels R, G and B, or Y, of one sample per pixel, found "
             f"{', '.join(found[:12]) or 'none'}; save the layer you mean as a picture"
         )
 

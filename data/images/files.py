@@ -283,7 +283,7 @@ def _entries(folder: Path, left_out: Collection[str] = frozenset(), above: tuple
 
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
-    """Write (H, W), (H, W, 3) or (H, W, 4) uint8 as PNG, complete or not at all. The folder is created if needed."""
+    """Write (H, W), (H, W, 3) or (H, W, 4) uint8 as PNG, atomically. The folder is created if needed."""
     with replacing(path) as temporary:
         Image.fromarray(image).save(temporary, format="PNG", compress_level=3)
 

@@ -15,7 +15,7 @@ import numpy as np
 from runtime.errors import InputError
 
 REDUCTION = 4  # factor by which the picture is reduced for the wide windows
-WIDE_RADII = (16, 8, 4)  # pixels of the reduced picture, of the passes
+WIDE_RADII = (16, 8, 4)  # pixels of the reduced picture, one radius for each pass
 RADII = (8, 4, 2, 1)  # pixels of the picture
 MARGIN = 16  # pixels around a tile: at least the sum of RADII, and a multiple of REDUCTION
 TILE = 256  # pixels, a multiple of REDUCTION
@@ -128,7 +128,7 @@ def _of_tile(
 
 def _enlarged(colours: np.ndarray, begins: list[int], ends: list[int]) -> np.ndarray:
     """A window of the reduced colours at full size, (3, H, W) float32, as if all of them were enlarged."""
-    # one pixel more on each side, which the linear interpolation of the outermost ones looks at
+    # one more pixel on each side, which linear interpolation reads
     first = [max(0, begin // REDUCTION - 1) for begin in begins]
     last = [min(side, end // REDUCTION + 1) for side, end in zip(colours.shape, ends, strict=False)]
     part = colours[first[0] : last[0], first[1] : last[1]]
@@ -142,7 +142,7 @@ def _enlarged(colours: np.ndarray, begins: list[int], ends: list[int]) -> np.nda
 
 
 def _planes(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 as (3, H, W) float32 in [0, 1]: planes, since three values are a short loop for numpy."""
+    """(H, W, 3) uint8 as (3, H, W) float32 in [0, 1]: planes, because numpy is slow on a last axis of length 3."""
     return image.transpose(2, 0, 1).astype(np.float32, order="C") / np.float32(255)
 
 

@@ -15,11 +15,11 @@ from runtime.errors import InputError
 def read_files(
     files: Mapping[str, Path], transfer: str | None = None, remarks: list[Remark] | None = None
 ) -> dict[str, np.ndarray]:
-    """Read the "image" of a prediction, and its "trimap" and "mask" where they are given.
+    """Read the "image" of a prediction, and its "trimap" and "mask" if they are given.
 
     Args:
         transfer: the transfer of an image of floats, see `read_photograph`.
-        remarks: a list that gets a remark for each file whose reading is not plain.
+        remarks: list to which a remark is added for each file that was read in an unusual way.
 
     Returns:
         image: (H, W, 3) uint8 RGB.

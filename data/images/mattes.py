@@ -225,7 +225,7 @@ def _refuse_narrow_scale(values: np.ndarray, path: str | os.PathLike) -> None:
 
 
 def wrong_scale(path: str | os.PathLike, what: str, values: np.ndarray, opaque: int) -> CodingError:
-    """Error for a matte whose values have the scale 0..`opaque`, see `narrow_scale`; `what` has an article."""
+    """Error for a matte whose values have the scale 0..`opaque`, see `narrow_scale`; `what` has its article."""
     expected = 255 if values.dtype == np.uint8 else 65535
     found = "only 0 and 1" if opaque == 1 else f"values up to {values.max()}, as of {opaque.bit_length()} bits"
     scale = "0..255" if expected == 255 else "0..65535 in 16 bits"

@@ -47,13 +47,13 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
 
 
 def kinds_wanted(options: argparse.Namespace, save: Sequence[str] | None) -> list[str] | None:
-    """The kinds of files that a command line asks for; None for the first that the system gives.
+    """Kinds of files that a command line selects; None for the first kind of the system.
 
-    A background without --save asks for the composite, with --cutout or not.
+    A background without --save selects the composite, with and without --cutout.
 
     Args:
-        options: with those of `add_cutout_options`.
-        save: the kinds of --save; None where it is not given.
+        options: parsed options, including those of `add_cutout_options`.
+        save: kinds of --save; None if it is not given.
 
     Raises:
         InputError: options that contradict each other.

@@ -32,7 +32,7 @@ def depth_of(path: Path, bits: int | None) -> int:
     if suffix not in DEPTHS_OF:
         lossy = "JPEG changes a matte's known 0 and 255; " if suffix in (".jpg", ".jpeg", ".jpe", ".jfif") else ""
         raise InputError(
-            f"{path}: {lossy}results are written as {', '.join(DEPTHS_OF)}; name the output so, or give a folder"
+            f"{path}: {lossy}results are written as {', '.join(DEPTHS_OF)}; use one of these suffixes, or give a folder"
         )
     check_depth(str(path), suffix, bits)
     return DEPTHS_OF[suffix][0] if bits is None else bits
@@ -81,7 +81,7 @@ def write_picture(
     profile: bytes | None = None,
     premultiplied: bool | None = None,
 ) -> None:
-    """Write a picture in the format of its suffix, complete or not at all. The folder is created if needed.
+    """Write a picture atomically, in the format of its suffix. The folder is created if needed.
 
     EXR files contain linear light and premultiplied colours, as OpenEXR's specification requires. The other formats
     contain the levels of the picture, by default without premultiplication. No format is lossy.

@@ -56,12 +56,12 @@ def plan_composites(
     background_dirs: Sequence[str | os.PathLike],
     per_foreground: int = BACKGROUNDS_PER_FOREGROUND,
 ) -> list[Composite]:
-    """Source files of each test image by the distribution's lists: foreground i is over the next 20 backgrounds.
+    """Source files of each test image: each foreground of the lists is over the next `per_foreground` backgrounds.
 
     Args:
         test_set: the distribution's `Test_set`: two lists of names, and fg, alpha and trimaps of the licensed images.
             A trimap is NAME_k, one for each test image, or NAME for all of a foreground's.
-        background_dirs: folders of PASCAL VOC photographs; the first that has a name is used.
+        background_dirs: folders of PASCAL VOC photographs. Each name is read from the first folder that contains it.
         per_foreground: number of backgrounds for each foreground.
 
     Raises:
@@ -74,7 +74,7 @@ def plan_composites(
     if len(bg_names) != per_foreground * len(fg_names):
         raise InputError(
             f"{bg_list}: expected {per_foreground} backgrounds for each of the {len(fg_names)} foregrounds in "
-            f"{fg_list.name}, {per_foreground * len(fg_names)} lines, found {len(bg_names)}; use the lists as they came"
+            f"{fg_list.name}, {per_foreground * len(fg_names)} lines, found {len(bg_names)}; use the original lists"
         )
     _require_distinct(fg_names, fg_list)
     sources = _Sources(test_set / IMAGES, [Path(folder) for folder in background_dirs])

@@ -124,7 +124,7 @@ def list_images(folder: str | os.PathLike) -> tuple[dict[str, Path], list[Findin
 
 
 def write_report(path: str | os.PathLike, report: CheckReport) -> None:
-    """Write a report as JSON, complete or not at all."""
+    """Write a report as JSON, atomically."""
     record = {
         "checked": report.checked,
         "problems": len(report.of(PROBLEM)),

@@ -53,7 +53,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Verification:
-    """Result of a comparison: one line for each of `problems`; `recoded` files have the right pixels in other bytes."""
+    """Result of a comparison: a line for each problem, and numbers of identical and of differently encoded files."""
 
     problems: list[str]
     identical: int
@@ -70,7 +70,7 @@ def describe_file(path: Path, pixels: np.ndarray, sources: Mapping[str, str]) ->
 
 
 def write_manifest(path: str | os.PathLike, manifest: Manifest) -> None:
-    """Write as JSON, complete or not at all, with the files in the order of their names."""
+    """Write a manifest as JSON, atomically, with the files in the order of their names."""
     record = {
         "format": FORMAT,
         "made_with": manifest.made_with,
@@ -84,7 +84,7 @@ def read_manifest(path: str | os.PathLike) -> Manifest:
     """Read a file of `write_manifest`.
 
     Raises:
-        InputError: no such file, or not such a file.
+        InputError: the file does not exist or is not a manifest.
     """
     path = Path(path)
     if not path.is_file():

@@ -12,11 +12,11 @@ def read_names(path: str | os.PathLike) -> list[str]:
     """Read the file names of a list in its order. Blank lines and the line ends of Windows are accepted.
 
     Raises:
-        InputError: no such file, not text, no names, or a line that is a path and not a name.
+        InputError: the file does not exist, is not text or has no names, or a line is a path and not a name.
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"{path}: expected a list of file names, one a line, found no file")
+        raise InputError(f"{path}: expected a list of file names, one per line, found no file")
     if path.stat().st_size > LARGEST_LIST:
         raise InputError(f"{path}: expected a list of file names, found {path.stat().st_size:,} bytes")
     try:
@@ -31,5 +31,5 @@ def read_names(path: str | os.PathLike) -> list[str]:
         if name:
             names.append(name)
     if not names:
-        raise InputError(f"{path}: expected a list of file names, one a line, found an empty file")
+        raise InputError(f"{path}: expected a list of file names, one per line, found an empty file")
     return names

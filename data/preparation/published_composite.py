@@ -1,4 +1,4 @@
-"""The composite of the Deep Image Matting distribution's `Composition_code.py`, to the bit.
+"""The composite of the Deep Image Matting distribution's `Composition_code.py`, bit for bit.
 
 That script (Adobe Systems, 2017, Apache License 2.0) loops over the pixels with Pillow. Here whole rows are computed,
 with the same operations in the same order and precision.

@@ -50,7 +50,7 @@ class Camera:
 
 
 def aimed(rng: np.random.Generator, model: Model, points: np.ndarray, size: int) -> Camera:
-    """A random camera that sees the object, whose points are sampled by (N, 3), in a square of `size` pixels."""
+    """A random camera that shows the object with sample `points` (N, 3) in a square of `size` pixels."""
     low, high = np.percentile(points, [0.5, 99.5], axis=0)
     middle = (low + high) / 2
     reach = float(np.linalg.norm(points - middle, axis=1).max())

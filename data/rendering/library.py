@@ -62,7 +62,7 @@ class Library:
         return all(path.is_file() for path in self.paths(index))
 
     def make(self, index: int) -> None:
-        """Render picture `index` and write it, each file completely or not at all."""
+        """Render picture `index` and write its files, each atomically."""
         foreground, alpha = picture(self.family(index), (self.seed, index, 1), self.size)
         fg_path, alpha_path = self.paths(index)
         write_png(fg_path, foreground)

@@ -1,4 +1,4 @@
-"""Procedural clips: an object that moves and turns before a moving background, with the exact alpha of each frame."""
+"""Procedural clips: an object that moves and turns over a moving background, with the exact alpha of each frame."""
 
 import operator
 from typing import NamedTuple

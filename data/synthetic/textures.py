@@ -162,7 +162,7 @@ def stripes(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def bokeh(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """Overlapping bright discs before a dark blur, as lights and leaves far out of focus."""
+    """Overlapping bright discs over a dark blur, as lights and leaves far out of focus."""
     shorter = min(height, width)
     image = defocused(fractal(rng, height, width), 0.05 * shorter) // 2
     palette = random_palette(rng)

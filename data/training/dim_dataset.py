@@ -50,11 +50,12 @@ class CompositionDataset(RepeatableDataset):
         return_layers: whether samples have `fg` and `bg`.
         cache: limit of the decoded foregrounds and alphas that all processes share on disk, see
             `data.training.decoded_cache.DecodedCache`; samples do not depend on it.
-        reduced_decode: decode large JPEG backgrounds at 1/2, 1/4 or 1/8 where that is no smaller than the canvas.
+        reduced_decode: decode large JPEG backgrounds at 1/2, 1/4 or 1/8 if the result is at least as large as the
+            canvas.
         cache_backgrounds: keep decoded backgrounds in `cache` too, for a set with few of them; they are then decoded
             at full size.
-        realism: photographic backgrounds, trimaps and camera effects, see `data.training.realism`; None for none, and
-            then samples are what they were before there was this setting.
+        realism: photographic backgrounds, trimaps and camera effects, see `data.training.realism`; None for the public
+            recipe.
         crop_size, trimap_erosion, trimap_size, double_foreground_prob, double_foreground, resize640_prob, affine,
             interpolation, colour_jitter, crop_centre: see `data.training.dim_recipe.DimRecipe`.
 
@@ -156,7 +157,7 @@ class CompositionDataset(RepeatableDataset):
         return {**_to_tensors(crop), "name": files.pairs[fg_index][0].stem}
 
     def warn_empty(self, path: Path) -> None:
-        """Log once for each alpha that it has a crop without an unknown pixel, which trains nothing."""
+        """Warn, once for each alpha, about a crop without an unknown pixel, whose loss is 0."""
         if str(path) not in self.warned:
             self.warned.add(str(path))
             logger.warning("%s: a crop has no unknown pixel, its loss is 0", path)

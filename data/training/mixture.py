@@ -22,8 +22,7 @@ class Mixture(Dataset, FileSet, CropSized):
     """Samples of several data sets in fixed shares. Sample (epoch, index) is a pure function of seed, epoch and index.
 
     Every epoch has the same number of samples of each data set, in an order drawn from (seed, epoch). Each data set is
-    used in its own order through its own epochs, so that every sample is used, and none twice before all have been used
-    once.
+    used in its own order through its own epochs, so that all of its samples are used once before any is used twice.
 
     Args:
         parts: (data set, weight) pairs. A data set has a length and is indexed by (epoch, index). A weight is 0 or
@@ -70,7 +69,7 @@ class Mixture(Dataset, FileSet, CropSized):
 
         Raises:
             IndexError: index outside 0 .. len - 1.
-            InputError: the data sets have samples of different keys or sizes; and errors of the data sets.
+            InputError: the data sets have samples of different keys or sizes, or a data set raises an error.
         """
         member, position = self.source(*(key if isinstance(key, tuple) else (0, key)))
         dataset = self.datasets[member]
@@ -158,7 +157,7 @@ class Mixture(Dataset, FileSet, CropSized):
             self.form = form
         if form != self.form:
             raise InputError(
-                f"mixture: expected samples {self.form} of every data set, got {form} of number {member} "
+                f"mixture: expected samples {self.form} of every data set, got {form} from data set {member} "
                 f"({type(self.datasets[member]).__name__}); give all the same crop size"
             )
 

@@ -80,13 +80,13 @@ class Look:
         return background
 
     def foreground(self, foreground: np.ndarray, background: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-        """The foreground's colours (H, W, 3) float32 as they are before this background."""
+        """The foreground's colours (H, W, 3) float32 in front of this background."""
         if not self.exposure.spill:
             return foreground
         return spilled(foreground, background, alpha, self.exposure.spill)
 
     def photograph(self, composite: np.ndarray) -> np.ndarray:
-        """The composite (H, W, 3) float32 in [0, 1] as the camera and the file leave it, uint8."""
+        """The composite (H, W, 3) float32 in [0, 1] after the effects of camera and file, as uint8."""
         return expose(composite, self.exposure)
 
     def draw_trimap(self, alpha: np.ndarray) -> np.ndarray:
@@ -95,7 +95,7 @@ class Look:
 
 
 def draw_look(realism: Realism, rng: np.random.Generator) -> Look:
-    """Draw all random numbers of one sample's look but its noise, which has a seed."""
+    """Draw all random numbers of one sample's look, except the noise, which has a seed."""
     smallest, largest = realism.zoom
     return Look(
         zoom=float(smallest * (largest / smallest) ** rng.random()),

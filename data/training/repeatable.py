@@ -119,8 +119,7 @@ class RepeatableDataset(Dataset, FileSet, CropSized):
         """Images of a folder and the alphas or masks of another, paired by name; `what` is for messages.
 
         Raises:
-            InputError: an image or its partner is alone, unless `on_bad` is "skip", which warns; two files fit one; or
-                there is no pair.
+            InputError: a file has no partner (a warning if `on_bad` is "skip"), two files fit one, or there is no pair.
         """
         images = images_by_stem(image_dir)
         alphas = fitted(images, images_by_stem(alpha_dir), partner)

@@ -93,7 +93,8 @@ def resembling(background: np.ndarray, foreground: np.ndarray, alpha: np.ndarray
 
     Args:
         background, foreground: (H, W, 3) float32 in [0, 1].
-        alpha: (H, W); the foreground is visible where it is above 0. If that is nowhere, the background is unchanged.
+        alpha: (H, W); the foreground is visible where it is above 0. If alpha is 0 everywhere, the background is
+            unchanged.
         share: size of the move, in [0, 1]. Contrast changes by a factor of at most 2.
 
     Returns:

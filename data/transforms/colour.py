@@ -26,8 +26,8 @@ def jitter_colour(foreground: np.ndarray, alpha: np.ndarray, jitter: ColourJitte
     """Return a jittered copy of an (H, W, 3) float32 RGB foreground in [0, 1].
 
     Saturation and value change by the draw times (1.1 - mean) / 10, with the mean over pixels where `alpha` (H, W) > 0,
-    so that a dull foreground changes more than a vivid one. Values outside [0, 1] are reflected. A foreground that is
-    nowhere visible is unchanged.
+    so that a dull foreground changes more than a vivid one. Values outside [0, 1] are reflected. A foreground without
+    visible pixels is unchanged.
     """
     visible = (alpha > 0).view(np.uint8)
     if not visible.any():

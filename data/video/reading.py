@@ -122,7 +122,7 @@ class Clip:
         yield from self._decoded
 
     def close(self) -> None:
-        """End the reading. A thread that decodes ahead completes its frame and then finds the end."""
+        """Stop reading. A thread that decodes ahead completes its current frame and then ends."""
         with self._lock:
             self._closed = True
             self._container.close()
@@ -220,7 +220,7 @@ def open_clip(path: str | os.PathLike) -> Iterator[Clip]:
 
 
 def count_frames(path: str | os.PathLike, at_most: int) -> int:
-    """Count the frames of a video by its packets, without decoding them and whatever its header says.
+    """Count the frames of a video by its packets, without decoding them and without using its header.
 
     Args:
         at_most: number of frames after which counting ends; the result is then `at_most` + 1. A damaged file is counted

@@ -201,7 +201,7 @@ def frame_writer(
 
 @contextlib.contextmanager
 def _dropped_folder(path: Path) -> Iterator[Path]:
-    """A folder that gets its name at the end of the block, and is removed where that is left by an error."""
+    """Yield a folder that gets its name at the end of the block. After an error it is removed."""
     with replacing_folder(path.parent) as folder:
         yield folder
         (folder / _FAILED).unlink(missing_ok=True)

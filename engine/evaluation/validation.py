@@ -86,7 +86,7 @@ def _require(sample: Mapping[str, Any], names: Sequence[str], model_name: str) -
 
 
 def _share_buffers(model: System) -> None:
-    """Copy the buffers of the main process, whose model is saved, to all; their batch statistics differ."""
+    """Copy the buffers of the main process, whose model is saved, to all processes, whose statistics differ."""
     if comm.get_world_size() > 1:
         for buffer in model.buffers():
             dist.broadcast(buffer, src=0)

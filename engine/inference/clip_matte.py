@@ -49,8 +49,9 @@ class ClipMatte(AutoMatte):
     """`AutoMatte` for the frames of one clip, in their order.
 
     The probabilities of the subject and alpha are averaged with those of `REACH` frames on either side (see
-    `engine.video.steady`). If a sample contains a "trimap", no subject is searched in this frame. A sample may contain
-    the samples of the next `look_ahead` frames under "following"; without them, only earlier frames are averaged.
+    `engine.video.steady`). If a sample contains a "trimap", the subject of this frame is not searched for. A sample may
+    contain the samples of the next `look_ahead` frames under "following"; without them, only earlier frames are
+    averaged.
 
     A result depends on at most `look_back` earlier frames. A run that begins within a clip therefore passes the samples
     of these frames as "preceding" with its first sample, and gives each sample its "number" from 0.
@@ -168,7 +169,7 @@ class ClipMatte(AutoMatte):
         return self._noting(index, "matting", lambda: self.alpha_of(image, trimap))
 
     def _noting(self, index: int, part: str, make: Callable[[], Any]) -> Any:
-        """Result of `make`. Its time and its remark are recorded for the frame."""
+        """Return the result of `make`, and record its time and its remark for the frame."""
         self.remark = ""
         with self.watch.part(part):
             result = make()

@@ -29,7 +29,7 @@ from runtime.files import hash_file
 from runtime.text import NAMED_AT_MOST, printable
 
 FRAMES_AHEAD = 2  # number of frames that are decoded ahead
-WARM_UP = 3  # first frames that are not timed, nor is the rest of their batch: libraries are loaded, kernels chosen
+WARM_UP = 3  # first frames, not timed with the rest of their batch: libraries are loaded, kernels chosen
 LEAST_TIMED = 3  # number of later batches below which a speed would be unreliable
 MOST_FAILED = 0.01  # share of frames that may fail in a run that counts as done
 
@@ -193,7 +193,7 @@ class ClipJobs:
             raise InputError(f"no frame could be predicted: {self.failures[0]}")
 
     def parts(self, watch: Stopwatch) -> str:
-        """Seconds per frame of each part, as a line for people; empty if too few frames were timed (see `speed`).
+        """Seconds per frame of each part, as a line of text; empty if too few frames were timed (see `speed`).
 
         Args:
             watch: stopwatch of the predictor.
@@ -223,11 +223,11 @@ class ClipJobs:
         return not self.clip.ends_early and lost <= MOST_FAILED * (self.written + lost)
 
     def speed(self) -> str:
-        """Frames per second of the prediction alone and from file to finished file, as a line for people.
+        """Frames per second of the prediction alone and from file to finished file, as a line of text.
 
         Only whole batches are timed, without those that contain the first `WARM_UP` frames. A predictor that looks
-        ahead works on later frames before their turn, so the last frames take less time, and means count as many frames
-        less. Call this method after the files are closed, because encoders hold frames back until then.
+        ahead works on later frames before their turn, so the last frames take less time, and means exclude as many
+        frames. Call this method after the files are closed, because encoders hold frames back until then.
         """
         closed_at = time.perf_counter()
         first = left_out = 0

@@ -37,7 +37,7 @@ from runtime.errors import InputError, require_choice
 from runtime.files import kind_of
 from runtime.output_folders import require_outside
 
-if TYPE_CHECKING:  # OpenCV and PyTorch, which an ONNX file does without
+if TYPE_CHECKING:  # OpenCV and PyTorch, which ONNX files do not need
     from data.images.backgrounds import Background
     from modeling.meta_arch.base import System
 
@@ -51,9 +51,9 @@ class Job:
         outputs: output files by kind, a name in `SINKS`.
         name: name of the results within their folder without suffix, such as "clip1/0003".
         bits: bits per channel of the outputs; None for the default of their format.
-        transfer: what floats of the image are, see `read_photograph`.
+        transfer: meaning of the image's float values, see `read_photograph`.
         background: background of composites; None for white.
-        premultiplied: of cut-outs, see `write_picture`.
+        premultiplied: whether cut-outs are premultiplied, see `write_picture`.
         is_clip: whether the picture is a video file.
     """
 
@@ -84,7 +84,7 @@ class Job:
         return read_inputs(self, remarks)
 
     def write(self, predicted: Mapping[str, np.ndarray], model: "System") -> None:
-        """Write the outputs, from what was predicted and, for outputs that show it, the picture."""
+        """Write the outputs from the predictions and, for outputs that show it, from the picture."""
         profile = read_rgb_profile(self.inputs["image"]) if SHOW_IMAGE & self.outputs.keys() else None
         predicted = with_colours(predicted, self.outputs, self.background, profile)
         for kind, path in self.outputs.items():
@@ -131,7 +131,7 @@ class FileSettings(NamedTuple):
     Attributes:
         suffix: suffix of the results in a folder, with its dot; empty for PNG, or for the suffix of a single output.
         bits: bits per channel; None for the default of the format.
-        transfer: what floats of the images are, see `read_photograph`.
+        transfer: meaning of the images' float values, see `read_photograph`.
         background, premultiplied: see `Job`.
     """
 
@@ -283,7 +283,7 @@ def _job(inputs: Mapping[str, Path], output: Path, name: str, settings: FileSett
 
 
 def _options_of(settings: FileSettings) -> str:
-    """The options of a command line that ask for a format and a depth."""
+    """The options that set the format and the depth, as text for messages."""
     asked = {"--format": settings.suffix[1:], "--bits": settings.bits}
     return " ".join(f"{option} {value}" for option, value in asked.items() if value)
 
@@ -292,11 +292,11 @@ def _plan_clip(clip: Path, trimap: str | None, output: Path, skip_existing: bool
     if trimap is not None:
         raise InputError(f"{trimap}: trimaps of a video are read by tools/auto_matte.py only; leave out --trimap")
     if settings.suffix or settings.bits not in (None, 8):
-        raise InputError(f"{clip}: --format and --bits are of pictures; the frames of a video are written in 8 bits")
+        raise InputError(f"{clip}: --format and --bits are for pictures; the frames of a video are written in 8 bits")
     if settings.transfer is not None:
-        raise InputError(f"{clip}: --transfer is of pictures; the frames of a video are not in floats")
+        raise InputError(f"{clip}: --transfer is for pictures; the frames of a video are not floats")
     if settings.premultiplied is not None:
-        raise InputError(f"{clip}: --premultiplied is of pictures; the frames of a video are not multiplied by alpha")
+        raise InputError(f"{clip}: --premultiplied is for pictures; the frames of a video are not multiplied by alpha")
     if output.is_dir() or not output.suffix:
         output = output / f"{clip.stem}.mp4"
     return clip_job(clip, {"alpha": output}, settings.background, skip_existing)
@@ -308,8 +308,8 @@ def clip_job(
     """The job of a video file.
 
     Args:
-        outputs: by the kind of file, a name in `SINKS`: videos, or patterns of numbered frames.
-        background: of composites, None for white.
+        outputs: files by kind, a name in `SINKS`: videos, or patterns of numbered frames.
+        background: background of composites; None for white.
         skip_existing: see `fit_to`.
 
     Raises:

@@ -23,7 +23,7 @@ def entries_of(jobs: Sequence[Job]) -> list[dict[str, Any]]:
 
 
 def end_of(outcome: Outcome) -> dict[str, str]:
-    """The part of an outcome that the manifest holds, for JSON."""
+    """The entry of an outcome in the manifest, for JSON."""
     return {"status": outcome.status, "remark": outcome.remark}
 
 

@@ -140,7 +140,7 @@ def _read(item: _Loaded) -> _Loaded:
     except InputError as error:
         return _failed(item, error)
     except MemoryError:
-        return _failed(item, InputError("reading it takes more memory than there is; make it smaller"))
+        return _failed(item, InputError("reading it takes more memory than is available; make it smaller"))
 
 
 def _predict(predictor: Predictor, batch: Sequence[_Loaded], announce: Callable[[Job, Plan], None]) -> list[_Loaded]:

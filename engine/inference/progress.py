@@ -35,13 +35,13 @@ def tell_outcome(outcome: Outcome, write: Callable[..., None] = print) -> None:
 
 
 def tell_reading(remarks: Iterable[Remark]) -> None:
-    """Print how files were read in an unusual way, one line for each kind."""
+    """Print remarks on files that were read in an unusual way, one line for each kind."""
     for line in counted(remarks):
         tell(f"warning: {line}")
 
 
 def tell_passed_over(inputs: Iterable[str | os.PathLike | None], recursive: bool = True) -> None:
-    """Warn about files, and without `recursive` sub-folders, of the input folders that are not read.
+    """Warn about files in the input folders that are not read; without `recursive`, also about sub-folders.
 
     Args:
         inputs: files and folders that a command names; None for an option that is not given. Files are left out.

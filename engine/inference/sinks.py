@@ -68,7 +68,7 @@ def _write_picture(
 
 
 def _write_steps(path: Path, predicted: Predicted, model: "System", *settings: object) -> None:
-    """A strip of the trajectory, noisy alphas above and their estimates below, and beside it a picture of each."""
+    """Write a strip of the steps, noisy alphas above and estimates below, and a picture of each beside it."""
     noisy, estimates = predicted["steps"][..., ::2], predicted["steps"][..., 1::2]  # (H, W, N)
     steps = noisy.shape[-1]
     for earlier in path.parent.glob("step_*_*.png"):  # from a run with another number of steps
@@ -92,8 +92,8 @@ def _small(picture: np.ndarray) -> np.ndarray:
     return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
 
 
-# What one picture of a kind shows: (H, W), (H, W, 3) or (H, W, 4) of a system's prediction and the arrays that
-# `with_colours` adds. A video of a kind is made of them.
+# Functions that make the picture of a kind, (H, W), (H, W, 3) or (H, W, 4), from a system's prediction and the arrays
+# that `with_colours` adds. The frames of a video are made in the same way.
 PICTURES: dict[str, Callable[[Predicted, "System"], np.ndarray]] = {
     "alpha": _alpha,
     "rgba": _rgba,
@@ -103,13 +103,13 @@ PICTURES: dict[str, Callable[[Predicted, "System"], np.ndarray]] = {
     "colours": _colours,
     "overlay": _overlay,
 }
-# Each writes the arrays of a system's prediction to a path, whole or not at all: with so many bits a channel, None for
-# the usual of the format, with an ICC profile of colours, and of a cut-out multiplied by alpha or not.
+# Functions that write a system's prediction atomically. Arguments: path, prediction, system, bits per channel (None for
+# the default of the format), ICC profile of the colours, and whether the colours of a cut-out are multiplied by alpha.
 SINKS: dict[str, Callable[[Path, Predicted, "System", int | None, bytes | None, bool | None], None]] = {
     **{kind: partial(_write_picture, picture) for kind, picture in PICTURES.items()},
     "steps": _write_steps,
 }
-# The prediction that a kind shows where it has another name
+# Prediction from which a kind is made, if it has another name
 MADE_OF = {"rgba": "alpha", "composite": "alpha", "colours": "mask", "overlay": "mask"}
 SHOW_IMAGE = frozenset({"rgba", "composite", "overlay"})  # whose ICC profile is theirs
 TRANSPARENT = frozenset({"rgba"})
@@ -124,7 +124,7 @@ def with_colours(
     """Add the colours that some kinds show to a prediction: those of the foreground and of the background.
 
     Args:
-        predicted: "alpha" and "image" of a picture for kinds in `COLOURED`; a "foreground" among them is taken.
+        predicted: "alpha" and "image" of a picture for kinds in `COLOURED`; an existing "foreground" is used.
         background: background of composites, white by default.
         profile: ICC profile of the image's colours.
     """

@@ -41,7 +41,7 @@ Series = tuple[np.ndarray, np.ndarray]  # iterations, values
 class DrawCurves(HookBase):
     """Draw curves.png repeatedly during the run, at most once a minute, and at its end, in the main process.
 
-    This hook comes after the one that writes metrics.json. A failure to draw is a warning.
+    Register this hook after the one that writes metrics.json. If drawing fails, a warning is logged.
 
     Args:
         output_dir: run folder.
@@ -102,7 +102,7 @@ class Panel:
         smooth: whether the values are noisy.
         from_zero: whether the axis begins at 0.
         scale: factor from the value to the shown number.
-        legend: position of the legend, which names some of many curves.
+        legend: position of the legend. If there are many curves, it names only some of them.
     """
 
     heading: str

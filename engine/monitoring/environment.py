@@ -64,9 +64,9 @@ def _packages() -> dict[str, str]:
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """`git_revision` and `git_dirty` (tracked files differ from it) of the checkout that tracks `folder`'s files.
+    """Git revision of the checkout that tracks the files of `folder`, and whether tracked files differ from it.
 
-    None for both if git is missing or fails, or if the files are merely inside another repository.
+    Both are None if git is missing or fails, or if another repository contains the folder without tracking its files.
     """
     tracked = _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)
     described = _git(folder, "describe", "--always", "--exclude=*", "--abbrev=64", "--dirty") if tracked else None

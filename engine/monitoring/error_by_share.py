@@ -1,4 +1,4 @@
-"""Error of alpha in the unknown region by the unknown share of a sample."""
+"""Error of alpha in the unknown region, grouped by the share of unknown pixels of a sample."""
 
 from typing import Any
 
@@ -14,14 +14,15 @@ BINS = 10  # number of bins of equal width over the share of unknown pixels
 
 
 class ErrorByUnknownShare(HookBase):
-    """Log the mean absolute error of alpha in the unknown region for samples of similar unknown share.
+    """Log the mean absolute error of alpha in the unknown region, grouped by the share of unknown pixels.
 
-    The samples are those since the last time, in all processes. There is a scalar `unknown_error/share_10-20` for
-    samples of which 10 to 20 percent are unknown, with equal weights, and a histogram of their errors under the same
-    name. Samples without unknown pixels are excluded. Of several micro-batches only the last is used. Nothing is read
-    back from a GPU in between.
+    The errors are those of all samples since the last log, in all processes. For example, the scalar
+    `unknown_error/share_10-20` is the mean over the samples with 10 to 20 percent unknown pixels, with equal weights. A
+    histogram of these errors has the same name. Samples without unknown pixels are excluded. If an iteration has
+    several micro-batches, only the last one is used. Between logs, no value is copied from a GPU.
 
-    The hook runs in every process. It logs the system's `sample_errors`, and nothing if the system has none.
+    Register this hook in every process. The errors come from the system's `sample_errors`. If the system has none,
+    nothing is logged.
 
     Args:
         period: iterations between logs.
@@ -44,7 +45,7 @@ class ErrorByUnknownShare(HookBase):
             self._log(*np.concatenate(everyone, axis=1))
 
     def state_dict(self) -> dict[str, Any]:
-        """Samples of the main process since the last time; those of other processes are lost in a resume."""
+        """Errors of the main process since the last log. Those of other processes are lost in a resume."""
         return {"seen": torch.cat(self._seen, dim=1).cpu()} if self._seen else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ VALIDATION = "validation/"  # prefix of the names of validation scores
 
 
 class MetricsFile(EventWriter):
-    """Append the values logged since the last time, the latest of each name; values that are not finite are null.
+    """Append the latest value of each name since the last write. Values that are not finite are null.
 
     The file is opened for each write, so it may be replaced in between. A line truncated by a full disk or a power
     failure does not affect other lines.
@@ -32,7 +32,7 @@ class MetricsFile(EventWriter):
 
 
 def new_scalars(storage: EventStorage, last_iteration: int) -> dict[int, dict[str, float]]:
-    """Latest value of everything logged after `last_iteration`: iteration, ascending -> name -> value."""
+    """Latest values logged after `last_iteration`, as {iteration: {name: value}} with ascending iterations."""
     by_iteration: dict[int, dict[str, float]] = defaultdict(dict)
     for name, (value, iteration) in storage.latest().items():
         if iteration > last_iteration:
@@ -50,14 +50,14 @@ def append_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def read_metrics(path: str | Path, max_lines: int = 5000) -> dict[int, dict[str, float]]:
-    """Contents of a metrics.json for plotting: iteration, ascending -> name -> value.
+    """Contents of a metrics.json for plotting, as {iteration: {name: value}} with ascending iterations.
 
     Lines that are not a JSON object with an iteration are ignored, and values that are not finite numbers are excluded.
-    If iterations were repeated after a resume, the later lines count.
+    If iterations were repeated after a resume, the later lines are used.
 
     Args:
-        max_lines: largest number of lines to read. Of a longer file, evenly spaced lines are read, and all lines with a
-            validation.
+        max_lines: largest number of lines to read. From a longer file, evenly spaced lines and all lines with
+            validation scores are read.
     """
     lines = Path(path).read_bytes().splitlines()
     stride = -(-len(lines) // max_lines)

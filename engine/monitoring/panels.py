@@ -25,10 +25,10 @@ LARGEST_TILE = 512  # pixels per side; larger crops are reduced
 class FirstBatchPanel(HookBase):
     """Log samples of the first batch after a start or resume: inputs and targets side by side.
 
-    The hook is for the main process. `trainer.batches` is an ObservedBatches.
+    Register this hook in the main process only. `trainer.batches` must be an ObservedBatches.
 
     Args:
-        num_samples: largest number of samples, one below the other; 0 for none.
+        num_samples: largest number of samples, shown one below the other; 0 for none.
     """
 
     def __init__(self, num_samples: int) -> None:
@@ -46,10 +46,10 @@ class FirstBatchPanel(HookBase):
 class TrainingPictures(HookBase):
     """Log the system's pictures of its last training batch, see `System.training_pictures`.
 
-    The hook is for the main process.
+    Register this hook in the main process only.
 
     Args:
-        period: iterations between pictures, from the first on; 0 for none.
+        period: iterations between pictures, starting with the first iteration; 0 for none.
         num_samples: largest number of samples, one below the other.
     """
 
@@ -67,7 +67,7 @@ class TrainingPictures(HookBase):
 
 
 def write_panels(output_dir: str | Path, iteration: int, panels: Sequence[tuple[str, np.ndarray]]) -> None:
-    """Write the pictures of an evaluation to validation/ITERATION_NAME.png; a failure is a warning.
+    """Write the pictures of an evaluation to validation/ITERATION_NAME.png; if this fails, a warning is logged.
 
     Args:
         panels: name, and (3, H, W) uint8.
@@ -96,7 +96,7 @@ def batch_panel(batch: dict[str, Tensor], names: Sequence[str], num_samples: int
 
 
 def _gray_or_colour(name: str, x: Tensor, num_classes: int) -> Tensor:
-    """(rows, 3, H, W) in [0, 1] of an entry of the batch."""
+    """Convert an entry of the batch to (rows, 3, H, W) in [0, 1]."""
     if name == "mask":
         x = x[:, None].float() / (num_classes - 1)
     elif name == "trimap":

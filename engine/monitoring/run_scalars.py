@@ -14,17 +14,18 @@ from runtime.memory import gpu_gib, peak_gib, peak_gpu_gib, resident_gib
 
 
 class RunScalars(HookBase):
-    """Log figures of all processes together over the iterations since the last time.
+    """Log the speed, waiting time, memory and learning rates of a job since the last log, over all processes.
 
     - `samples_per_second`: speed of the whole job, without evaluations and the writing of checkpoints;
     - `data_wait_share`: share of this time that the slowest process waited for its batches;
     - `memory/process_gib`, `memory/gpu_gib`: peak since the start, of the process with the most memory;
-      `memory/process_now_gib`, `memory/gpu_now_gib`: its current memory;
+      `memory/process_now_gib`, `memory/gpu_now_gib`: current memory of that process;
     - `utilisation/cpu`: cores used by the busiest training process, without its loading processes;
       `utilisation/gpu`: busy share of the least used GPU, 0 to 1, if pynvml is installed;
     - `lr/...`: each distinct learning rate, named by the parts of the model that have it.
 
-    Runs in every process, before the hook that changes the learning rates. `trainer.batches` is an ObservedBatches.
+    Register this hook in every process, before the hook that changes the learning rates. `trainer.batches` must be an
+    ObservedBatches.
 
     Args:
         period: iterations between logs.
@@ -76,7 +77,8 @@ class RunScalars(HookBase):
 def learning_rates(optimizer: Optimizer, model: nn.Module) -> list[tuple[str, float]]:
     """Distinct current learning rates, each with the names of the parts of `model` (without wrappers) that have it.
 
-    Names are "backbone.block_03", "decoder", or several joined by "+", and "backbone" for most of a backbone.
+    Names are "backbone.block_03", "decoder", or several names joined by "+". If several blocks share a rate, the whole
+    backbone is named "backbone".
     Parameters that differ only in weight decay share a rate.
     """
     parts_of = {parameter: _part(name) for name, parameter in model.named_parameters()}
@@ -95,7 +97,7 @@ def learning_rates(optimizer: Optimizer, model: nn.Module) -> list[tuple[str, fl
 
 
 def _part(name: str) -> str:
-    """Part of the model of a parameter, from its name."""
+    """Name of the part of the model to which a parameter belongs."""
     pieces = name.split(".")
     if pieces[0] != "backbone":
         return pieces[0]

@@ -14,9 +14,9 @@ TRAINING = "training/"  # prefix of the names of these scores
 class TrainingScores(HookBase):
     """Log mIoU, accuracy and mean loss over the last `period` iterations, see `System.training_confusion`.
 
-    They are for the augmented samples, with the weights at the time of each batch. The hook is for all processes and is
-    registered before the hook that saves checkpoints. If a run continues in the middle of a period, the earlier counts
-    of all processes except the main one are missing.
+    The scores are those of the augmented samples, with the weights at the time of each batch. Register this hook in all
+    processes, before the hook that saves checkpoints. If a run is resumed in the middle of a period, the earlier counts
+    of all processes except the main process are missing.
 
     Args:
         period: iterations between logs.

@@ -1,4 +1,4 @@
-"""A run in Weights & Biases, which follows TensorBoard's events; the package is needed only where it is enabled."""
+"""Weights & Biases: a writer that lets W&B read TensorBoard's event files. The package is only needed if enabled."""
 
 import logging
 import os
@@ -18,17 +18,18 @@ ID_FILE = "wandb_id"
 
 
 class WandbWriter(EventWriter):
-    """Let one W&B run have all events of a run folder: a resumed run goes on in it.
+    """Log the events of a run folder to one W&B run. A resumed training continues this W&B run.
 
-    W&B observes the writers of events that are made after its start; this one starts before them, and ends after them.
+    W&B only reads event files that are opened after it has started. This writer must therefore start before
+    TensorBoard's writer and close after it.
 
     Args:
-        config: config of the whole run, which W&B shows.
-        project, name: names in W&B; without a name it makes one up.
+        config: config of the whole run, which is stored in W&B.
+        project, name: project and name of the run in W&B. Without a name, W&B generates one.
 
     Raises:
-        InputError: the package is missing, or W&B's own files would be in the run folder: it copies events there, and
-            would take its copies for further ones.
+        InputError: the package is missing, or W&B's own files would be inside the run folder. W&B copies the event
+            files to its folder and would read these copies again.
     """
 
     def __init__(self, config: DictConfig, project: str, name: str | None = None) -> None:
@@ -50,7 +51,9 @@ class WandbWriter(EventWriter):
         self._project, self._name, self._config = project, name, plain(config)
 
     def start(self, iteration: int, first_logged: int) -> None:
-        """Begin a W&B run, or continue that of the folder. Values that are logged again are the same.
+        """Start a W&B run, or continue the run of this folder.
+
+        After a resume, some iterations are logged again, with the same values.
 
         Raises:
             InputError: W&B does not start.
@@ -65,7 +68,7 @@ class WandbWriter(EventWriter):
                 resume="allow",
                 sync_tensorboard=True,
             )
-        except Exception as error:  # no account, no network, a project of others: W&B's own kinds of errors
+        except Exception as error:  # W&B raises its own errors, for example without an account or a network
             raise InputError(
                 f"train.wandb: W&B does not start ({one_line(error)}); run `wandb login`, set WANDB_MODE=offline, or "
                 "train.wandb.enabled=False"
@@ -74,10 +77,10 @@ class WandbWriter(EventWriter):
             temporary.write_text(self._run.id)
 
     def write(self) -> None:
-        """W&B reads the events."""
+        """Do nothing, because W&B reads the event files itself."""
 
     def close(self) -> None:
-        """Wait until W&B has what is in the events; comes after the writer of these."""
+        """Wait until W&B has read all events. Call this after TensorBoard's writer is closed."""
         try:
             if self._run is not None:
                 self._run.finish()
@@ -86,7 +89,7 @@ class WandbWriter(EventWriter):
 
 
 def plain(node: Any) -> Any:
-    """A config as dicts, lists, numbers and strings. Other objects are printed by Python."""
+    """Convert a config to dicts, lists, numbers and strings. Other objects are converted by `str`."""
     if isinstance(node, DictConfig | dict):
         return {str(key): plain(value) for key, value in node.items()}
     if isinstance(node, ListConfig | list | tuple):

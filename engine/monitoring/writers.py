@@ -22,18 +22,22 @@ FLUSH_SECONDS = 5  # after this time TensorBoard's events are in the file even i
 
 
 class RunWriters(hooks.PeriodicWriter):
-    """Detectron2's PeriodicWriter, whose writers learn where the run starts, the last first. For the main process."""
+    """Detectron2's PeriodicWriter, which also passes the first iteration to its writers, in reverse order.
+
+    Register this hook in the main process only.
+    """
 
     def before_train(self) -> None:
         start = self.trainer.start_iter
-        first_logged = max(start - 1, 0) // self._period * self._period  # what came after the last entry comes again
+        # Iterations after the last entry are logged again.
+        first_logged = max(start - 1, 0) // self._period * self._period
         for writer in reversed(self._writers):
             if hasattr(writer, "start"):
                 writer.start(start, first_logged)
 
 
 def build_writers(config: DictConfig) -> list[EventWriter]:
-    """Writers that a config asks for. A full or read-only disk ends neither the writers nor the run.
+    """Build the writers that a config enables. A full or read-only disk does not stop the run.
 
     Raises:
         InputError: train.wandb is enabled and its package is missing.
@@ -51,10 +55,11 @@ def build_writers(config: DictConfig) -> list[EventWriter]:
 
 
 class Tolerant(EventWriter):
-    """Another writer whose disk errors are a warning, once until it works again.
+    """Wrapper of a writer that logs a warning for a disk error, and is silent until writing succeeds again.
 
     Args:
-        title: description of its output for the warning.
+        writer: writer to wrap.
+        title: name of its output, for the warning.
     """
 
     def __init__(self, writer: EventWriter, title: str) -> None:
@@ -129,7 +134,7 @@ class TensorBoardWriter(EventWriter):
 
 
 def close_quietly_at_exit(loggers: Sequence[str], output_dir: str | Path) -> None:
-    """Let the log files of these loggers in `output_dir` be closed without a traceback on a full disk."""
+    """At exit, close the log files of these loggers in `output_dir` without a traceback if the disk is full."""
     handlers = [handler for name in loggers for handler in logging.getLogger(name).handlers]
     streams = {handler.stream for handler in handlers if isinstance(handler, logging.StreamHandler)}
     for stream in streams:

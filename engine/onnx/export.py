@@ -72,9 +72,7 @@ def export_onnx(
             would exceed 2 GiB, or a float32 file differs from PyTorch by more than 1e-4.
     """
     if not isinstance(model, ViTMatte):
-        raise InputError(
-            f"cannot export a {type(model).__name__}: only ViTMatte has its sizes and names in the file yet"
-        )
+        raise InputError(f"cannot export a {type(model).__name__}: the ONNX format is defined for ViTMatte only")
     _check_options(precision, opset)
     graph = _traced(model.traceable().eval(), _generic_shape(model), opset)
     graph = {"fp32": lambda: graph, "fp16": lambda: _halved(graph), "int8": lambda: _quantised(graph)}[precision]()
@@ -86,7 +84,9 @@ def export_onnx(
         differences = _compare(model, OnnxModel(temporary, device="cpu"), check_shapes or _check_shapes(model))
         worst = max(difference.largest for difference in differences)
         if not worst <= (TOLERANCE if precision == "fp32" else 1):  # NaN is not
-            raise InputError(f"{path}: not written, the exported graph is {worst:.1e} from PyTorch's alpha")
+            raise InputError(
+                f"{path}: not written, because alpha of the exported graph differs from PyTorch's by {worst:.1e}"
+            )
     return differences
 
 
@@ -208,7 +208,7 @@ def _quantised(model: Any) -> Any:
 
 
 def _describe(graph: Any, model: ViTMatte, **names: str) -> None:
-    """Store what a reader needs, and nothing about the machine (such as paths in stack traces)."""
+    """Store the metadata that a reader needs, without facts about the machine (such as paths in stack traces)."""
     for part in (graph.graph, *graph.graph.node, *graph.graph.initializer, *graph.graph.value_info):
         del part.metadata_props[:]
         part.doc_string = ""

@@ -80,7 +80,7 @@ class OnnxFile:
                 raise MemoryError(reason) from error
             raise InputError(f"{self.path}: onnxruntime cannot run it: {reason}") from error
         if phas.shape != trimap.shape:
-            raise InputError(f"{self.path}: phas comes out as {phas.shape}, expected {trimap.shape}")
+            raise InputError(f"{self.path}: expected phas of shape {trimap.shape}, got {phas.shape}")
         return phas
 
 

@@ -57,7 +57,7 @@ def _look_through(content: memoryview, message: str, outline: Outline, depth: in
             outline.has_external_data |= is_external
         elif number in inner:
             if not isinstance(value, memoryview):
-                raise ValueError(f"field {number} of {message} is no message")
+                raise ValueError(f"field {number} of {message} is not a message")
             if (message, number) == METADATA:
                 entry = {key: bytes(text).decode() for key, text in _fields(value) if isinstance(text, memoryview)}
                 outline.metadata[entry.get(KEY, "")] = entry.get(VALUE, "")

@@ -1,4 +1,4 @@
-"""Launch of a job by torch's elastic launcher or by torchrun, and the course of each of its processes.
+"""Launch of a job by torch's elastic launcher or by torchrun: starting, joining and ending its processes.
 
 `python main.py --num-gpus N` runs torch's agent in this process, which starts the same script N times. torchrun runs
 the agent in its own process. This module adds what torch lacks: a one-line message for an error, the exit status of the
@@ -75,7 +75,7 @@ def launch(
 
     Raises:
         InputError: more processes than GPUs, several machines without an address, or another invalid setting.
-        SystemExit: a process failed. It has printed the reason, and the status is its status.
+        SystemExit: a process failed and has printed the reason. The status is that of the failed process.
     """
     if not 0 < join_timeout <= 10**6:
         raise InputError(f"--join-timeout: expected seconds, above 0 and at most a million, got {join_timeout:g}")
@@ -109,7 +109,7 @@ def launch(
 
 
 def _extend_job(num_machines: int, machine_rank: int, address: Address) -> None:
-    """Count the processes of all machines in the environment variables, in which the agent counted those of one."""
+    """Set the environment variables for the processes of all machines; the agent has set them for this machine."""
     local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     os.environ |= {
         "RANK": str(machine_rank * local_size + local_rank),
@@ -282,6 +282,7 @@ def _place() -> tuple[int, int, int, int, Address]:
     except (KeyError, ValueError) as error:
         raise InputError(
             "RANK and WORLD_SIZE are set, so this is one process of a job: MASTER_ADDR and MASTER_PORT must be set "
-            f"too, and all but the address be whole numbers ({one_line(error)}); start it with torchrun, or unset them"
+            f"too, and all except the address must be whole numbers ({one_line(error)}); start it with torchrun, or "
+            "unset them"
         ) from error
     return rank, world_size, local_rank, local_size, address

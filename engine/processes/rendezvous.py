@@ -75,8 +75,8 @@ def open_store(address: Address) -> dist.TCPStore:
             port, descriptor = listening.getsockname()[1], listening.detach()  # the store closes it
     except OSError as error:
         raise InputError(
-            f"cannot open port {port} on this machine for the job: {error.strerror}; does an earlier run still hold "
-            "it? End that, or choose another port"
+            f"cannot open port {port} on this machine for the job: {error.strerror}; does an earlier run still use "
+            "it? End that run, or choose another port"
         ) from error
     return dist.TCPStore(
         host,
@@ -170,9 +170,10 @@ def meet(
 
 
 def first_here(message: str) -> bool:
-    """Return whether no process of this machine has called this function with `message`, so one of them prints it.
+    """Return whether this is the first call with `message` on this machine, so that only one process prints it.
 
-    The processes of torch's agent use its store, others the job's. True if there is no store.
+    Processes that torch's agent has started use the agent's store. Others use the store of the job. Without a store,
+    the result is True.
     """
     try:
         store = connect(Address(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])), 0)

@@ -25,7 +25,7 @@ from runtime.files import discard_unfinished
 INTERVAL = 1.0  # seconds between heartbeats
 LIMIT = 30.0  # seconds without a heartbeat after which a process counts as lost
 DONE = "done"
-# Start of gloo's messages (a place in its sources), and of nccl's where it raises no error of torch.distributed.
+# Start of gloo's messages (a place in its sources), and of nccl's if it does not raise an error of torch.distributed.
 BROKEN_CONNECTION = re.compile(
     r"\[(enforce fail at )?\S*gloo/(transport|rendezvous)/\S+\.(cc|h):\d+\]"
     r"|Gloo connectFullMesh failed"
@@ -65,8 +65,8 @@ def lost_the_others(error: BaseException | None) -> bool:
 class Watch:
     """Heartbeats of one process, and the check of the other processes' heartbeats.
 
-    If another process has failed or is lost, this one prints one line about it, unless another process of this machine
-    has printed it, and ends with its status.
+    If another process has failed or is lost, this process ends with the status of the failed process. One process of
+    each machine prints a line about it.
 
     Args:
         store: connection to the session in the job's store for this watch alone, because an operation may block when

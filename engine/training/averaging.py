@@ -14,8 +14,8 @@ class WeightAverage:
     """Exponential moving average of a model's parameters and buffers (Polyak and Juditsky, 1992).
 
     In update n the average moves by 1 - min(decay, n / (n + 10)) towards the weights, the warm-up of TensorFlow's
-    `ExponentialMovingAverage`. BatchNorm's statistics are averaged like weights, so that they match them. Integers,
-    such as its count of batches, are copied.
+    `ExponentialMovingAverage`. BatchNorm's statistics are averaged like weights, so that they match the averaged
+    weights. Integers, such as BatchNorm's count of batches, are copied.
 
     Args:
         model: model without wrappers. Its copy, `self.model`, in eval mode and without gradients, is scored and saved.

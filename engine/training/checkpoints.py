@@ -53,7 +53,7 @@ class RunCheckpointer(DetectionCheckpointer):
     Args:
         model: model to save, without wrappers.
         save_dir: run folder.
-        description: entries of every checkpoint beside its state, such as the config of the model.
+        description: further entries of every checkpoint, such as the config of the model.
         checkpointables: other objects to save and resume, by name.
 
     Attributes:
@@ -104,7 +104,7 @@ class RunCheckpointer(DetectionCheckpointer):
             The number of completed iterations, 0 if the folder has no checkpoint.
 
         Raises:
-            InputError: there are checkpoints but none is readable, or it is of another model or other settings.
+            InputError: no checkpoint is readable, or the checkpoint is of another model or other settings.
         """
         path = from_main_process(self._newest_readable)
         if path is None:
@@ -134,11 +134,11 @@ class RunCheckpointer(DetectionCheckpointer):
                 continue
             if doubts:
                 logger.warning(
-                    "%s; continuing from %s instead: the iterations after it are done again", "; ".join(doubts), path
+                    "%s; continuing from %s instead: the iterations after it are repeated", "; ".join(doubts), path
                 )
             return path
         if candidates:
-            raise InputError(f"{'; '.join(doubts)}; no checkpoint of {self.save_dir} can be continued from")
+            raise InputError(f"{'; '.join(doubts)}; no checkpoint of {self.save_dir} can be resumed")
         return None
 
     def _candidates(self) -> tuple[list[Path], list[str]]:

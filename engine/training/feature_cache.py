@@ -34,7 +34,7 @@ FORMAT = 1
 DTYPE = np.float16
 VIEWS = ("dataloader.train.dataset.", "dataloader.train.fixed_views")
 MODEL = "model."
-PROGRESS = 10.0  # seconds between two lines on how far the features are
+PROGRESS = 10.0  # seconds between messages about the progress
 ENCODER = "backbone"  # the part of a system that computes the features; other parts do not matter
 
 logger = logging.getLogger("dinomatte.features")

@@ -1,4 +1,4 @@
-"""Signals during training: the first asks the run to save and stop, a second ends it at once."""
+"""Signals during training: after the first, the run saves and stops; a second ends it at once."""
 
 import contextlib
 import multiprocessing
@@ -32,9 +32,10 @@ class TrainingInterrupted(Exception):  # noqa: N818  (not an error: it was reque
 class Interruption:
     """Context in which SIGTERM and SIGINT are recorded and do not end the process.
 
-    The first is kept in `signal` for the training loop to act on. One `SAME_REQUEST` or more later ends the process at
-    once, with status 128 + its number and without leaving temporary files. What was ignored, as under nohup, stays
-    ignored; outside the main thread, where Python allows no handlers, nothing changes.
+    The first signal is stored in `signal`, and the training loop reacts to it. A second signal, `SAME_REQUEST` or more
+    seconds later, ends the process at once with status 128 + its number and removes temporary files. Signals that were
+    ignored before, as under nohup, stay ignored. Outside the main thread Python does not allow signal handlers, so this
+    context has no effect there.
 
     Attributes:
         signal: number of the first signal, 0 before.
@@ -56,7 +57,7 @@ class Interruption:
             signal.signal(number, handler)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if multiprocessing.parent_process() is not None:  # forked, and the handler with it: Ctrl-C is for the parent
+        if multiprocessing.parent_process() is not None:  # forked with this handler; Ctrl-C is for the parent
             if number != signal.SIGINT:
                 signal.signal(number, signal.SIG_DFL)
                 signal.raise_signal(number)
@@ -64,8 +65,8 @@ class Interruption:
             self.signal, self._noted_at = number, time.monotonic()
             if comm.is_main_process():
                 name = signal.Signals(number).name
-                # not print, which could not be entered again where the signal has cut one in two
+                # not print, which cannot be called again if the signal interrupted a print
                 with contextlib.suppress(OSError):
-                    os.write(2, f"{name}: finishing the iteration and saving; once more to leave at once\n".encode())
+                    os.write(2, f"{name}: finishing the iteration and saving; send it again to end at once\n".encode())
         elif time.monotonic() > self._noted_at + SAME_REQUEST:
             leave(number, frame)

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adamw import adamw
 
-# Jordan's quintic iteration is steep at 0, so that small singular values rise fast, and between 0.7 and 1.2 afterwards
-# (https://kellerjordan.github.io/posts/muon/).
+# Coefficients of Jordan's quintic iteration (https://kellerjordan.github.io/posts/muon/). It is steep at 0, so small
+# singular values grow fast. Its result is between 0.7 and 1.2.
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 NEWTON_SCHULZ_STEPS = 5
 NEWTON_SCHULZ_EPS = 1e-7
@@ -19,9 +19,9 @@ class MuonAdamW(torch.optim.Optimizer):
     """Parameter groups with `muon=True` are updated by Muon, the others as by torch.optim.AdamW.
 
     Muon (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/) replaces the momentum of a matrix by the
-    nearest orthogonal one, so that all directions of a layer learn at one rate. The update's size is that of AdamW's
-    (Liu et al., "Muon is Scalable for LLM Training", 2025): both share a learning rate, and its schedule, and a weight
-    decay, which is decoupled. A convolution's kernel (out, in, k, k) is the matrix (out, in * k * k).
+    nearest orthogonal one, so that all directions of a layer learn at one rate. Updates have the same size as AdamW's
+    (Liu et al., "Muon is Scalable for LLM Training", 2025), so Muon and AdamW share the learning rate, its schedule and
+    the decoupled weight decay. A convolution's kernel (out, in, k, k) is the matrix (out, in * k * k).
 
     Args:
         params: groups of `engine.training.param_groups.param_groups`, or parameters, which are updated by AdamW.

@@ -19,8 +19,8 @@ def param_groups(
 
     With L backbone blocks, the patch embedding and tokens have the rate `base_lr * layer_decay ** (L + 1)` and block i
     (from 0) has `base_lr * layer_decay ** (L - i)`, both times `pretrained_lr_mult`. Residual convolutions, the final
-    norm and other parameters have `base_lr`, the decoder has `base_lr * head_lr_mult`. This is the scheme of BEiT and
-    ViTDet, with ViTMatte's treatment of new parameters. The system declares the roles of parameters
+    norm and other parameters have `base_lr`, and the decoder has `base_lr * head_lr_mult`. This is the scheme of BEiT
+    and ViTDet, with ViTMatte's treatment of new parameters. The system declares the roles of parameters
     (`System.parameter_roles`), so wrappers such as DDP have no effect. Frozen parameters are excluded.
 
     Weight decay is 0 for norms, biases, LayerScale, tokens and position embeddings.

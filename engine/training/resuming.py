@@ -1,7 +1,7 @@
 """Resuming a run: restoring its log, and completing the checkpoint's iteration.
 
-A checkpoint is saved before its iteration is evaluated and logged, since either may take long or fail. A run that
-continues from it does this first, so its log ends up as if it had never been stopped.
+A checkpoint is saved before its iteration is evaluated and logged, since either may take long or fail. A resumed run
+evaluates and logs this iteration first, so its log is the same as that of a run that was never stopped.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ def continue_log(trainer: TrainerBase, config: DictConfig, start: int) -> None:
 
 
 def finish_run(trainer: TrainerBase, checkpointer: RunCheckpointer, config: DictConfig, start: int) -> None:
-    """Complete what follows the last iteration: the final checkpoint, evaluation, the end of the log.
+    """Complete the steps after the last iteration: the final checkpoint, evaluation, the end of the log.
 
     All processes call this after all hooks are registered and the checkpoint is loaded.
 
@@ -94,7 +94,7 @@ def _log_is_complete(config: DictConfig) -> bool:
 class LoggedScalars(HookBase):
     """Store the event storage's numbers in every checkpoint, because they may not be in the log yet.
 
-    This hook is registered before loading, as its state is part of the checkpoint.
+    Register this hook before the checkpoint is loaded, because its state is part of the checkpoint.
     """
 
     def __init__(self) -> None:
@@ -113,11 +113,11 @@ class LoggedScalars(HookBase):
 class FinishIteration(HookBase):
     """When a run continues, first evaluate and log the iteration of its checkpoint, unless that was done.
 
-    This hook is registered last, in all processes.
+    Register this hook last, in all processes.
 
     Args:
         scalars: scalars from the checkpoint.
-        validation: logged scores of that iteration; if empty, it is evaluated.
+        validation: logged scores of that iteration; if empty, the iteration is evaluated.
         log_period: iterations between entries of the log.
         steps: hooks that act after the checkpoint is saved, in order: evaluation, the best checkpoint, writers.
     """

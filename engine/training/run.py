@@ -76,7 +76,7 @@ def _train(config: DictConfig, resume: bool) -> nn.Module:
         trainer.scored,
         config.train.output_dir,
         description=describe_model(config.model),
-        settings=RunSettings(config),  # before the trainer, because it names settings and the trainer only groups
+        settings=RunSettings(config),  # before the trainer: its message names settings, the trainer's only groups
         trainer=trainer,
     )
     saving = config.train.checkpointer
@@ -97,7 +97,7 @@ def _train(config: DictConfig, resume: bool) -> nn.Module:
 
 
 def _build_trainer(config: DictConfig) -> SystemTrainer:
-    """Model, optimizer and trainer, without hooks and batches, whose start is not known yet."""
+    """Build model, optimizer and trainer. Hooks and batches are added when the first iteration is known."""
     settings = config.train
     device = resolve_device(settings.device)
     torch.manual_seed(settings.seed)
@@ -251,7 +251,7 @@ def _refuse_unusable_files(dataset: FileSet, decode: bool) -> None:
 
 
 def _problems(dataset: FileSet, decode: bool, prefix: str) -> list[str]:
-    """The unusable files and why. Remarks on usable ones are logged."""
+    """Unusable files, with reasons. Remarks on usable files are logged."""
     unusable, remarks = dataset.look_at_mattes(decode)
     for remark in remarks:
         logger.warning("%s%s", prefix, remark)

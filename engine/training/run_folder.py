@@ -68,7 +68,7 @@ def _make(output_dir: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(output_dir: Path) -> Iterator[None]:
-    """Hold a lock that the system releases when the process ends. A file system without locks has none.
+    """Hold a lock that the system releases when the process ends. If the file system has no locks, nothing is locked.
 
     It is a record lock, which worker processes do not inherit.
     """

@@ -23,8 +23,8 @@ BEST, FINAL = "model_best", "model_final"
 class SaveCheckpoints(HookBase):
     """Save every `period` iterations, at the end (model_final.pth), and when a signal asks to stop.
 
-    The hook is for all processes; the main one writes. It is registered before evaluation, which may fail, and after
-    hooks that put numbers of the iteration into the event storage.
+    Register this hook in all processes; the main process writes. It must be registered before evaluation, which may
+    fail, and after hooks that put numbers of the iteration into the event storage.
 
     Args:
         period: iterations between checkpoints.
@@ -60,7 +60,7 @@ class SaveCheckpoints(HookBase):
             self.stop(self.trainer.stop_signal, saved=is_due)
 
     def stop(self, number: int, saved: bool = False) -> None:
-        """Save and stop for a signal, in all processes. During the last evaluation, return, as the rest takes no time.
+        """Save and stop after a signal, in all processes. During the last evaluation, the run is completed first.
 
         Args:
             number: number of the signal.
@@ -102,7 +102,7 @@ class SaveCheckpoints(HookBase):
         return path
 
     def _remove_old(self, iteration: int, last: Path) -> None:
-        """Remove old checkpoints. Those of later iterations, of an abandoned attempt, go when this one passes them."""
+        """Remove old checkpoints. Later ones, of an abandoned attempt, are kept until this run has passed them."""
         if self.max_to_keep is None or not comm.is_main_process():
             return
         past = [path for number, path in numbered_checkpoints(self.checkpointer.save_dir) if number <= iteration]
@@ -118,7 +118,7 @@ def _name(iteration: int) -> str:
 class SaveBest(HookBase):
     """Keep the checkpoint with the best validation score over all starts of a run.
 
-    The score is stored in the file itself, so that neither exists without the other. The hook is registered after
+    The score is stored in the file itself, so that neither exists without the other. Register this hook after
     evaluation.
 
     Args:

@@ -37,8 +37,8 @@ Values = dict[str, Any]
 class RunSettings:
     """Part of every checkpoint: the settings that determine the remaining iterations.
 
-    A missing setting has its default, so a config that spells out a default is not a different config. A section is not
-    compared if the checkpoint was saved before that section was recorded.
+    A missing setting has its default, so a config that states a default explicitly is not a different config. A section
+    is not compared if the checkpoint was saved before that section was recorded.
 
     Args:
         config: config of the run as it starts or continues.
@@ -75,11 +75,13 @@ class RunSettings:
         fixed = [line for key, line in changed.items() if _is_fixed(key)]
         if fixed:
             raise ValueError(
-                f"{', '.join(fixed)}; to train on with these, start a new run from it by train.init_checkpoint"
+                f"{', '.join(fixed)}; to use these settings, start a new run from the checkpoint "
+                "with train.init_checkpoint"
             )
         if changed:
             logger.warning(
-                "continuing with other settings than before, so not as the run began: %s", ", ".join(changed.values())
+                "continuing with other settings than before, so the remaining iterations differ: %s",
+                ", ".join(changed.values()),
             )
 
     def _complete(self, values: Values, sections: list[str]) -> Values:

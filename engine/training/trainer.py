@@ -156,7 +156,7 @@ class SystemTrainer(TrainerBase):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if ("weights" in state) != (self.average is not None):
             raise ValueError(
-                "train.ema_decay: the run was begun " + ("with" if "weights" in state else "without") + " it"
+                "train.ema_decay: the run was started " + ("with" if "weights" in state else "without") + " it"
             )
         super().load_state_dict(state)
         self.optimizer.load_state_dict(state["optimizer"])
@@ -194,7 +194,7 @@ class SystemTrainer(TrainerBase):
     def _mean_counts(self, prepared: Iterable[Batch], num_batches: int) -> dict[str, Tensor]:
         """Divisors of the losses, averaged over all micro-batches and processes, as scalars on the device.
 
-        They are not Python numbers, for which a compiled model would be compiled again at each value.
+        They are tensors, because a compiled model would be compiled again for each value of a Python number.
         """
         counts = [self.unwrapped.counts(batch) for batch in prepared]
         if not counts[0]:

@@ -1,1 +1,1 @@
-"""Clips as more than their frames: motion, cuts, steadiness, and key frames carried to the frames between."""
+"""Processing of clips over time: motion, cuts, steadiness, and key frames carried to other frames."""

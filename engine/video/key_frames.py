@@ -286,7 +286,7 @@ def carried_trimap(key: np.ndarray, place: np.ndarray, drift: np.ndarray) -> np.
 def agreed(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Combine two trimaps: known where both agree, or where one is known and the other unknown.
 
-    Where they disagree, the result is unknown, also within a distance of the width of the disagreement.
+    Where they disagree, the result is unknown. This region is extended by half the width of the disagreement.
 
     Example:
         >>> agreed(np.uint8([[0, 0, 128, 255]]), np.uint8([[0, 128, 128, 255]])).tolist()

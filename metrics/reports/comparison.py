@@ -98,7 +98,7 @@ def comparison_record(result: MethodComparison) -> dict:
 
 
 def write_comparison_json(path: str | os.PathLike, result: MethodComparison) -> None:
-    """Write `comparison_record` as strictly valid JSON, complete or not at all."""
+    """Write `comparison_record` as strictly valid JSON, atomically."""
     with replacing(path) as temporary:
         text = json.dumps(comparison_record(result), indent=1, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8")

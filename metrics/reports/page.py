@@ -1,6 +1,7 @@
 """HTML report of an evaluation on one page: distributions, pictures of the worst images, and a table of all images.
 
-The page is self-contained and forbids itself to load anything, so it can be opened from a file without a network.
+The page is self-contained and its policy does not allow it to load anything, so it can be opened from a file without a
+network.
 """
 
 import base64
@@ -34,7 +35,7 @@ LAST_COLUMNS = [("Pixels scored", "descending"), ("Size", "descending")]
 def write_html(
     path: str | os.PathLike, evaluation: Evaluation, image_dir: str | os.PathLike | None = None, worst: int = 12
 ) -> None:
-    """Write the report, complete or not at all.
+    """Write the report atomically.
 
     The files of the worst images are read again, one image at a time. If a file cannot be read any more, a message
     replaces its picture.
@@ -152,7 +153,7 @@ def _cases(
 
 
 def _clips(evaluation: Evaluation) -> dict[str, Any] | None:
-    """The table of the image sequences; None where none were asked for."""
+    """The table of the image sequences; None if none were requested."""
     if evaluation.sequences is None:
         return None
     mean = evaluation.sequence_mean()

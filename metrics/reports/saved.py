@@ -72,7 +72,7 @@ def read_report(path: str | os.PathLike) -> SavedReport:
         return _checked(path, record)
     except (_UnfitError, KeyError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise InputError(printable(f"{path}: not a whole report of evaluation.py: {what}; {AGAIN}")) from error
+        raise InputError(printable(f"{path}: not a complete report of evaluation.py: {what}; {AGAIN}")) from error
 
 
 def require_same_set(first: SavedReport, second: SavedReport) -> None:

@@ -60,7 +60,7 @@ def as_record(evaluation: Evaluation) -> dict:
 
 
 def write_json(path: str | os.PathLike, evaluation: Evaluation) -> None:
-    """Write `as_record` as strictly valid JSON, complete or not at all.
+    """Write `as_record` as strictly valid JSON, atomically.
 
     Example:
         >>> write_json("scores.json", Evaluation("whole", 0))

@@ -27,7 +27,7 @@ class PatchEmbed(nn.Module):
         return x.flatten(2).transpose(1, 2), tuple(x.shape[-2:])
 
     def _projected(self, x: Tensor) -> Tensor:
-        """Project the patches; on a CPU in float32, and the result has the precision of autocast.
+        """Project the patches. A CPU computes in float32; the result has the dtype of autocast.
 
         With the oneDNN of torch 2.15, on Intel CPUs with AMX, a bfloat16 convolution of 4 or 8 channels with a kernel
         and a stride of 16 is wrong by 40 % of its standard deviation.
@@ -228,10 +228,10 @@ class MergeProjection(nn.Module):
 
 
 class StochasticDepth(nn.Dropout):
-    """Dropout of whole samples: in training each of a batch is zero with probability `p`, else divided by 1 - p.
+    """Dropout of whole samples: in training, each is zeroed with probability `p` and otherwise divided by 1 - p.
 
-    Huang et al., "Deep Networks with Stochastic Depth", 2016. torchvision has the same in its mode "row", but to import
-    torchvision takes as long as to import torch.
+    Huang et al., "Deep Networks with Stochastic Depth", 2016. torchvision has the same with mode "row", but importing
+    torchvision takes as long as importing torch.
     """
 
     def forward(self, x: Tensor) -> Tensor:

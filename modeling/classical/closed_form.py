@@ -53,7 +53,7 @@ def closed_form_alpha(
     """Alpha that is as linear in the colours of every 3 x 3 window as the known pixels allow.
 
     The system of Levin et al., 2008, is solved at a small size of the image. The solution is enlarged by its local
-    linear models and starts the solution at twice the size, up to the full size or to 1 / `scale` of it.
+    linear models and is the initial value at twice the size, up to the full size or to 1 / `scale` of it.
 
     Args:
         image: (B, 3, H, W) float, colours in [0, 1].

@@ -108,7 +108,7 @@ class DiffMatte(TrimapMatting):
                 f"{decoder.patch_size}"
             )
         if criterion.fuse_trimap:
-            raise InputError("DiffMatte: criterion.fuse_trimap is for alphas in [0, 1], these losses are of [-1, 1]")
+            raise InputError("DiffMatte: criterion.fuse_trimap is for alphas in [0, 1], these losses are for [-1, 1]")
         if clamp_known_each_step not in (True, False, None) or not 0 <= self_align_prob <= 1:
             raise InputError(
                 "DiffMatte: expected clamp_known_each_step true, false or null and self_align_prob from 0 to 1, got "

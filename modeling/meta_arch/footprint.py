@@ -13,7 +13,7 @@ UNKNOWN_MODEL = 1200  # bytes per pixel for a model without an estimate
 
 @dataclass(frozen=True)
 class Footprint:
-    """Peak bytes beside the weights as a function of the image size, if all pixels are unknown.
+    """Peak bytes in addition to the weights, as a function of the image size, if all pixels are unknown.
 
     Attributes:
         picture: bytes per pixel that are held throughout.
@@ -23,7 +23,7 @@ class Footprint:
         band_pixels: number of pixels that the decoder processes at once.
         token_pixels: number of pixels per token of attention, whose time grows with the square of the tokens; infinite
             if only memory limits the size of an image.
-        canvas: bytes per pixel of an image in tiles, beside those of the model for one tile.
+        canvas: bytes per pixel of an image in tiles, in addition to those of the model for one tile.
     """
 
     picture: float

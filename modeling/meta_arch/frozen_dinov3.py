@@ -80,7 +80,7 @@ class FrozenDINOv3(NormalisedSystem):
         indexes = [index % depth if depth and -depth <= index < depth else index for index in out_blocks]
         if len(set(indexes)) < len(indexes):
             raise InputError(
-                f"FrozenDINOv3: expected out_blocks that differ, got {list(out_blocks)}, of which two are one block"
+                f"FrozenDINOv3: expected different out_blocks, got {list(out_blocks)}, two of which are the same block"
             )
         decoder.check_patch_size(backbone.patch_size)
         self.backbone = backbone
@@ -144,7 +144,9 @@ class FrozenDINOv3(NormalisedSystem):
 
     def frozen_features(self, inputs: Mapping[str, Tensor]) -> Tensor:
         if any(parameter.requires_grad for parameter in self.backbone.parameters()):
-            raise InputError("train.cache_features: the encoder learns; freeze all of it by train.freeze=[backbone]")
+            raise InputError(
+                "train.cache_features: the encoder is trained; freeze all of it with train.freeze=[backbone]"
+            )
         return self._features(self._pixels(inputs)[:, :3])
 
     def footprint(self) -> Footprint:

@@ -232,7 +232,7 @@ def read_patch_embed(tensors: Mapping[str, Tensor], in_chans: int = 3) -> tuple[
         )
     if channels == 4 and in_chans == 3:
         raise InputError(
-            "the patch embedding has 4 input channels already: converted or trained, use the file as it is"
+            "the patch embedding has 4 input channels already (converted or trained); use the file as it is"
         )
     if channels != in_chans:
         kind = "RGB" if in_chans == 3 else "RGB and trimap"
@@ -276,7 +276,7 @@ def _read_registers(tensors: Mapping[str, Tensor]) -> int:
 def _read_heads(
     tensors: Mapping[str, Tensor], embed_dim: int, config: Mapping[str, Any] | None, given: int | None
 ) -> tuple[int, str]:
-    """Number of heads and its source; `given` may only repeat what the file has."""
+    """Number of heads and its source; `given` must agree with the file."""
     heads, source = _heads_of_file(tensors, embed_dim, config)
     if source is None:
         return (given, "--num-heads") if given is not None else _heads_by_width(embed_dim)

@@ -164,4 +164,4 @@ def _check_not_ours(checkpoint: Mapping[str, Any]) -> None:
     """Refuse a file with this project's metadata, which a second conversion would lose."""
     metadata = checkpoint.get("metadata")
     if isinstance(metadata, Mapping) and "pixel_mean" in metadata:
-        raise InputError("in this project's form already: converted or trained, use the file as it is")
+        raise InputError("the file is in this project's format already (converted or trained); use it as it is")

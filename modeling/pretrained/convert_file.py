@@ -20,7 +20,7 @@ def convert_file(
     img_size: int | None = None,
     num_heads: int | None = None,
 ) -> Conversion:
-    """Convert `weights` and write {"model": ..., "metadata": ...} to `output`, complete or not at all.
+    """Convert `weights` and write {"model": ..., "metadata": ...} to `output`, atomically.
 
     A whole model is described too, as checkpoints of runs are, so that inference needs no config.
 

@@ -54,7 +54,8 @@ def read_frozen_architecture(
     """
     if "patch_embed.proj.weight" not in tensors:
         raise InputError(
-            "the decoder alone, without encoder.dinov3.*, which both of its writers store; the file is incomplete"
+            "found the decoder alone, without encoder.dinov3.*, which the published code always stores; the file is "
+            "incomplete"
         )
     encoder, heads_from = read_architecture(tensors, "dinov3")
     dims = [

@@ -425,14 +425,14 @@ def detect_layout(keys: Collection[str]) -> KeyLayout:
         return TIMM_SWIGLU if _any(keys, "blocks.*.mlp.fc1_g.*") else TIMM_MLP
     raise InputError(
         f"{_EXPECTED}, found neither register tokens nor positions among {len(keys)} tensors; a DINOv3 ViT without "
-        f"registers converts from transformers' files, which say so"
+        f"registers can be converted from transformers' files, which mark this case"
     )
 
 
 def _refuse_giant(keys: Iterable[str], pattern: str) -> None:
     if _any(keys, pattern):
         raise InputError(
-            "DINOv2 ViT-g/14 is not supported (its feed-forward layer is another); use ViT-L/14 or smaller"
+            "DINOv2 ViT-g/14 is not supported (its feed-forward layer is different); use ViT-L/14 or smaller"
         )
 
 

@@ -15,7 +15,7 @@ class Recorded:
     """A function of tensors whose kernels are recorded as one CUDA graph for each shape of its arguments.
 
     On a GPU most of the time of closed-form matting on small crops is spent on starting thousands of small kernels. A
-    graph starts all of them in one call. The kernels are the same, so the result is the same to the bit. On other
+    graph starts all of them in one call. The kernels are the same, so the result is bit for bit the same. On other
     devices the function is called directly.
 
     Args:

@@ -58,7 +58,7 @@ class PriorStack(nn.Module):
         return torch.cat(channels, dim=1)
 
     def _present(self, index: int, prob: float, image: Tensor) -> Tensor | None:
-        """1 for the samples that have this prior, 0 for the others; None where none has."""
+        """1 for the samples that have this prior, 0 for the others; None if no sample has it."""
         if self.training and prob > 0:
             return (torch.rand(len(image), 1, 1, 1, device=image.device) >= prob).float()
         if not self.training and index in self.skipped and prob > 0:

@@ -264,7 +264,7 @@ def test_features_that_cannot_be_kept_are_one_line(data, encoder, tmp_path, monk
         return str(refused.value)
 
     assert "a WholePhotographs draws new samples each epoch" in error(keep)
-    assert "the encoder learns; freeze all of it" in error(*VIEWS, keep, "train.freeze=[first_1]")
+    assert "the encoder is trained; freeze all of it" in error(*VIEWS, keep, "train.freeze=[first_1]")
     free = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda path: free)
     assert (

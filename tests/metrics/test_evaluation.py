@@ -790,7 +790,7 @@ def test_values_of_8_bits_in_16_are_refused(folders):
 def test_a_trimap_of_16_bits_is_refused(folders):
     file = folders / "trimap" / "hair_240x320.png"
     write(file, np.array(Image.open(file)).astype(np.uint16))
-    assert "expected a trimap of 0, 128 and 255 in 8 bits, found 16 bits; save it so" in refused(folders)
+    assert "expected a trimap of 0, 128 and 255 in 8 bits, found 16 bits; save it with 8 bits" in refused(folders)
 
 
 def test_trimaps_of_labels_are_read_with_the_option_and_reported(folders, capsys):

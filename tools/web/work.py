@@ -122,7 +122,7 @@ class Upload(NamedTuple):
     Attributes:
         picture: (H, W, 3) uint8.
         profile: ICC profile of the picture; None without one.
-        note: its size and what is unusual about it, for the user.
+        note: remark for the user with the size and any unusual properties.
         is_clip: whether it is a video.
     """
 
@@ -391,7 +391,7 @@ def cut_out_clip(
     folder: Path,
     limits: Limits,
 ) -> Iterator[Progress | Results]:
-    """Predict the mattes of a clip, and write alpha, cut-out and composite. Closing the iterator drops the work.
+    """Predict the mattes of a clip, and write alpha, cut-out and composite. Closing the iterator stops the prediction.
 
     Args:
         trimap: (H, W) uint8 of the first frame; None if a segmentation finds the subject in each frame.
@@ -548,7 +548,7 @@ def progress_bar(progress: Progress) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit that suits it.
+    """Text for a time, in a suitable unit.
 
     Example:
         >>> duration(42.4), duration(200), duration(7300)

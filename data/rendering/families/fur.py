@@ -113,7 +113,7 @@ def _waves(
     rng: np.random.Generator, near: np.ndarray, s: np.ndarray, span: np.ndarray, normals: np.ndarray, frizz: float,
     curl: float,
 ) -> np.ndarray:  # fmt: skip
-    """Displacement (n, m, 3): one slow wave and one quicker one a strand, and curls in step within a tuft."""
+    """Displacement (n, m, 3): one slow and one quicker wave per strand, and curls in step within a tuft."""
     n = len(near)
     phase, axis = rng.uniform(0, 2 * np.pi, (n, 1, 3)), np.minimum(rng.lognormal(0, 0.5, (n, 1, 1)), 1.6)
     slow = np.sin(rng.uniform(1.5, 4, (n, 1, 3)) * s + phase) - np.sin(phase)
@@ -128,7 +128,7 @@ def _waves(
 
 
 def _flow(rng: np.random.Generator, roots: np.ndarray, normals: np.ndarray) -> np.ndarray:
-    """Combing direction along the surface, (n, 3), of length up to 1 and 0 nowhere for long."""
+    """Combing direction along the surface, (n, 3), of length up to 1 and almost nowhere 0."""
     comb = unit(np.array([rng.normal(), rng.normal(), rng.normal() - 1.0]))
     wish = comb + 0.45 * smooth_field(rng, rng.uniform(1.5, 4), 3)(roots)
     along = wish - (wish * normals).sum(1, keepdims=True) * normals
@@ -191,7 +191,7 @@ def _standing(rng: np.random.Generator) -> Implicit:
 
 
 def _skin(vertices: np.ndarray, faces: np.ndarray, albedo: Field) -> Mesh:
-    """The body under the coat, darker than it: what shows between hairs is in their shade."""
+    """The body under the coat. It is darker than the coat, because the hairs shade it."""
     return Mesh(vertices, faces, 0.5 * albedo(vertices), Finish(0.0, 10, 0.0, 0.0, 5.0))
 
 

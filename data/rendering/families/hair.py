@@ -117,7 +117,7 @@ def _styled(
     depth = 1 + volume * (0.15 + rng.random(count) ** 1.5) * np.array(lengths > 0.2)
 
     def outside(points: np.ndarray) -> np.ndarray:
-        """Above the skull and in front of nothing: hair rests on the head, layer on layer."""
+        """Move points out of the skull, so that hair rests on it in layers."""
         local = (points - centre) / (radii * depth[:, None])
         short = np.linalg.norm(local, axis=1, keepdims=True)
         return np.where(short < 1, centre + local / np.maximum(short, 1e-6) * radii * depth[:, None], points)

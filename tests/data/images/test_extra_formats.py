@@ -157,7 +157,7 @@ def test_the_first_part_with_a_picture_is_taken(tmp_path):
 @pytest.mark.parametrize(
     ("channels", "message"),
     [
-        ({"Z": LIGHT[..., 0]}, "expected an EXR with channels R, G and B, or Y, of one sample a pixel, found Z"),
+        ({"Z": LIGHT[..., 0]}, "expected an EXR with channels R, G and B, or Y, of one sample per pixel, found Z"),
         ({"beauty.R": LIGHT[..., 0], "beauty.G": LIGHT[..., 1]}, "found beauty.G, beauty.R"),
         ({"Y": np.zeros((3, 4), np.uint32)}, "expected channels of half or float, found uint32"),
     ],
@@ -282,7 +282,7 @@ def test_a_layer_of_fewer_samples_is_not_taken_for_a_picture(tmp_path, sampling)
     OpenEXR.File(
         {"type": OpenEXR.scanlineimage, "dataWindow": (np.int32([0, 0]), np.int32([11, 7]))}, {"Y": channel}
     ).write(str(path))
-    with pytest.raises(InputError, match="of one sample a pixel, found Y"):
+    with pytest.raises(InputError, match="of one sample per pixel, found Y"):
         read_rgb(path)
 
 

@@ -120,7 +120,7 @@ def test_colours_under_transparent_pixels_survive_webp(tmp_path):
     ("name", "bits", "message"),
     [
         ("a.jpg", None, "JPEG changes a matte's known 0 and 255; results are written as .png, .tif"),
-        ("a.bmp", None, "results are written as .png, .tif, .tiff, .webp, .exr; name the output so"),
+        ("a.bmp", None, "results are written as .png, .tif, .tiff, .webp, .exr; use one of these suffixes"),
         ("a", None, "results are written as .png"),
         ("a.png", 32, ".png supports 8 or 16 bits, not 32; .tif, .tiff, .exr support 32"),
         ("a.webp", 16, ".webp supports 8 bits, not 16; .png, .tif, .tiff, .exr support 16"),

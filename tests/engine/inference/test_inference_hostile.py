@@ -347,7 +347,7 @@ def test_an_image_that_memory_cannot_hold_costs_only_itself(tmp_path, add, run, 
     monkeypatch.setattr(inputs, "read_photograph", read_or_run_out)
     status, _, err = run()
     assert (status, err.count("error: ")) == (2, 1)
-    assert f"{tmp_path / 'images' / 'a.png'}: reading it takes more memory than there is" in err
+    assert f"{tmp_path / 'images' / 'a.png'}: reading it takes more memory than is available" in err
     assert_mattes(tmp_path / "out", good)
 
 

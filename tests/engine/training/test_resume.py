@@ -262,7 +262,7 @@ def test_sigterm_to_all_processes_saves_and_leaves_with_one_line(runs, tmp_path)
     assert runs.wait() == 143
     text = log.read_text()
     announced, *_, last = [line for line in text.splitlines() if not line.startswith("[")]
-    assert announced == "SIGTERM: finishing the iteration and saving; once more to leave at once"
+    assert announced == "SIGTERM: finishing the iteration and saving; send it again to end at once"
     said = re.fullmatch(r"terminated at iteration (\d+), saved (.*\.pth); continue with --resume", last)
     assert read_checkpoint(said[2])["iteration"] == int(said[1])
     assert "Traceback" not in text
@@ -282,7 +282,7 @@ def test_a_second_signal_leaves_at_once_and_an_ignored_one_is_ignored(tmp_path):
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 143
-    assert process.stderr.read() == "SIGTERM: finishing the iteration and saving; once more to leave at once\n"
+    assert process.stderr.read() == "SIGTERM: finishing the iteration and saving; send it again to end at once\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -393,7 +393,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_its_log_anew(tmp_path):
 def test_continuing_with_other_settings_is_refused_or_told(tmp_path, caplog, setting, told):
     run(tmp_path, 2)
     if told is None:
-        with pytest.raises(InputError, match=r"optimizer\.lr 0\.003 -> 1e-05.*start a new run from it"):
+        with pytest.raises(InputError, match=r"optimizer\.lr 0\.003 -> 1e-05.*start a new run from the checkpoint"):
             run(tmp_path, 3, setting, resume=True)
         return
     caplog.set_level("WARNING")

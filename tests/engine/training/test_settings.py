@@ -69,7 +69,7 @@ def test_what_acts_in_training_alone_is_reported(caplog, before, now, line):
     ],
 )
 def test_what_the_checkpoint_fixes_is_refused(before, now, line):
-    with pytest.raises(ValueError, match=r"start a new run from it by train\.init_checkpoint") as caught:
+    with pytest.raises(ValueError, match=r"start a new run from the checkpoint with train\.init_checkpoint") as caught:
         resume(saved(*before), *before, now)
     assert line in str(caught.value)
 
@@ -117,7 +117,8 @@ def test_a_checkpoint_that_says_nothing_of_a_section_is_not_held_to_it(caplog, m
     assert "other settings" not in caplog.text
     resume(old, *more, "train.seed=5")
     sections = ("dataloader.train.dataset", "dataloader.train", "train")
-    assert f"as the run began: {', '.join(f'{section}.seed 0 -> 5' for section in sections)}\n" in caplog.text
+    changed = ", ".join(f"{section}.seed 0 -> 5" for section in sections)
+    assert f"remaining iterations differ: {changed}\n" in caplog.text
 
 
 def test_the_run_folders_own_config_has_the_same_settings(tmp_path):

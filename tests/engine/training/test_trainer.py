@@ -92,7 +92,7 @@ def test_an_averaged_run_saves_the_average_and_resumes_from_the_weights(tmp_path
     (tmp_path / "half" / "last_checkpoint").write_text("model_0000002.pth")
     resumed = run(tmp_path / "half", 6, *settings, resume=True)
     assert all(torch.equal(resumed["model"][name], value) for name, value in whole["model"].items())
-    with pytest.raises(InputError, match=r"train\.ema_decay: the run was begun with it"):
+    with pytest.raises(InputError, match=r"train\.ema_decay: the run was started with it"):
         run(tmp_path / "whole", 8, resume=True)
 
 

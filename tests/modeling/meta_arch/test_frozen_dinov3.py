@@ -145,7 +145,7 @@ def test_a_reduced_encoder_sees_the_same_picture_at_a_fraction_of_the_patches():
 def test_kept_features_stand_for_the_encoder_and_need_it_frozen():
     model = system()
     batch = {"image": torch.rand(2, 3, 40, 64), "alpha": torch.rand(2, 1, 40, 64)}
-    with pytest.raises(InputError, match=r"train.cache_features: the encoder learns; .*train.freeze=\[backbone\]"):
+    with pytest.raises(InputError, match=r"train.cache_features: the encoder is trained; .*train.freeze=\[backbone\]"):
         model.frozen_features(model.prepare(batch))
     freeze(model, ["backbone"])
     features = model.frozen_features(model.prepare(batch))
@@ -175,7 +175,7 @@ def test_parts_that_do_not_fit_are_refused():
     with pytest.raises(InputError, match=r"expected a decoder of 2 maps .*\[0, 2\].* of 48 channels"):
         system(encoder=ViT(in_chans=3, embed_dim=48, depth=3, num_heads=2))
     for blocks in ([2, -1], [1, 1]):
-        with pytest.raises(InputError, match="expected out_blocks that differ, got"):
+        with pytest.raises(InputError, match="expected different out_blocks, got"):
             system(blocks)
     with pytest.raises(InputError, match="patches of 16 pixels, got 8"):
         system(encoder=ViT(in_chans=3, embed_dim=24, depth=3, num_heads=2, patch_size=8))
