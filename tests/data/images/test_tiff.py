@@ -353,10 +353,17 @@ def test_codecs_that_only_pillow_has_are_read(tmp_path, dtype, channels, codec, 
 def test_large_unsigned_values_are_not_taken_for_negative_ones(tmp_path, order, codec):
     """-1, 0 and 1 are a trimap, as which 2^32 - 1, 0 and 1 would be read."""
     write(tmp_path / "a.tif", np.uint32([[0, 1, 2**32 - 1]]), order, codec, False, False, False, "minisblack")
-    with pytest.raises(InputError, match="values up to 4294967295 are not read"):
+    with pytest.raises(InputError, match="values of 0 to 4294967295 are not read"):
         read_trimap(tmp_path / "a.tif")
     write(tmp_path / "a.tif", np.uint32([[0, 1, 2]]), order, codec, False, False, False, "minisblack")
     assert read_trimap(tmp_path / "a.tif").tolist() == [[0, 128, 255]]
+
+
+@pytest.mark.parametrize("value", [-(2**32) + 128, 2**32 + 128])
+def test_values_of_64_bits_are_not_cut_to_32(tmp_path, value):
+    tifffile.imwrite(tmp_path / "a.tif", np.int64([[0, value, 255]]))
+    with pytest.raises(InputError, match=f"values of {min(0, value)} to {max(255, value)} are not read"):
+        read_trimap(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("dtype", ["int16", "int32", "float32"])
@@ -364,6 +371,14 @@ def test_signed_values_and_floats_of_which_zero_is_white_are_no_trimap(tmp_path,
     write(tmp_path / "a.tif", np.array([[-1, 0, 1]], dtype), ">", "none", False, False, False, "miniswhite")
     with pytest.raises(InputError, match=f"WhiteIsZero of {dtype}"):
         read_trimap(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_numbers_are_not_read_as_their_real_parts(tmp_path, dtype):
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[0, 1, 2]], dtype))
+    for read in (read_gray, read_rgb, read_matte, read_trimap):
+        with pytest.raises(InputError, match="-bit complex MINISBLACK with 1 channels, compression NONE is not read"):
+            read(tmp_path / "a.tif")
 
 
 def test_labels_of_32_bits_in_a_codec_that_only_pillow_has_are_read(tmp_path):
