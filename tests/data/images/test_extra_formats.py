@@ -1,5 +1,6 @@
 """EXR, TIFF of floats and HEIC: the values of their own libraries, bit for bit, and levels by another's curve."""
 
+import io
 import subprocess
 import sys
 
@@ -8,11 +9,19 @@ import OpenEXR
 import pillow_heif
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from skimage.color import rgb2xyz
 from tiny import ROOT
 
-from data.images.files import opened_image, read_header, read_photograph, read_rgb, read_rgb_profile, read_size
+from data.images.files import (
+    opened_image,
+    read_gray,
+    read_header,
+    read_photograph,
+    read_rgb,
+    read_rgb_profile,
+    read_size,
+)
 from data.images.light import decode_levels, encode_light, photograph_levels
 from data.images.masks import read_mask
 from data.images.mattes import matte_reading, trimap_reading
@@ -168,12 +177,40 @@ def test_an_exr_without_a_picture_is_refused_by_its_channels(tmp_path, channels,
         read_rgb(tmp_path / "a.exr")
 
 
+@pytest.mark.parametrize("kind", ["deepscanline", "deeptile"])
+def test_an_exr_of_several_depths_a_pixel_is_refused(tmp_path, kind):
+    samples = np.empty((3, 4), object)
+    for place in np.ndindex(samples.shape):
+        samples[place] = np.float32([0.25, 0.5])
+    header = {"type": getattr(OpenEXR, kind), "compression": OpenEXR.ZIPS_COMPRESSION}
+    header |= {"tiles": OpenEXR.TileDescription()} if kind == "deeptile" else {}
+    OpenEXR.File(header, dict.fromkeys("RGB", samples)).write(str(tmp_path / "a.exr"))
+    with pytest.raises(InputError, match="of one sample a pixel, found B, G, R"):
+        read_rgb(tmp_path / "a.exr")
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_a_cut_off_exr_is_named(tmp_path, share, capfd):
     write_exr(tmp_path / "a.exr", {"RGB": np.repeat(LIGHT[..., :3], 20, axis=0)})
     data = (tmp_path / "a.exr").read_bytes()
     (tmp_path / "a.exr").write_bytes(data[: int(share * len(data))])
-    with pytest.raises(InputError, match=r"a\.exr: not a readable image"):
+    with pytest.raises(InputError, match=r"a\.exr: not a readable image \(its pixels are damaged or cut off\)"):
+        read_rgb(tmp_path / "a.exr")
+
+
+def test_a_part_behind_a_damaged_one_is_not_taken_for_the_part_before_it(tmp_path, capfd):
+    """The library leaves out the damaged part, so that the others have lower numbers."""
+    depth, layers = np.full((9, 13), 7, np.float32), {"b": LIGHT[..., 0].copy(), "c": LIGHT[..., 1].copy()}
+    parts = [OpenEXR.Part({"name": "a", "compression": OpenEXR.NO_COMPRESSION}, {"Z": depth})]
+    parts += [OpenEXR.Part({"name": name}, {"Y": layer}) for name, layer in layers.items()]
+    OpenEXR.File(parts).write(str(tmp_path / "a.exr"))
+    data = (tmp_path / "a.exr").read_bytes()
+    row = depth[0].tobytes()
+    start = data.index(row) - 12  # of the chunk: the numbers of its part and row, and its length
+    (tmp_path / "a.exr").write_bytes(data[:start] + b"\xff" * 12 + data[start + 12 :])
+    with OpenEXR.File(str(tmp_path / "a.exr")) as file:
+        assert [part.name() for part in file.parts] == ["b", "c"]
+    with pytest.raises(InputError, match="its pixels are damaged or cut off"):
         read_rgb(tmp_path / "a.exr")
 
 
@@ -188,6 +225,13 @@ def test_other_tiffs_of_floats_are_refused_in_a_plain_line(tmp_path, picture, se
     tifffile.imwrite(tmp_path / "a.tif", picture, **settings)
     with pytest.raises(InputError, match=message):
         read_rgb(tmp_path / "a.tif")
+
+
+def test_integers_that_pillow_cannot_read_are_no_floats(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.uint64([[0, 257, 65535]]))
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(tmp_path / "a.tif", formats=["TIFF"])
+    assert read_gray(tmp_path / "a.tif").tolist() == [[0, 1, 255]]
 
 
 def test_a_strip_that_unpacks_to_more_than_the_picture_is_refused(tmp_path):
@@ -214,6 +258,17 @@ def test_heic_is_read_upright(tmp_path, monkeypatch, orientation):
     found, expected = (read_rgb(tmp_path / f"a{suffix}") for suffix in (".heic", ".png"))
     assert found.shape == expected.shape == (*read_size(tmp_path / "a.heic"), 3)
     assert np.abs(found.astype(int) - expected).max() <= 6
+
+
+def test_heic_is_read_from_memory(monkeypatch):
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.new("RGB", (64, 48), (200, 100, 50))).save(file)
+    with Image.open(file, formats=["HEIF"]) as image:
+        assert image.size == (64, 48)
+        np.testing.assert_allclose(np.asarray(image)[20, 30], (200, 100, 50), atol=3)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(InputError, match=r"^the file: HEIC files need pillow-heif"):
+        Image.open(file, formats=["HEIF"])
 
 
 def test_profiles_of_rgb_are_found_and_those_of_others_are_not(tmp_path):

@@ -178,6 +178,19 @@ def test_one_channel_in_separate_planes_is_not_transposed(tmp_path):
     values = np.uint16([[0, 257, 514], [65535, 771, 1028]])
     write_by_hand(tmp_path / "a.tif", 3, 2, 16, values.tobytes(), {262: 0, 284: 2})
     np.testing.assert_array_equal(read_gray(tmp_path / "a.tif"), [[255, 254, 253], [0, 252, 251]])
+    halves = np.float16([[0, 0.2, 0.4], [0.6, 0.8, 1]])
+    write_by_hand(tmp_path / "a.tif", 3, 2, 16, halves.tobytes(), {339: 3, 284: 2})
+    np.testing.assert_array_equal(read_gray(tmp_path / "a.tif"), [[0, 51, 102], [153, 204, 255]])
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "name"),
+    [(8, 3, "8-bit float"), (12, 3, "12-bit float"), (32, 5, "32-bit"), (16, 6, "16-bit complex"), (16, 7, "16-bit")],
+)
+def test_numbers_that_are_no_levels_are_refused_by_their_kind(tmp_path, bits, kind, name):
+    write_by_hand(tmp_path / "a.tif", 2, 1, bits, bytes(8), {339: kind})
+    with pytest.raises(InputError, match=f"TIFF of kind {name} MINISBLACK with 1 channels, compression NONE is not"):
+        read_gray(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize(
