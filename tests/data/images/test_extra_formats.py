@@ -282,6 +282,9 @@ def test_profiles_of_rgb_are_found_and_those_of_others_are_not(tmp_path):
         ("rgb.jpg", colours, srgb, srgb),
         ("none.png", colours, None, None),
         ("lab.png", colours, lab, None),
+        ("palette.png", colours.convert("P"), srgb, srgb),
+        ("palette_alpha.tif", Image.new("PA", colours.size), srgb, srgb),
+        ("rgba.png", colours.convert("RGBA"), srgb, srgb),
         ("gray.png", colours.convert("L"), srgb, None),
         ("cmyk.jpg", colours.convert("CMYK"), srgb, None),
     ):

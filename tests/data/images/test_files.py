@@ -13,11 +13,13 @@ from PIL import Image
 from data.images import files
 from data.images.files import (
     FORMATS,
+    check_outputs,
     images_by_stem,
     passed_over,
     read_gray,
     read_header,
     read_rgb,
+    read_rgb_profile,
     read_size,
     write_png,
 )
@@ -350,3 +352,77 @@ def test_floats_outside_their_scale_are_refused(tmp_path, low, high):
     Image.fromarray(np.float32([[low, high]])).save(tmp_path / "a.tif")
     with pytest.raises(InputError, match=r"expected values in 0\.\.1, found"):
         read_gray(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((20_000, 20_000), None),
+        ((20_001, 20_000), r"20001 x 20000 pixels is over the limit of 400,000,000; make it smaller"),
+        ((40_001, 20_000), r"over the limit of 400,000,000 pixels; make it smaller \(Image size \(800020000 pixels\)"),
+    ],
+)
+def test_pictures_of_up_to_400_million_pixels_are_opened(tmp_path, size, message):
+    """Pillow refuses a picture of twice its limit by itself."""
+    header = struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
+    if message is None:
+        assert read_size(tmp_path / "a.png") == (20_000, 20_000)
+    else:
+        with pytest.raises(InputError, match=rf"a\.png: {message}"):
+            read_size(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (["folder"], "expected a file to write to, found a folder; add a file name"),
+        (["a.PNG"], "would be written over an input or an image"),
+        (["in.json"], "would be written over an input or an image"),
+        (["to_input.json"], "would be written over an input or an image"),
+        (["new.json", "folder/../new.json"], "would be written over another output"),
+        (["in.json/new.json"], "cannot write: "),
+        (["new.json", "old.json", "new.png", "new folder/new.json", "pipe"], None),
+    ],
+)
+def test_outputs_are_refused_before_anything_is_computed_and_nothing_changes(tmp_path, outputs, message):
+    (tmp_path / "folder").mkdir()
+    for name in ("a.PNG", "in.json", "old.json"):
+        (tmp_path / name).write_text("old")
+    (tmp_path / "to_input.json").symlink_to("in.json")
+    os.mkfifo(tmp_path / "pipe")
+    before = sorted(os.listdir(tmp_path))
+    outputs = [f"{tmp_path}/{name}" for name in outputs]
+    if message is None:
+        check_outputs(outputs, [f"{tmp_path}/in.json"])
+        (tmp_path / "new folder").rmdir()  # which is made, and empty
+    else:
+        with pytest.raises(InputError, match=f"^{re.escape(outputs[-1])}: {message}"):
+            check_outputs(outputs, [f"{tmp_path}/in.json"])
+    assert sorted(os.listdir(tmp_path)) == before
+    assert (tmp_path / "old.json").read_text() == "old"
+
+
+def test_outputs_in_a_folder_without_permission_are_refused_but_pipes_take_them(open_tmp_path, ordinary_user):
+    (open_tmp_path / "old.json").touch()
+    os.mkfifo(open_tmp_path / "pipe")
+    ordinary_user(open_tmp_path)
+    open_tmp_path.chmod(0o555)
+    check_outputs([open_tmp_path / "pipe"])
+    for name in ("old.json", "new.json"):
+        with pytest.raises(InputError, match=rf"{name}: cannot write: Permission denied"):
+            check_outputs([open_tmp_path / name])
+
+
+def test_files_and_folders_without_permission_are_named(open_tmp_path, ordinary_user):
+    (open_tmp_path / "folder").mkdir()
+    Image.new("L", (3, 2)).save(open_tmp_path / "a.png")
+    ordinary_user(open_tmp_path)
+    (open_tmp_path / "folder").chmod(0)
+    (open_tmp_path / "a.png").chmod(0)
+    for list_files in (images_by_stem, passed_over):
+        with pytest.raises(InputError, match=r"folder: cannot be listed: Permission denied$"):
+            list_files(open_tmp_path / "folder")
+    for read in (read_rgb, read_gray, read_size, read_rgb_profile):
+        with pytest.raises(InputError, match=r"a\.png: cannot be read: Permission denied$"):
+            read(open_tmp_path / "a.png")
