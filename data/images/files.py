@@ -118,8 +118,6 @@ def read_gray(path: str | os.PathLike) -> np.ndarray:
     with opened_image(path) as image:
         if is_deep(image):
             return deep_to_uint8(image, path)
-        if image.mode in ("L", "LA", "1"):
-            return np.asarray(image.convert("L") if image.mode == "1" else image.getchannel(0))
         return np.asarray(image.convert("RGB").getchannel(0))
 
 

@@ -14,6 +14,7 @@ from skimage.color import rgb2xyz
 from tiny import ROOT
 
 from data.images.files import (
+    images_by_stem,
     opened_image,
     read_gray,
     read_header,
@@ -91,8 +92,10 @@ def test_tiff_floats_of_colours_are_those_that_were_written(tmp_path, kind, orde
         np.testing.assert_array_equal(image.values, written.astype(np.float32))
     levels, remark = read_photograph(tmp_path / "a.tif")
     np.testing.assert_array_equal(levels, np.rint(written[..., :3].astype(np.float32) * np.float32(255)))
-    assert remark.startswith("float values read as sRGB levels (see --transfer)")
-    assert ("transparent pixels" in remark) == (channels == 4)
+    transparent = (
+        "; has transparent pixels, as if it was cut out already; its colours are used as they are stored there"
+    )
+    assert remark == "float values read as sRGB levels (see --transfer)" + (transparent if channels == 4 else "")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -258,6 +261,19 @@ def test_heic_is_read_upright(tmp_path, monkeypatch, orientation):
     found, expected = (read_rgb(tmp_path / f"a{suffix}") for suffix in (".heic", ".png"))
     assert found.shape == expected.shape == (*read_size(tmp_path / "a.heic"), 3)
     assert np.abs(found.astype(int) - expected).max() <= 6
+
+
+@pytest.mark.parametrize("suffix", [".exr", ".tif", ".tiff", ".heic", ".heif", ".hif"])
+def test_a_folder_lists_the_suffixes_of_these_formats(tmp_path, suffix):
+    path = tmp_path / f"a{suffix.upper()}"
+    if suffix == ".exr":
+        write_exr(path, {"Y": np.full((64, 64), 1, np.float32)})
+    elif suffix.startswith(".t"):
+        tifffile.imwrite(path, np.full((64, 64), 1, np.float16))
+    else:
+        pillow_heif.from_pillow(Image.new("RGB", (64, 64), "white")).save(path)
+    assert images_by_stem(tmp_path) == {"a": path}
+    assert read_rgb(path).min() == 255
 
 
 def test_heic_is_read_from_memory(monkeypatch):

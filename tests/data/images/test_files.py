@@ -18,6 +18,7 @@ from data.images.files import (
     passed_over,
     read_gray,
     read_header,
+    read_photograph,
     read_rgb,
     read_rgb_profile,
     read_size,
@@ -51,14 +52,16 @@ def test_gray_modes_agree(tmp_path, colours):
     image.save(tmp_path / "l.png")
     Image.merge("RGB", [image] * 3).save(tmp_path / "rgb.png")
     Image.merge("LA", [image, Image.new("L", image.size, 9)]).save(tmp_path / "la.png")
-    palette = image.convert("P")
-    palette.putpalette([value for level in range(256) for value in (level,) * 3])
+    palette = Image.fromarray(255 - gray).convert("P")
+    palette.putpalette([value for level in range(256) for value in (255 - level,) * 3])
     palette.save(tmp_path / "p.png")
     Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "deep.png")
     Image.fromarray(gray.astype(np.float32) / 255).save(tmp_path / "float.tif")
     for name in ("l.png", "rgb.png", "la.png", "p.png", "deep.png", "float.tif"):
         np.testing.assert_array_equal(read_gray(tmp_path / name), gray, err_msg=name)
-        np.testing.assert_array_equal(read_rgb(tmp_path / name)[..., 1], gray, err_msg=name)
+        levels, remark = read_photograph(tmp_path / name)
+        np.testing.assert_array_equal(levels, np.dstack([gray] * 3), err_msg=name)
+        assert bool(remark) == (name in ("la.png", "float.tif"))
 
 
 def test_first_channel_of_a_coloured_matte_counts(tmp_path, colours):
@@ -426,3 +429,27 @@ def test_files_and_folders_without_permission_are_named(open_tmp_path, ordinary_
     for read in (read_rgb, read_gray, read_size, read_rgb_profile):
         with pytest.raises(InputError, match=r"a\.png: cannot be read: Permission denied$"):
             read(open_tmp_path / "a.png")
+
+
+CUT_OUT = "has transparent pixels, as if it was cut out already; its colours are used as they are stored there"
+
+
+@pytest.mark.parametrize("least", [0, 254, 255])
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "palette", "colour key"])
+def test_transparent_pixels_of_photographs_are_remarked(tmp_path, colours, kind, least):
+    """One pixel has the least alpha; the others are opaque."""
+    image, path = Image.fromarray(colours), tmp_path / "a.png"
+    if kind == "palette":
+        image = image.quantize(8)
+        image.save(path, transparency=bytes([255] * image.getpixel((4, 3)) + [least]))
+    elif kind == "colour key":
+        image.save(path, **({"transparency": image.getpixel((4, 3))} if least < 255 else {}))
+    else:
+        image = image.convert(kind.removesuffix("A"))
+        alpha = Image.new("L", image.size, 255)
+        alpha.putpixel((4, 3), least)
+        image.putalpha(alpha)
+        image.save(path)
+    levels, remark = read_photograph(path)
+    np.testing.assert_array_equal(levels, Image.open(path).convert("RGB"))
+    assert remark == (CUT_OUT if least < 255 else "")
