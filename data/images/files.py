@@ -160,10 +160,10 @@ def read_header(path: str | os.PathLike) -> Header:
         else:
             stored = tiff.stored_size(image.tag_v2) if image.format == "TIFF" else image.size[::-1]
             exif = Image.Image.getexif(image)  # the method for PNG would decode the pixels to find data after them
-            orientation = exif.get(ORIENTATION, 1)
-            kind, mode = image.format or "", image.mode
+            orientation = exif.get(ORIENTATION)
+            kind, mode = image.format, image.mode
             deep = is_deep(image) or _has_deep_channels(image)
-        orientation = orientation if orientation in range(1, 9) else 1  # a hostile file may have text here
+        orientation = orientation if orientation in range(1, 9) else 1  # none, or text in a hostile file
         size = stored[::-1] if orientation >= 5 else stored
         return Header(size, stored, orientation, kind, mode, deep)
 
@@ -403,8 +403,7 @@ def _has_deep_channels(image: Image.Image) -> bool:
     if isinstance(image, FloatFile):
         return True
     if image.format == "TIFF":
-        bits = image.tag_v2.get(258, 8)  # BitsPerSample
-        return max(bits if isinstance(bits, tuple) else (bits,)) > 8
+        return tiff.is_deep(image.tag_v2)
     # The decoder's arguments start with the raw mode. Others may follow, such as the bytes of a row for BMP.
     arguments = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
     if image.format == "PPM":  # its second argument is the largest value

@@ -78,6 +78,11 @@ def stored_size(tags: Mapping[int, Any]) -> tuple[int, int]:
     return int(tags[HEIGHT]), int(tags[WIDTH])
 
 
+def is_deep(tags: Mapping[int, Any]) -> bool:
+    """Return whether samples have more than 8 bits."""
+    return max(_values(tags, BITS, 1)) > 8
+
+
 def is_signed(tags: Mapping[int, Any]) -> bool:
     """Return whether samples are signed integers."""
     return SIGNED in _values(tags, FORMAT, UNSIGNED)

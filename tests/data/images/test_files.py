@@ -14,6 +14,8 @@ from data.images import files
 from data.images.files import (
     FORMATS,
     check_outputs,
+    found_none,
+    image_paths,
     images_by_stem,
     passed_over,
     read_gray,
@@ -123,6 +125,8 @@ def test_unusable_files_are_named(tmp_path, colours, monkeypatch):
     (tmp_path / "empty.png").touch()
     frames = [Image.fromarray(colours), Image.fromarray(255 - colours)]
     frames[0].save(tmp_path / "animated.webp", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "preview.mpo", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(read_rgb(tmp_path / "preview.mpo"), Image.open(tmp_path / "preview.mpo"))
     for name in ("truncated.png", "text.png", "empty.png", "animated.webp", "missing.png"):
         with pytest.raises(InputError, match=name):
             read_rgb(tmp_path / name)
@@ -222,6 +226,26 @@ def test_recursive_names_are_paths_without_extension_and_loops_end(tmp_path):
     (tmp_path / "linked").symlink_to(tmp_path / "b" / "c")
     assert sorted(images_by_stem(tmp_path, recursive=True)) == ["a", "b/a", "b/c/x.y", "linked/x.y"]
     assert sorted(images_by_stem(tmp_path)) == ["a"]
+    assert image_paths(tmp_path) == [tmp_path / "a.png"]
+
+
+def test_folders_that_are_left_out_are_not_searched_unless_they_are_the_folder_itself(tmp_path):
+    for name in ("a.png", "out/b.png", "sub/out/c.png", "sub/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "sub" / "link").symlink_to(tmp_path / "out")
+    left_out = [tmp_path, tmp_path / "sub" / ".." / "out"]
+    assert sorted(images_by_stem(tmp_path, recursive=True, leave_out=left_out)) == ["a", "sub/d", "sub/out/c"]
+
+
+def test_the_error_for_a_folder_without_images_names_what_is_there(tmp_path):
+    assert str(found_none(tmp_path)) == f"{tmp_path}: expected images, found none"
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "a.raw").touch()
+    for recursive, left in (({}, "1 sub-folder (more)"), ({"recursive": True}, "1 .raw (more/a.raw)")):
+        assert str(found_none(tmp_path, **recursive)) == (
+            f"{tmp_path}: expected images, found none; ignored {left}, which are not read (docs/data.md)"
+        )
 
 
 def test_folders_that_link_to_each_other_are_read_once(tmp_path):
@@ -334,13 +358,36 @@ def test_an_orientation_that_is_none_counts_as_upright(tmp_path, colours, value)
     assert read_size(tmp_path / "a.png") == read_rgb(tmp_path / "a.png").shape[:2] == (7, 9)
 
 
-def test_headers_say_how_many_bits_a_channel_has(tmp_path, colours):
-    Image.fromarray(colours).save(tmp_path / "a.png")
-    assert read_header(tmp_path / "a.png")[3:] == ("PNG", "RGB", False)
-    Image.fromarray(colours[..., 0].astype(np.uint16) * 257).save(tmp_path / "b.png")
-    assert read_header(tmp_path / "b.png")[3:] == ("PNG", "I;16", True)
-    cv2.imwrite(str(tmp_path / "c.png"), colours.astype(np.uint16) * 257)
-    assert read_header(tmp_path / "c.png")[3:] == ("PNG", "RGB", True)
+def portable_pixmap(largest: int) -> bytes:
+    return b"P6 1 1 %d\n" % largest + np.full(3, largest, ">u1" if largest < 256 else ">u2").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "picture", "expected"),
+    [
+        ("a.png", "RGB", ("PNG", "RGB", False)),
+        ("a.png", "L", ("PNG", "L", False)),
+        ("a.png", "I;16", ("PNG", "I;16", True)),
+        ("a.jp2", "I;16", ("JPEG2000", "I;16", True)),
+        ("a.sgi", "RGB", ("SGI", "RGB", False)),
+        ("a.tif", "L", ("TIFF", "L", False)),
+        ("a.tif", "I;16", ("TIFF", "I;16", True)),
+        ("a.tif", "F", ("TIFF", "F", True)),
+        ("a.pfm", "F", ("PPM", "F", True)),
+        ("a.png", np.full((2, 3, 3), 40_000, np.uint16), ("PNG", "RGB", True)),
+        ("a.tif", np.full((2, 3, 3), 40_000, np.uint16), ("TIFF", "RGB", True)),
+        ("a.ppm", portable_pixmap(255), ("PPM", "RGB", False)),
+        ("a.ppm", portable_pixmap(256), ("PPM", "RGB", True)),
+    ],
+)
+def test_headers_say_how_many_bits_a_channel_has(tmp_path, name, picture, expected):
+    if isinstance(picture, bytes):
+        (tmp_path / name).write_bytes(picture)
+    elif isinstance(picture, str):
+        Image.new(picture, (32, 32)).save(tmp_path / name)
+    else:
+        cv2.imwrite(str(tmp_path / name), picture)
+    assert read_header(tmp_path / name)[3:] == expected
 
 
 def test_values_are_scaled_and_rounded_in_parts(monkeypatch):
@@ -365,8 +412,8 @@ def test_floats_outside_their_scale_are_refused(tmp_path, low, high):
         ((40_001, 20_000), r"over the limit of 400,000,000 pixels; make it smaller \(Image size \(800020000 pixels\)"),
     ],
 )
-def test_pictures_of_up_to_400_million_pixels_are_opened(tmp_path, size, message):
-    """Pillow refuses a picture of twice its limit by itself."""
+def test_pictures_of_up_to_400_million_pixels_are_opened(tmp_path, recwarn, size, message):
+    """Pillow refuses a picture of twice its limit by itself. Its warning of one above the limit is not shown."""
     header = struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0)
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
     if message is None:
@@ -374,6 +421,7 @@ def test_pictures_of_up_to_400_million_pixels_are_opened(tmp_path, size, message
     else:
         with pytest.raises(InputError, match=rf"a\.png: {message}"):
             read_size(tmp_path / "a.png")
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize(
@@ -451,5 +499,5 @@ def test_transparent_pixels_of_photographs_are_remarked(tmp_path, colours, kind,
         image.putalpha(alpha)
         image.save(path)
     levels, remark = read_photograph(path)
-    np.testing.assert_array_equal(levels, Image.open(path).convert("RGB"))
+    np.testing.assert_array_equal(levels, Image.open(path).convert("RGBA").convert("RGB"))
     assert remark == (CUT_OUT if least < 255 else "")

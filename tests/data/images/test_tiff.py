@@ -16,7 +16,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from data.images.files import read_gray, read_header, read_rgb
+from data.images.files import opened_image, read_gray, read_header, read_rgb
 from data.images.mattes import read_matte, read_trimap
 from runtime.errors import InputError
 
@@ -143,11 +143,12 @@ def test_codecs_that_tifffile_does_not_write_are_read_right_or_refused(name):
 
 
 def write_by_hand(
-    path, width: int, height: int, bits: int, data: bytes, more: Mapping[int, int] = MappingProxyType({})
+    path, width: int, height: int, bits: int, data: bytes, more: Mapping[int, int | None] = MappingProxyType({})
 ):
-    """A little-endian file of one strip, with the values of `more` for other tags, or for the same."""
+    """A little-endian file of one strip, with the values of `more` for other tags, or for the same; None for no tag."""
     tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 278: height, 279: len(data), **more}
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    tags = {tag: value for tag, value in sorted(tags.items()) if value is not None}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     start = 8 + len(data) + len(data) % 2
     content = struct.pack("<2sHI", b"II", 42, start) + data.ljust(start - 8, b"\0")
     path.write_bytes(content + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0))
@@ -240,6 +241,25 @@ def test_what_pillow_does_not_know_has_a_header(tmp_path):
     header = read_header(tmp_path / "a.tif")
     assert (header.size, header.stored_size, header.orientation) == (SIZE, SIZE, 1)
     assert (header.format, header.mode, header.deep) == ("TIFF", "", True)
+    write_by_hand(tmp_path / "a.tif", 2, 1, 8, bytes([7, 9]), {339: 4})  # of SampleFormat "undefined"
+    assert read_gray(tmp_path / "a.tif").tolist() == [[7, 9]]
+    assert read_header(tmp_path / "a.tif")[3:] == ("TIFF", "", False)
+    with pytest.raises(InputError, match="expected a TIFF of a common kind"), opened_image(tmp_path / "a.tif", False):
+        pass
+
+
+def test_a_file_that_does_not_give_its_bits_has_one_a_sample(tmp_path):
+    write_by_hand(tmp_path / "a.tif", 3, 1, 1, bytes([0b10100000]), {258: None})
+    assert read_gray(tmp_path / "a.tif").tolist() == [[255, 0, 255]]
+    assert read_header(tmp_path / "a.tif").deep is False
+
+
+def test_integers_above_sixteen_bits_are_off_the_scale(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.uint32([[0, 65535]]))
+    assert read_gray(tmp_path / "a.tif").tolist() == [[0, 255]]
+    tifffile.imwrite(tmp_path / "a.tif", np.uint32([[0, 65536]]))
+    with pytest.raises(InputError, match=r"expected values in 0\.\.65535, found 0\.\.65536"):
+        read_gray(tmp_path / "a.tif")
 
 
 def test_a_strip_that_unpacks_to_more_than_its_rows_is_refused_before_it_fills_the_memory(tmp_path):
@@ -290,7 +310,7 @@ def test_more_pixels_than_the_limit_are_refused_by_either_decoder(tmp_path, monk
             monkeypatch.setattr("data.images.files.MAX_PIXELS", 19 * 35)
             read(tmp_path / "a.tif")
             monkeypatch.setattr("data.images.files.MAX_PIXELS", 19 * 35 - 1)
-            with pytest.raises(InputError, match="over the limit of 664"):
+            with pytest.raises(InputError, match="35 x 19 pixels is over the limit of 664"):
                 read(tmp_path / "a.tif")
 
 
