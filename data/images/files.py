@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -404,11 +404,23 @@ def _has_deep_channels(image: Image.Image) -> bool:
         return True
     if image.format == "TIFF":
         return tiff.is_deep(image.tag_v2)
+    if image.format == "HEIF":
+        return image.info.get("bit_depth", 8) > 8
+    if image.format == "JPEG2000":
+        return _jpeg2000_bits(image.fp) > 8
     # The decoder's arguments start with the raw mode. Others may follow, such as the bytes of a row for BMP.
     arguments = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
     if image.format == "PPM":  # its second argument is the largest value
         return any(level > 255 for given in arguments for level in given[1:2])
     return any(DEEP_RAW_MODE.search(str(mode)) is not None for given in arguments for mode in given[:1])
+
+
+def _jpeg2000_bits(file: BinaryIO) -> int:
+    """Bits of a channel by the header of a JP2 file (ISO/IEC 15444-1, I.5.3.1) or of a bare codestream (A.5.1)."""
+    file.seek(0)
+    start = file.read(1024)
+    place = 42 if start.startswith(b"\xff\x4f\xff\x51") else start.index(b"ihdr") + 14
+    return (start[place] & 0x7F) + 1  # one less is stored; the top bit is the sign
 
 
 def deep_to_uint8(image: Image.Image, path: str | os.PathLike) -> np.ndarray:

@@ -276,6 +276,13 @@ def test_a_folder_lists_the_suffixes_of_these_formats(tmp_path, suffix):
     assert read_rgb(path).min() == 255
 
 
+@pytest.mark.parametrize(("mode", "deep"), [("RGB", False), ("RGB;16", True)])
+def test_headers_say_whether_heic_has_more_than_eight_bits(tmp_path, mode, deep):
+    values = np.full((64, 64, 3), 40_000 if deep else 156, np.uint16 if deep else np.uint8)
+    pillow_heif.from_bytes(mode, (64, 64), values.tobytes()).save(tmp_path / "a.heic")
+    assert read_header(tmp_path / "a.heic")[3:] == ("HEIF", "RGB", deep)
+
+
 def test_heic_is_read_from_memory(monkeypatch):
     file = io.BytesIO()
     pillow_heif.from_pillow(Image.new("RGB", (64, 48), (200, 100, 50))).save(file)

@@ -95,9 +95,9 @@ def test_a_bmp_of_sixteen_bits_a_pixel_has_no_deep_channels(tmp_path):
     assert read_gray_exact(tmp_path / "a.bmp").tolist() == [[255, 0]]
 
 
-@pytest.mark.parametrize("name", ["deep.png", "deep_alpha.png", "deep.tif", "deep.ppm"])
+@pytest.mark.parametrize("name", ["deep.png", "deep_alpha.png", "deep.tif", "deep.ppm", "deep.jp2"])
 def test_sixteen_bits_in_several_channels_are_refused_where_values_must_be_exact(tmp_path, name):
-    deep = np.full((4, 5, 4 if "alpha" in name else 3), 40_000, np.uint16)
+    deep = np.full((32, 40, 4 if "alpha" in name else 3), 40_000, np.uint16)
     cv2.imwrite(str(tmp_path / name), deep)
     with pytest.raises(InputError, match="found 16 bits in each of several channels"):
         read_gray_exact(tmp_path / name)
@@ -369,6 +369,9 @@ def portable_pixmap(largest: int) -> bytes:
         ("a.png", "L", ("PNG", "L", False)),
         ("a.png", "I;16", ("PNG", "I;16", True)),
         ("a.jp2", "I;16", ("JPEG2000", "I;16", True)),
+        ("a.jp2", "RGB", ("JPEG2000", "RGB", False)),
+        ("a.j2k", "RGB", ("JPEG2000", "RGB", False)),
+        ("a.jp2", np.full((32, 32, 3), 40_000, np.uint16), ("JPEG2000", "RGB", True)),
         ("a.sgi", "RGB", ("SGI", "RGB", False)),
         ("a.tif", "L", ("TIFF", "L", False)),
         ("a.tif", "I;16", ("TIFF", "I;16", True)),
@@ -388,6 +391,13 @@ def test_headers_say_how_many_bits_a_channel_has(tmp_path, name, picture, expect
     else:
         cv2.imwrite(str(tmp_path / name), picture)
     assert read_header(tmp_path / name)[3:] == expected
+
+
+def test_a_bare_codestream_of_jpeg_2000_gives_its_bits(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.jp2"), np.full((32, 32, 3), 40_000, np.uint16))
+    data = (tmp_path / "a.jp2").read_bytes()
+    (tmp_path / "a.j2k").write_bytes(data[data.index(b"\xff\x4f\xff\x51") :])
+    assert read_header(tmp_path / "a.j2k")[3:] == ("JPEG2000", "RGB", True)
 
 
 def test_values_are_scaled_and_rounded_in_parts(monkeypatch):
