@@ -331,11 +331,9 @@ def opened_image(path: str | os.PathLike, decode: bool = True) -> Iterator[Image
             return
         elif image.format == "TIFF" and not tiff.pillow_reads(image.tag_v2, image.tag_v2.prefix == b"MM"):
             image = tiff.read_tiff(path, MAX_PIXELS)
-        else:
-            image.load()
-            if image.format == "TIFF" and tiff.is_signed(image.tag_v2):
-                image.info["signed"] = True
-        ImageOps.exif_transpose(image, in_place=True)  # otherwise it would copy upright images too
+        elif image.format == "TIFF" and tiff.is_signed(image.tag_v2):
+            image.info["signed"] = True
+        ImageOps.exif_transpose(image, in_place=True)  # decodes too; a copy of upright images would take memory
         yield image
 
 

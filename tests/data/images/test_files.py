@@ -130,6 +130,9 @@ def test_unusable_files_are_named(tmp_path, colours, monkeypatch):
     for name in ("truncated.png", "text.png", "empty.png", "animated.webp", "missing.png"):
         with pytest.raises(InputError, match=name):
             read_rgb(tmp_path / name)
+    for name, reason in (("text.png", "unknown or damaged format"), ("empty.png", "the file is empty")):
+        with pytest.raises(InputError, match=rf"{name}: not a readable image \({reason}\)$"):
+            read_rgb(tmp_path / name)
     with pytest.raises(InputError, match="a folder"):
         read_rgb(tmp_path)
     monkeypatch.setattr(files, "MAX_PIXELS", 1000)
@@ -191,6 +194,19 @@ def test_folders_are_indexed_by_stem(tmp_path):
         images_by_stem(tmp_path)
     with pytest.raises(InputError, match="expected a folder"):
         images_by_stem(tmp_path / "nowhere")
+
+
+def test_a_folder_with_a_broken_link_or_a_pipe_among_its_images_is_refused(tmp_path):
+    (tmp_path / "a.png").symlink_to("nowhere.png")
+    with pytest.raises(InputError, match=r"a\.png: expected an image file, found a broken link or a special file"):
+        images_by_stem(tmp_path)
+    (tmp_path / "a.png").unlink()
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: expected an image file, found a broken link or a special file"):
+        images_by_stem(tmp_path)
+    for read in (read_rgb, read_size):  # to open a pipe would block
+        with pytest.raises(InputError, match=r"a\.png: expected an image file, found a pipe, a device or a socket"):
+            read(tmp_path / "a.png")
 
 
 def test_png_round_trip(tmp_path, colours):
@@ -381,6 +397,8 @@ def portable_pixmap(largest: int) -> bytes:
         ("a.tif", np.full((2, 3, 3), 40_000, np.uint16), ("TIFF", "RGB", True)),
         ("a.ppm", portable_pixmap(255), ("PPM", "RGB", False)),
         ("a.ppm", portable_pixmap(256), ("PPM", "RGB", True)),
+        ("a.ppm", b"P3 1 1 255 0 128 255\n", ("PPM", "RGB", False)),
+        ("a.ppm", b"P3 1 1 256 0 128 256\n", ("PPM", "RGB", True)),
     ],
 )
 def test_headers_say_how_many_bits_a_channel_has(tmp_path, name, picture, expected):

@@ -234,6 +234,7 @@ def test_the_orientation_is_applied_by_either_decoder(tmp_path, orientation, pla
     header = read_header(tmp_path / "a.tif")
     assert (header.size, header.stored_size) == (upright[orientation](values).shape[:2], SIZE)
     assert header.orientation == (orientation if orientation in upright.keys() - {0, 9} else 1)
+    assert header.deep
 
 
 def test_what_pillow_does_not_know_has_a_header(tmp_path):
