@@ -411,11 +411,14 @@ def test_headers_say_how_many_bits_a_channel_has(tmp_path, name, picture, expect
     assert read_header(tmp_path / name)[3:] == expected
 
 
-def test_a_bare_codestream_of_jpeg_2000_gives_its_bits(tmp_path):
-    cv2.imwrite(str(tmp_path / "a.jp2"), np.full((32, 32, 3), 40_000, np.uint16))
-    data = (tmp_path / "a.jp2").read_bytes()
-    (tmp_path / "a.j2k").write_bytes(data[data.index(b"\xff\x4f\xff\x51") :])
-    assert read_header(tmp_path / "a.j2k")[3:] == ("JPEG2000", "RGB", True)
+@pytest.mark.parametrize(("stored", "deep"), [(7, False), (8, True), (15, True), (0x87, False)])
+def test_a_bare_codestream_of_jpeg_2000_gives_its_bits(tmp_path, stored, deep):
+    """One less than the bits is stored; the highest bit is for signed values."""
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.j2k")
+    data = bytearray((tmp_path / "a.j2k").read_bytes())
+    data[42] = stored
+    (tmp_path / "a.j2k").write_bytes(bytes(data))
+    assert read_header(tmp_path / "a.j2k")[3:] == ("JPEG2000", "RGB", deep)
 
 
 def test_values_are_scaled_and_rounded_in_parts(monkeypatch):
