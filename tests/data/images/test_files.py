@@ -204,9 +204,9 @@ def test_a_folder_with_a_broken_link_or_a_pipe_among_its_images_is_refused(tmp_p
     os.mkfifo(tmp_path / "a.png")
     with pytest.raises(InputError, match=r"a\.png: expected an image file, found a broken link or a special file"):
         images_by_stem(tmp_path)
-    for read in (read_rgb, read_size):  # to open a pipe would block
-        with pytest.raises(InputError, match=r"a\.png: expected an image file, found a pipe, a device or a socket"):
-            read(tmp_path / "a.png")
+    for read in (read_rgb, read_size):
+        with pytest.raises(InputError, match="null: expected an image file, found a pipe, a device or a socket"):
+            read(os.devnull)
 
 
 def test_png_round_trip(tmp_path, colours):
