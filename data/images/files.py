@@ -403,7 +403,7 @@ def _has_deep_channels(image: Image.Image) -> bool:
     if image.format == "TIFF":
         return tiff.is_deep(image.tag_v2)
     if image.format == "HEIF":
-        return image.info.get("bit_depth", 8) > 8
+        return image.info["bit_depth"] > 8  # by pillow-heif
     if image.format == "JPEG2000":
         return _jpeg2000_bits(image.fp) > 8
     # The decoder's arguments start with the raw mode. Others may follow, such as the bytes of a row for BMP.
