@@ -1,6 +1,8 @@
 """EXR, TIFF of floats and HEIC: the values of their own libraries, bit for bit, and levels by another's curve."""
 
 import io
+import re
+import struct
 import subprocess
 import sys
 
@@ -40,6 +42,14 @@ def light_of(levels: np.ndarray) -> np.ndarray:
 def write_exr(path, channels, **header) -> None:
     channels = {name: np.ascontiguousarray(values) for name, values in channels.items()}  # strides are not honoured
     OpenEXR.File({"type": OpenEXR.scanlineimage, **header}, channels).write(str(path))
+
+
+def deep_samples(height: int, width: int) -> np.ndarray:
+    """Two depths for each pixel."""
+    samples = np.empty((height, width), object)
+    for place in np.ndindex(samples.shape):
+        samples[place] = np.float32([0.25, 0.5])
+    return samples
 
 
 def test_the_curve_is_that_of_scikit_image():
@@ -98,6 +108,23 @@ def test_tiff_floats_of_colours_are_those_that_were_written(tmp_path, kind, orde
     assert remark == "float values read as sRGB levels (see --transfer)" + (transparent if channels == 4 else "")
 
 
+@pytest.mark.parametrize("alpha", [1, 2])
+def test_an_alpha_of_floats_above_one_is_opaque(tmp_path, alpha):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((3, 4, 4), alpha, np.float32), photometric="rgb",
+                     extrasamples=["unassalpha"])  # fmt: skip
+    levels, remark = read_photograph(tmp_path / "a.tif")
+    assert levels.min() == 255
+    assert "transparent" not in remark
+
+
+def test_a_damaged_header_is_named_by_what_tifffile_found(tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"II+\0\x04" + bytes(27))
+    with pytest.raises(tifffile.TiffFileError) as found:
+        tifffile.TiffFile(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=rf"a\.tif: not a readable image \({re.escape(str(found.value))}\)"):
+        read_rgb(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_tiff_floats_are_upright(tmp_path, orientation):
     stored = (np.arange(6 * 4 * 3).reshape(6, 4, 3) / 72).astype(np.float32)
@@ -154,11 +181,29 @@ def test_an_exr_shows_its_display_window(tmp_path):
     expected[1:5, 2:5] = stored[:, :3]
     with opened_image(tmp_path / "a.exr") as image:
         np.testing.assert_array_equal(image.values, expected)
+    write_exr(tmp_path / "a.exr", {"RGB": LIGHT[:4, :5, :3]}, **header)
+    expected = np.zeros((10, 5, 3), np.float32)
+    expected[1:5, 2:5] = LIGHT[:4, :3, :3]
+    with opened_image(tmp_path / "a.exr") as image:
+        np.testing.assert_array_equal(image.values, expected)
+
+
+@pytest.mark.parametrize("window", ["dataWindow", "displayWindow"])
+@pytest.mark.parametrize("corners", [(0, 0, -1, 8), (5, 0, 4, 8), (0, 0, 12, -1), (0, 0, 2**30, 2**30)])
+def test_empty_and_boundless_windows_are_refused(tmp_path, capfd, window, corners):
+    write_exr(tmp_path / "a.exr", {"Y": LIGHT[..., 0]})
+    start, name, rest = (tmp_path / "a.exr").read_bytes().partition(window.encode() + b"\0box2i\0\x10\0\0\0")
+    (tmp_path / "a.exr").write_bytes(start + name + struct.pack("<4i", *corners) + rest[16:])
+    for read in (read_size, read_rgb):
+        with pytest.raises(InputError, match=r"a\.exr: not a readable image"):
+            read(tmp_path / "a.exr")
 
 
 def test_the_first_part_with_a_picture_is_taken(tmp_path):
+    deep = {"name": "deep", "type": OpenEXR.deepscanline, "compression": OpenEXR.ZIPS_COMPRESSION}
     parts = [
         OpenEXR.Part({"name": "depth"}, {"Z": LIGHT[..., 0].copy()}),
+        OpenEXR.Part(deep, {"Y": deep_samples(9, 13)}),
         OpenEXR.Part({"name": "beauty"}, {"RGB": LIGHT[..., :3].copy(), "id": np.zeros((9, 13), np.uint32)}),
     ]
     OpenEXR.File(parts).write(str(tmp_path / "a.exr"))
@@ -182,12 +227,9 @@ def test_an_exr_without_a_picture_is_refused_by_its_channels(tmp_path, channels,
 
 @pytest.mark.parametrize("kind", ["deepscanline", "deeptile"])
 def test_an_exr_of_several_depths_a_pixel_is_refused(tmp_path, kind):
-    samples = np.empty((3, 4), object)
-    for place in np.ndindex(samples.shape):
-        samples[place] = np.float32([0.25, 0.5])
     header = {"type": getattr(OpenEXR, kind), "compression": OpenEXR.ZIPS_COMPRESSION}
     header |= {"tiles": OpenEXR.TileDescription()} if kind == "deeptile" else {}
-    OpenEXR.File(header, dict.fromkeys("RGB", samples)).write(str(tmp_path / "a.exr"))
+    OpenEXR.File(header, dict.fromkeys("RGB", deep_samples(3, 4))).write(str(tmp_path / "a.exr"))
     with pytest.raises(InputError, match="of one sample a pixel, found B, G, R"):
         read_rgb(tmp_path / "a.exr")
 
