@@ -183,7 +183,7 @@ def score_folders(
 
 
 def score_case(
-    case: Case, metrics: Sequence[str] = PAPER_METRICS, quantise_trimaps: bool = False
+    case: Case, metrics: Sequence[str], quantise_trimaps: bool
 ) -> tuple[dict[str, float], Reference, list[Remark]]:
     """Read the files of one image and score it. The result also has the data it was scored against, and remarks.
 

@@ -106,11 +106,8 @@ def match_folders(
         hint = "" if allow_missing or not missing else "; --allow-missing scores without the missing predictions"
         raise InputError("the set is incomplete or mismatched: " + "; ".join(filter(None, misfits)) + hint)
 
-    names = sorted(truth_of.keys() & predictions.keys())
-    if not names:
-        raise InputError(f"{pred_dir}: expected a prediction for at least one image of {label_dir}, found none")
     scored = trimaps if trimaps is not None and region == "unknown" else {}
-    cases = [Case(name, predictions[name], truths[truth_of[name]], scored.get(name)) for name in names]
+    cases = [Case(name, predictions[name], truths[truth_of[name]], scored.get(name)) for name in sorted(predictions)]
     return ScoreSet(cases, missing, shared)
 
 

@@ -3,6 +3,9 @@
 import logging
 import os
 import signal
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from browsers import browser  # noqa: F401 - a fixture of all tests
@@ -35,3 +38,26 @@ def fresh_loggers():
         for handler in logging.getLogger(name).handlers[:]:
             logging.getLogger(name).removeHandler(handler)
             handler.close()
+
+
+@pytest.fixture
+def ordinary_user() -> Iterator[Callable]:
+    """A function that gives up root's rights until the test ends, if we have them, and our files to that user."""
+
+    def call(*paths: Path) -> None:
+        if os.geteuid() == 0:
+            for path in paths:
+                for part in (path, *path.rglob("*")):
+                    os.chown(part, 65534, 65534, follow_symlinks=False)
+            os.seteuid(65534)
+
+    yield call
+    os.seteuid(os.getuid())
+
+
+@pytest.fixture
+def open_tmp_path() -> Iterator[Path]:
+    """Like tmp_path, in a place where every user can go."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        yield Path(folder)

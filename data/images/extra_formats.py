@@ -4,6 +4,7 @@ A float file (`FloatFile`) can be opened like any picture. Its levels 0 to 255 a
 which is right for mattes, trimaps and masks. The values of a photograph may be light, see `data.images.light`.
 """
 
+import math
 import os
 from collections.abc import Sequence
 from types import ModuleType
@@ -78,7 +79,7 @@ class ExrFile(FloatFile):
         with exr.File(path, header_only=True) as file:  # its headers are empty after it is closed
             headers = [file.header(part) for part in range(len(file.parts))]
             self._part, self._names = self._chosen(headers)
-            nbytes = 4 * sum(_area(header["dataWindow"]) * len(header["channels"]) for header in headers)
+            nbytes = 4 * sum(math.prod(_size(header["dataWindow"])) * len(header["channels"]) for header in headers)
             self._num_parts, header = len(headers), headers[self._part]
             # (2, 2), the upper left and lower right corners as x, y
             self._data, self._display = (np.array(header[name], int) for name in ("dataWindow", "displayWindow"))
@@ -86,8 +87,6 @@ class ExrFile(FloatFile):
             raise InputError(
                 f"{path}: its channels take {nbytes:,} bytes, over the limit of {MOST_BYTES:,}; save fewer"
             )
-        if any(window[1][axis] < window[0][axis] for window in (self._data, self._display) for axis in (0, 1)):
-            raise InputError(f"{path}: not a readable image (an empty window)")
         self._describe(_size(self._display), len(self._names))
 
     def _chosen(self, headers: Sequence[dict]) -> tuple[int, Sequence[str]]:
@@ -159,7 +158,6 @@ class FloatTiffFile(FloatFile):
             values = page.asarray()
             if values.ndim == 3 and int(page.planarconfig) == 2:
                 values = np.moveaxis(values, 0, -1)
-        values = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
         return np.ascontiguousarray(_upright(values, self._orientation), np.float32)
 
 
@@ -174,28 +172,23 @@ def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
     return values
 
 
-def _windowed(values: np.ndarray, data: Any, display: Any) -> np.ndarray:
+def _windowed(values: np.ndarray, data: np.ndarray, display: np.ndarray) -> np.ndarray:
     """Pixels of the display window. Pixels that are not stored are 0, as in OpenEXR's viewers."""
     width, height = _size(display)
     shown = np.zeros((height, width, values.shape[2]), np.float32)
-    left, top = (int(data[0][axis]) - int(display[0][axis]) for axis in (0, 1))
-    rows, columns = (
-        slice(max(0, start), max(0, min(stored + start, length)))
-        for start, stored, length in ((top, values.shape[0], height), (left, values.shape[1], width))
-    )
-    part = values[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-    shown[rows, columns][: part.shape[0], : part.shape[1]] = part
+    first, end = np.maximum(data[0], display[0]), np.minimum(data[1], display[1]) + 1  # x, y
+    if (first < end).all():
+        target, source = (
+            tuple(slice(first[axis] - window[0][axis], end[axis] - window[0][axis]) for axis in (1, 0))
+            for window in (display, data)
+        )
+        shown[target] = values[source]
     return shown
 
 
 def _size(window: Any) -> tuple[int, int]:
-    """(width, height) of a window. Both corners are inside it."""
+    """(width, height) of a window. Both corners are inside it; OpenEXR refuses a file with an empty window."""
     return tuple(int(window[1][axis]) - int(window[0][axis]) + 1 for axis in (0, 1))
-
-
-def _area(window: Any) -> int:
-    width, height = _size(window)
-    return max(0, width) * max(0, height)
 
 
 def _open_heif(fp: Any, filename: Any) -> ImageFile.ImageFile:

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -118,8 +118,6 @@ def read_gray(path: str | os.PathLike) -> np.ndarray:
     with opened_image(path) as image:
         if is_deep(image):
             return deep_to_uint8(image, path)
-        if image.mode in ("L", "LA", "1"):
-            return np.asarray(image.convert("L") if image.mode == "1" else image.getchannel(0))
         return np.asarray(image.convert("RGB").getchannel(0))
 
 
@@ -162,10 +160,10 @@ def read_header(path: str | os.PathLike) -> Header:
         else:
             stored = tiff.stored_size(image.tag_v2) if image.format == "TIFF" else image.size[::-1]
             exif = Image.Image.getexif(image)  # the method for PNG would decode the pixels to find data after them
-            orientation = exif.get(ORIENTATION, 1)
-            kind, mode = image.format or "", image.mode
+            orientation = exif.get(ORIENTATION)
+            kind, mode = image.format, image.mode
             deep = is_deep(image) or _has_deep_channels(image)
-        orientation = orientation if orientation in range(1, 9) else 1  # a hostile file may have text here
+        orientation = orientation if orientation in range(1, 9) else 1  # none, or text in a hostile file
         size = stored[::-1] if orientation >= 5 else stored
         return Header(size, stored, orientation, kind, mode, deep)
 
@@ -333,11 +331,9 @@ def opened_image(path: str | os.PathLike, decode: bool = True) -> Iterator[Image
             return
         elif image.format == "TIFF" and not tiff.pillow_reads(image.tag_v2, image.tag_v2.prefix == b"MM"):
             image = tiff.read_tiff(path, MAX_PIXELS)
-        else:
-            image.load()
-            if image.format == "TIFF" and tiff.is_signed(image.tag_v2):
-                image.info["signed"] = True
-        ImageOps.exif_transpose(image, in_place=True)  # otherwise it would copy upright images too
+        elif image.format == "TIFF" and tiff.is_signed(image.tag_v2):
+            image.info["signed"] = True
+        ImageOps.exif_transpose(image, in_place=True)  # decodes too; a copy of upright images would take memory
         yield image
 
 
@@ -405,13 +401,24 @@ def _has_deep_channels(image: Image.Image) -> bool:
     if isinstance(image, FloatFile):
         return True
     if image.format == "TIFF":
-        bits = image.tag_v2.get(258, 8)  # BitsPerSample
-        return max(bits if isinstance(bits, tuple) else (bits,)) > 8
+        return tiff.is_deep(image.tag_v2)
+    if image.format == "HEIF":
+        return image.info["bit_depth"] > 8  # by pillow-heif
+    if image.format == "JPEG2000":
+        return _jpeg2000_bits(image.fp) > 8
     # The decoder's arguments start with the raw mode. Others may follow, such as the bytes of a row for BMP.
     arguments = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
     if image.format == "PPM":  # its second argument is the largest value
         return any(level > 255 for given in arguments for level in given[1:2])
     return any(DEEP_RAW_MODE.search(str(mode)) is not None for given in arguments for mode in given[:1])
+
+
+def _jpeg2000_bits(file: BinaryIO) -> int:
+    """Bits of a channel by the header of a JP2 file (ISO/IEC 15444-1, I.5.3.1) or of a bare codestream (A.5.1)."""
+    file.seek(0)
+    start = file.read(1024)
+    place = 42 if start.startswith(b"\xff\x4f\xff\x51") else start.index(b"ihdr") + 14
+    return (start[place] & 0x7F) + 1  # one less is stored; the top bit is the sign
 
 
 def deep_to_uint8(image: Image.Image, path: str | os.PathLike) -> np.ndarray:

@@ -16,7 +16,7 @@ from PIL import Image
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # either byte order, 32-bit and 64-bit offsets
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # values of PhotometricInterpretation
-UNSIGNED, SIGNED, FLOAT = 1, 2, 3  # values of SampleFormat
+UNSIGNED, SIGNED, FLOAT, COMPLEX = 1, 2, 3, 6  # values of SampleFormat
 UNCOMPRESSED, DEFLATE, PACKBITS = 1, (8, 32946), 32773  # values of Compression
 SEPARATE = 2  # value of PlanarConfiguration
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262  # tags
@@ -78,6 +78,11 @@ def stored_size(tags: Mapping[int, Any]) -> tuple[int, int]:
     return int(tags[HEIGHT]), int(tags[WIDTH])
 
 
+def is_deep(tags: Mapping[int, Any]) -> bool:
+    """Return whether samples have more than 8 bits."""
+    return max(_values(tags, BITS, 1)) > 8
+
+
 def is_signed(tags: Mapping[int, Any]) -> bool:
     """Return whether samples are signed integers."""
     return SIGNED in _values(tags, FORMAT, UNSIGNED)
@@ -134,7 +139,8 @@ def read_tiff(path: str | os.PathLike, max_pixels: int) -> Image.Image:
 
 
 def _as_image(values: np.ndarray, photometric: int, kind: str) -> Image.Image:
-    if values.ndim != 2 and not (values.ndim == 3 and values.dtype in (np.uint8, np.uint16)):
+    is_gray = values.ndim == 2 and values.dtype.kind in "uif"  # complex numbers have no levels
+    if not (is_gray or (values.ndim == 3 and values.dtype in (np.uint8, np.uint16))):
         raise TiffError(f"TIFF of kind {kind} is not read; {READ_KINDS}")
     if photometric == WHITE_IS_ZERO:
         if values.dtype.kind != "u":
@@ -148,8 +154,9 @@ def _as_image(values: np.ndarray, photometric: int, kind: str) -> Image.Image:
     elif values.dtype.kind == "f":
         values = values.astype(np.float32)
     elif values.dtype not in (np.uint8, np.uint16):
-        if int(values.max()) > np.iinfo(np.int32).max:
-            raise TiffError(f"values up to {values.max()} are not read; {READ_KINDS}")
+        limits = np.iinfo(np.int32)
+        if int(values.min()) < limits.min or int(values.max()) > limits.max:
+            raise TiffError(f"values of {values.min()} to {values.max()} are not read; {READ_KINDS}")
         values = values.astype(np.int32)
     image = Image.fromarray(np.ascontiguousarray(values.astype(values.dtype.newbyteorder("="))))
     if signed:
@@ -195,7 +202,7 @@ def _header(page) -> TiffHeader:
 
 def _kind(page) -> str:
     """Bits, sample format, channels, planes and compression, for messages."""
-    formats = {UNSIGNED: "", SIGNED: " signed", FLOAT: " float"}
+    formats = {SIGNED: " signed", FLOAT: " float", COMPLEX: " complex"}
     layout = "planar " if page.planarconfig == SEPARATE else ""
     return (
         f"{page.bitspersample}-bit{formats.get(int(page.sampleformat), '')} {layout}{page.photometric.name} with "

@@ -1,9 +1,11 @@
 """Evaluations of tiny sets with scores worked out by hand: options, their defaults, failures and interruptions."""
 
+import hashlib
 import math
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import metrics.folders
 from data.images.files import write_png
@@ -38,7 +40,8 @@ def in_reverse(cases, work, num_workers):
     yield from ((name, work(cases[name])) for name in sorted(cases, reverse=True))
 
 
-def test_the_defaults_score_the_four_metrics_of_papers_in_silence(root, capsys):
+def test_the_defaults_score_the_four_metrics_of_papers_in_silence(root, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     found = score(root)
     assert found.metrics == ("sad", "mse", "grad", "conn")
     assert list(found.scores["clip/a"]) == ["sad", "mse", "grad", "conn", "pixels"]
@@ -47,6 +50,25 @@ def test_the_defaults_score_the_four_metrics_of_papers_in_silence(root, capsys):
     assert (found.expected, found.missing, found.failed, found.remarks, found.without_unknown) == (2, [], {}, [], [])
     assert (found.allow_missing, found.quantise_trimaps, found.interrupted, found.sequences) == (False,) * 3 + (None,)
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("is_deep", [False, True])
+def test_the_data_of_an_image_are_hashed_row_by_row_with_the_lower_byte_first(root, is_deep):
+    for kind in ("pred", "alpha"):
+        values = np.full((2, 5), 0x1234 if is_deep else 151, np.uint16 if is_deep else np.uint8)
+        Image.fromarray(values).save(root / kind / "clip" / "a.png")
+    truth = hashlib.sha256((b"\x34\x12" if is_deep else b"\x97") * 10).hexdigest()
+    trimap = hashlib.sha256(b"\x80\x80\x00\x00\xff" * 2).hexdigest()
+    assert score(root).items["clip/a"] == (2, 5, truth, trimap)
+    assert score(root, region="whole").items["clip/a"] == (2, 5, truth, None)
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_progress_is_shown_on_a_terminal(root, capsys, monkeypatch, is_terminal):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal)
+    score(root, progress=True)
+    shown = capsys.readouterr().err
+    assert ("scoring: " in shown) == ("| 2/2 [" in shown) == ("image/s]" in shown) == is_terminal
 
 
 def test_other_metrics_and_the_whole_region_are_scored_on_request(root):
@@ -74,9 +96,9 @@ def test_images_without_an_unknown_pixel_are_listed(root):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"region": "Unknown"}, "region"),
-        ({"metrics": ["sad", "sadd"]}, "metrics: .*sadd"),
-        ({"metrics": []}, "metrics"),
+        ({"region": "Unknown"}, "^region: expected one of unknown, whole, got 'Unknown'"),
+        ({"metrics": ["sad", "sadd"]}, "^metrics: .*got 'sadd'"),
+        ({"metrics": []}, "^metrics: .*got None"),
         ({"num_workers": -1}, "number of workers: expected 0 or more, got -1"),
     ],
 )

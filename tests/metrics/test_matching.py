@@ -115,6 +115,18 @@ def test_one_trimap_serves_shared_truths(matched, tmp_path):
     ]  # fmt: skip
 
 
+def test_one_trimap_serves_each_truth_of_a_set_whose_names_end_in_numbers(tmp_path):
+    """Prediction a_1 could belong to truth a as well, and as many names agree so."""
+    trimap = tmp_path / "t.png"
+    trimap.touch()
+    for path in ("p/a_1", "l/a", "l/a_1"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{path}.png").touch()
+    found = match_folders(tmp_path / "p", tmp_path / "l", trimap, allow_missing=True)
+    assert [(case.name, case.alpha_file.stem, case.trimap_file) for case in found.cases] == [("a_1", "a_1", trimap)]
+    assert (found.missing, found.shared_truths) == (["a"], False)
+
+
 def test_flat_files_get_the_folders_of_the_truths(matched, tmp_path):
     found = matched(("A_0_PRED", "a_1"), ("clip/a",), ("flat/a_0_trimap", "flat/a_1"))
     assert files(found, tmp_path) == {

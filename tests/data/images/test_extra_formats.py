@@ -1,5 +1,8 @@
 """EXR, TIFF of floats and HEIC: the values of their own libraries, bit for bit, and levels by another's curve."""
 
+import io
+import re
+import struct
 import subprocess
 import sys
 
@@ -8,11 +11,20 @@ import OpenEXR
 import pillow_heif
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from skimage.color import rgb2xyz
 from tiny import ROOT
 
-from data.images.files import opened_image, read_header, read_photograph, read_rgb, read_rgb_profile, read_size
+from data.images.files import (
+    images_by_stem,
+    opened_image,
+    read_gray,
+    read_header,
+    read_photograph,
+    read_rgb,
+    read_rgb_profile,
+    read_size,
+)
 from data.images.light import decode_levels, encode_light, photograph_levels
 from data.images.masks import read_mask
 from data.images.mattes import matte_reading, trimap_reading
@@ -30,6 +42,14 @@ def light_of(levels: np.ndarray) -> np.ndarray:
 def write_exr(path, channels, **header) -> None:
     channels = {name: np.ascontiguousarray(values) for name, values in channels.items()}  # strides are not honoured
     OpenEXR.File({"type": OpenEXR.scanlineimage, **header}, channels).write(str(path))
+
+
+def deep_samples(height: int, width: int) -> np.ndarray:
+    """Two depths for each pixel."""
+    samples = np.empty((height, width), object)
+    for place in np.ndindex(samples.shape):
+        samples[place] = np.float32([0.25, 0.5])
+    return samples
 
 
 def test_the_curve_is_that_of_scikit_image():
@@ -82,8 +102,27 @@ def test_tiff_floats_of_colours_are_those_that_were_written(tmp_path, kind, orde
         np.testing.assert_array_equal(image.values, written.astype(np.float32))
     levels, remark = read_photograph(tmp_path / "a.tif")
     np.testing.assert_array_equal(levels, np.rint(written[..., :3].astype(np.float32) * np.float32(255)))
-    assert remark.startswith("float values read as sRGB levels (see --transfer)")
-    assert ("transparent pixels" in remark) == (channels == 4)
+    transparent = (
+        "; has transparent pixels, as if it was cut out already; its colours are used as they are stored there"
+    )
+    assert remark == "float values read as sRGB levels (see --transfer)" + (transparent if channels == 4 else "")
+
+
+@pytest.mark.parametrize("alpha", [1, 2])
+def test_an_alpha_of_floats_above_one_is_opaque(tmp_path, alpha):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((3, 4, 4), alpha, np.float32), photometric="rgb",
+                     extrasamples=["unassalpha"])  # fmt: skip
+    levels, remark = read_photograph(tmp_path / "a.tif")
+    assert levels.min() == 255
+    assert "transparent" not in remark
+
+
+def test_a_damaged_header_is_named_by_what_tifffile_found(tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"II+\0\x04" + bytes(27))
+    with pytest.raises(tifffile.TiffFileError) as found:
+        tifffile.TiffFile(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=rf"a\.tif: not a readable image \({re.escape(str(found.value))}\)"):
+        read_rgb(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -142,11 +181,29 @@ def test_an_exr_shows_its_display_window(tmp_path):
     expected[1:5, 2:5] = stored[:, :3]
     with opened_image(tmp_path / "a.exr") as image:
         np.testing.assert_array_equal(image.values, expected)
+    write_exr(tmp_path / "a.exr", {"RGB": LIGHT[:4, :5, :3]}, **header)
+    expected = np.zeros((10, 5, 3), np.float32)
+    expected[1:5, 2:5] = LIGHT[:4, :3, :3]
+    with opened_image(tmp_path / "a.exr") as image:
+        np.testing.assert_array_equal(image.values, expected)
+
+
+@pytest.mark.parametrize("window", ["dataWindow", "displayWindow"])
+@pytest.mark.parametrize("corners", [(0, 0, -1, 8), (5, 0, 4, 8), (0, 0, 12, -1), (0, 0, 2**30, 2**30)])
+def test_empty_and_boundless_windows_are_refused(tmp_path, capfd, window, corners):
+    write_exr(tmp_path / "a.exr", {"Y": LIGHT[..., 0]})
+    start, name, rest = (tmp_path / "a.exr").read_bytes().partition(window.encode() + b"\0box2i\0\x10\0\0\0")
+    (tmp_path / "a.exr").write_bytes(start + name + struct.pack("<4i", *corners) + rest[16:])
+    for read in (read_size, read_rgb):
+        with pytest.raises(InputError, match=r"a\.exr: not a readable image"):
+            read(tmp_path / "a.exr")
 
 
 def test_the_first_part_with_a_picture_is_taken(tmp_path):
+    deep = {"name": "deep", "type": OpenEXR.deepscanline, "compression": OpenEXR.ZIPS_COMPRESSION}
     parts = [
         OpenEXR.Part({"name": "depth"}, {"Z": LIGHT[..., 0].copy()}),
+        OpenEXR.Part(deep, {"Y": deep_samples(9, 13)}),
         OpenEXR.Part({"name": "beauty"}, {"RGB": LIGHT[..., :3].copy(), "id": np.zeros((9, 13), np.uint32)}),
     ]
     OpenEXR.File(parts).write(str(tmp_path / "a.exr"))
@@ -168,12 +225,37 @@ def test_an_exr_without_a_picture_is_refused_by_its_channels(tmp_path, channels,
         read_rgb(tmp_path / "a.exr")
 
 
+@pytest.mark.parametrize("kind", ["deepscanline", "deeptile"])
+def test_an_exr_of_several_depths_a_pixel_is_refused(tmp_path, kind):
+    header = {"type": getattr(OpenEXR, kind), "compression": OpenEXR.ZIPS_COMPRESSION}
+    header |= {"tiles": OpenEXR.TileDescription()} if kind == "deeptile" else {}
+    OpenEXR.File(header, dict.fromkeys("RGB", deep_samples(3, 4))).write(str(tmp_path / "a.exr"))
+    with pytest.raises(InputError, match="of one sample a pixel, found B, G, R"):
+        read_rgb(tmp_path / "a.exr")
+
+
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
 def test_a_cut_off_exr_is_named(tmp_path, share, capfd):
     write_exr(tmp_path / "a.exr", {"RGB": np.repeat(LIGHT[..., :3], 20, axis=0)})
     data = (tmp_path / "a.exr").read_bytes()
     (tmp_path / "a.exr").write_bytes(data[: int(share * len(data))])
-    with pytest.raises(InputError, match=r"a\.exr: not a readable image"):
+    with pytest.raises(InputError, match=r"a\.exr: not a readable image \(its pixels are damaged or cut off\)"):
+        read_rgb(tmp_path / "a.exr")
+
+
+def test_a_part_behind_a_damaged_one_is_not_taken_for_the_part_before_it(tmp_path, capfd):
+    """The library leaves out the damaged part, so that the others have lower numbers."""
+    depth, layers = np.full((9, 13), 7, np.float32), {"b": LIGHT[..., 0].copy(), "c": LIGHT[..., 1].copy()}
+    parts = [OpenEXR.Part({"name": "a", "compression": OpenEXR.NO_COMPRESSION}, {"Z": depth})]
+    parts += [OpenEXR.Part({"name": name}, {"Y": layer}) for name, layer in layers.items()]
+    OpenEXR.File(parts).write(str(tmp_path / "a.exr"))
+    data = (tmp_path / "a.exr").read_bytes()
+    row = depth[0].tobytes()
+    start = data.index(row) - 12  # of the chunk: the numbers of its part and row, and its length
+    (tmp_path / "a.exr").write_bytes(data[:start] + b"\xff" * 12 + data[start + 12 :])
+    with OpenEXR.File(str(tmp_path / "a.exr")) as file:
+        assert [part.name() for part in file.parts] == ["b", "c"]
+    with pytest.raises(InputError, match="its pixels are damaged or cut off"):
         read_rgb(tmp_path / "a.exr")
 
 
@@ -188,6 +270,13 @@ def test_other_tiffs_of_floats_are_refused_in_a_plain_line(tmp_path, picture, se
     tifffile.imwrite(tmp_path / "a.tif", picture, **settings)
     with pytest.raises(InputError, match=message):
         read_rgb(tmp_path / "a.tif")
+
+
+def test_integers_that_pillow_cannot_read_are_no_floats(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.uint64([[0, 257, 65535]]))
+    with pytest.raises(UnidentifiedImageError):
+        Image.open(tmp_path / "a.tif", formats=["TIFF"])
+    assert read_gray(tmp_path / "a.tif").tolist() == [[0, 1, 255]]
 
 
 def test_a_strip_that_unpacks_to_more_than_the_picture_is_refused(tmp_path):
@@ -216,6 +305,37 @@ def test_heic_is_read_upright(tmp_path, monkeypatch, orientation):
     assert np.abs(found.astype(int) - expected).max() <= 6
 
 
+@pytest.mark.parametrize("suffix", [".exr", ".tif", ".tiff", ".heic", ".heif", ".hif"])
+def test_a_folder_lists_the_suffixes_of_these_formats(tmp_path, suffix):
+    path = tmp_path / f"a{suffix.upper()}"
+    if suffix == ".exr":
+        write_exr(path, {"Y": np.full((64, 64), 1, np.float32)})
+    elif suffix.startswith(".t"):
+        tifffile.imwrite(path, np.full((64, 64), 1, np.float16))
+    else:
+        pillow_heif.from_pillow(Image.new("RGB", (64, 64), "white")).save(path)
+    assert images_by_stem(tmp_path) == {"a": path}
+    assert read_rgb(path).min() == 255
+
+
+@pytest.mark.parametrize(("mode", "deep"), [("RGB", False), ("RGB;16", True)])
+def test_headers_say_whether_heic_has_more_than_eight_bits(tmp_path, mode, deep):
+    values = np.full((64, 64, 3), 40_000 if deep else 156, np.uint16 if deep else np.uint8)
+    pillow_heif.from_bytes(mode, (64, 64), values.tobytes()).save(tmp_path / "a.heic")
+    assert read_header(tmp_path / "a.heic")[3:] == ("HEIF", "RGB", deep)
+
+
+def test_heic_is_read_from_memory(monkeypatch):
+    file = io.BytesIO()
+    pillow_heif.from_pillow(Image.new("RGB", (64, 48), (200, 100, 50))).save(file)
+    with Image.open(file, formats=["HEIF"]) as image:
+        assert image.size == (64, 48)
+        np.testing.assert_allclose(np.asarray(image)[20, 30], (200, 100, 50), atol=3)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(InputError, match=r"^the file: HEIC files need pillow-heif"):
+        Image.open(file, formats=["HEIF"])
+
+
 def test_profiles_of_rgb_are_found_and_those_of_others_are_not(tmp_path):
     from PIL import ImageCms
 
@@ -227,6 +347,9 @@ def test_profiles_of_rgb_are_found_and_those_of_others_are_not(tmp_path):
         ("rgb.jpg", colours, srgb, srgb),
         ("none.png", colours, None, None),
         ("lab.png", colours, lab, None),
+        ("palette.png", colours.convert("P"), srgb, srgb),
+        ("palette_alpha.tif", Image.new("PA", colours.size), srgb, srgb),
+        ("rgba.png", colours.convert("RGBA"), srgb, srgb),
         ("gray.png", colours.convert("L"), srgb, None),
         ("cmyk.jpg", colours.convert("CMYK"), srgb, None),
     ):

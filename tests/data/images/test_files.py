@@ -13,11 +13,16 @@ from PIL import Image
 from data.images import files
 from data.images.files import (
     FORMATS,
+    check_outputs,
+    found_none,
+    image_paths,
     images_by_stem,
     passed_over,
     read_gray,
     read_header,
+    read_photograph,
     read_rgb,
+    read_rgb_profile,
     read_size,
     write_png,
 )
@@ -49,14 +54,16 @@ def test_gray_modes_agree(tmp_path, colours):
     image.save(tmp_path / "l.png")
     Image.merge("RGB", [image] * 3).save(tmp_path / "rgb.png")
     Image.merge("LA", [image, Image.new("L", image.size, 9)]).save(tmp_path / "la.png")
-    palette = image.convert("P")
-    palette.putpalette([value for level in range(256) for value in (level,) * 3])
+    palette = Image.fromarray(255 - gray).convert("P")
+    palette.putpalette([value for level in range(256) for value in (255 - level,) * 3])
     palette.save(tmp_path / "p.png")
     Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "deep.png")
     Image.fromarray(gray.astype(np.float32) / 255).save(tmp_path / "float.tif")
     for name in ("l.png", "rgb.png", "la.png", "p.png", "deep.png", "float.tif"):
         np.testing.assert_array_equal(read_gray(tmp_path / name), gray, err_msg=name)
-        np.testing.assert_array_equal(read_rgb(tmp_path / name)[..., 1], gray, err_msg=name)
+        levels, remark = read_photograph(tmp_path / name)
+        np.testing.assert_array_equal(levels, np.dstack([gray] * 3), err_msg=name)
+        assert bool(remark) == (name in ("la.png", "float.tif"))
 
 
 def test_first_channel_of_a_coloured_matte_counts(tmp_path, colours):
@@ -88,9 +95,9 @@ def test_a_bmp_of_sixteen_bits_a_pixel_has_no_deep_channels(tmp_path):
     assert read_gray_exact(tmp_path / "a.bmp").tolist() == [[255, 0]]
 
 
-@pytest.mark.parametrize("name", ["deep.png", "deep_alpha.png", "deep.tif", "deep.ppm"])
+@pytest.mark.parametrize("name", ["deep.png", "deep_alpha.png", "deep.tif", "deep.ppm", "deep.jp2"])
 def test_sixteen_bits_in_several_channels_are_refused_where_values_must_be_exact(tmp_path, name):
-    deep = np.full((4, 5, 4 if "alpha" in name else 3), 40_000, np.uint16)
+    deep = np.full((32, 40, 4 if "alpha" in name else 3), 40_000, np.uint16)
     cv2.imwrite(str(tmp_path / name), deep)
     with pytest.raises(InputError, match="found 16 bits in each of several channels"):
         read_gray_exact(tmp_path / name)
@@ -118,8 +125,13 @@ def test_unusable_files_are_named(tmp_path, colours, monkeypatch):
     (tmp_path / "empty.png").touch()
     frames = [Image.fromarray(colours), Image.fromarray(255 - colours)]
     frames[0].save(tmp_path / "animated.webp", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / "preview.mpo", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(read_rgb(tmp_path / "preview.mpo"), Image.open(tmp_path / "preview.mpo"))
     for name in ("truncated.png", "text.png", "empty.png", "animated.webp", "missing.png"):
         with pytest.raises(InputError, match=name):
+            read_rgb(tmp_path / name)
+    for name, reason in (("text.png", "unknown or damaged format"), ("empty.png", "the file is empty")):
+        with pytest.raises(InputError, match=rf"{name}: not a readable image \({reason}\)$"):
             read_rgb(tmp_path / name)
     with pytest.raises(InputError, match="a folder"):
         read_rgb(tmp_path)
@@ -184,6 +196,19 @@ def test_folders_are_indexed_by_stem(tmp_path):
         images_by_stem(tmp_path / "nowhere")
 
 
+def test_a_folder_with_a_broken_link_or_a_pipe_among_its_images_is_refused(tmp_path):
+    (tmp_path / "a.png").symlink_to("nowhere.png")
+    with pytest.raises(InputError, match=r"a\.png: expected an image file, found a broken link or a special file"):
+        images_by_stem(tmp_path)
+    (tmp_path / "a.png").unlink()
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png: expected an image file, found a broken link or a special file"):
+        images_by_stem(tmp_path)
+    for read in (read_rgb, read_size):
+        with pytest.raises(InputError, match="null: expected an image file, found a pipe, a device or a socket"):
+            read(os.devnull)
+
+
 def test_png_round_trip(tmp_path, colours):
     write_png(tmp_path / "new" / "a.png", colours[..., 0])
     np.testing.assert_array_equal(read_gray(tmp_path / "new" / "a.png"), colours[..., 0])
@@ -217,6 +242,26 @@ def test_recursive_names_are_paths_without_extension_and_loops_end(tmp_path):
     (tmp_path / "linked").symlink_to(tmp_path / "b" / "c")
     assert sorted(images_by_stem(tmp_path, recursive=True)) == ["a", "b/a", "b/c/x.y", "linked/x.y"]
     assert sorted(images_by_stem(tmp_path)) == ["a"]
+    assert image_paths(tmp_path) == [tmp_path / "a.png"]
+
+
+def test_folders_that_are_left_out_are_not_searched_unless_they_are_the_folder_itself(tmp_path):
+    for name in ("a.png", "out/b.png", "sub/out/c.png", "sub/d.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "sub" / "link").symlink_to(tmp_path / "out")
+    left_out = [tmp_path, tmp_path / "sub" / ".." / "out"]
+    assert sorted(images_by_stem(tmp_path, recursive=True, leave_out=left_out)) == ["a", "sub/d", "sub/out/c"]
+
+
+def test_the_error_for_a_folder_without_images_names_what_is_there(tmp_path):
+    assert str(found_none(tmp_path)) == f"{tmp_path}: expected images, found none"
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "a.raw").touch()
+    for recursive, left in (({}, "1 sub-folder (more)"), ({"recursive": True}, "1 .raw (more/a.raw)")):
+        assert str(found_none(tmp_path, **recursive)) == (
+            f"{tmp_path}: expected images, found none; ignored {left}, which are not read (docs/data.md)"
+        )
 
 
 def test_folders_that_link_to_each_other_are_read_once(tmp_path):
@@ -329,13 +374,51 @@ def test_an_orientation_that_is_none_counts_as_upright(tmp_path, colours, value)
     assert read_size(tmp_path / "a.png") == read_rgb(tmp_path / "a.png").shape[:2] == (7, 9)
 
 
-def test_headers_say_how_many_bits_a_channel_has(tmp_path, colours):
-    Image.fromarray(colours).save(tmp_path / "a.png")
-    assert read_header(tmp_path / "a.png")[3:] == ("PNG", "RGB", False)
-    Image.fromarray(colours[..., 0].astype(np.uint16) * 257).save(tmp_path / "b.png")
-    assert read_header(tmp_path / "b.png")[3:] == ("PNG", "I;16", True)
-    cv2.imwrite(str(tmp_path / "c.png"), colours.astype(np.uint16) * 257)
-    assert read_header(tmp_path / "c.png")[3:] == ("PNG", "RGB", True)
+def portable_pixmap(largest: int) -> bytes:
+    return b"P6 1 1 %d\n" % largest + np.full(3, largest, ">u1" if largest < 256 else ">u2").tobytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "picture", "expected"),
+    [
+        ("a.png", "RGB", ("PNG", "RGB", False)),
+        ("a.png", "L", ("PNG", "L", False)),
+        ("a.png", "I;16", ("PNG", "I;16", True)),
+        ("a.jp2", "I;16", ("JPEG2000", "I;16", True)),
+        ("a.jp2", "RGB", ("JPEG2000", "RGB", False)),
+        ("a.j2k", "RGB", ("JPEG2000", "RGB", False)),
+        ("a.jp2", np.full((32, 32, 3), 40_000, np.uint16), ("JPEG2000", "RGB", True)),
+        ("a.sgi", "RGB", ("SGI", "RGB", False)),
+        ("a.tif", "L", ("TIFF", "L", False)),
+        ("a.tif", "I;16", ("TIFF", "I;16", True)),
+        ("a.tif", "F", ("TIFF", "F", True)),
+        ("a.pfm", "F", ("PPM", "F", True)),
+        ("a.png", np.full((2, 3, 3), 40_000, np.uint16), ("PNG", "RGB", True)),
+        ("a.tif", np.full((2, 3, 3), 40_000, np.uint16), ("TIFF", "RGB", True)),
+        ("a.ppm", portable_pixmap(255), ("PPM", "RGB", False)),
+        ("a.ppm", portable_pixmap(256), ("PPM", "RGB", True)),
+        ("a.ppm", b"P3 1 1 255 0 128 255\n", ("PPM", "RGB", False)),
+        ("a.ppm", b"P3 1 1 256 0 128 256\n", ("PPM", "RGB", True)),
+    ],
+)
+def test_headers_say_how_many_bits_a_channel_has(tmp_path, name, picture, expected):
+    if isinstance(picture, bytes):
+        (tmp_path / name).write_bytes(picture)
+    elif isinstance(picture, str):
+        Image.new(picture, (32, 32)).save(tmp_path / name)
+    else:
+        cv2.imwrite(str(tmp_path / name), picture)
+    assert read_header(tmp_path / name)[3:] == expected
+
+
+@pytest.mark.parametrize(("stored", "deep"), [(7, False), (8, True), (15, True), (0x87, False)])
+def test_a_bare_codestream_of_jpeg_2000_gives_its_bits(tmp_path, stored, deep):
+    """One less than the bits is stored; the highest bit is for signed values."""
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.j2k")
+    data = bytearray((tmp_path / "a.j2k").read_bytes())
+    data[42] = stored
+    (tmp_path / "a.j2k").write_bytes(bytes(data))
+    assert read_header(tmp_path / "a.j2k")[3:] == ("JPEG2000", "RGB", deep)
 
 
 def test_values_are_scaled_and_rounded_in_parts(monkeypatch):
@@ -350,3 +433,102 @@ def test_floats_outside_their_scale_are_refused(tmp_path, low, high):
     Image.fromarray(np.float32([[low, high]])).save(tmp_path / "a.tif")
     with pytest.raises(InputError, match=r"expected values in 0\.\.1, found"):
         read_gray(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((20_000, 20_000), None),
+        ((20_001, 20_000), r"20001 x 20000 pixels is over the limit of 400,000,000; make it smaller"),
+        ((40_001, 20_000), r"over the limit of 400,000,000 pixels; make it smaller \(Image size \(800020000 pixels\)"),
+    ],
+)
+def test_pictures_of_up_to_400_million_pixels_are_opened(tmp_path, recwarn, size, message):
+    """Pillow refuses a picture of twice its limit by itself. Its warning of one above the limit is not shown."""
+    header = struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
+    if message is None:
+        assert read_size(tmp_path / "a.png") == (20_000, 20_000)
+    else:
+        with pytest.raises(InputError, match=rf"a\.png: {message}"):
+            read_size(tmp_path / "a.png")
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        (["folder"], "expected a file to write to, found a folder; add a file name"),
+        (["a.PNG"], "would be written over an input or an image"),
+        (["in.json"], "would be written over an input or an image"),
+        (["to_input.json"], "would be written over an input or an image"),
+        (["new.json", "folder/../new.json"], "would be written over another output"),
+        (["in.json/new.json"], "cannot write: "),
+        (["new.json", "old.json", "new.png", "new folder/new.json", "pipe"], None),
+    ],
+)
+def test_outputs_are_refused_before_anything_is_computed_and_nothing_changes(tmp_path, outputs, message):
+    (tmp_path / "folder").mkdir()
+    for name in ("a.PNG", "in.json", "old.json"):
+        (tmp_path / name).write_text("old")
+    (tmp_path / "to_input.json").symlink_to("in.json")
+    os.mkfifo(tmp_path / "pipe")
+    before = sorted(os.listdir(tmp_path))
+    outputs = [f"{tmp_path}/{name}" for name in outputs]
+    if message is None:
+        check_outputs(outputs, [f"{tmp_path}/in.json"])
+        (tmp_path / "new folder").rmdir()  # which is made, and empty
+    else:
+        with pytest.raises(InputError, match=f"^{re.escape(outputs[-1])}: {message}"):
+            check_outputs(outputs, [f"{tmp_path}/in.json"])
+    assert sorted(os.listdir(tmp_path)) == before
+    assert (tmp_path / "old.json").read_text() == "old"
+
+
+def test_outputs_in_a_folder_without_permission_are_refused_but_pipes_take_them(open_tmp_path, ordinary_user):
+    (open_tmp_path / "old.json").touch()
+    os.mkfifo(open_tmp_path / "pipe")
+    ordinary_user(open_tmp_path)
+    open_tmp_path.chmod(0o555)
+    check_outputs([open_tmp_path / "pipe"])
+    for name in ("old.json", "new.json"):
+        with pytest.raises(InputError, match=rf"{name}: cannot write: Permission denied"):
+            check_outputs([open_tmp_path / name])
+
+
+def test_files_and_folders_without_permission_are_named(open_tmp_path, ordinary_user):
+    (open_tmp_path / "folder").mkdir()
+    Image.new("L", (3, 2)).save(open_tmp_path / "a.png")
+    ordinary_user(open_tmp_path)
+    (open_tmp_path / "folder").chmod(0)
+    (open_tmp_path / "a.png").chmod(0)
+    for list_files in (images_by_stem, passed_over):
+        with pytest.raises(InputError, match=r"folder: cannot be listed: Permission denied$"):
+            list_files(open_tmp_path / "folder")
+    for read in (read_rgb, read_gray, read_size, read_rgb_profile):
+        with pytest.raises(InputError, match=r"a\.png: cannot be read: Permission denied$"):
+            read(open_tmp_path / "a.png")
+
+
+CUT_OUT = "has transparent pixels, as if it was cut out already; its colours are used as they are stored there"
+
+
+@pytest.mark.parametrize("least", [0, 254, 255])
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "palette", "colour key"])
+def test_transparent_pixels_of_photographs_are_remarked(tmp_path, colours, kind, least):
+    """One pixel has the least alpha; the others are opaque."""
+    image, path = Image.fromarray(colours), tmp_path / "a.png"
+    if kind == "palette":
+        image = image.quantize(8)
+        image.save(path, transparency=bytes([255] * image.getpixel((4, 3)) + [least]))
+    elif kind == "colour key":
+        image.save(path, **({"transparency": image.getpixel((4, 3))} if least < 255 else {}))
+    else:
+        image = image.convert(kind.removesuffix("A"))
+        alpha = Image.new("L", image.size, 255)
+        alpha.putpixel((4, 3), least)
+        image.putalpha(alpha)
+        image.save(path)
+    levels, remark = read_photograph(path)
+    np.testing.assert_array_equal(levels, Image.open(path).convert("RGBA").convert("RGB"))
+    assert remark == (CUT_OUT if least < 255 else "")

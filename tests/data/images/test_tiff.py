@@ -16,7 +16,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from data.images.files import read_gray, read_header, read_rgb
+from data.images.files import opened_image, read_gray, read_header, read_rgb
 from data.images.mattes import read_matte, read_trimap
 from runtime.errors import InputError
 
@@ -143,11 +143,12 @@ def test_codecs_that_tifffile_does_not_write_are_read_right_or_refused(name):
 
 
 def write_by_hand(
-    path, width: int, height: int, bits: int, data: bytes, more: Mapping[int, int] = MappingProxyType({})
+    path, width: int, height: int, bits: int, data: bytes, more: Mapping[int, int | None] = MappingProxyType({})
 ):
-    """A little-endian file of one strip, with the values of `more` for other tags, or for the same."""
+    """A little-endian file of one strip, with the values of `more` for other tags, or for the same; None for no tag."""
     tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 278: height, 279: len(data), **more}
-    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in sorted(tags.items()))
+    tags = {tag: value for tag, value in sorted(tags.items()) if value is not None}
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
     start = 8 + len(data) + len(data) % 2
     content = struct.pack("<2sHI", b"II", 42, start) + data.ljust(start - 8, b"\0")
     path.write_bytes(content + struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0))
@@ -178,6 +179,19 @@ def test_one_channel_in_separate_planes_is_not_transposed(tmp_path):
     values = np.uint16([[0, 257, 514], [65535, 771, 1028]])
     write_by_hand(tmp_path / "a.tif", 3, 2, 16, values.tobytes(), {262: 0, 284: 2})
     np.testing.assert_array_equal(read_gray(tmp_path / "a.tif"), [[255, 254, 253], [0, 252, 251]])
+    halves = np.float16([[0, 0.2, 0.4], [0.6, 0.8, 1]])
+    write_by_hand(tmp_path / "a.tif", 3, 2, 16, halves.tobytes(), {339: 3, 284: 2})
+    np.testing.assert_array_equal(read_gray(tmp_path / "a.tif"), [[0, 51, 102], [153, 204, 255]])
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "name"),
+    [(8, 3, "8-bit float"), (12, 3, "12-bit float"), (32, 5, "32-bit"), (16, 6, "16-bit complex"), (16, 7, "16-bit")],
+)
+def test_numbers_that_are_no_levels_are_refused_by_their_kind(tmp_path, bits, kind, name):
+    write_by_hand(tmp_path / "a.tif", 2, 1, bits, bytes(8), {339: kind})
+    with pytest.raises(InputError, match=f"TIFF of kind {name} MINISBLACK with 1 channels, compression NONE is not"):
+        read_gray(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize(
@@ -220,6 +234,7 @@ def test_the_orientation_is_applied_by_either_decoder(tmp_path, orientation, pla
     header = read_header(tmp_path / "a.tif")
     assert (header.size, header.stored_size) == (upright[orientation](values).shape[:2], SIZE)
     assert header.orientation == (orientation if orientation in upright.keys() - {0, 9} else 1)
+    assert header.deep
 
 
 def test_what_pillow_does_not_know_has_a_header(tmp_path):
@@ -227,6 +242,25 @@ def test_what_pillow_does_not_know_has_a_header(tmp_path):
     header = read_header(tmp_path / "a.tif")
     assert (header.size, header.stored_size, header.orientation) == (SIZE, SIZE, 1)
     assert (header.format, header.mode, header.deep) == ("TIFF", "", True)
+    write_by_hand(tmp_path / "a.tif", 2, 1, 8, bytes([7, 9]), {339: 4})  # of SampleFormat "undefined"
+    assert read_gray(tmp_path / "a.tif").tolist() == [[7, 9]]
+    assert read_header(tmp_path / "a.tif")[3:] == ("TIFF", "", False)
+    with pytest.raises(InputError, match="expected a TIFF of a common kind"), opened_image(tmp_path / "a.tif", False):
+        pass
+
+
+def test_a_file_that_does_not_give_its_bits_has_one_a_sample(tmp_path):
+    write_by_hand(tmp_path / "a.tif", 3, 1, 1, bytes([0b10100000]), {258: None})
+    assert read_gray(tmp_path / "a.tif").tolist() == [[255, 0, 255]]
+    assert read_header(tmp_path / "a.tif").deep is False
+
+
+def test_integers_above_sixteen_bits_are_off_the_scale(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.uint32([[0, 65535]]))
+    assert read_gray(tmp_path / "a.tif").tolist() == [[0, 255]]
+    tifffile.imwrite(tmp_path / "a.tif", np.uint32([[0, 65536]]))
+    with pytest.raises(InputError, match=r"expected values in 0\.\.65535, found 0\.\.65536"):
+        read_gray(tmp_path / "a.tif")
 
 
 def test_a_strip_that_unpacks_to_more_than_its_rows_is_refused_before_it_fills_the_memory(tmp_path):
@@ -277,7 +311,7 @@ def test_more_pixels_than_the_limit_are_refused_by_either_decoder(tmp_path, monk
             monkeypatch.setattr("data.images.files.MAX_PIXELS", 19 * 35)
             read(tmp_path / "a.tif")
             monkeypatch.setattr("data.images.files.MAX_PIXELS", 19 * 35 - 1)
-            with pytest.raises(InputError, match="over the limit of 664"):
+            with pytest.raises(InputError, match="35 x 19 pixels is over the limit of 664"):
                 read(tmp_path / "a.tif")
 
 
@@ -353,10 +387,17 @@ def test_codecs_that_only_pillow_has_are_read(tmp_path, dtype, channels, codec, 
 def test_large_unsigned_values_are_not_taken_for_negative_ones(tmp_path, order, codec):
     """-1, 0 and 1 are a trimap, as which 2^32 - 1, 0 and 1 would be read."""
     write(tmp_path / "a.tif", np.uint32([[0, 1, 2**32 - 1]]), order, codec, False, False, False, "minisblack")
-    with pytest.raises(InputError, match="values up to 4294967295 are not read"):
+    with pytest.raises(InputError, match="values of 0 to 4294967295 are not read"):
         read_trimap(tmp_path / "a.tif")
     write(tmp_path / "a.tif", np.uint32([[0, 1, 2]]), order, codec, False, False, False, "minisblack")
     assert read_trimap(tmp_path / "a.tif").tolist() == [[0, 128, 255]]
+
+
+@pytest.mark.parametrize("value", [-(2**32) + 128, 2**32 + 128])
+def test_values_of_64_bits_are_not_cut_to_32(tmp_path, value):
+    tifffile.imwrite(tmp_path / "a.tif", np.int64([[0, value, 255]]))
+    with pytest.raises(InputError, match=f"values of {min(0, value)} to {max(255, value)} are not read"):
+        read_trimap(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("dtype", ["int16", "int32", "float32"])
@@ -364,6 +405,14 @@ def test_signed_values_and_floats_of_which_zero_is_white_are_no_trimap(tmp_path,
     write(tmp_path / "a.tif", np.array([[-1, 0, 1]], dtype), ">", "none", False, False, False, "miniswhite")
     with pytest.raises(InputError, match=f"WhiteIsZero of {dtype}"):
         read_trimap(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
+def test_complex_numbers_are_not_read_as_their_real_parts(tmp_path, dtype):
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[0, 1, 2]], dtype))
+    for read in (read_gray, read_rgb, read_matte, read_trimap):
+        with pytest.raises(InputError, match="-bit complex MINISBLACK with 1 channels, compression NONE is not read"):
+            read(tmp_path / "a.tif")
 
 
 def test_labels_of_32_bits_in_a_codec_that_only_pillow_has_are_read(tmp_path):

@@ -10,7 +10,6 @@ import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -416,29 +415,6 @@ def test_files_that_go_after_the_listing_cost_only_themselves(tmp_path, add, mod
     assert "found nothing" in outcomes[1].remark
     assert "found a pipe" in outcomes[2].remark
     assert_mattes(tmp_path / "out", good)
-
-
-@pytest.fixture
-def ordinary_user(tmp_path_factory) -> Iterator[Callable]:
-    """A function that gives up root's rights until the test ends, if we have them, and our files to that user."""
-
-    def call(*paths: Path) -> None:
-        if os.geteuid() == 0:
-            for path in paths:
-                for part in (path, *path.rglob("*")):
-                    os.chown(part, 65534, 65534, follow_symlinks=False)
-            os.seteuid(65534)
-
-    yield call
-    os.seteuid(os.getuid())
-
-
-@pytest.fixture
-def open_tmp_path() -> Iterator[Path]:
-    """Like tmp_path, in a place where every user can go."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        yield Path(folder)
 
 
 @pytest.fixture
