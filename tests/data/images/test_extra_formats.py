@@ -230,7 +230,7 @@ def test_an_exr_of_several_depths_a_pixel_is_refused(tmp_path, kind):
     header = {"type": getattr(OpenEXR, kind), "compression": OpenEXR.ZIPS_COMPRESSION}
     header |= {"tiles": OpenEXR.TileDescription()} if kind == "deeptile" else {}
     OpenEXR.File(header, dict.fromkeys("RGB", deep_samples(3, 4))).write(str(tmp_path / "a.exr"))
-    with pytest.raises(InputError, match="of one sample a pixel, found B, G, R"):
+    with pytest.raises(InputError, match="of one sample per pixel, found B, G, R"):
         read_rgb(tmp_path / "a.exr")
 
 
