@@ -375,8 +375,9 @@ def test_a_library_that_is_missing_is_named_in_one_line(tmp_path):
     command = [sys.executable, "-c", code, "-", tmp_path / "a.heic", tmp_path / "a.exr"]
     lines = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     assert len(lines) == 3
-    for line, library in zip(lines, ("OpenEXR", "pillow-heif", "OpenEXR"), strict=True):
-        assert f"need {library}; install it with `pip install -r requirements/formats.txt`" in line
+    libraries = (("a.exr", "EXR", "OpenEXR"), ("a.heic", "HEIC", "pillow-heif"), ("out.exr", "EXR", "OpenEXR"))
+    for line, (name, kind, library) in zip(lines, libraries, strict=True):
+        assert f"{name}: {kind} files need {library}; install it with `pip install -r requirements/formats.txt`" in line
 
 
 @pytest.mark.parametrize(("names", "mode"), [("Y", "F"), ("RGB", "RGB"), ("RGBA", "RGBA"), ("A", "F")])
