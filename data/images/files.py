@@ -44,7 +44,7 @@ FORMATS = {  # Pillow's formats in the order in which they are tried, with their
     "TGA": (".tga", ".icb", ".vda", ".vst"),  # last, because these files have no signature
 }
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-NO_PICTURES = frozenset({"thumbs.db", "desktop.ini"})  # system files beside pictures, ignored without a warning
+NO_PICTURES = frozenset({"thumbs.db", "desktop.ini", "manifest.json"})  # beside pictures, ignored without a warning
 ORIENTATION = 0x0112  # EXIF tag: 1 upright, 2 to 4 mirrored or upside down, 5 to 8 with the axes swapped
 TO_8_BITS = "scale the file to 8 bits and save it as PNG"
 MAX_PIXELS = 400_000_000  # 20000 x 20000, more than any photograph has and less than exhausts a workstation's memory
