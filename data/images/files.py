@@ -197,11 +197,18 @@ def image_paths(
 
 
 def images_by_stem(
-    folder: str | os.PathLike, recursive: bool = False, leave_out: Iterable[str | os.PathLike] = ()
+    folder: str | os.PathLike,
+    recursive: bool = False,
+    leave_out: Iterable[str | os.PathLike] = (),
+    keep_unreadable: bool = False,
 ) -> dict[str, Path]:
     """Map name without extension -> path for every image file in `folder`, sorted by path, see `image_paths`.
 
     With `recursive`, names are paths relative to `folder` with forward slashes, such as "clip1/0003".
+
+    Args:
+        keep_unreadable: whether broken links and special files are listed too, so that each costs only itself when it
+            is read. Otherwise they are an error, because a set that lacks a file is another set.
 
     Raises:
         InputError: the folder is missing or cannot be read, or two images share a name (see `pairing.name_key`).
@@ -211,8 +218,8 @@ def images_by_stem(
     taken: dict[str, Path] = {}
     twins: list[str] = []
     for path in image_paths(folder, recursive, leave_out):
-        if not path.is_file():
-            raise InputError(f"{path}: expected an image file, found a broken link or a special file")
+        if not keep_unreadable and not path.is_file():
+            raise InputError(f"{path}: expected an image file, found {kind_of(path)}")
         stem = path.relative_to(folder).with_suffix("").as_posix()
         if (twin := taken.setdefault(name_key(stem), path)) != path:
             twins.append(_shown_apart(twin.relative_to(folder), path.relative_to(folder)))

@@ -393,15 +393,23 @@ def test_what_is_no_file_is_refused_at_once_and_called_what_it_is(tmp_path, add,
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("put", [put_broken_link, put_loop, os.mkfifo])
-def test_a_folder_with_what_is_no_file_is_refused_before_the_model_is_built(tmp_path, add, run, put):
-    add("a")
+@pytest.mark.parametrize("batch_size", ["1", "2"])
+@pytest.mark.parametrize(
+    ("put", "found"),
+    [(put_broken_link, "a broken link"), (put_loop, "a broken link"), (os.mkfifo, "a pipe, a device or a socket")],
+)
+@pytest.mark.parametrize("folder", ["images", "trimaps"])
+def test_what_is_no_file_in_a_folder_costs_only_itself(tmp_path, add, run, put, found, folder, batch_size):
+    good = {name: add(name) for name in ("a", "c")}
     add("b")
-    (tmp_path / "images" / "b.png").unlink()
-    put(tmp_path / "images" / "b.png")
-    status, _, err = run()
-    assert (status, err.count("\n")) == (2, 1)
-    assert f"{tmp_path / 'images' / 'b.png'}: expected an image file" in err
+    odd = tmp_path / folder / "b.png"
+    odd.unlink()
+    put(odd)
+    status, out, err = run("--batch-size", batch_size)
+    assert (status, err.count("error: ")) == (2, 1)
+    assert f"error: {odd}: expected an image file, found {found}\n" in err
+    assert "2 written, 0 skipped, 1 failed" in out
+    assert_mattes(tmp_path / "out", good)
 
 
 def test_files_that_go_after_the_listing_cost_only_themselves(tmp_path, add, models):
