@@ -234,6 +234,13 @@ def test_one_picture_by_a_box(tmp_path):
     assert score_image(np.asarray(Image.open(tmp_path / "o.png")), truth)["sad"] < 0.7 * rough
 
 
+def test_a_cut_out_beside_a_composite_may_be_asked_for_twice(tmp_path):
+    files(tmp_path, softness=2)
+    arguments = [str(tmp_path / "in/a.png"), "--output", str(tmp_path / "o.png"), "--box", "15", "35", "85", "105"]
+    assert auto_matte.main([*arguments, "--cutout", "--save", "rgba,composite", "--background", "red"]) == 0
+    assert [Image.open(tmp_path / name).mode for name in ("o.png", "o_composite.png")] == ["RGBA", "RGB"]
+
+
 def test_a_folder_is_written_in_the_depth_and_format_that_are_asked_for(tmp_path):
     files(tmp_path)
     arguments = [str(tmp_path / "in"), "--output", str(tmp_path / "out"), "--mask", str(tmp_path / "masks")]
