@@ -27,13 +27,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 from data.images.output_options import add_cutout_options, add_format_options, kinds_wanted
+from engine.processes.usage import JobParser
 from runtime.command_line import resumable, run, unwinding
 from runtime.errors import InputError
 from runtime.text import printable, summary
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = JobParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--config-file", "--config-dir", help="LazyConfig of the model, for checkpoints that do not describe it"
     )
