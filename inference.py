@@ -27,13 +27,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 
 from data.images.output_options import add_cutout_options, add_format_options, kinds_wanted
+from engine.processes.usage import JobParser
 from runtime.command_line import resumable, run, unwinding
 from runtime.errors import InputError
 from runtime.text import printable, summary
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = JobParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--config-file", "--config-dir", help="LazyConfig of the model, for checkpoints that do not describe it"
     )
@@ -207,17 +208,17 @@ def main(arguments: list[str] | None = None) -> int:
     check_source(arguments)
     kinds = kinds_wanted(arguments, None if arguments.save is None else arguments.save.split(","))
     folder = results_folder(arguments)
-    if arguments.onnx is not None and importlib.util.find_spec("torch") is None:
-        with resumable(folder):
-            return run_bare(arguments, kinds)
+    is_bare = arguments.onnx is not None and importlib.util.find_spec("torch") is None
 
     from engine.inference import Crew, SharedJobs
 
-    crew = Crew.of_environment()
+    crew = Crew() if is_bare else Crew.of_environment()
     if folder is None and crew.rank:
         return 0  # the first process handles a single picture or video
-    shared = SharedJobs(folder, crew) if folder is not None and crew.size > 1 else None
+    shared = SharedJobs(folder, crew) if folder is not None else None
     with shared.one_voice() if shared is not None else nullcontext(), resumable(folder):
+        if is_bare:
+            return run_bare(arguments, kinds, shared)
         return predict(arguments, kinds, crew, folder, shared)
 
 
@@ -273,10 +274,10 @@ def predict(arguments: argparse.Namespace, kinds: list[str] | None, crew, folder
         counts = shared.finish()
         if counts is None:
             return 0
-    return conclude(place, counts, f"{device}" + f", by {crew.size} processes" * (shared is not None))
+    return conclude(place, counts, f"{device}" + f", by {crew.size} processes" * (crew.size > 1))
 
 
-def run_bare(arguments: argparse.Namespace, kinds: Sequence[str] | None) -> int:
+def run_bare(arguments: argparse.Namespace, kinds: Sequence[str] | None, shared) -> int:
     """Run an ONNX file without PyTorch, on each image as a whole."""
     from engine.inference import fit_to
     from engine.inference.progress import tell_outcome, tell_reading
@@ -296,12 +297,18 @@ def run_bare(arguments: argparse.Namespace, kinds: Sequence[str] | None) -> int:
     file, folder = OnnxFile(arguments.onnx, device=arguments.device), results_folder(arguments)
     jobs = fit_to(plan(arguments), file, kinds, folder, arguments.skip_existing)
     max_memory = None if arguments.max_memory is None else parse_bytes(arguments.max_memory)
+    if shared is not None:
+        jobs = shared.begin(jobs)
     counts, read_as = Counter(), []
     for outcome in run_jobs(file, jobs, max_memory=max_memory, skip_existing=arguments.skip_existing):
         tell_outcome(outcome)
         counts[outcome.status] += 1
         read_as += outcome.read_as
+        if shared is not None:
+            shared.record(outcome)
     tell_reading(read_as)
+    if shared is not None:
+        shared.finish()
     return conclude(jobs[0].outputs["alpha"] if folder is None else folder, counts, "onnxruntime without PyTorch")
 
 

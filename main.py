@@ -13,6 +13,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from engine.processes.usage import JobParser
 from runtime.command_line import run
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = JobParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", required=True, help="LazyConfig, for example configs/ViTMatte_S_10ep.py")
     parser.add_argument("--num-gpus", type=int, default=1, help="number of processes on this machine (default: 1)")
     parser.add_argument("--num-machines", type=int, default=1, help="number of machines (default: 1)")

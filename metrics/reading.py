@@ -1,10 +1,22 @@
 """Reading the files of one image to score, with their unchanged values."""
 
+import contextlib
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from data.images.mattes import matte_reading, narrow_scale, read_gray_exact, trimap_reading, wrong_scale
+from data.images.files import image_paths
+from data.images.mattes import (
+    CodingError,
+    Reading,
+    matte_reading,
+    narrow_scale,
+    read_gray_exact,
+    trimap_reading,
+    wrong_scale,
+)
 from data.images.pairs import size_hint, turned_apart
 from data.images.remarks import Remark
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
@@ -43,35 +55,75 @@ def read_case(
                 + (size_hint(case.alpha_file, file) or "; score the file at the size it was predicted for")
             )
         _note(remarks, what, turned_apart(case.alpha_file, file), file)
-    _note(remarks, "prediction", _remark_on_scale(pred_alpha, alpha, case.pred_file), case.pred_file)
+    for what, file, matte, other, read in (
+        ("truth", case.alpha_file, alpha, pred_alpha, _truth_reading),
+        ("prediction", case.pred_file, pred_alpha, alpha, read_gray_exact),
+    ):
+        _note(remarks, what, _remark_on_scale(what, file, matte, other, read), file)
     return pred_alpha, alpha, trimap
 
 
-def _remark_on_scale(pred_alpha: np.ndarray, alpha: np.ndarray, file: Path) -> str:
-    """Remark on a prediction that is nearly transparent everywhere; empty for others.
+def _remark_on_scale(
+    what: str, file: Path, matte: np.ndarray, other: np.ndarray, read: Callable[[Path], np.ndarray]
+) -> str:
+    """Remark on a prediction or truth that is nearly transparent everywhere; empty for others.
 
-    Either there is next to nothing in the picture, or the values have another scale, such as labels of 0 and 1. They
-    have another scale if this reading halves the error.
+    Either there is next to nothing in the picture, or the values have another scale, such as labels of 0 and 1. The
+    pictures beside it show the scale, unless the other scale halves the difference of this one from its partner.
+
+    Args:
+        what: "prediction" or "truth".
+        matte: (H, W) uint8 or uint16 values of `file`.
+        other: the truth of a prediction, or the prediction for a truth.
+        read: function that reads the pictures beside `file`.
 
     Raises:
-        CodingError: the values have another scale.
+        CodingError: the values have another scale, or nothing shows their scale.
     """
-    opaque, expected = narrow_scale(pred_alpha), np.iinfo(pred_alpha.dtype).max
+    opaque, expected = narrow_scale(matte), np.iinfo(matte.dtype).max
     if opaque is None:
         return ""
-    truth = alpha / np.float32(np.iinfo(alpha.dtype).max)
-    error, rescaled_error = (np.abs(pred_alpha / np.float32(scale) - truth).sum() for scale in (expected, opaque))
-    if 2 * rescaled_error < error:
-        raise wrong_scale(file, "a prediction", pred_alpha, opaque)
+    error = wrong_scale(file, f"a {what}", matte, opaque)
+    partner = other / np.float32(np.iinfo(other.dtype).max)
+    usual, rescaled = (np.abs(matte / np.float32(scale) - partner).sum() for scale in (expected, opaque))
+    if 2 * rescaled < usual:
+        raise error
+    if not _has_full_scale(file.parent, file.parent.stat().st_mtime_ns, read):
+        raise CodingError(
+            f"{error.message}, and no picture beside it with values above {expected // 2}",
+            remedy=f"{error.remedy}, or set them to 0 if there is nothing in the picture",
+        )
     return f"no value is above {opaque} of {expected}; scored as nearly transparent"
+
+
+@lru_cache
+def _has_full_scale(folder: Path, modified: int, read: Callable[[Path], np.ndarray]) -> bool:
+    """Return whether a picture in the folder, which was last `modified` then, has values in the upper half of its type.
+
+    Without such a picture all are read, so each process does this once for a folder.
+    """
+    for path in image_paths(folder):
+        with contextlib.suppress(InputError):  # reported when it is scored
+            values = read(path)
+            if values.max() > np.iinfo(values.dtype).max // 2:
+                return True
+    return False
 
 
 def read_truth(case: Case, remarks: list[Remark] | None = None) -> np.ndarray:
     """Read the truth of one image, (H, W) uint8 or uint16. Of an opaque colour picture, the first channel is read."""
-    alpha, remark = matte_reading(case.alpha_file, exact=True, first_channel=True)
+    alpha, remark = _truth_of(case.alpha_file)
     if remarks is not None:
         _note(remarks, "truth", remark, case.alpha_file)
     return alpha
+
+
+def _truth_of(file: Path) -> Reading:
+    return matte_reading(file, exact=True, first_channel=True, any_scale=True)
+
+
+def _truth_reading(file: Path) -> np.ndarray:
+    return _truth_of(file).values
 
 
 def _note(remarks: list[Remark], what: str, text: str, file: Path) -> None:

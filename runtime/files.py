@@ -86,6 +86,11 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def mark_unfinished(path: Path, unfinished: bool = True) -> None:
+    """Let `discard_unfinished` remove a file or folder, or keep it again."""
+    (_unfinished.add if unfinished else _unfinished.discard)(path)
+
+
 def discard_unfinished() -> None:
     """Remove the temporary files and folders of unfinished writes, for a program that ends without waiting."""
     for temporary in list(_unfinished):

@@ -126,7 +126,7 @@ def planned(options: argparse.Namespace) -> list[Job]:
         return [replace(job, inputs={**job.inputs, "mask": options.mask}) for job in jobs]
     require_outside(options.output, options.mask)
     names = {job: job.inputs["image"].relative_to(options.input).with_suffix("").as_posix() for job in jobs}
-    masks = fitted(names.values(), images_by_stem(options.mask, recursive=True), "mask")
+    masks = fitted(names.values(), images_by_stem(options.mask, recursive=True, keep_unreadable=True), "mask")
     if missing := [name for name in names.values() if name not in masks]:
         raise InputError(f"{options.mask}: expected a mask for each picture, found none for {name_some(missing)}")
     return [replace(job, inputs={**job.inputs, "mask": masks[name]}) for job, name in names.items()]

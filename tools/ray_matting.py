@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from engine.inference import Job, Matting, Outcome, fit_to, plan_files
-from engine.inference.manifest import end_of, entries_of, remove_unfinished, write_manifest
+from engine.inference import Crew, Job, Matting, Outcome, SharedJobs, fit_to, plan_files
+from engine.inference.manifest import entries_of, remove_unfinished
 from engine.inference.progress import shown, tell_passed_over, tell_reading
 from runtime.command_line import resumable, run, unwinding
 from runtime.errors import InputError
@@ -66,8 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
     ray = imported_ray()
     jobs = planned(options)
     tell_passed_over([options.image, options.trimap])
-    entries, ends, read_as = entries_of(jobs), {}, []
-    with resumable(options.output):
+    shared, read_as = SharedJobs(options.output, Crew()), []
+    with shared.one_voice(), resumable(options.output):
         try:
             with started(ray, options.address):
                 actors, sharers = places(options, ray.nodes())
@@ -89,12 +90,14 @@ def main(arguments: list[str] | None = None) -> int:
                     num_cpus=options.cpus,
                     num_gpus=options.gpus,
                 )
-                for outcome in shown(outcomes_of(rows, ends), len(jobs)):
+                shared.begin(jobs)
+                for outcome in shown(outcomes_of(rows, jobs), len(jobs)):
                     read_as += outcome.read_as
+                    shared.record(outcome)
         finally:
-            remove_unfinished(entries)  # of actors that were killed
-    tell_reading(read_as)
-    counts = write_manifest(options.output, entries, ends, actors)
+            remove_unfinished(entries_of(jobs))  # of actors that were killed
+        tell_reading(read_as)
+        counts = shared.finish(actors)
     print(printable(f"{options.output}: {summary(counts)}, by {actors} actors of Ray"))
     return 2 if counts["failed"] else 0
 
@@ -167,8 +170,8 @@ def places(options: argparse.Namespace, machines: Sequence[Mapping[str, Any]]) -
     return actors, math.ceil(1 / options.gpus) if options.gpus else min(actors, max(rooms))
 
 
-def outcomes_of(rows, ends: dict[int, dict[str, str]]) -> Iterator[Outcome]:
-    """Yield the outcomes of a data set as they arrive, and add them to `ends` by the indexes of their jobs.
+def outcomes_of(rows, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    """Yield the outcomes of a data set as they arrive, each with its job in `jobs` in place of the actor's copy.
 
     Raises:
         InputError: the error that ended an actor's batch.
@@ -176,8 +179,7 @@ def outcomes_of(rows, ends: dict[int, dict[str, str]]) -> Iterator[Outcome]:
     for row in rows.iter_rows():
         if isinstance(row["outcome"], InputError):
             raise row["outcome"]
-        ends[row["index"]] = end_of(row["outcome"])
-        yield row["outcome"]
+        yield replace(row["outcome"], job=jobs[row["index"]])
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:

@@ -44,7 +44,7 @@ FORMATS = {  # Pillow's formats in the order in which they are tried, with their
     "TGA": (".tga", ".icb", ".vda", ".vst"),  # last, because these files have no signature
 }
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
-NO_PICTURES = frozenset({"thumbs.db", "desktop.ini"})  # system files beside pictures, ignored without a warning
+NO_PICTURES = frozenset({"thumbs.db", "desktop.ini", "manifest.json"})  # beside pictures, ignored without a warning
 ORIENTATION = 0x0112  # EXIF tag: 1 upright, 2 to 4 mirrored or upside down, 5 to 8 with the axes swapped
 TO_8_BITS = "scale the file to 8 bits and save it as PNG"
 MAX_PIXELS = 400_000_000  # 20000 x 20000, more than any photograph has and less than exhausts a workstation's memory
@@ -195,11 +195,18 @@ def image_paths(
 
 
 def images_by_stem(
-    folder: str | os.PathLike, recursive: bool = False, leave_out: Iterable[str | os.PathLike] = ()
+    folder: str | os.PathLike,
+    recursive: bool = False,
+    leave_out: Iterable[str | os.PathLike] = (),
+    keep_unreadable: bool = False,
 ) -> dict[str, Path]:
     """Map name without extension -> path for every image file in `folder`, sorted by path, see `image_paths`.
 
     With `recursive`, names are paths relative to `folder` with forward slashes, such as "clip1/0003".
+
+    Args:
+        keep_unreadable: whether broken links and special files are listed too, so that each costs only itself when it
+            is read. Otherwise they are an error, because a set that lacks a file is another set.
 
     Raises:
         InputError: the folder is missing or cannot be read, or two images share a name (see `pairing.name_key`).
@@ -209,8 +216,8 @@ def images_by_stem(
     taken: dict[str, Path] = {}
     twins: list[str] = []
     for path in image_paths(folder, recursive, leave_out):
-        if not path.is_file():
-            raise InputError(f"{path}: expected an image file, found a broken link or a special file")
+        if not keep_unreadable and not path.is_file():
+            raise InputError(f"{path}: expected an image file, found {kind_of(path)}")
         stem = path.relative_to(folder).with_suffix("").as_posix()
         if (twin := taken.setdefault(name_key(stem), path)) != path:
             twins.append(_shown_apart(twin.relative_to(folder), path.relative_to(folder)))

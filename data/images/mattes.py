@@ -61,7 +61,9 @@ def read_trimap(path: str | os.PathLike) -> np.ndarray:
     return trimap_reading(path).values
 
 
-def matte_reading(path: str | os.PathLike, exact: bool = False, first_channel: bool = False) -> Reading:
+def matte_reading(
+    path: str | os.PathLike, exact: bool = False, first_channel: bool = False, any_scale: bool = False
+) -> Reading:
     """Read a matte with a remark on its reading.
 
     | file | read as |
@@ -75,6 +77,7 @@ def matte_reading(path: str | os.PathLike, exact: bool = False, first_channel: b
         exact: whether the values are the file's own, uint8 or uint16, and floats are refused.
         first_channel: whether the first channel of an opaque colour picture is read, with a remark, as the
             Composition-1k evaluation code does with truths.
+        any_scale: whether a matte on a `narrow_scale` is read as it is, and not refused.
 
     Raises:
         CodingError: colours; gray with a different alpha channel; no value above 1; 8, 10 or 12 bits in 16.
@@ -85,11 +88,12 @@ def matte_reading(path: str | os.PathLike, exact: bool = False, first_channel: b
             _require_integers(image, path)
         plane = _plane(image, path, "alpha", first_channel)
         if is_deep(image):
-            _refuse_narrow_scale(plane.values, path)
+            if not any_scale:
+                _refuse_narrow_scale(plane.values, path)
             return Reading(deep_values(image, path) if exact else deep_to_uint8(image, path), "")
         _refuse_lower_bytes(image, plane.values, path)
     levels = plane.values.astype(np.uint8) * np.uint8(255) if plane.values.dtype == bool else plane.values
-    if image.format != "JPEG":  # black in a JPEG may have noise of 1
+    if image.format != "JPEG" and not any_scale:  # black in a JPEG may have noise of 1
         _refuse_narrow_scale(levels, path)
     return Reading(levels, plane.remark)
 

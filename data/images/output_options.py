@@ -49,7 +49,8 @@ def add_format_options(parser: argparse.ArgumentParser) -> None:
 def kinds_wanted(options: argparse.Namespace, save: Sequence[str] | None) -> list[str] | None:
     """Kinds of files that a command line selects; None for the first kind of the system.
 
-    A background without --save selects the composite, with and without --cutout.
+    A background without --save selects the composite, with and without --cutout. If --save is given, --cutout may
+    repeat its rgba.
 
     Args:
         options: parsed options, including those of `add_cutout_options`.
@@ -63,13 +64,19 @@ def kinds_wanted(options: argparse.Namespace, save: Sequence[str] | None) -> lis
         >>> add_cutout_options(parser)
         >>> kinds_wanted(parser.parse_args(["--cutout"]), None)
         ['rgba']
+        >>> kinds_wanted(parser.parse_args(["--cutout"]), ["composite", "rgba"])
+        ['composite', 'rgba']
     """
-    if options.cutout and save is not None:
-        raise InputError("--cutout: is short for --save rgba; give one of them")
-    if save is None and options.background is not None:
+    kinds = None if save is None else [kind.strip() for kind in save]
+    if kinds is None and options.background is not None:
         kinds = ["composite"]
-    else:
-        kinds = ["rgba"] if options.cutout else None if save is None else [kind.strip() for kind in save]
+    elif kinds is None and options.cutout:
+        kinds = ["rgba"]
+    elif options.cutout and "rgba" not in kinds:
+        raise InputError(
+            f"--cutout: is short for --save rgba; write --save {','.join(kinds)},rgba (the output itself is of the "
+            "first kind), or leave out --cutout"
+        )
     if options.background is not None and "composite" not in kinds:
         raise InputError("--background: only has an effect on composites; add composite to --save")
     if options.premultiplied is not None and "rgba" not in (kinds or ()):

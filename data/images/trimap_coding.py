@@ -7,9 +7,9 @@ from data.images.files import to_uint8
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN, UNKNOWN_FROM, quantise_trimap
 
 NEAR = 8  # largest distance from 0, 128 or 255 that compression causes
-SOFT_LEVELS = 16  # number of other levels from which the values may be a soft matte
 SOFT_RATIO = 4  # ratio of pixels with other levels to pixels near 128; a trimap that was resized once has at most 2
-MOST_LISTED = 6  # values in a message
+MOST_LISTED = 6  # values in a message; a trimap with soft edges has more
+NAMES = {BACKGROUND: "background", UNKNOWN: "unknown", FOREGROUND: "foreground"}
 EXPECTED = "expected a trimap of 0 (background), 128 (unknown) and 255 (foreground)"
 SAVE = "; save these three levels as 8-bit gray"
 
@@ -21,10 +21,12 @@ class TrimapCodingError(ValueError):
 def decode_trimap(values: np.ndarray, is_lossy: bool = False, is_signed: bool = False) -> tuple[np.ndarray, str]:
     """Convert the values of a file to a trimap, with a remark if the coding is unusual.
 
-    The usual codings are 0 to 255 in 8 bits, 0 to 65535 in 16 bits and 0 to 1 in floats, quantised at thirds of the
-    scale. Two others are read with a remark:
+    The usual codings are 0, 128 and 255 in 8 bits, 0 to 65535 in 16 bits and 0 to 1 in floats, with soft edges between
+    the regions, which are quantised at thirds of the scale. Others are read with a remark that names the values:
 
     - three values, evenly spaced from 0 (0, 1, 2; 0, 50, 100) or around it (-1, 0, 1): background, unknown, foreground;
+    - three values, one in each third of the scale (0, 120, 200);
+    - four to six values, or soft edges, where a region has other levels or is missing;
     - values from 0 to 255 in a wider type.
 
     Args:
@@ -46,57 +48,77 @@ def decode_trimap(values: np.ndarray, is_lossy: bool = False, is_signed: bool = 
         return values * np.uint8(FOREGROUND), ""
     if not values.size:
         return np.zeros(values.shape, np.uint8), ""
-    if values.dtype == np.uint8:
-        return _decode_bytes(values, is_lossy, "")
-    lowest, highest = values.min(), values.max()
-    if not np.isfinite([lowest, highest]).all():  # if a value is NaN, both are NaN
+    found, counts = _distinct(values)
+    if not np.isfinite(found[[0, -1]]).all():  # NaN is sorted last
         raise TrimapCodingError(f"{EXPECTED}, found NaN or infinity")
-    scale = 1 if values.dtype.kind == "f" else 65535
-    on_scale = lowest >= 0 and highest <= scale and not (is_signed and highest > 0)
-    found = _distinct(values)
+    scale = _scale(found, is_signed)
     if _is_evenly_spaced(found, is_lossy):
-        trimap = _of_three(values, found)
-        if on_scale and np.array_equal(trimap, quantise_trimap(to_uint8(values, scale))):
-            return trimap, ""
-        return trimap, _meaning(found)
-    listed = _listed(found)
-    wrong = f"{EXPECTED}, found {listed}{SAVE}"
+        regions = np.uint8([BACKGROUND, UNKNOWN, FOREGROUND])
+        is_usual = scale == _type_scale(found) and not _is_between(to_uint8(found, scale), regions).any()
+        return _of_three(values, found), "" if is_usual else _meaning(found, regions)
+    if scale is None:
+        raise TrimapCodingError(f"{EXPECTED}, found {_listed(found)}{SAVE}")
+    remarks = [] if scale == _type_scale(found) else ["values of 0..255 in a wider type"]
+    remarks.append(_remark_on_levels(found, counts, scale, is_lossy))
+    levels = values if values.dtype == np.uint8 else to_uint8(values, scale)
+    return quantise_trimap(levels), "; ".join(filter(None, remarks))
+
+
+def _type_scale(found: np.ndarray) -> int:
+    """Largest value of the type: 255 for 8 bits, 65535 for wider integers, 1 for floats."""
+    return 1 if found.dtype.kind == "f" else 255 if found.dtype == np.uint8 else 65535
+
+
+def _scale(found: np.ndarray, is_signed: bool) -> int | None:
+    """Value of the foreground for ascending values: that of their type, or 255 in a wider type; None if unknown."""
+    lowest, highest, scale = found[0], found[-1], _type_scale(found)
     if lowest >= 0 and UNKNOWN_FROM <= highest <= 255:  # on the 16-bit scale all of it would be background
-        return _decode_bytes(to_uint8(values, 255), is_lossy, "values of 0..255 in a wider type", listed)
-    if not on_scale:
-        raise TrimapCodingError(wrong)
-    levels = to_uint8(values, scale)
-    if highest > 0 and not levels.any():
-        raise TrimapCodingError(wrong)
-    return _decode_bytes(levels, is_lossy, "", listed)
+        return 255
+    on_scale = lowest >= 0 and highest <= scale and not (is_signed and highest > 0)
+    return scale if on_scale else None
 
 
-def _decode_bytes(levels: np.ndarray, is_lossy: bool, remark: str, listed: str = "") -> tuple[np.ndarray, str]:
-    """Convert levels 0..255 to a trimap. `listed` are the file's own values, for messages."""
-    counts = np.array(Image.fromarray(levels).histogram())  # (256,); without OpenCV, which ONNX files do not need
-    found = np.flatnonzero(counts).astype(np.uint8)
-    if np.isin(found, (BACKGROUND, UNKNOWN, FOREGROUND)).all():
-        return levels.copy(), remark
-    if not listed and _is_evenly_spaced(found, is_lossy):
-        trimap = _of_three(levels, found)
-        return trimap, remark if np.array_equal(trimap, quantise_trimap(levels)) else _meaning(found)
-    _refuse_other_codings(counts, found, is_lossy, listed or _listed(found))
-    return quantise_trimap(levels), remark
+def _remark_on_levels(found: np.ndarray, counts: np.ndarray, scale: int, is_lossy: bool) -> str:
+    """Remark on values 0..`scale` whose levels are not plainly a trimap, and refuse those that would be misread.
+
+    Args:
+        found: (N,) the values that occur, ascending.
+        counts: (N,) numbers of their pixels.
+    """
+    levels = to_uint8(found, scale)
+    regions = quantise_trimap(levels)
+    between = _is_between(levels, regions)
+    if found[-1] > 0 and levels[-1] < UNKNOWN_FROM and not (is_lossy and levels[-1] <= NEAR):
+        raise TrimapCodingError(f"{EXPECTED}, found {_listed(found)}, which would all be background{SAVE}")
+    num_middles = np.isin(levels, (UNKNOWN - 1, UNKNOWN)).sum()  # both 127 and 128 are the middle of 255
+    num_values = len(found) - max(0, num_middles - 1)
+    if num_values <= 3 and not is_lossy:
+        if len(np.unique(regions)) < num_values:
+            raise TrimapCodingError(f"{EXPECTED}, found {_listed(found)}, of which two would become one{SAVE}")
+        if between.any() and num_values < 3:
+            raise TrimapCodingError(f"{EXPECTED}, found {_listed(found)}, which may have other meanings{SAVE}")
+        return _meaning(found, regions) if between.any() else ""
+    _refuse_soft_matte(counts, between, unknown=counts[~between & (regions == UNKNOWN)].sum())
+    if num_values <= MOST_LISTED and not is_lossy:
+        return _meaning(found, regions)
+    peaks = [np.flatnonzero(regions == region)[counts[regions == region].argmax()] for region in np.unique(regions)]
+    if between.any() and (len(peaks) < 3 or between[peaks].any()):
+        return f"soft edges; the most frequent {_meaning(found[peaks], regions[peaks])}"
+    return ""
 
 
-def _refuse_other_codings(counts: np.ndarray, found: np.ndarray, is_lossy: bool, listed: str) -> None:
-    """Refuse levels that quantisation would misread. `counts` (256,) is their histogram, `found` those that occur."""
-    if found[-1] < UNKNOWN_FROM and not (is_lossy and found[-1] <= NEAR):
-        raise TrimapCodingError(f"{EXPECTED}, found {listed}, which would all be background{SAVE}")
-    is_three = len(found) == 3 and np.diff(found.astype(int)).min() > 2 * NEAR
-    if is_three and len(np.unique(quantise_trimap(found))) < 3:
-        raise TrimapCodingError(f"{EXPECTED}, found {listed}, of which two would become one{SAVE}")
-    coded = np.abs(np.arange(256)[:, None] - [BACKGROUND, UNKNOWN, FOREGROUND]) <= NEAR  # (256, 3)
-    between, unknown = counts[~coded.any(axis=1)], counts[coded[:, 1]].sum()
-    if np.count_nonzero(between) >= SOFT_LEVELS and between.sum() > SOFT_RATIO * unknown:
+def _is_between(levels: np.ndarray, regions: np.ndarray) -> np.ndarray:
+    """Whether each level is farther from the 0, 128 or 255 of its region than compression explains."""
+    return np.abs(levels.astype(int) - regions) > NEAR
+
+
+def _refuse_soft_matte(counts: np.ndarray, between: np.ndarray, unknown: int) -> None:
+    """Refuse levels most of which are neither known nor near 128; `unknown` counts the pixels near 128."""
+    soft = counts[between].sum()
+    if soft > SOFT_RATIO * unknown:
         raise TrimapCodingError(
-            f"{EXPECTED}, found {len(found)} values, as a soft matte or a resized mask has them: "
-            f"{between.sum() / counts.sum():.1%} of the pixels lie between these levels and "
+            f"{EXPECTED}, found {len(counts)} values, as a soft matte or a resized mask has them: "
+            f"{soft / counts.sum():.1%} of the pixels lie between these levels and "
             f"{unknown / counts.sum():.1%} near 128; paint the unknown region in 128"
         )
 
@@ -121,15 +143,20 @@ def _of_three(values: np.ndarray, found: np.ndarray) -> np.ndarray:
     return trimap
 
 
-def _distinct(values: np.ndarray) -> np.ndarray:
-    """Distinct values in ascending order."""
-    if values.dtype == np.uint16:
-        return np.flatnonzero(np.bincount(values.ravel())).astype(np.uint16)
-    return np.unique(values)
+def _distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct values in ascending order, and the number of pixels of each."""
+    if values.dtype == np.uint8:
+        counts = np.array(Image.fromarray(values).histogram())  # without OpenCV, which ONNX files do not need
+    elif values.dtype == np.uint16:
+        counts = np.bincount(values.ravel())
+    else:
+        return np.unique(values, return_counts=True)
+    found = np.flatnonzero(counts)
+    return found.astype(values.dtype), counts[found]
 
 
-def _meaning(found: np.ndarray) -> str:
-    return f"values {_listed(found)} read as background, unknown, foreground"
+def _meaning(found: np.ndarray, regions: np.ndarray) -> str:
+    return f"values {_listed(found)} read as {', '.join(NAMES[region] for region in regions.tolist())}"
 
 
 def _listed(found: np.ndarray) -> str:

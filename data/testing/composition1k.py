@@ -16,7 +16,8 @@ class Composition1k(MattingFolder):
 
     Args:
         root: folder of the set; None for the environment variable DINOMATTE_COMPOSITION1K_ROOT.
-        require_alpha: whether `alpha_copy` is needed. False, for inference without the truth, gives an `alpha` of None.
+        require_alpha: whether `alpha_copy` is needed. False, for inference without the truth, gives an `alpha` of None,
+            and files that cannot be read cost only themselves.
 
     Raises (at first use):
         InputError: no root, or one of the three folders or some of their files are missing.
@@ -28,7 +29,9 @@ class Composition1k(MattingFolder):
         self.root, self.require_alpha = root, require_alpha
         folder = Path(root or os.environ.get(ROOT_VARIABLE) or "")
         alpha_dir = folder / "alpha_copy" if require_alpha else None
-        super().__init__(folder / "merged", folder / "trimaps", alpha_dir, allow_extra=False)
+        super().__init__(
+            folder / "merged", folder / "trimaps", alpha_dir, allow_extra=False, keep_unreadable=not require_alpha
+        )
 
     def _list_files(self) -> list[dict[str, Path]]:
         if not (self.root or os.environ.get(ROOT_VARIABLE)):

@@ -26,6 +26,7 @@ class MattingFolder(ListedFiles):
         allow_extra: whether trimaps and mattes without an image are ignored. Otherwise they are an error.
         recursive: whether sub-folders are read too. Names are then paths, "clip1/0003".
         leave_out: sub-folders that are not read.
+        keep_unreadable: whether broken links and special files are items, which fail when they are read.
 
     Example:
         >>> import numpy as np
@@ -48,12 +49,13 @@ class MattingFolder(ListedFiles):
         allow_extra: bool = True,
         recursive: bool = False,
         leave_out: Sequence[str | os.PathLike] = (),
+        keep_unreadable: bool = False,
     ):
         self.image_dir = Path(image_dir)
         self.trimap_dir = None if trimap_dir is None else Path(trimap_dir)
         self.alpha_dir = None if alpha_dir is None else Path(alpha_dir)
         self.allow_extra = allow_extra
-        self.recursive, self.leave_out = recursive, tuple(leave_out)
+        self.recursive, self.leave_out, self.keep_unreadable = recursive, tuple(leave_out), keep_unreadable
 
     def __getitem__(self, index: int) -> dict:
         """Return item `index`, in the order of names.
@@ -107,7 +109,7 @@ class MattingFolder(ListedFiles):
         """Image and, with their folders, trimap and alpha of every item."""
         folders = {"image": self.image_dir, "trimap": self.trimap_dir, "alpha": self.alpha_dir}
         folders = {part: folder for part, folder in folders.items() if folder is not None}
-        images = images_by_stem(self.image_dir, self.recursive, [*list(folders.values())[1:], *self.leave_out])
+        images = self._images_in(self.image_dir, list(folders.values())[1:])
         if not images:
             raise found_none(self.image_dir, self.recursive)
         found, missing = {"image": images}, []
@@ -116,10 +118,13 @@ class MattingFolder(ListedFiles):
                 found[part] = dict.fromkeys(images, folder)
                 continue
             others = [other for other in folders.values() if other != folder]
-            partners = fitted(images, images_by_stem(folder, self.recursive, [*others, *self.leave_out]), part)
+            partners = fitted(images, self._images_in(folder, others), part)
             if self.allow_extra:
                 partners = {stem: path for stem, path in partners.items() if stem in images}
             missing += unpaired(images, self.image_dir, partners, folder)
             found[part] = partners
         require_none(missing, "names must agree without the extension; add or remove files")
         return [{part: paths[stem] for part, paths in found.items()} for stem in images]
+
+    def _images_in(self, folder: Path, others: Sequence[Path]) -> dict[str, Path]:
+        return images_by_stem(folder, self.recursive, [*others, *self.leave_out], self.keep_unreadable)

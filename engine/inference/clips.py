@@ -222,8 +222,22 @@ class ClipJobs:
         lost = self.failed + self.clip.missing()
         return not self.clip.ends_early and lost <= MOST_FAILED * (self.written + lost)
 
+    def _time_of_all(self) -> str:
+        """Line with the time of a clip that is too short for a speed."""
+        seconds = [batch.seconds for batch in self._batches for _ in range(batch.frames) if batch.seconds]
+        if not seconds:
+            return "speed: no frame was predicted"
+        frames = f"{len(seconds)} frame{'s' if len(seconds) > 1 else ''}"
+        return (
+            f"speed: predicting took {sum(seconds):.2f} s for {frames}, of which the first takes longer; frames/s need "
+            f"{LEAST_TIMED} batches after the first {WARM_UP} frames"
+        )
+
     def speed(self) -> str:
         """Frames per second of the prediction alone and from file to finished file, as a line of text.
+
+        If the clip is too short for that, the line has the time of all its frames.
+
 
         Only whole batches are timed, without those that contain the first `WARM_UP` frames. A predictor that looks
         ahead works on later frames before their turn, so the last frames take less time, and means exclude as many
@@ -238,10 +252,7 @@ class ClipJobs:
         predicting = [batch.seconds for batch in timed for _ in range(batch.frames) if batch.seconds]
         ahead = self._look_ahead
         if len(timed) - ahead < LEAST_TIMED or len(predicting) <= ahead:
-            return (
-                f"speed: not measured; this needs {LEAST_TIMED} batches after the first {left_out} frames, and the "
-                f"clip has {max(0, len(timed) - ahead)}"
-            )
+            return self._time_of_all()
         spans = [
             (batch.done_at - before.done_at) / batch.frames
             for before, batch in itertools.pairwise(self._batches[first - 1 :])

@@ -338,8 +338,11 @@ def needs_exact(jobs: Sequence[Job]) -> bool:
 def _files_of_folders(folders: Mapping[str, Path], output: Path) -> dict[str, Mapping[str, Path]]:
     """Files by the name of their result, a path without the suffix."""
     if "trimap" in folders:
-        return _by_name(MattingFolder(**_dirs(folders), allow_extra=False, recursive=True, leave_out=[output]))
-    images = images_by_stem(folders["image"], recursive=True)
+        pairs = MattingFolder(
+            **_dirs(folders), allow_extra=False, recursive=True, leave_out=[output], keep_unreadable=True
+        )
+        return _by_name(pairs)
+    images = images_by_stem(folders["image"], recursive=True, keep_unreadable=True)
     if not images:
         raise found_none(folders["image"], recursive=True)
     return {name: {"image": path} for name, path in images.items()}

@@ -1,4 +1,7 @@
-"""The manifest of a folder of results: each picture with its outputs, its status and its warnings."""
+"""The manifest of a folder of results: each picture with its outputs, its status, its warnings and its reading.
+
+A later run into the folder replaces the manifest. Pictures that it skips keep the warnings of the run that wrote them.
+"""
 
 import itertools
 import json
@@ -9,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from engine.inference.jobs import Job, Outcome
+from runtime.errors import InputError
 from runtime.files import replacing, unfinished_of
 
 MANIFEST = "manifest.json"
+DONE = ("written", "skipped")
 
 
 def entries_of(jobs: Sequence[Job]) -> list[dict[str, Any]]:
@@ -22,16 +27,37 @@ def entries_of(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     ]
 
 
-def end_of(outcome: Outcome) -> dict[str, str]:
-    """The entry of an outcome in the manifest, for JSON."""
-    return {"status": outcome.status, "remark": outcome.remark}
+def end_of(outcome: Outcome) -> dict[str, Any]:
+    """Entry of an outcome in the manifest, for JSON."""
+    reading = [remark._asdict() for remark in outcome.read_as]
+    return {"status": outcome.status, "remark": outcome.remark, "reading": reading}
+
+
+def read_manifest(folder: str | os.PathLike) -> dict[str, dict[str, Any]]:
+    """Entries of the manifest in a folder by their `outputs`, see `write_manifest`; empty if there is none.
+
+    Raises:
+        InputError: the file is not a manifest of this program.
+    """
+    path = Path(folder) / MANIFEST
+    try:
+        jobs = json.loads(path.read_text(encoding="utf-8"))["jobs"]
+        return {_outputs_of(job): {**job, **_end_in(job)} for job in jobs}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{path}: expected a manifest of inference.py, found another file; move it, or choose another folder"
+        ) from error
 
 
 def write_manifest(
     folder: str | os.PathLike,
     entries: Sequence[Mapping[str, Any]],
-    ends: Mapping[int, Mapping[str, str]],
+    ends: Mapping[int, Mapping[str, Any]],
     processes: int,
+    is_complete: bool = True,
+    is_older: bool = False,
 ) -> Counter[str]:
     """Write `MANIFEST` after the last job, when no process writes any more.
 
@@ -42,18 +68,48 @@ def write_manifest(
         entries: result of `entries_of` for all jobs.
         ends: result of `end_of` for each index in `entries`.
         processes: number of processes that shared the jobs.
+        is_complete: whether all jobs have ended. Otherwise the entries of earlier runs are kept, and jobs without an
+            end are left out.
+        is_older: whether the existing manifest is of a later run, whose entries then count. What that run skipped gets
+            the remarks of this one.
 
     Returns:
         Number of jobs with each status.
+
+    Raises:
+        InputError: the manifest cannot be written, or another file has its name.
     """
-    jobs = [
-        {**entry, **{name: ends[index][name] for name in ("status", "remark")}} for index, entry in enumerate(entries)
-    ]
-    counts = Counter(job["status"] for job in jobs)
+    known = read_manifest(folder)
+    jobs = {} if is_complete else dict(known)
+    for index, entry in enumerate(entries):
+        if not is_complete and index not in ends:
+            continue
+        name, end = _outputs_of(entry), _end_in(ends[index])
+        if not is_older or name not in known:
+            jobs[name] = {**entry, **_with_earlier(end, known.get(name))}
+        elif end["status"] == "written":
+            jobs[name] |= _with_earlier(_end_in(known[name]), end)
+    counts = Counter(job["status"] for job in jobs.values())
     with replacing(Path(folder) / MANIFEST) as temporary:
-        temporary.write_text(json.dumps({"processes": processes, "counts": counts, "jobs": jobs}, indent=1))
+        content = {"processes": processes, "counts": counts, "jobs": list(jobs.values())}
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
     remove_unfinished(entries)
     return counts
+
+
+def _outputs_of(entry: Mapping[str, Any]) -> str:
+    return json.dumps(entry["outputs"], sort_keys=True)
+
+
+def _end_in(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {"status": record["status"], "remark": record["remark"], "reading": record.get("reading", [])}
+
+
+def _with_earlier(end: dict[str, Any], earlier: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The end of a job, with the remarks of the run that wrote its outputs if it was skipped."""
+    if end["status"] != "skipped" or earlier is None or earlier["status"] not in DONE:
+        return end
+    return {"status": "skipped", "remark": earlier["remark"] or end["remark"], "reading": earlier["reading"]}
 
 
 def remove_unfinished(entries: Sequence[Mapping[str, Any]]) -> None:

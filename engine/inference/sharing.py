@@ -1,17 +1,22 @@
-"""Sharing of a set of jobs among the processes that torchrun starts, through files in the folder of results.
+"""The record of a set of jobs, and their sharing among the processes that torchrun starts.
+
+A single process is the simplest case. Everything happens through files in a hidden folder in the folder of results.
 
 Process R of N does the jobs R, R + N, R + 2 N and so on. Process 0 checks its arguments and its model and then lists
-the jobs. The others wait for this list and compare it with their own. Each process appends the outcome of each job to
-its own file, so that a restart by torchrun (`--max-restarts`) does not repeat finished jobs. At the end process 0 waits
-for the others, writes one manifest and removes the other files. Each process also touches a file every few seconds, so
-that process 0 does not wait for a machine that is gone. There is no process group, so the processes need no connection
-except the folder.
+the jobs. The others wait for this list and compare it with their own. The folder may still hold the list of an earlier
+run with the same name, so each process leaves a file with a new random token, and reads the list only after process 0
+has answered with this token. Each process appends the outcome of each job to its own file, so that a restart by
+torchrun (`--max-restarts`) does not repeat finished jobs. At the end process 0 waits for the others, writes one
+manifest and removes the other files. If a run was killed, the next one adds its outcomes to the manifest. Each process
+also touches a file every few seconds, so that process 0 does not wait for a machine that is gone. There is no process
+group, so the processes need no connection except the folder.
 """
 
 import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import threading
@@ -20,22 +25,22 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from engine.inference.jobs import Job, Outcome
-from engine.inference.manifest import end_of, entries_of, write_manifest
+from engine.inference.manifest import DONE, MANIFEST, end_of, entries_of, read_manifest, write_manifest
 from runtime.command_line import Terminated, signal_of
 from runtime.errors import InputError
-from runtime.files import replacing
+from runtime.files import mark_unfinished, replacing
+
+if TYPE_CHECKING:  # which an ONNX file does without
+    import torch
 
 WORK_FOLDER = ".shared-"  # followed by a name of the run
 POLL = 0.1  # seconds
 START_LIMIT = 600.0  # seconds until all processes have started, more than loading a model needs
 BEAT = 5.0  # seconds between signs of life
 SILENCE_LIMIT = 300.0  # seconds without a sign of life; NFS shows a file's time up to 60 seconds late
-DONE = ("written", "skipped")
 
 
 @dataclass(frozen=True)
@@ -81,16 +86,22 @@ class Crew:
     @property
     def gpu(self) -> int:
         """Index of this process's GPU. If there are more processes than GPUs, they share GPUs."""
+        import torch
+
         return self.local_rank % max(torch.cuda.device_count(), 1)
 
-    def device(self, device: torch.device) -> torch.device:
+    def device(self, device: "torch.device") -> "torch.device":
         """Return this process's GPU if `device` is "cuda" without an index, else `device`."""
+        import torch
+
         if self.size > 1 and device.type == "cuda" and device.index is None:
             return torch.device("cuda", self.gpu)
         return device
 
-    def sharers(self, device: torch.device) -> int:
+    def sharers(self, device: "torch.device") -> int:
         """Number of processes that share the memory of `device`."""
+        import torch
+
         return -(-self.local_size // torch.cuda.device_count()) if device.type == "cuda" else self.local_size
 
 
@@ -99,7 +110,7 @@ class SharedJobs:
 
     Args:
         folder: folder for the results of all processes, on a disk that all of them can access.
-        crew: crew of more than one process.
+        crew: processes of the run.
 
     Example:
         shared = SharedJobs("out", Crew.of_environment())
@@ -111,22 +122,33 @@ class SharedJobs:
 
     def __init__(self, folder: str | os.PathLike, crew: Crew) -> None:
         self.folder, self.crew = Path(folder), crew
-        self.work = self.folder / f"{WORK_FOLDER}{crew.run}"
+        self.work = self.folder / f"{WORK_FOLDER}{crew.run or f'{socket.gethostname()}-{os.getpid()}'}"
+        self.token = secrets.token_hex(16)
         self.parent = os.getppid()
         self.listed: list[dict[str, Any]] = []
         self.indexes: dict[int, int] = {}  # id of a job -> its index among all jobs
         self.ends = None
-        self.ended = threading.Event()
+        self.ended, self.finished = threading.Event(), threading.Event()
 
     def wait_for_first(self) -> None:
         """Wait, except in process 0, until process 0 has checked its arguments and model, so that it alone reports
-        errors.
+        errors. Process 0 removes what a killed run with this run's name has left.
 
         Raises:
             InputError: process 0 did not finish within `START_LIMIT`, or the program that started this process ended.
         """
         if self.crew.rank:
-            self._wait(lambda: self._list_file.exists(), "process 0 has not listed its jobs", START_LIMIT)
+            self._wait(self._is_answered, "process 0 has not listed its jobs", START_LIMIT)
+        elif self.crew.attempt == 0:
+            self._close(self.work)
+
+    def _is_answered(self) -> bool:
+        """Leave this process's token, again if process 0 has removed the files of an earlier run."""
+        if not self._list_file.exists():  # before the arguments are checked there may be no folder
+            return False
+        with contextlib.suppress(OSError):
+            self._file_of("asked", self.token).touch()
+        return self._file_of("answered", self.token).exists()
 
     def begin(self, jobs: Sequence[Job]) -> list[Job]:
         """Return the jobs of this process, without those that an earlier attempt of the same run has done.
@@ -139,30 +161,39 @@ class SharedJobs:
         """
         self.listed = entries_of(jobs)
         if self.crew.rank == 0:
-            if self.crew.attempt == 0:
-                shutil.rmtree(self.work, ignore_errors=True)  # of a killed run with this run's name
+            read_manifest(self.folder)  # now, so that a file that is no manifest is refused before the work
+        if self.crew.size == 1:
+            mark_unfinished(self.work)
+            self._create_work_folder()
+        elif self.crew.rank == 0:
             with replacing(self._list_file) as temporary:
                 temporary.write_text(json.dumps(self.listed))
+            threading.Thread(target=self._answer, name="answers", daemon=True).start()
         elif json.loads(self._list_file.read_text()) != self.listed:
             raise InputError(
                 f"process {self.crew.rank} lists {len(self.listed)} other jobs than process 0; all processes need the "
                 "same files and arguments"
             )
         threading.Thread(target=self._give_signs_of_life, name="signs of life", daemon=True).start()
-        done = {index for index, end in self._ended().items() if end["status"] in DONE}
+        done = {index for index, end in _ended_in(self.work).items() if end["status"] in DONE}
         self.ends = open(self._file_of("ends", self.crew.rank), "a", encoding="utf-8")  # noqa: SIM115
+        if self.crew.rank == 0:
+            self._close_dead_runs()
         own = [index for index in range(self.crew.rank, len(jobs), self.crew.size) if index not in done]
         self.indexes = {id(jobs[index]): index for index in own}
         return [jobs[index] for index in own]
 
     def record(self, outcome: Outcome) -> None:
         """Record the outcome of a job."""
-        end = {"job": self.indexes[id(outcome.job)], **end_of(outcome)}
-        self.ends.write(json.dumps(end) + "\n")
+        index = self.indexes[id(outcome.job)]
+        self.ends.write(json.dumps({"job": index, **self.listed[index], **end_of(outcome)}) + "\n")
         self.ends.flush()
 
-    def finish(self) -> Counter[str] | None:
+    def finish(self, processes: int | None = None) -> Counter[str] | None:
         """Wait for the other processes and write the manifest, in process 0.
+
+        Args:
+            processes: number of processes in the manifest; None for those of the crew.
 
         Returns:
             Number of jobs of all processes with each status; None in the other processes.
@@ -171,6 +202,12 @@ class SharedJobs:
             InputError: another process has not started or gives no sign of life, or the program that started the
                 processes ended.
         """
+        try:
+            return self._finish(processes or self.crew.size)
+        finally:
+            self.finished.set()
+
+    def _finish(self, processes: int) -> Counter[str] | None:
         self.ends.close()
         self.ended.set()
         self._file_of("done", self.crew.rank).touch()
@@ -180,18 +217,25 @@ class SharedJobs:
         for rank in others:
             self._wait(self._file_of("ends", rank).exists, f"process {rank} has not begun", START_LIMIT)
         self._wait_for_ends(others)
-        counts = write_manifest(self.folder, self.listed, self._ended(), self.crew.size)
-        self._remove_dead_runs()
-        shutil.rmtree(self.work, ignore_errors=True)
+        counts = write_manifest(self.folder, self.listed, _ended_in(self.work), processes)
+        self._remove(self.work)
         return counts
 
     @contextlib.contextmanager
     def one_voice(self) -> Iterator[None]:
-        """Let a single process report that a signal stopped the processes: the first one that it reaches."""
+        """Let a single process report that a signal stopped the processes: the first one that it reaches.
+
+        A process that is alone also adds what it has done to the manifest, if anything ends it before `finish`.
+        """
         try:
             yield
-        except (KeyboardInterrupt, Terminated) as stop:
-            if not self._is_first_to_stop():
+        except BaseException as stop:
+            if self.crew.size == 1:
+                self.ended.set()
+                with contextlib.suppress(InputError):  # the disk may be full; then the record is lost
+                    self._close(self.work)
+                self._remove(self.work)
+            elif isinstance(stop, KeyboardInterrupt | Terminated) and not self._is_first_to_stop():
                 raise SystemExit(128 + signal_of(stop)) from None
             raise
 
@@ -211,15 +255,11 @@ class SharedJobs:
     def _file_of(self, what: str, rank: int | str) -> Path:
         return self.work / f"{what}-{self.crew.attempt}-{rank}"
 
-    def _ended(self) -> dict[int, dict[str, Any]]:
-        """Last outcome of each job, by its index. An incomplete line of a killed process is ignored."""
-        ended = {}
-        for path in sorted(self.work.glob("ends-*"), key=_attempt_of):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                with contextlib.suppress(ValueError):
-                    end = json.loads(line)
-                    ended[end["job"]] = end
-        return ended
+    def _create_work_folder(self) -> None:
+        try:
+            self.work.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot write: {error.strerror}") from error
 
     def _give_signs_of_life(self) -> None:
         alive = self._file_of("alive", self.crew.rank)
@@ -227,6 +267,14 @@ class SharedJobs:
             alive.touch()
             while not self.ended.wait(BEAT):
                 os.utime(alive)
+
+    def _answer(self) -> None:
+        """Answer the other processes until all have begun. They take nothing from an earlier run for this one."""
+        begun = [self._file_of("ends", rank) for rank in range(1, self.crew.size)]
+        with contextlib.suppress(OSError):
+            while not all(path.exists() for path in begun) and not self.finished.wait(POLL):
+                for asked in self.work.glob(f"asked-{self.crew.attempt}-*"):
+                    self._file_of("answered", asked.name.rpartition("-")[2]).touch()
 
     def _wait_for_ends(self, ranks: Iterable[int]) -> None:
         """Wait until processes have done their jobs. Changes of a file's time count, so clocks may differ."""
@@ -248,12 +296,28 @@ class SharedJobs:
 
         self._wait(are_done)
 
-    def _remove_dead_runs(self) -> None:
-        """Remove the files of earlier runs that were killed."""
-        now = self._file_of("done", self.crew.rank).stat().st_mtime  # by the clock of the disk
-        for folder in self.folder.glob(f"{WORK_FOLDER}*"):
-            if folder != self.work and _is_of_dead_run(folder, now):
-                shutil.rmtree(folder, ignore_errors=True)
+    def _close_dead_runs(self) -> None:
+        """Close earlier runs that were killed."""
+        now = self._file_of("ends", 0).stat().st_mtime  # by the clock of the disk
+        for work in sorted(self.folder.glob(f"{WORK_FOLDER}*")):
+            if work != self.work and _is_of_dead_run(work, now):
+                self._close(work)
+
+    def _close(self, work: Path) -> None:
+        """Add the outcomes of a run that did not finish to the manifest, and remove its files."""
+        if ended := list(_ended_in(work).values()):
+            processes = len({path.name.rpartition("-")[2] for path in work.glob("ends-*")})
+            entries = [{"image": end["image"], "outputs": end["outputs"]} for end in ended]
+            last = max(path.stat().st_mtime_ns for path in work.glob("ends-*"))
+            manifest = self.folder / MANIFEST
+            is_older = manifest.exists() and manifest.stat().st_mtime_ns > last
+            write_manifest(self.folder, entries, dict(enumerate(ended)), processes, False, is_older)
+        self._remove(work)
+
+    @staticmethod
+    def _remove(work: Path) -> None:
+        shutil.rmtree(work, ignore_errors=True)
+        mark_unfinished(work, unfinished=False)
 
     def _wait(self, is_met: Callable[[], bool], problem: str = "", limit: float = float("inf")) -> None:
         end = time.monotonic() + limit
@@ -281,7 +345,7 @@ def _run_name(environment: Mapping[str, str], size: int, local_size: int) -> str
     name = environment.get("TORCHELASTIC_RUN_ID", "none")
     if name == "none":
         raise InputError(
-            "torchrun on several machines: give --rdzv-id NAME, the same on each and a new one for each run, so that "
+            "torchrun on several machines: give --rdzv-id NAME, the same on each and of no other run now, so that "
             "the processes find each other in the folder of results"
         )
     return hashlib.sha256(
@@ -305,3 +369,15 @@ def _is_of_dead_run(work: Path, now: float) -> bool:
 
 def _attempt_of(path: Path) -> int:
     return int(path.name.split("-")[1])
+
+
+def _ended_in(work: Path) -> dict[int, dict[str, Any]]:
+    """Files and last outcome of each job, by its index. An incomplete line of a killed process is ignored."""
+    ended = {}
+    for path in sorted(work.glob("ends-*"), key=_attempt_of):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with contextlib.suppress(ValueError, TypeError, LookupError):
+                end = json.loads(line)
+                if {"image", "outputs", "status", "remark"} <= end.keys():
+                    ended[end["job"]] = end
+    return ended

@@ -11,12 +11,14 @@ import cv2
 import numpy as np
 
 from data.images.mask_to_trimap import KEEP_ALL, SEGMENTATION, Cleaning, trimap_from_mask, trimap_from_probability
+from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from engine.inference.predict import Predictor
 from runtime.errors import InputError
 
 GRABCUT_ROUNDS = 5
 GRABCUT_SIDE = 1024  # pixels; larger pictures are reduced to this size, so their cells are larger than a pixel
-CLICK_SHARE = 0.015  # radius of a click, as a share of the picture's longer side
+CLICK_SHARE = 0.015  # radius of a click for GrabCut, as a share of the picture's longer side
+SURE_SHARE = 0.005  # radius of a click that alpha keeps: one aims to about 4 pixels in a view of 800
 REACH_SHARE = 0.15  # without a box: radius around a click on the subject that is probably subject too
 FRAME_SHARE = 0.02  # width of the border that is probably background if the box covers the picture
 Point = tuple[int, int]  # x, y
@@ -30,22 +32,26 @@ class Subject(NamedTuple):
         cell: side in pixels of the cells of the grid on which the subject was found; None to detect it from the mask.
         is_sharp: whether the probabilities are 0 and 1 only.
         cleaning: sizes of regions that do not belong to the subject.
+        clicked: (H, W) uint8 trimap of what the user has marked, unknown elsewhere; None for nothing.
     """
 
     probability: np.ndarray
     cell: float | None
     is_sharp: bool
     cleaning: Cleaning = KEEP_ALL
+    clicked: np.ndarray | None = None
 
     def mask(self) -> np.ndarray:
         """Mask (H, W) boolean: probabilities of 0.5 and above."""
         return self.probability >= 0.5
 
     def trimap(self, width: float | None) -> np.ndarray:
-        """Trimap (H, W) uint8; see `data.images.mask_to_trimap`."""
+        """Trimap (H, W) uint8; see `data.images.mask_to_trimap`. Marked pixels are known, also within the band."""
         if self.is_sharp:
-            return trimap_from_mask(self.mask(), width, self.cell, self.cleaning)
-        return trimap_from_probability(self.probability, width, self.cell or 1.0, self.cleaning)
+            trimap = trimap_from_mask(self.mask(), width, self.cell, self.cleaning)
+        else:
+            trimap = trimap_from_probability(self.probability, width, self.cell or 1.0, self.cleaning)
+        return trimap if self.clicked is None else np.where(self.clicked == UNKNOWN, trimap, self.clicked)
 
 
 class SegmentedSubjects:
@@ -98,6 +104,8 @@ class GivenMasks:
 class PointedSubjects:
     """Subjects from a box, clicks, or both, by GrabCut (Rother et al., SIGGRAPH 2004), which needs no trained model.
 
+    The pixels around a click are known in the trimap.
+
     Args:
         box: left, top, right and bottom in pixels; without it, the subject may be anywhere.
         inside, outside: (x, y) of clicks on the subject and on the background.
@@ -133,7 +141,13 @@ class PointedSubjects:
             cv2.grabCut(small, labels, None, *models, GRABCUT_ROUNDS, cv2.GC_INIT_WITH_MASK)
         inside = np.isin(labels, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
         mask = cv2.resize(inside, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.float32)
-        return Subject(mask, 1 / scale, is_sharp=True, cleaning=self.cleaning)
+        return Subject(mask, 1 / scale, is_sharp=True, cleaning=self.cleaning, clicked=self._clicked(height, width))
+
+    def _clicked(self, height: int, width: int) -> np.ndarray:
+        clicked = np.full((height, width), UNKNOWN, np.uint8)
+        self._dab(clicked, self.inside, 1.0, SURE_SHARE * max(height, width), FOREGROUND)
+        self._dab(clicked, self.outside, 1.0, SURE_SHARE * max(height, width), BACKGROUND)
+        return clicked
 
     def _marked(self, size: tuple[int, int], scale: float) -> np.ndarray:
         """Labels (h, w) uint8 from which GrabCut starts."""

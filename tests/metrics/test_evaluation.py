@@ -771,6 +771,34 @@ def test_a_prediction_of_0_and_1_of_a_nearly_empty_picture_is_scored_with_a_warn
         )
 
 
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_truth_of_0_and_1_of_a_nearly_empty_picture_is_scored_with_a_warning(folders, capsys, bits):
+    scale = 1 if bits == 8 else 257
+    pred_alpha, alpha = np.zeros((2, 240, 320), np.uint8 if bits == 8 else np.uint16)
+    pred_alpha[100, :7], alpha[:3, :4] = 2 * scale, 1
+    write(folders / "pred" / "hair_240x320.png", pred_alpha)
+    write(folders / "alpha" / "hair_240x320.png", alpha)
+    assert evaluation.main(command(folders, "--region", "whole", "--json", folders / "scores.json")) == 0
+    expected = (12 / scale + 7 * 2) / 255 / 1000
+    assert strict_json(folders / "scores.json")["images"]["hair_240x320"]["sad"] == pytest.approx(expected)
+    assert f"warning: 1 truth: no value is above 1 of {255 * scale}; scored as nearly transparent (" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("kind", ["pred", "alpha"])
+def test_values_of_0_and_1_are_refused_where_no_other_file_shows_the_scale(folders, kind):
+    """Nothing was predicted, which on the scale of 255 would be nearly right for truths of 0 and 1."""
+    other = "alpha" if kind == "pred" else "pred"
+    for file in (folders / kind).iterdir():
+        values = np.array(Image.open(file))
+        write(file, (values > 127).astype(np.uint8))
+        write(folders / other / file.name, np.zeros_like(values))
+    message = refused(folders)
+    assert "4 of 4" in message
+    assert "found only 0 and 1, and no picture beside it with values above 127; multiply it by 255, or set" in message
+
+
 def test_predictions_of_16_bits_have_the_scores_of_equal_values_of_8(folders):
     for file in (folders / "pred").iterdir():
         write(file, np.array(Image.open(file)) * np.uint16(257))

@@ -55,7 +55,7 @@ def arguments(folder: Path, output: str, *more: str) -> list[str]:
 def expected(pictures) -> dict[str, bytes]:
     """The mattes of inference.py."""
     assert inference.main(arguments(pictures, "expected", "--device=cpu")) == 0
-    found = {path.name: path.read_bytes() for path in (pictures / "expected").iterdir()}
+    found = mattes(pictures / "expected")
     assert len(found) == COUNT
     return found
 
@@ -82,11 +82,10 @@ class Rows(NamedTuple):
 
 def test_an_actor_writes_the_files_of_inference_py_and_names_what_failed(pictures, expected):
     (pictures / "images/03.png").write_bytes(b"damaged")
-    actor, ends = MattePictures({"device": "cpu"}, skip_existing=False), {}
-    outcomes = list(outcomes_of(Rows(actor(batch_of(pictures))), ends))
-    assert {index: end["status"] for index, end in ends.items()} == {
-        index: "failed" if index == 3 else "written" for index in range(COUNT)
-    }
+    actor, batch = MattePictures({"device": "cpu"}, skip_existing=False), batch_of(pictures)
+    outcomes = list(outcomes_of(Rows(actor(batch)), batch["job"]))
+    statuses = [outcome.status for outcome in outcomes]
+    assert statuses == ["failed" if index == 3 else "written" for index in range(COUNT)]
     assert "03.png: not a readable image" in outcomes[3].remark
     del expected["03.png"]
     assert mattes(pictures / "out") == expected
@@ -96,10 +95,10 @@ def test_the_outcomes_of_an_actor_belong_to_its_jobs_also_where_some_are_skipped
     (pictures / "out").mkdir()
     for index in (1, 2, 5):
         (pictures / f"out/{index:02}.png").touch()
-    actor, ends = MattePictures({"device": "cpu"}, skip_existing=True), {}
-    outcomes = list(outcomes_of(Rows(actor(batch_of(pictures))), ends))
-    assert [outcome.job.name for outcome in outcomes] == [f"{index:02}" for index in range(COUNT)]
-    assert [index for index, end in ends.items() if end["status"] == "skipped"] == [1, 2, 5]
+    actor, batch = MattePictures({"device": "cpu"}, skip_existing=True), batch_of(pictures)
+    outcomes = list(outcomes_of(Rows(pickle.loads(pickle.dumps(actor(batch)))), batch["job"]))
+    assert [id(outcome.job) for outcome in outcomes] == [id(job) for job in batch["job"]]  # not the actor's copies
+    assert [index for index, outcome in enumerate(outcomes) if outcome.status == "skipped"] == [1, 2, 5]
 
 
 def test_files_that_are_not_read_are_named(pictures, monkeypatch, capsys):
@@ -130,12 +129,12 @@ def test_what_ends_an_actor_ends_the_run_in_one_line(pictures):
     actor = MattePictures({"checkpoint": str(pictures / "none.pth")}, skip_existing=False)
     done = pickle.loads(pickle.dumps(actor(batch_of(pictures))))
     with pytest.raises(InputError, match=r"none\.pth"):
-        list(outcomes_of(Rows(done), {}))
+        list(outcomes_of(Rows(done), []))
     actor = MattePictures({"device": "cpu"}, skip_existing=False)
     batch = batch_of(pictures)
     (pictures / "out").write_text("a file in place of the folder")
     with pytest.raises(InputError, match=r"out/\d\d\.png: cannot write"):
-        list(outcomes_of(Rows(actor(batch)), {}))
+        list(outcomes_of(Rows(actor(batch)), []))
 
 
 class Program:

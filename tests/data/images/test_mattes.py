@@ -27,9 +27,7 @@ PLAIN = {
     "8 bits": coded([0, 128, 255], np.uint8),
     "127": coded([0, 127, 255], np.uint8),
     "254": coded([0, 127, 254], np.uint8),
-    "gray and light": coded([10, 128, 245], np.uint8),
-    "thirds": coded([0, 85, 170], np.uint8),
-    "100 and 200": coded([0, 100, 200], np.uint8),
+    "compressed": coded([8, 120, 247], np.uint8),
     "16 bits": coded([0, 32768, 65535], np.uint16),
     "32 bits": coded([0, 32767, 65535], np.int32),
     "floats": coded([0, 0.5, 1], np.float32),
@@ -39,6 +37,14 @@ REPORTED = {
     "labels": (coded([0, 1, 2], np.uint8), "values 0, 1, 2 read as"),
     "percent": (coded([0, 50, 100], np.uint8), "values 0, 50, 100 read as"),
     "scaled to 160": (coded([0, 80, 160], np.uint8), "values 0, 80, 160 read as"),
+    "gray and light": (coded([10, 128, 245], np.uint8), "values 10, 128, 245 read as"),
+    "thirds": (coded([0, 85, 170], np.uint8), "values 0, 85, 170 read as"),
+    "100 and 200": (coded([0, 100, 200], np.uint8), "values 0, 100, 200 read as"),
+    "dark foreground": (coded([0, 128, 200], np.uint8), "values 0, 128, 200 read as"),
+    "no black": (coded([64, 128, 255], np.uint8), "values 64, 128, 255 read as"),
+    "video levels": (coded([16, 126, 235], np.uint8), "values 16, 126, 235 read as"),
+    "light unknown in 16 bits": (coded([0, 40000, 65535], np.uint16), "values 0, 40000, 65535 read as"),
+    "uneven floats": (coded([0, 0.4, 1], np.float32), "values 0, 0.4, 1 read as"),
     "labels in 16 bits": (coded([0, 1, 2], np.uint16), "values 0, 1, 2 read as"),
     "8 bits in 16": (coded([0, 128, 255], np.uint16), "values 0, 128, 255 read as"),
     "half of 16 bits": (coded([0, 16384, 32767], np.uint16), "values 0, 16384, 32767 read as"),
@@ -59,7 +65,18 @@ WRONG = {
     "an edge or half the range": (coded([0, 64, 128], np.uint8), "found 0, 64, 128, of which two would become one"),
     "dark unknown": (coded([0, 50, 255], np.uint8), "found 0, 50, 255, of which two would become one"),
     "light unknown": (coded([0, 200, 255], np.uint8), "found 0, 200, 255, of which two would become one"),
-    "0 and 1 in 16 bits": (coded([0, 1, 1], np.uint16), "found 0, 1;"),
+    "two close labels": (coded([0, 200, 201], np.uint8), "found 0, 200, 201, of which two would become one"),
+    "an object and a void label": (coded([0, 1, 255], np.uint8), "found 0, 1, 255, of which two would become one"),
+    "a void label in 16 bits": (coded([0, 1, 65535], np.uint16), "found 0, 1, 65535, of which two would become one"),
+    "no data": (coded([0, 254, 255], np.uint8), "found 0, 254, 255, of which two would become one"),
+    "a void label in floats": (coded([0, 0.01, 1], np.float32), "found 0, 0.01, 1, of which two would become one"),
+    "a mask of labels": (coded([0, 200, 200], np.uint8), "found 0, 200, which may have other meanings"),
+    "percent without unknown": (coded([0, 100, 100], np.uint8), "found 0, 100, which may have other meanings"),
+    "one gray": (coded([85] * 3, np.uint8), "found 85, which may have other meanings"),
+    "levels of a mask in 16 bits": (coded([0, 200, 200], np.uint16), "found 0, 200, which may have other meanings"),
+    "posterised": (np.uint8([0, 36, 73, 109, 146, 182, 219, 255])[None], "found 8 values, as a soft matte"),
+    "labels and a void": (np.uint8([0, 3, 15, 255])[None], "found 4 values, as a soft matte"),
+    "0 and 1 in 16 bits": (coded([0, 1, 1], np.uint16), "found 0, 1, which would all be background"),
     "0 and 1 as floats of two": (coded([0, 1.05, 1.05], np.float32), "found 0, 1.05;"),
     "uneven floats": (coded([-0.02, 0.5, 1], np.float32), "found -0.02, 0.5, 1;"),
     "negative": (coded([-5, 0, 100], np.int32), "found -5, 0, 100;"),
@@ -85,11 +102,11 @@ def test_plain_values_are_quantised_without_a_remark(name):
 
 
 @pytest.mark.parametrize("name", REPORTED)
-def test_three_evenly_spaced_values_are_read_and_reported(name):
+def test_three_values_of_another_coding_are_read_and_reported(name):
     values, expected = REPORTED[name]
     trimap, remark = decode_trimap(values)
     np.testing.assert_array_equal(trimap, TRIMAP)
-    assert remark.startswith(expected)
+    assert remark == f"{expected} background, unknown, foreground"
 
 
 @pytest.mark.parametrize("name", WRONG)
@@ -125,16 +142,18 @@ def test_values_to_255_in_a_wider_type_are_levels():
     for dtype in (np.uint16, np.int32, np.float32):
         trimap, remark = decode_trimap(edge.astype(dtype))
         np.testing.assert_array_equal(trimap, np.append(TRIMAP, np.uint8([0, 0, 128])[LABELS[:1]], axis=0))
-        assert remark == "values of 0..255 in a wider type"
-    low, _ = decode_trimap(np.array([[0, 85]], np.uint16))
-    assert low.tolist() == [[0, 128]]
-    with pytest.raises(TrimapCodingError, match="found 0, 84;"):
+        assert remark.startswith("values of 0..255 in a wider type; values 0, 64, 127, 128, 255 read as background, ba")
+    low, remark = decode_trimap(np.array([[0, 120]], np.uint16))
+    assert (low.tolist(), remark) == ([[0, 128]], "values of 0..255 in a wider type")
+    with pytest.raises(TrimapCodingError, match="found 0, 85, which may have other meanings"):
+        decode_trimap(np.array([[0, 85]], np.uint16))
+    with pytest.raises(TrimapCodingError, match="found 0, 84, which would all be background"):
         decode_trimap(np.array([[0, 84]], np.uint16))
     with pytest.raises(TrimapCodingError, match="found 0, 256, which"):
         decode_trimap(np.array([[0, 256]], np.uint16))
 
 
-@pytest.mark.parametrize("values", [[0], [128], [255], [0, 128], [128, 255], [0, 255], [127], [85]])
+@pytest.mark.parametrize("values", [[0], [128], [255], [0, 128], [128, 255], [0, 255], [127], [120, 247]])
 def test_one_or_two_levels_are_a_trimap_without_the_others(values):
     trimap, remark = decode_trimap(np.uint8([values]))
     assert trimap.tolist() == [[0 if v < 85 else 128 if v < 170 else 255 for v in values]]
@@ -169,10 +188,44 @@ def test_a_jpeg_of_a_trimap_is_one_and_its_noise_is_no_label(tmp_path):
         decode_trimap(np.uint8([[0, 3, 9]]), is_lossy=True)
 
 
-def test_two_levels_at_most_16_apart_are_one():
-    assert decode_trimap(np.uint8([[0, 16, 255]])) == (pytest.approx(np.uint8([[0, 0, 255]])), "")
-    with pytest.raises(TrimapCodingError, match="found 0, 17, 255, of which two would become one"):
-        decode_trimap(np.uint8([[0, 17, 255]]))
+def test_both_middles_of_the_scale_are_one_value():
+    for values in (np.uint8([[0, 127, 128]]), np.uint16([[0, 32767, 32768]]), np.float32([[0, 0.498, 0.502]])):
+        trimap, remark = decode_trimap(values)
+        assert (trimap.tolist(), remark) == ([[0, 128, 128]], "")
+    assert decode_trimap(np.uint8([[0, 127, 128, 255]]))[1] == ""
+    with pytest.raises(TrimapCodingError, match="found 0, 126, 127, of which two would become one"):
+        decode_trimap(np.uint8([[0, 126, 127]]))
+
+
+def test_the_regions_of_four_to_six_values_are_reported():
+    assert decode_trimap(np.uint8([[0, 1, 2, 255]]))[1] == (
+        "values 0, 1, 2, 255 read as background, background, background, foreground"
+    )
+    certain_to_not = np.uint8([[0] * 9 + [64] + [128] * 9 + [192] + [255] * 9])
+    trimap, remark = decode_trimap(certain_to_not)
+    assert trimap.tolist() == [[0] * 10 + [128] * 9 + [255] * 10]
+    assert remark == "values 0, 64, 128, 192, 255 read as background, background, unknown, foreground, foreground"
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [((0, 128, 200), "values 0, 128, 200 read as background, unknown, foreground"),
+     ((16, 128, 235), "values 16, 128, 235 read as background, unknown, foreground"),
+     ((0, 128, 128), "values 0, 128 read as background, unknown"),
+     ((0, 255, 255), None)],
+)  # fmt: skip
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+def test_regions_of_other_levels_are_reported_if_edges_are_soft(tmp_path, levels, expected, suffix):
+    """The unknown region is large, so that the file is no soft matte."""
+    y, x = np.mgrid[:100, :100]
+    distance = np.hypot(x - 50, y - 50)
+    trimap = np.select([distance < 10, distance > 60], [levels[2], levels[0]], levels[1]).astype(np.uint8)
+    save(tmp_path / f"t.{suffix}", cv2.resize(trimap, None, fx=1.3, fy=1.3, interpolation=cv2.INTER_LINEAR))
+    if expected is None:
+        with pytest.raises(CodingError, match="as a soft matte"):  # a resized mask
+            trimap_reading(tmp_path / f"t.{suffix}")
+    else:
+        assert trimap_reading(tmp_path / f"t.{suffix}").remark == f"soft edges; the most frequent {expected}"
 
 
 def test_bits_and_empty_arrays_have_no_coding():
@@ -213,7 +266,7 @@ def test_less_even_is_not(levels, dtype):
         decode_trimap(coded(levels, dtype))
 
 
-def test_a_soft_matte_has_sixteen_levels_between_and_four_times_as_many_pixels_as_near_128():
+def test_a_soft_matte_has_four_times_as_many_pixels_between_as_near_128():
     between = np.arange(20, 36, dtype=np.uint8)  # 16 levels
     for unknown in (120, 136):
         assert 128 in decode_trimap(np.append(between, np.uint8([unknown] * 4))[None])[0]
@@ -224,14 +277,19 @@ def test_a_soft_matte_has_sixteen_levels_between_and_four_times_as_many_pixels_a
     for other in (119, 137):  # near 128 no more
         with pytest.raises(TrimapCodingError, match="soft matte"):
             decode_trimap(np.append(between, np.uint8([other] * 9))[None])
-    for level in (8, 247):  # near 0 and 255, so that 15 are left
-        assert decode_trimap(np.append(between[1:], np.uint8([level, 255]))[None])[1] == ""
+    near = np.uint8([8] * 9 + [128] + [247] * 9)  # these count as known
+    assert decode_trimap(np.append(between[:4], near)[None])[1] == ""
+    with pytest.raises(TrimapCodingError, match="soft matte"):
+        decode_trimap(np.append(between[:5], near)[None])
 
 
 def test_levels_in_a_wider_type_keep_their_thirds():
-    assert decode_trimap(np.array([[0, 84, 85, 169, 170]], np.uint16))[0].tolist() == [[0, 0, 128, 128, 255]]
-    trimap, remark = decode_trimap(np.array([[0, 21716, 21717, 43561, 43562]], np.uint16))  # around 84.5, 169.5 * 257
-    assert (trimap.tolist(), remark) == ([[0, 0, 128, 128, 255]], "")
+    usual = np.array([0, 32768, 65535] * 9, np.uint16)
+    edges = np.uint16([21716, 21717, 43561, 43562])  # around 84.5 and 169.5 * 257
+    trimap, remark = decode_trimap(np.append(edges, usual)[None])
+    assert (trimap[0, :4].tolist(), remark) == ([0, 128, 128, 255], "")
+    trimap, remark = decode_trimap(np.append(np.uint16([84, 85, 169, 170]), np.uint16([0, 128, 255] * 9))[None])
+    assert (trimap[0, :4].tolist(), remark) == ([0, 128, 128, 255], "values of 0..255 in a wider type")
 
 
 # --- trimaps: files of every kind

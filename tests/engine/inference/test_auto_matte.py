@@ -116,6 +116,27 @@ def test_grabcut_finds_the_disc(pointed):
     np.testing.assert_array_equal(mask, pointed({"image": image}).mask())  # the same each time
 
 
+def test_a_click_fixes_the_pixels_around_it_also_within_the_band(matting):
+    """The disc's edge is soft from 24 to 32 pixels around (x 50, y 70), so both clicks are in the band of 8."""
+    image, truth = disc()
+    large = [np.kron(array, np.ones((5, 5, 1)[: array.ndim], np.uint8)) for array in (image, truth)]
+    inside, outside = (5 * 50, 5 * (70 - 26)), (5 * (50 + 27), 5 * 70)
+    box = tuple(5 * side for side in (15, 35, 85, 105))
+    plain = PointedSubjects(box)({"image": large[0]}).trimap(40)
+    assert plain[inside[::-1]] == plain[outside[::-1]] == 128
+    subjects = PointedSubjects(box, inside=[inside], outside=[outside])
+    trimap = subjects({"image": large[0]}).trimap(40)
+    rows, columns = np.mgrid[: 5 * SIZE, : 5 * SIZE]
+    for (x, y), level in ((inside, 255), (outside, 0)):
+        near = np.hypot(rows - y, columns - x) <= 0.005 * 5 * SIZE  # 3 pixels
+        assert (trimap[near] == level).all()
+        assert (trimap == 128)[y - 8 : y + 9, x - 8 : x + 9].any()
+    alpha = AutoMatte(subjects, matting, width=40).one({"image": large[0]})["alpha"]
+    assert 0 < large[1][inside[::-1]] < 255
+    assert 0 < large[1][outside[::-1]] < 255
+    assert (alpha[inside[::-1]], alpha[outside[::-1]]) == (255, 0)
+
+
 def test_specks_of_grabcut_are_no_part_of_the_subject():
     image, _ = disc(softness=2)
     image[5:8, 100:103] = image[70, 50]  # of the disc's colour
@@ -211,6 +232,13 @@ def test_one_picture_by_a_box(tmp_path):
     mask = PointedSubjects(box=(15, 35, 85, 105))({"image": image}).mask()
     rough = score_image(np.where(mask, 255, 0).astype(np.uint8), truth)["sad"]
     assert score_image(np.asarray(Image.open(tmp_path / "o.png")), truth)["sad"] < 0.7 * rough
+
+
+def test_a_cut_out_beside_a_composite_may_be_asked_for_twice(tmp_path):
+    files(tmp_path, softness=2)
+    arguments = [str(tmp_path / "in/a.png"), "--output", str(tmp_path / "o.png"), "--box", "15", "35", "85", "105"]
+    assert auto_matte.main([*arguments, "--cutout", "--save", "rgba,composite", "--background", "red"]) == 0
+    assert [Image.open(tmp_path / name).mode for name in ("o.png", "o_composite.png")] == ["RGBA", "RGB"]
 
 
 def test_a_folder_is_written_in_the_depth_and_format_that_are_asked_for(tmp_path):

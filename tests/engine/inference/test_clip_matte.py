@@ -90,6 +90,18 @@ def test_a_box_around_the_subject_of_the_first_frame_is_enough(tmp_path, clip, s
     assert len(frames_of(tmp_path / "out.mov")) == FRAMES
 
 
+def test_clicks_fix_their_pixels_of_the_first_frame(tmp_path, clip, scene, run_auto_matte):
+    soft = np.argwhere((scene[0].alpha > 60) & (scene[0].alpha < 200))
+    y, x = soft[len(soft) // 2]
+    rows, columns = (np.flatnonzero((scene[0].alpha > 0).any(axis=axis)) for axis in (1, 0))
+    box = (max(1, columns[0] - 2), max(1, rows[0] - 2), min(126, columns[-1] + 2), min(94, rows[-1] + 2))
+    for option, level in (("--click", 255), ("--click-outside", 0)):
+        output = tmp_path / option / "%d.png"
+        status, _, err = run_auto_matte(clip, "--box", *box, option, x, y, "--output", output)
+        assert status == 0, err
+        assert np.asarray(Image.open(tmp_path / option / "1.png"))[y, x] == level
+
+
 def test_a_moving_gif_is_a_clip_alone_and_refused_among_pictures(tmp_path, scene, run_auto_matte):
     frames = [Image.fromarray(frame.image) for frame in scene]
     (tmp_path / "in").mkdir()

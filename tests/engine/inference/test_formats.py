@@ -159,7 +159,10 @@ def test_a_cut_out_is_premultiplied_where_that_is_asked_for(scene, run):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--cutout", "--save", "alpha"], "--cutout: is short for --save rgba; give one of them"),
+        (
+            ["--cutout", "--save", "alpha"],
+            "--cutout: is short for --save rgba; write --save alpha,rgba (the output itself",
+        ),
         (["--save", "alpha", "--background", "white"], "--background: only has an effect on composites"),
         (["--background", "whitish"], "--background: expected a colour (white, '#1e90ff' or 30,144,255), a gradient"),
         (["--background", "white", "--premultiplied"], "--premultiplied: only has an effect on cut-outs"),

@@ -104,7 +104,7 @@ def test_the_script_runs_as_a_command(tmp_path):
 def test_a_folder_of_every_kind_of_image(tmp_path, pictures, checkpoint, run):
     status, _, err = run(*folder_arguments(tmp_path, checkpoint))
     assert status == 0, err
-    assert sorted(os.listdir(tmp_path / "out")) == sorted(f"{name}.png" for name in pictures)
+    assert sorted(os.listdir(tmp_path / "out")) == sorted([*(f"{name}.png" for name in pictures), "manifest.json"])
     for name, trimap in pictures.items():
         matte = Image.open(tmp_path / "out" / f"{name}.png")
         assert matte.mode == "L"
@@ -136,8 +136,8 @@ def test_composition1k_layout_with_vitmattes_option_names(tmp_path, pictures, ch
     arguments = ("--checkpoint-dir", checkpoint, "--data-dir", str(tmp_path), "--inference-dir", str(tmp_path / "out"))
     status, _, err = run(*arguments, config=("--config-dir", CONFIG))
     assert status == 0, err
-    assert len(os.listdir(tmp_path / "out")) == len(pictures)
-    stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").iterdir()}
+    stamps = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
+    assert len(stamps) == len(pictures)
     (tmp_path / "out" / "rgb.png").unlink()
     _, out, _ = run(*arguments, "--skip-existing", config=("--config-dir", CONFIG))
     assert "1 written, 4 skipped, 0 failed" in out
@@ -157,7 +157,7 @@ def test_bad_files_are_named_and_the_rest_is_done(tmp_path, pictures, checkpoint
     assert "no unknown pixel" in err
     assert "Traceback" not in err
     assert "3 written, 0 skipped, 2 failed" in out
-    assert sorted(os.listdir(tmp_path / "out")) == ["deep.png", "palette.png", "rgba.png"]
+    assert sorted(os.listdir(tmp_path / "out")) == ["deep.png", "manifest.json", "palette.png", "rgba.png"]
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from data.images import files, inputs
 from data.images.files import read_rgb, read_size
 from engine.config import build, load_config
 from engine.inference import Job, Predictor, run_jobs
+from engine.inference.manifest import MANIFEST
 from runtime import command_line as cli
 from runtime.command_line import SAME_REQUEST
 from runtime.errors import InputError
@@ -92,7 +93,7 @@ def add(tmp_path) -> Callable:
 
 def assert_mattes(folder: Path, trimaps: dict[str, np.ndarray]) -> None:
     """Exactly these mattes are in the folder, of their trimaps' sizes and true to what they know; nothing else is."""
-    assert sorted(os.listdir(folder)) == sorted(f"{name}.png" for name in trimaps)
+    assert sorted(os.listdir(folder)) == sorted([*(f"{name}.png" for name in trimaps), MANIFEST])
     for name, trimap in trimaps.items():
         with Image.open(folder / f"{name}.png") as matte:
             alpha = np.asarray(matte)
@@ -179,7 +180,7 @@ def test_every_kind_of_image_comes_out_upright_and_in_its_colours(tmp_path, run,
         Image.new("L", (33, 20), 128).save(tmp_path / "trimaps" / f"{name}.png")
     status, _, err = run("--batch-size", batch_size)
     assert status == 0, err
-    assert sorted(os.listdir(tmp_path / "out")) == sorted(f"{name}.png" for name in KINDS)
+    assert sorted(os.listdir(tmp_path / "out")) == sorted([*(f"{name}.png" for name in KINDS), MANIFEST])
     for name in KINDS:
         with Image.open(tmp_path / "out" / f"{name}.png") as matte:
             alpha = np.asarray(matte).astype(int)
@@ -391,15 +392,23 @@ def test_what_is_no_file_is_refused_at_once_and_called_what_it_is(tmp_path, add,
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("put", [put_broken_link, put_loop, os.mkfifo])
-def test_a_folder_with_what_is_no_file_is_refused_before_the_model_is_built(tmp_path, add, run, put):
-    add("a")
+@pytest.mark.parametrize("batch_size", ["1", "2"])
+@pytest.mark.parametrize(
+    ("put", "found"),
+    [(put_broken_link, "a broken link"), (put_loop, "a broken link"), (os.mkfifo, "a pipe, a device or a socket")],
+)
+@pytest.mark.parametrize("folder", ["images", "trimaps"])
+def test_what_is_no_file_in_a_folder_costs_only_itself(tmp_path, add, run, put, found, folder, batch_size):
+    good = {name: add(name) for name in ("a", "c")}
     add("b")
-    (tmp_path / "images" / "b.png").unlink()
-    put(tmp_path / "images" / "b.png")
-    status, _, err = run()
-    assert (status, err.count("\n")) == (2, 1)
-    assert f"{tmp_path / 'images' / 'b.png'}: expected an image file" in err
+    odd = tmp_path / folder / "b.png"
+    odd.unlink()
+    put(odd)
+    status, out, err = run("--batch-size", batch_size)
+    assert (status, err.count("error: ")) == (2, 1)
+    assert f"error: {odd}: expected an image file, found {found}\n" in err
+    assert "2 written, 0 skipped, 1 failed" in out
+    assert_mattes(tmp_path / "out", good)
 
 
 def test_files_that_go_after_the_listing_cost_only_themselves(tmp_path, add, models):
@@ -556,7 +565,7 @@ def test_a_name_that_is_no_utf8_can_be_told_on_stdout(tmp_path, add, run, monkey
     monkeypatch.setattr(sys, "stdout", told)
     status, _, err = run(output=odd)
     assert status == 0, err
-    assert os.listdir(odd) == ["a.png"]
+    assert sorted(os.listdir(odd)) == ["a.png", MANIFEST]
     told.seek(0)
     assert "\\udce9/a.png: 1 written" in told.read()
 
@@ -609,6 +618,8 @@ def small_disk(tmp_path) -> Iterator[Path]:
 def assert_only_whole_mattes(folder: Path, before: dict[str, bytes]) -> None:
     """The mattes written before are what they were, the others are whole, and nothing else is there."""
     for path in folder.iterdir():
+        if path.name == MANIFEST:
+            continue
         assert path.suffix == ".png"
         assert not path.name.startswith(".")
         with Image.open(path) as matte:
@@ -629,7 +640,7 @@ def test_a_full_disk_ends_the_run_in_one_line_without_half_a_file(tmp_path, add,
     assert line == f"error: {small_disk / name}: cannot write: No space left on device"
     assert not (small_disk / name).exists()
     assert_only_whole_mattes(small_disk, before)
-    assert len(os.listdir(small_disk)) >= 2  # some of the rest had room
+    assert len(list(small_disk.glob("*.png"))) >= 2  # some of the rest had room
     (small_disk / "a.png").unlink()
     status, _, err = run(output=small_disk, image=tmp_path / "images" / "a.png", trimap=tmp_path / "trimaps" / "a.png")
     assert status == 0, err
@@ -651,7 +662,7 @@ def test_a_matte_that_does_not_fit_leaves_the_old_one(tmp_path, add, run):
     assert status == 2
     assert f"error: {tmp_path / 'out' / 'b.png'}: cannot write: File too large" in err.splitlines()
     assert_only_whole_mattes(tmp_path / "out", before)
-    assert len(os.listdir(tmp_path / "out")) == 2
+    assert len(list((tmp_path / "out").glob("*.png"))) == 2
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
@@ -795,7 +806,7 @@ def test_a_signal_leaves_whole_mattes_and_a_rerun_makes_the_rest(tmp_path, add, 
     advice = "keeps the pictures that are done; the same command with --skip-existing continues"
     assert err.splitlines()[-1] == f"{word}; {tmp_path / 'out'} {advice}"
     assert "Traceback" not in err
-    left = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    left = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.name != MANIFEST}
     assert 3 <= len(left) < len(trimaps)
     status, out, err = run("--skip-existing")
     assert status == 0, err

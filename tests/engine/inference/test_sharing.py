@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +19,14 @@ from small_models import small_model
 from tiny import ROOT
 from two_hosts import ADDRESSES, HOSTS, Host, kill_all_on
 
+from data.images.remarks import Remark
 from engine.inference import Crew, Job, Outcome, Predictor, SharedJobs, predict, sharing
-from engine.inference.manifest import MANIFEST
+from engine.inference.manifest import MANIFEST, entries_of
 from runtime.command_line import Terminated
 from runtime.errors import InputError
 
 COUNT = 7
+WRITTEN = {"status": "written", "remark": ""}
 LIMIT = 400  # seconds; what ends in ten may take minutes on a machine with other work
 
 
@@ -83,6 +86,7 @@ def test_each_job_is_done_once_and_the_first_process_counts_all(tmp_path, size):
         "outputs": 0,
         "status": "failed",
         "remark": "damaged",
+        "reading": [],
     }
     assert os.listdir(tmp_path) == [MANIFEST]
 
@@ -109,7 +113,8 @@ def test_what_a_killed_run_left_is_no_part_of_the_next(tmp_path):
     going_on = [f"{sharing.WORK_FOLDER}{name}" for name in (f"{here}-{os.getpid()}", "fedcba9876543210")]
     for name in (*stale, *going_on):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "ends-0-0").write_text('{"job": 0, "status": "written", "remark": ""}\n')
+        end = {"job": 0, **entries_of(jobs_in(tmp_path))[0], **WRITTEN}
+        (tmp_path / name / "ends-0-0").write_text(json.dumps(end) + "\n")
     for name in stale[2:]:  # on other machines, which are silent
         os.utime(tmp_path / name / "ends-0-0", (0, time.time() - sharing.SILENCE_LIMIT - 1))
     process = Process(tmp_path, crew(0, 2))
@@ -118,6 +123,104 @@ def test_what_a_killed_run_left_is_no_part_of_the_next(tmp_path):
     late.join(20)
     assert process.did[0] == "0.png"
     assert sorted(os.listdir(tmp_path)) == sorted([*going_on, MANIFEST])
+
+
+def test_the_list_of_an_earlier_run_with_this_name_is_not_read(tmp_path):
+    """A reused --rdzv-id: the earlier run was killed and left its list, on another machine's side of the disk."""
+    work = tmp_path / f"{sharing.WORK_FOLDER}run"
+    work.mkdir()
+    (work / "jobs-0.json").write_text(json.dumps(entries_of(jobs_in(tmp_path))))
+    (work / "ends-0-0").write_text(json.dumps({"job": 2, **entries_of(jobs_in(tmp_path))[2], **WRITTEN}) + "\n")
+    late = Process(tmp_path, crew(1, 2))
+    time.sleep(1)
+    assert late.is_alive()
+    assert not late.did  # without process 0, the stale list is no reason to begin
+    first = Process(tmp_path, crew(0, 2))
+    for process in (first, late):
+        process.join(20)
+    assert (first.did, late.did) == (["0.png", "2.png", "4.png", "6.png"], ["1.png", "3.png", "5.png"])
+    assert manifest(tmp_path)["counts"] == {"written": COUNT}
+    assert os.listdir(tmp_path) == [MANIFEST]
+
+
+READING = (Remark("trimap", "values 0, 1, 2 read as background, unknown, foreground", "1.png"),)
+
+
+def of_job(folder: Path, index: int) -> tuple:
+    job = manifest(folder)["jobs"][index]
+    return job["status"], job["remark"], job["reading"]
+
+
+def test_the_manifest_tells_how_each_picture_was_read_also_when_it_is_skipped_later(tmp_path):
+    def run(status: str, *read_as: Remark) -> None:
+        shared = SharedJobs(tmp_path, Crew())
+        shared.wait_for_first()
+        for job in shared.begin(jobs_in(tmp_path, 2)):
+            shared.record(Outcome(job, status, "exists" if status == "skipped" else "", read_as=read_as))
+        assert shared.finish() == {status: 2}
+
+    expected = [{"what": "trimap", "text": READING[0].text, "path": "1.png"}]
+    run("written", *READING)
+    assert of_job(tmp_path, 1) == ("written", "", expected)
+    for _ in range(2):
+        run("skipped")
+        assert of_job(tmp_path, 1) == ("skipped", "exists", expected)
+    run("failed")
+    assert of_job(tmp_path, 1) == ("failed", "", [])
+    run("skipped")  # the file that exists was not written by a run that is known
+    assert of_job(tmp_path, 1) == ("skipped", "exists", [])
+
+
+@pytest.mark.parametrize("is_killed", [True, False])
+def test_a_run_that_does_not_finish_is_in_the_manifest_too(tmp_path, is_killed):
+    shared = SharedJobs(tmp_path, Crew(run="killed") if is_killed else Crew())
+
+    def stop_after_two() -> None:
+        first, second, _ = shared.begin(jobs_in(tmp_path, 3))
+        shared.record(Outcome(first, "written", "no unknown pixel"))
+        shared.record(Outcome(second, "written", read_as=READING))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), nullcontext() if is_killed else shared.one_voice():
+        stop_after_two()
+    if not is_killed:
+        assert os.listdir(tmp_path) == [MANIFEST]
+        assert manifest(tmp_path)["counts"] == {"written": 2}
+    again = SharedJobs(tmp_path, Crew(run="killed"))
+    again.wait_for_first()
+    for job, status in zip(again.begin(jobs_in(tmp_path, 3)), ("skipped", "skipped", "written"), strict=True):
+        again.record(Outcome(job, status, "exists" * (status == "skipped")))
+    again.finish()
+    assert of_job(tmp_path, 0)[:2] == ("skipped", "no unknown pixel")
+    assert [remark["text"] for remark in of_job(tmp_path, 1)[2]] == [READING[0].text]
+    assert of_job(tmp_path, 2) == ("written", "", [])
+
+
+def test_a_killed_run_that_is_closed_late_changes_nothing_that_was_done_since(tmp_path):
+    """Run A, on another machine, is killed; B repeats one picture and skips another; C finds the files of A."""
+    first = SharedJobs(tmp_path, Crew(run="a"))
+    for job in first.begin(jobs_in(tmp_path, 2)):
+        first.record(Outcome(job, "written", "memory ran out", read_as=READING))
+    first.ended.set()
+    second = SharedJobs(tmp_path, Crew())
+    for job, status in zip(second.begin(jobs_in(tmp_path, 2)), ("written", "skipped"), strict=True):
+        second.record(Outcome(job, status, "exists" * (status == "skipped")))
+    second.finish()
+    third = SharedJobs(tmp_path, Crew(run="a"))
+    third.wait_for_first()
+    for job in third.begin(jobs_in(tmp_path, 2)):
+        third.record(Outcome(job, "skipped", "exists"))
+    third.finish()
+    assert of_job(tmp_path, 0) == ("skipped", "exists", [])
+    assert of_job(tmp_path, 1) == ("skipped", "memory ran out", [READING[0]._asdict()])
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "not JSON", '{"jobs": [{"image": "a.png"}]}', '{"jobs": 3}'])
+def test_another_file_with_the_name_of_the_manifest_is_kept(tmp_path, content):
+    (tmp_path / MANIFEST).write_text(content)
+    with pytest.raises(InputError, match=r"manifest\.json: expected a manifest of inference\.py, found another file"):
+        SharedJobs(tmp_path, Crew()).begin(jobs_in(tmp_path))
+    assert (tmp_path / MANIFEST).read_text() == content
 
 
 def test_other_jobs_and_missing_processes_are_named(tmp_path, monkeypatch):
@@ -275,8 +378,9 @@ def process_of(launcher: int, rank: int) -> int:
 def test_torchrun_shares_the_work_and_a_killed_process_loses_only_its_picture(pictures):
     alone = start(arguments(pictures, "alone"))
     assert alone.wait(LIMIT) == 0
-    expected = {path.name: path.read_bytes() for path in (pictures / "alone").iterdir()}
+    expected = {path.name: path.read_bytes() for path in (pictures / "alone").glob("*.png")}
     assert len(expected) == 24
+    assert manifest(pictures / "alone")["counts"] == {"written": 24}
     killed = torchrun(arguments(pictures, "shared"))
     ends = pictures / "shared"
     wait_for_outcomes(ends, killed)
@@ -372,4 +476,4 @@ def test_a_run_over_two_machines_that_loses_one_goes_on_with_the_same_bytes(host
     summaries = [line for machine in again for line in machine.text().splitlines() if " written, " in line]
     assert summaries == [f"{out}: {24 - len(done)} written, {len(done)} skipped, 0 failed, on cpu, by 4 processes"]
     found = {path.name: path.read_bytes() for path in out.iterdir() if path.name != MANIFEST}
-    assert found == {path.name: path.read_bytes() for path in (pictures / "alone").iterdir()}
+    assert found == {path.name: path.read_bytes() for path in (pictures / "alone").glob("*.png")}
