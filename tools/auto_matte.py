@@ -208,7 +208,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--smallest-island", type=share, metavar="SHARE", help="remove objects below this share of the "
                         "picture (default: .001 and a tenth of the largest; 0 for --mask)")  # fmt: skip
     parser.add_argument("--smallest-hole", type=share, metavar="SHARE", help="fill holes below this share of the "
-                        "picture (default: .0005; 0 for --mask)")  # fmt: skip
+                        "picture (default: .001; 0 for --mask)")  # fmt: skip
     parser.add_argument("--seg-every", type=int, default=1, metavar="N", help="video: segment every Nth frame, "
                         "and carry its trimap to the next frames (default: 1)")  # fmt: skip
     add_format_options(parser)

@@ -52,7 +52,7 @@ class Cleaning:
 
 
 KEEP_ALL = Cleaning()
-SEGMENTATION = Cleaning(smallest_island=0.001, smallest_of_largest=0.1, smallest_hole=0.0005)
+SEGMENTATION = Cleaning(smallest_island=0.001, smallest_of_largest=0.1, smallest_hole=0.001)
 
 
 def trimap_from_mask(
