@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from skimage.color import rgb2lab
 
-from engine.inference.box_prior import opponent_colours, subject_probability
+from engine.inference.box_prior import BINS, SPREAD, opponent_colours, smoothed, subject_probability
 from engine.inference.subjects import PointedSubjects, slack
 
 DARK, LIGHT = 40, 220
@@ -90,3 +91,8 @@ def test_boxes_at_the_border_of_a_long_picture(box):
     strip = 27  # above half of the pixels of a cell, beside the box
     mask[max(0, top - strip) : bottom + strip, max(0, left - strip) : right + strip] = False
     assert not mask.any()
+
+
+def test_histograms_are_smoothed_as_by_scipy():
+    histogram = np.random.default_rng(0).random((BINS, BINS, BINS))
+    np.testing.assert_allclose(smoothed(histogram), gaussian_filter(histogram, SPREAD, mode="nearest"), rtol=1e-12)
