@@ -135,12 +135,16 @@ class SharedJobs:
         errors. Process 0 removes what a killed run with this run's name has left.
 
         Raises:
-            InputError: process 0 did not finish within `START_LIMIT`, or the program that started this process ended.
+            InputError: process 0 did not finish within `START_LIMIT`, the program that started this process ended, or
+                the folder cannot be read.
         """
         if self.crew.rank:
             self._wait(self._is_answered, "process 0 has not listed its jobs", START_LIMIT)
         elif self.crew.attempt == 0:
-            self._close(self.work)
+            try:
+                self._close(self.work)
+            except OSError as error:
+                raise InputError(f"{self.folder}: {error.strerror}") from error
 
     def _is_answered(self) -> bool:
         """Leave this process's token, again if process 0 has removed the files of an earlier run."""
@@ -232,7 +236,7 @@ class SharedJobs:
         except BaseException as stop:
             if self.crew.size == 1:
                 self.ended.set()
-                with contextlib.suppress(InputError):  # the disk may be full; then the record is lost
+                with contextlib.suppress(InputError, OSError):  # such as a full disk; then the record is lost
                     self._close(self.work)
                 self._remove(self.work)
             elif isinstance(stop, KeyboardInterrupt | Terminated) and not self._is_first_to_stop():

@@ -16,6 +16,7 @@ from tiny import ROOT
 import inference
 from data.synthetic import SyntheticMatting
 from engine.config import build, load_config
+from engine.inference.manifest import MANIFEST
 from engine.training import feature_cache
 from engine.training.freezing import freeze
 from engine.training.run import evaluate, train
@@ -341,7 +342,7 @@ def test_inference_takes_a_folder_of_any_sizes_without_trimaps(run, tmp_path, ca
     arguments = ["--checkpoint", str(run / "model_final.pth"), "--device", "cpu", "--image", str(tmp_path / "images"),
                  "--output", str(tmp_path / "out")]  # fmt: skip
     assert inference.main(arguments) == 2
-    assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == ["a", "b"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "b.png", MANIFEST]
     for stem in "ab":
         assert np.asarray(Image.open(tmp_path / "out" / f"{stem}.png")).shape == sizes[stem]
     errors = [line for line in "".join(capsys.readouterr()).splitlines() if "error" in line]

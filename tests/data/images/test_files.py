@@ -198,11 +198,11 @@ def test_folders_are_indexed_by_stem(tmp_path):
 
 def test_a_folder_with_a_broken_link_or_a_pipe_among_its_images_is_refused(tmp_path):
     (tmp_path / "a.png").symlink_to("nowhere.png")
-    with pytest.raises(InputError, match=r"a\.png: expected an image file, found a broken link or a special file"):
+    with pytest.raises(InputError, match=r"a\.png: expected an image file, found a broken link$"):
         images_by_stem(tmp_path)
     (tmp_path / "a.png").unlink()
     os.mkfifo(tmp_path / "a.png")
-    with pytest.raises(InputError, match=r"a\.png: expected an image file, found a broken link or a special file"):
+    with pytest.raises(InputError, match=r"a\.png: expected an image file, found a pipe, a device or a socket"):
         images_by_stem(tmp_path)
     for read in (read_rgb, read_size):
         with pytest.raises(InputError, match="null: expected an image file, found a pipe, a device or a socket"):

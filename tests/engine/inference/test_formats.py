@@ -16,6 +16,7 @@ from systems import Pointwise, TwoClasses
 
 import inference
 from engine.inference import FileSettings, fit_to, needs_exact, plan_files
+from engine.inference.manifest import MANIFEST
 from runtime import command_line as cli
 from runtime.errors import InputError
 
@@ -182,7 +183,7 @@ def test_sub_folders_and_names_are_kept(scene, run):
             Image.open(scene / kind / source).save(scene / kind / folder / target, lossless=True)
     status, out, err = run("i", "t", "o", "--format", "tif", "--bits", "16")
     assert (status, "4 written, 0 skipped, 0 failed" in out) == (0, True), err
-    assert files_under(scene / "o") == sorted(["a.tif", "x/a.tif", "x/y/CAT.tif", f"z/{decomposed}.tif"])
+    assert files_under(scene / "o") == sorted(["a.tif", MANIFEST, "x/a.tif", "x/y/CAT.tif", f"z/{decomposed}.tif"])
     assert {tifffile.imread(path).dtype for path in (scene / "o").rglob("*.tif")} == {np.dtype(np.uint16)}
     status, out, _ = run("i", "t", "o", "--format", "tif", "--bits", "16", "--skip-existing")
     assert "0 written, 4 skipped" in out
@@ -199,7 +200,7 @@ def test_one_trimap_serves_a_folder(scene, run):
     Image.open(scene / "i" / "a.png").save(scene / "i" / "b.tga")
     status, out, _ = run("i", "t/a.png", "o")
     assert (status, "2 written" in out) == (0, True)
-    assert files_under(scene / "o") == ["a.png", "b.png"]
+    assert files_under(scene / "o") == ["a.png", "b.png", MANIFEST]
 
 
 def test_what_could_be_meant_twice_is_refused_by_name(scene, run):

@@ -487,7 +487,7 @@ def test_without_a_last_checkpoint_the_newest_is_taken(whole_run, stopped_run, c
 def test_when_no_checkpoint_is_whole_that_is_an_error(stopped_run):
     for path in stopped_run.glob("*.pth"):
         cut_short(path)
-    with pytest.raises(InputError, match=r"model_0000001\.pth: not a readable.*no checkpoint of .* can be continued"):
+    with pytest.raises(InputError, match=r"model_0000001\.pth: not a readable.*no checkpoint of .* can be resumed"):
         run(stopped_run, 6, resume=True)
 
 

@@ -239,7 +239,7 @@ def test_a_requested_architecture_must_be_the_one_found(original):
 def test_what_is_converted_already_is_refused(tmp_path, original):
     """Its metadata would be lost."""
     conversion = convert(original)
-    with pytest.raises(InputError, match="use the file as it is"):
+    with pytest.raises(InputError, match="use it as it is"):
         convert({"model": conversion.model, "metadata": conversion.metadata})
 
 

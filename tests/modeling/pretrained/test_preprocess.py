@@ -651,7 +651,7 @@ def test_what_is_converted_already_is_refused(tmp_path, official):
     """Its metadata, such as the pixel statistics, would be lost."""
     torch.save(official, tmp_path / "in.pth")
     convert_file(tmp_path / "in.pth", tmp_path / "once.pth", dataset="sat493m")
-    assert_refused(tmp_path / "once.pth", tmp_path / "twice.pth", "use the file as it is")
+    assert_refused(tmp_path / "once.pth", tmp_path / "twice.pth", "use it as it is")
 
 
 @pytest.mark.parametrize(
