@@ -114,7 +114,7 @@ class Matting:
 
     @property
     def needs_trimap(self) -> bool:
-        """Whether the system reads a trimap, either given or made from a mask, a box, clicks or a segmentation."""
+        """Return whether the system reads a trimap, given or made from a mask, a box, clicks or a segmentation."""
         return "trimap" in self.model.inputs
 
     def predict(

@@ -111,7 +111,7 @@ class LoggedScalars(HookBase):
 
 
 class FinishIteration(HookBase):
-    """When a run continues, first evaluate and log the iteration of its checkpoint, unless that was done.
+    """Evaluate and log the iteration of the checkpoint when a run is resumed, unless that was done.
 
     Register this hook last, in all processes.
 
