@@ -358,10 +358,14 @@ def torchrun(command: list[str]) -> subprocess.Popen:
     return start(["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *command])
 
 
-def wait_for_outcomes(folder: Path, launcher: subprocess.Popen) -> None:
-    """Wait until process 1 has done a picture."""
+def wait_for_outcomes(folder: Path, launcher: subprocess.Popen, processes: int = 2) -> None:
+    """Wait until process 1 has done a picture, and all processes have begun."""
     until = time.monotonic() + LIMIT
-    while not any(path.stat().st_size for path in folder.glob(f"{sharing.WORK_FOLDER}*/ends-0-1")):
+    work = f"{sharing.WORK_FOLDER}*"
+    while (
+        not any(path.stat().st_size for path in folder.glob(f"{work}/ends-0-1"))
+        or len(list(folder.glob(f"{work}/ends-0-*"))) < processes
+    ):
         assert launcher.poll() is None
         assert time.monotonic() < until
         time.sleep(0.002)
@@ -459,7 +463,7 @@ def test_a_run_over_two_machines_that_loses_one_goes_on_with_the_same_bytes(host
     assert start(arguments(pictures, "alone")).wait(LIMIT) == 0
     out = pictures / "out"
     machines = [Machine(number, pictures, "first") for number in range(2)]
-    wait_for_outcomes(out, machines[0].process)
+    wait_for_outcomes(out, machines[0].process, processes=4)
     kill_all_on(HOSTS[lost])
     left = machines[1 - lost]
     assert left.wait(LIMIT) != 0
