@@ -5,6 +5,7 @@ the same everywhere. Files are untrusted: sizes are limited, truncation is an er
 """
 
 import contextlib
+import io
 import os
 import re
 import warnings
@@ -421,11 +422,34 @@ def _has_deep_channels(image: Image.Image) -> bool:
 
 
 def _jpeg2000_bits(file: BinaryIO) -> int:
-    """Bits of a channel by the header of a JP2 file (ISO/IEC 15444-1, I.5.3.1) or of a bare codestream (A.5.1)."""
+    """Most bits of a channel by the header of a JP2 file (ISO/IEC 15444-1, I.5.3) or of a bare codestream (A.5.1)."""
     file.seek(0)
-    start = file.read(1024)
-    place = 42 if start.startswith(b"\xff\x4f\xff\x51") else start.index(b"ihdr") + 14
-    return (start[place] & 0x7F) + 1  # one less is stored; the top bit is the sign
+    start = file.read(43)
+    if start.startswith(b"\xff\x4f\xff\x51"):
+        stored = start[42:]
+    else:
+        header = _jpeg2000_box(file, b"jp2h")
+        stored = header and _jpeg2000_box(io.BytesIO(header), b"ihdr")[10:11]
+        if stored == b"\xff":  # the channels differ
+            stored = _jpeg2000_box(io.BytesIO(header), b"bpcc")
+    return max(((bits & 0x7F) + 1 for bits in stored), default=8)  # one less is stored; the top bit is the sign
+
+
+def _jpeg2000_box(file: BinaryIO, wanted: bytes) -> bytes:
+    """Content of the first box of a type (I.4), at most 64 KiB of it; empty if there is none."""
+    place = 0
+    while True:
+        file.seek(place)
+        head = file.read(16)
+        length, kind, begin = int.from_bytes(head[:4], "big"), head[4:8], 8
+        if length == 1:  # the length follows in 8 bytes
+            length, begin = int.from_bytes(head[8:], "big"), 16
+        if kind == wanted:
+            file.seek(place + begin)
+            return file.read(min(length - begin, 2**16) if length else 2**16)
+        if length < begin:  # the last box, or the end of the file
+            return b""
+        place += length
 
 
 def deep_to_uint8(image: Image.Image, path: str | os.PathLike) -> np.ndarray:

@@ -532,3 +532,16 @@ def test_transparent_pixels_of_photographs_are_remarked(tmp_path, colours, kind,
     levels, remark = read_photograph(path)
     np.testing.assert_array_equal(levels, Image.open(path).convert("RGBA").convert("RGB"))
     assert remark == (CUT_OUT if least < 255 else "")
+
+
+@pytest.mark.parametrize(("levels", "bits"), [(np.uint8, 8), (np.uint16, 16)])
+def test_the_bits_of_a_jp2_are_found_behind_another_box(tmp_path, levels, bits):
+    """A uuid box (ISO/IEC 15444-1, I.7.2) of 2000 bytes between the file type and the header."""
+    values = np.random.default_rng(0).integers(0, np.iinfo(levels).max, (64, 64, 3), levels)
+    cv2.imwrite(str(tmp_path / "a.jp2"), values)
+    stored = (tmp_path / "a.jp2").read_bytes()
+    header = stored.index(b"jp2h") - 4
+    box = (2000).to_bytes(4, "big") + b"uuid" + bytes(1992)
+    (tmp_path / "b.jp2").write_bytes(stored[:header] + box + stored[header:])
+    assert read_header(tmp_path / "a.jp2").deep == read_header(tmp_path / "b.jp2").deep == (bits > 8)
+    np.testing.assert_array_equal(read_rgb(tmp_path / "b.jp2"), read_rgb(tmp_path / "a.jp2"))
