@@ -93,7 +93,8 @@ def _remark_on_levels(found: np.ndarray, counts: np.ndarray, scale: int, is_loss
     num_middles = np.isin(levels, (UNKNOWN - 1, UNKNOWN)).sum()  # both 127 and 128 are the middle of 255
     num_values = len(found) - max(0, num_middles - 1)
     if num_values <= 3 and not is_lossy:
-        if len(np.unique(regions)) < num_values:
+        has_labels = num_values == 3 and (found[:2] == (0, 1)).all()  # 0, 1 and a label of ignored pixels
+        if len(np.unique(regions)) < num_values and (between.any() or has_labels):
             raise TrimapCodingError(f"{EXPECTED}, found {_listed(found)}, of which two would become one{SAVE}")
         if between.any() and num_values < 3:
             raise TrimapCodingError(f"{EXPECTED}, found {_listed(found)}, which may have other meanings{SAVE}")

@@ -68,8 +68,6 @@ WRONG = {
     "two close labels": (coded([0, 200, 201], np.uint8), "found 0, 200, 201, of which two would become one"),
     "an object and a void label": (coded([0, 1, 255], np.uint8), "found 0, 1, 255, of which two would become one"),
     "a void label in 16 bits": (coded([0, 1, 65535], np.uint16), "found 0, 1, 65535, of which two would become one"),
-    "no data": (coded([0, 254, 255], np.uint8), "found 0, 254, 255, of which two would become one"),
-    "a void label in floats": (coded([0, 0.01, 1], np.float32), "found 0, 0.01, 1, of which two would become one"),
     "a mask of labels": (coded([0, 200, 200], np.uint8), "found 0, 200, which may have other meanings"),
     "percent without unknown": (coded([0, 100, 100], np.uint8), "found 0, 100, which may have other meanings"),
     "one gray": (coded([85] * 3, np.uint8), "found 85, which may have other meanings"),
@@ -193,8 +191,16 @@ def test_both_middles_of_the_scale_are_one_value():
         trimap, remark = decode_trimap(values)
         assert (trimap.tolist(), remark) == ([[0, 128, 128]], "")
     assert decode_trimap(np.uint8([[0, 127, 128, 255]]))[1] == ""
-    with pytest.raises(TrimapCodingError, match="found 0, 126, 127, of which two would become one"):
-        decode_trimap(np.uint8([[0, 126, 127]]))
+
+
+@pytest.mark.parametrize(
+    ("levels", "expected"),
+    [([0, 254, 255], [0, 255, 255]), ([0, 7, 255], [0, 0, 255]), ([0, 3, 128], [0, 0, 128]),
+     ([0, 126, 127], [0, 128, 128]), ([254, 255], [255, 255]), ([127, 129], [128, 128])],
+)  # fmt: skip
+def test_levels_within_8_of_a_region_are_the_regions_without_a_remark(levels, expected):
+    trimap, remark = decode_trimap(np.uint8([levels]))
+    assert (trimap.tolist(), remark) == ([expected], "")
 
 
 def test_the_regions_of_four_to_six_values_are_reported():
