@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.images.files import image_paths
+from data.images.files import image_paths, read_header
 from data.images.mattes import (
     CodingError,
     Reading,
@@ -22,6 +22,8 @@ from data.images.remarks import Remark
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from metrics.matching import Case
 from runtime.errors import InputError
+
+NEARLY_EMPTY = 0.001  # largest share of pixels above 0 in a truth that may be of an empty picture
 
 
 def read_case(
@@ -69,7 +71,8 @@ def _remark_on_scale(
     """Remark on a prediction or truth that is nearly transparent everywhere; empty for others.
 
     Either there is next to nothing in the picture, or the values have another scale, such as labels of 0 and 1. The
-    pictures beside it show the scale, unless the other scale halves the difference of this one from its partner.
+    pictures beside it show the scale, unless the other scale halves the difference of this one from its partner, or a
+    truth has more than a few pixels that are not 0. Black in a JPEG may have noise of 1, so a JPEG is not judged.
 
     Args:
         what: "prediction" or "truth".
@@ -81,12 +84,12 @@ def _remark_on_scale(
         CodingError: the values have another scale, or nothing shows their scale.
     """
     opaque, expected = narrow_scale(matte), np.iinfo(matte.dtype).max
-    if opaque is None:
+    if opaque is None or read_header(file).format == "JPEG":
         return ""
     error = wrong_scale(file, f"a {what}", matte, opaque)
     partner = other / np.float32(np.iinfo(other.dtype).max)
     usual, rescaled = (np.abs(matte / np.float32(scale) - partner).sum() for scale in (expected, opaque))
-    if 2 * rescaled < usual:
+    if 2 * rescaled < usual or (what == "truth" and np.count_nonzero(matte) > NEARLY_EMPTY * matte.size):
         raise error
     if not _has_full_scale(file.parent, file.parent.stat().st_mtime_ns, read):
         raise CodingError(

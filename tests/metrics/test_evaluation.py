@@ -796,7 +796,18 @@ def test_values_of_0_and_1_are_refused_where_no_other_file_shows_the_scale(folde
         write(folders / other / file.name, np.zeros_like(values))
     message = refused(folders)
     assert "4 of 4" in message
-    assert "found only 0 and 1, and no picture beside it with values above 127; multiply it by 255, or set" in message
+    beside = ", and no picture beside it with values above 127" if kind == "pred" else ""
+    assert f"found only 0 and 1{beside}; multiply it by 255" in message
+
+
+def test_a_truth_of_labels_beside_others_is_refused_where_nothing_was_predicted(folders):
+    file = min((folders / "alpha").iterdir())
+    values = np.array(Image.open(file))
+    write(file, (values > 127).astype(np.uint8))
+    write(folders / "pred" / file.name, np.zeros_like(values))
+    message = refused(folders)
+    assert "1 of 4" in message
+    assert "found only 0 and 1; multiply it by 255" in message
 
 
 def test_predictions_of_16_bits_have_the_scores_of_equal_values_of_8(folders):
