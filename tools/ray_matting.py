@@ -4,7 +4,7 @@
     python tools/ray_matting.py --image DIR --trimap DIR --output DIR [--checkpoint CKPT] [--actors N] [--address auto]
 
 Each Ray actor loads a `Matting` object once and applies it to batches of pictures. The files are those of inference.py,
-byte for byte, with the same manifest.json. By default Ray starts on this machine and ends with the program. On a
+byte for byte, with a manifest. By default Ray starts on this machine and ends with the program. On a
 cluster every machine needs the project and the folders at the same paths. See docs/serving.md.
 """
 

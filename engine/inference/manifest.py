@@ -41,11 +41,15 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, dict[str, Any]]:
     """
     path = Path(folder) / MANIFEST
     try:
-        jobs = json.loads(path.read_text(encoding="utf-8"))["jobs"]
-        return {_outputs_of(job): {**job, **_end_in(job)} for job in jobs}
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.keys() != {"processes", "counts", "jobs"}:
+            raise ValueError
+        return {_outputs_of(job): {**job, **_end_in(job)} for job in content["jobs"]}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path}: expected a manifest of inference.py, found another file; move it, or choose another folder"
         ) from error
@@ -59,9 +63,9 @@ def write_manifest(
     is_complete: bool = True,
     is_older: bool = False,
 ) -> Counter[str]:
-    """Write `MANIFEST` after the last job, when no process writes any more.
+    """Write `MANIFEST` after the last job, when no process of the run writes any more.
 
-    The temporary files that killed processes left beside the outputs are removed.
+    The temporary files that killed processes of a shared run left beside the outputs are removed.
 
     Args:
         folder: folder of the results.
@@ -93,7 +97,8 @@ def write_manifest(
     with replacing(Path(folder) / MANIFEST) as temporary:
         content = {"processes": processes, "counts": counts, "jobs": list(jobs.values())}
         temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    remove_unfinished(entries)
+    if processes > 1:  # another run of a single process may write to the folder at the same time
+        remove_unfinished(entries)
     return counts
 
 

@@ -122,8 +122,8 @@ class SharedJobs:
 
     def __init__(self, folder: str | os.PathLike, crew: Crew) -> None:
         self.folder, self.crew = Path(folder), crew
-        self.work = self.folder / f"{WORK_FOLDER}{crew.run or f'{socket.gethostname()}-{os.getpid()}'}"
         self.token = secrets.token_hex(16)
+        self.work = self.folder / f"{WORK_FOLDER}{crew.run or f'{socket.gethostname()}-{os.getpid()}.{self.token}'}"
         self.parent = os.getppid()
         self.listed: list[dict[str, Any]] = []
         self.indexes: dict[int, int] = {}  # id of a job -> its index among all jobs
@@ -221,7 +221,12 @@ class SharedJobs:
         for rank in others:
             self._wait(self._file_of("ends", rank).exists, f"process {rank} has not begun", START_LIMIT)
         self._wait_for_ends(others)
-        counts = write_manifest(self.folder, self.listed, _ended_in(self.work), processes)
+        try:
+            counts = write_manifest(self.folder, self.listed, _ended_in(self.work), processes)
+        except OSError as error:
+            raise InputError(
+                f"{self.folder}: the manifest cannot be written: {error.strerror}; was the folder removed meanwhile?"
+            ) from error
         self._remove(self.work)
         return counts
 
@@ -273,10 +278,10 @@ class SharedJobs:
                 os.utime(alive)
 
     def _answer(self) -> None:
-        """Answer the other processes until all have begun. They take nothing from an earlier run for this one."""
+        """Answer the other processes, which also may be restarted. Without an answer, they do not read the list."""
         begun = [self._file_of("ends", rank) for rank in range(1, self.crew.size)]
         with contextlib.suppress(OSError):
-            while not all(path.exists() for path in begun) and not self.finished.wait(POLL):
+            while not self.finished.wait(BEAT if all(path.exists() for path in begun) else POLL):
                 for asked in self.work.glob(f"asked-{self.crew.attempt}-*"):
                     self._file_of("answered", asked.name.rpartition("-")[2]).touch()
 
@@ -360,6 +365,7 @@ def _run_name(environment: Mapping[str, str], size: int, local_size: int) -> str
 def _is_of_dead_run(work: Path, now: float) -> bool:
     """Return whether the launcher is gone, or for a run on several machines, whether all processes are silent."""
     host, _, process = work.name.removeprefix(WORK_FOLDER).rpartition("-")
+    process = process.partition(".")[0]  # a run of one process has a token after its number
     if host != socket.gethostname() or not process.isdecimal():
         return max((path.stat().st_mtime for path in work.iterdir()), default=0) < now - SILENCE_LIMIT
     try:
