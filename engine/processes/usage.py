@@ -23,8 +23,8 @@ class JobParser(argparse.ArgumentParser):
 
 
 def _is_first(message: str) -> bool:
-    if "RANK" not in os.environ:
-        return True
+    if "TORCHELASTIC_RUN_ID" not in os.environ:  # not started by torchrun, so there may be no store to ask
+        return os.environ.get("LOCAL_RANK", "0") == "0"
     from engine.processes.rendezvous import first_here  # imports torch, which --help can do without
 
     return first_here(message)

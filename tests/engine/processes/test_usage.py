@@ -16,7 +16,8 @@ from engine.processes.rendezvous import LOOPBACK, Address, open_store
 def job(monkeypatch):
     """The environment of a process that torchrun has started, with a store."""
     store = open_store(Address(LOOPBACK, 0))
-    for name, value in (("RANK", "0"), ("MASTER_ADDR", LOOPBACK), ("MASTER_PORT", str(store.port))):
+    environment = {"RANK": "0", "MASTER_ADDR": LOOPBACK, "MASTER_PORT": str(store.port), "TORCHELASTIC_RUN_ID": "none"}
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
     yield
     del store
