@@ -56,7 +56,14 @@ class Subject(NamedTuple):
             trimap = trimap_from_mask(self.mask(), width, self.cell, self.cleaning)
         else:
             trimap = trimap_from_probability(self.probability, width, self.cell or 1.0, self.cleaning)
-        return trimap if self.clicked is None else np.where(self.clicked == UNKNOWN, trimap, self.clicked)
+        if self.clicked is None:
+            return trimap
+        marked = self.clicked != UNKNOWN
+        contrary = marked & (trimap != UNKNOWN) & (trimap != self.clicked)  # as in a region that was too small to keep
+        if contrary.any():
+            distance = cv2.distanceTransform((~contrary).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            trimap[distance <= CLICK_SHARE * max(trimap.shape)] = UNKNOWN  # there is an edge around the click
+        return np.where(marked, self.clicked, trimap)
 
 
 class SegmentedSubjects:

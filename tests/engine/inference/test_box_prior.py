@@ -5,8 +5,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from skimage.color import rgb2lab
 
+from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from engine.inference.box_prior import BINS, SPREAD, opponent_colours, smoothed, subject_probability
-from engine.inference.subjects import PointedSubjects, slack
+from engine.inference.subjects import PointedSubjects, Subject, slack
 
 DARK, LIGHT = 40, 220
 
@@ -96,3 +97,14 @@ def test_boxes_at_the_border_of_a_long_picture(box):
 def test_histograms_are_smoothed_as_by_scipy():
     histogram = np.random.default_rng(0).random((BINS, BINS, BINS))
     np.testing.assert_allclose(smoothed(histogram), gaussian_filter(histogram, SPREAD, mode="nearest"), rtol=1e-12)
+
+
+def test_a_click_on_a_region_that_was_not_kept_has_an_unknown_edge():
+    """In 400 pixels GrabCut takes a disc of 0.015 * 400 = 6 pixels around a click for the subject."""
+    clicked = np.full((300, 400), UNKNOWN, np.uint8)
+    clicked[150, 200] = FOREGROUND
+    trimap = Subject(np.zeros((300, 400), np.float32), 1.0, is_sharp=True, clicked=clicked).trimap(None)
+    assert trimap[150, 200] == FOREGROUND
+    assert (trimap[150, [194, 199, 201, 206]] == UNKNOWN).all()
+    assert (trimap[150, [193, 207]] == BACKGROUND).all()
+    assert np.count_nonzero(trimap) == np.count_nonzero(np.hypot(*np.mgrid[-6:7, -6:7]) <= 6)
