@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tomllib
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from PIL import Image
 from tiny import ROOT
 
+tomllib = pytest.importorskip("tomllib")  # of Python 3.11
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 TRIMAP = np.repeat(np.uint8([0, 128, 255]), 32)[None].repeat(48, axis=0)
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 96, 3), dtype=np.uint8)

@@ -30,14 +30,18 @@ def main() -> None:
         print(f"error: expected one of {', '.join(programs)}, got {name!r}", file=sys.stderr)
         sys.exit(2)
     sys.path.insert(0, str(PROJECT))
-    sys.argv = [f"dinomatte {name}", *arguments]
+    sys.argv[1:] = arguments
     runpy.run_path(str(programs[name]), run_name="__main__")
 
 
 def find_programs() -> dict[str, Path]:
-    """Scripts of the project by name: those that run when they are started."""
+    """Scripts of the project by name: those that run when they are started, except this one."""
     scripts = [*sorted(PROJECT.glob("*.py")), *sorted((PROJECT / "tools").glob("*.py"))]
-    return {script.stem: script for script in scripts if "__main__" in script.read_text(encoding="utf-8")}
+    return {
+        script.stem: script
+        for script in scripts
+        if script.stem != "programs" and "__main__" in script.read_text(encoding="utf-8")
+    }
 
 
 def usage(programs: dict[str, Path]) -> str:

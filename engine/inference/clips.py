@@ -238,7 +238,6 @@ class ClipJobs:
 
         If the clip is too short for that, the line has the time of all its frames.
 
-
         Only whole batches are timed, without those that contain the first `WARM_UP` frames. A predictor that looks
         ahead works on later frames before their turn, so the last frames take less time, and means exclude as many
         frames. Call this method after the files are closed, because encoders hold frames back until then.
