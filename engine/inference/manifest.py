@@ -103,7 +103,8 @@ def write_manifest(
 
 
 def _outputs_of(entry: Mapping[str, Any]) -> str:
-    return json.dumps(entry["outputs"], sort_keys=True)
+    """Identity of an entry: its outputs, however the folder was typed."""
+    return json.dumps({kind: os.path.abspath(path) for kind, path in entry["outputs"].items()}, sort_keys=True)
 
 
 def _end_in(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from two_hosts import ADDRESSES, HOSTS, Host, kill_all_on
 
 from data.images.remarks import Remark
 from engine.inference import Crew, Job, Outcome, Predictor, SharedJobs, predict, sharing
-from engine.inference.manifest import MANIFEST, entries_of
+from engine.inference.manifest import MANIFEST, entries_of, write_manifest
 from runtime.command_line import Terminated
 from runtime.errors import InputError
 
@@ -481,3 +481,13 @@ def test_a_run_over_two_machines_that_loses_one_goes_on_with_the_same_bytes(host
     assert summaries == [f"{out}: {24 - len(done)} written, {len(done)} skipped, 0 failed, on cpu, by 4 processes"]
     found = {path.name: path.read_bytes() for path in out.iterdir() if path.name != MANIFEST}
     assert found == {path.name: path.read_bytes() for path in (pictures / "alone").glob("*.png")}
+
+
+def test_a_folder_is_the_same_however_it_is_typed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("out").mkdir()
+    for folder, status in (("out", "written"), (str(tmp_path / "out"), "skipped")):
+        entry = {"image": "a.jpg", "outputs": {"alpha": f"{folder}/a.png"}}
+        end = {"status": status, "remark": "", "reading": []}
+        counts = write_manifest(folder, [entry], {0: end}, 1, is_complete=False)
+        assert counts == {status: 1}
