@@ -100,7 +100,8 @@ def skip():
 )
 def test_what_becomes_of_a_section(monkeypatch, checks, results):
     monkeypatch.setitem(sys.modules, "tools.gpu_checks.alpha", Section(*checks))
-    rows = list(processes.Launcher(TINY, "fork", "here").run("alpha", 2))
+    seconds = 2 if results[-1].startswith("not finished") else 60  # a busy machine may need more than two for a case
+    rows = list(processes.Launcher(TINY, "fork", "here").run("alpha", seconds))
     assert [row.result for row in rows] == results
     failed = [result.split()[0] in ("ValueError:", "the", "not") for result in results]
     assert [row.passed is False for row in rows] == failed
