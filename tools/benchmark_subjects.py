@@ -29,6 +29,7 @@ from data.rendering.scene import extended
 from data.training.realism import Realism, draw_look
 from engine.inference import Predictor
 from engine.inference.auto_matte import AutoMatte
+from engine.inference.box_prior import Box
 from engine.inference.subjects import PointedSubjects, Subject
 from metrics import METRICS, score_image
 from modeling.weights.system_file import read_system
@@ -41,7 +42,6 @@ SMALLEST_SIDE = 150  # pixels of a cut-out; smaller ones would be blurred
 SMALLEST, LARGEST = 0.45, 0.97  # share of the picture's width or height that a subject takes
 CUT_SHARE = 0.4  # of the subjects are cut by the lower edge of the picture, or touch it
 WIDEST_MARGIN = 0.05  # of a box, as a share of the subject's width or height
-Box = tuple[int, int, int, int]  # left, top, right, bottom
 Finder = Callable[[Box], Callable[..., Subject]]
 
 
