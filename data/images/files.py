@@ -5,19 +5,18 @@ the same everywhere. Files are untrusted: sizes are limited, truncation is an er
 """
 
 import contextlib
-import io
 import os
 import re
 import warnings
 from collections.abc import Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from data.images import tiff
+from data.images import jpeg2000, tiff
 from data.images.extra_formats import FloatFile
 from data.images.light import photograph_levels, remark_on, transfer_of
 from data.images.pairing import composed, name_key
@@ -339,10 +338,18 @@ def opened_image(path: str | os.PathLike, decode: bool = True) -> Iterator[Image
             return
         elif image.format == "TIFF" and not tiff.pillow_reads(image.tag_v2, image.tag_v2.prefix == b"MM"):
             image = tiff.read_tiff(path, MAX_PIXELS)
+        elif image.format == "JPEG2000" and _has_deep_channels(image):
+            image = _deep_jpeg2000(path, image.size[::-1])
         elif image.format == "TIFF" and tiff.is_signed(image.tag_v2):
             image.info["signed"] = True
         ImageOps.exif_transpose(image, in_place=True)  # decodes too; a copy of upright images would take memory
         yield image
+
+
+def _deep_jpeg2000(path: str | os.PathLike, size: tuple[int, int]) -> Image.Image:
+    """An image of mode "I;16", or the rounded levels of several channels."""
+    values = jpeg2000.read_values(path, size)
+    return Image.fromarray(values if values.ndim == 2 else to_uint8(values, 65535))
 
 
 @contextlib.contextmanager
@@ -374,7 +381,7 @@ def _named_errors(path: str | os.PathLike) -> Iterator[None]:
         yield
     except (InputError, MemoryError):
         raise
-    except tiff.TiffError as error:
+    except (tiff.TiffError, jpeg2000.Jpeg2000Error) as error:
         raise InputError(f"{path}: {error}") from error
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: over the limit of {MAX_PIXELS:,} pixels; make it smaller ({error})") from error
@@ -413,43 +420,12 @@ def _has_deep_channels(image: Image.Image) -> bool:
     if image.format == "HEIF":
         return image.info["bit_depth"] > 8  # by pillow-heif
     if image.format == "JPEG2000":
-        return _jpeg2000_bits(image.fp) > 8
+        return max(jpeg2000.read_channels(image.fp).bits, default=0) > 8
     # The decoder's arguments start with the raw mode. Others may follow, such as the bytes of a row for BMP.
     arguments = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
     if image.format == "PPM":  # its second argument is the largest value
         return any(level > 255 for given in arguments for level in given[1:2])
     return any(DEEP_RAW_MODE.search(str(mode)) is not None for given in arguments for mode in given[:1])
-
-
-def _jpeg2000_bits(file: BinaryIO) -> int:
-    """Most bits of a channel by the header of a JP2 file (ISO/IEC 15444-1, I.5.3) or of a bare codestream (A.5.1)."""
-    file.seek(0)
-    start = file.read(43)
-    if start.startswith(b"\xff\x4f\xff\x51"):
-        stored = start[42:]
-    else:
-        header = _jpeg2000_box(file, b"jp2h")
-        stored = header and _jpeg2000_box(io.BytesIO(header), b"ihdr")[10:11]
-        if stored == b"\xff":  # the channels differ
-            stored = _jpeg2000_box(io.BytesIO(header), b"bpcc")
-    return max(((bits & 0x7F) + 1 for bits in stored), default=8)  # one less is stored; the top bit is the sign
-
-
-def _jpeg2000_box(file: BinaryIO, wanted: bytes) -> bytes:
-    """Content of the first box of a type (I.4), at most 64 KiB of it; empty if there is none."""
-    place = 0
-    while True:
-        file.seek(place)
-        head = file.read(16)
-        length, kind, begin = int.from_bytes(head[:4], "big"), head[4:8], 8
-        if length == 1:  # the length follows in 8 bytes
-            length, begin = int.from_bytes(head[8:], "big"), 16
-        if kind == wanted:
-            file.seek(place + begin)
-            return file.read(min(length - begin, 2**16) if length else 2**16)
-        if length < begin:  # the last box, or the end of the file
-            return b""
-        place += length
 
 
 def deep_to_uint8(image: Image.Image, path: str | os.PathLike) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Run a section of the GPU check that fails in some way, and print its rows as JSON.
 
-    python tests/tools/failing_sections.py SECTION SECONDS
+python tests/tools/failing_sections.py SECTION SECONDS
 """
 
 import json
