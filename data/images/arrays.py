@@ -35,10 +35,36 @@ def rgb_of(picture: Picture, name: str = "image") -> np.ndarray:
         >>> rgb_of(np.full((2, 3), 65535, np.uint16))[0, 0].tolist()
         [255, 255, 255]
     """
-    levels = _to_levels(_upright_array(picture, name), name)
-    if levels.ndim == 2:
-        return np.repeat(levels[..., None], 3, axis=2)
-    return np.ascontiguousarray(levels[..., :3])
+    return _three_channels(_to_levels(_upright_array(picture, name), name))
+
+
+def deep_colours_of(picture: Picture, name: str = "image") -> np.ndarray:
+    """Convert a photograph as `rgb_of`, but keep the depth of uint16 and floats.
+
+    Returns:
+        (H, W, 3) uint8 for a picture of 8 bits, else float32 in [0, 1].
+
+    Raises:
+        InputError: see `rgb_of`.
+
+    Example:
+        >>> float(deep_colours_of(np.full((2, 3), 0.3))[0, 0, 0])
+        0.30000001192092896
+    """
+    values = _upright_array(picture, name)
+    if values.dtype == np.uint16:
+        return _three_channels(values.astype(np.float32) / np.float32(65535))
+    if np.issubdtype(values.dtype, np.floating):
+        _require_scale(values, name)
+        return _three_channels(values.astype(np.float32).clip(0, 1))
+    return _three_channels(_to_levels(values, name))
+
+
+def _three_channels(values: np.ndarray) -> np.ndarray:
+    """Repeat a gray picture, or leave out the alpha channel."""
+    if values.ndim == 2:
+        return np.repeat(values[..., None], 3, axis=2)
+    return np.ascontiguousarray(values[..., :3])
 
 
 def trimap_of(picture: Picture, name: str = "trimap") -> np.ndarray:

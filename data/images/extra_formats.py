@@ -158,10 +158,10 @@ class FloatTiffFile(FloatFile):
             values = page.asarray()
             if values.ndim == 3 and int(page.planarconfig) == 2:
                 values = np.moveaxis(values, 0, -1)
-        return np.ascontiguousarray(_upright(values, self._orientation), np.float32)
+        return np.ascontiguousarray(upright(values, self._orientation), np.float32)
 
 
-def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
+def upright(values: np.ndarray, orientation: int) -> np.ndarray:
     """Apply an EXIF orientation."""
     if orientation in (5, 6, 7, 8):
         values = np.swapaxes(values, 0, 1)

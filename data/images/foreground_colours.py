@@ -26,12 +26,13 @@ def estimate_foreground(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """Estimate the colours of the foreground, which a cut-out needs where alpha is soft.
 
     Args:
-        image: (H, W, 3) uint8.
+        image: (H, W, 3) uint8, or float32 levels in which white is 1. Highlights may be above 1.
         alpha: (H, W) uint8, or float32 in [0, 1].
 
     Returns:
         (H, W, 3) uint8: the colours of the picture where alpha is full, and their continuation where it is 0. With a
-            float alpha, float32 in [0, 1], which keeps the precision of the estimate.
+            float image or alpha, float32, which keeps the precision of the estimate. The values are in [0, 1], or in
+            the range of the image where that is wider.
 
     Raises:
         InputError: the sizes differ.
@@ -43,10 +44,15 @@ def estimate_foreground(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """
     if image.shape[:2] != alpha.shape:
         raise InputError(f"foreground colours: image {image.shape[:2]} and alpha {alpha.shape} differ in size")
-    is_float = alpha.dtype.kind == "f"
-    result = image / np.float32(255) if is_float else image.copy()
-    full = 1 if is_float else 255
+    is_float = "f" in (image.dtype.kind, alpha.dtype.kind)
+    result = np.array(_fraction(image) if is_float else image)
+    full = 1 if alpha.dtype.kind == "f" else 255
     if alpha.size == 0 or alpha.min() == full:
+        return result
+    if image.dtype.kind == "f" and (image.min() < 0 or image.max() > 1):
+        low, high = min(image.min(), np.float32(0)), max(image.max(), np.float32(1))
+        colours = estimate_foreground((image - low) / (high - low), alpha) * (high - low) + low
+        np.copyto(result, colours, where=(alpha != full)[..., None])
         return result
     height, width = alpha.shape
     image, alpha = (_to_multiple(array) for array in (image, alpha))
@@ -69,13 +75,13 @@ def composite_over(
     """Composite the subject over another background.
 
     Args:
-        image: (H, W, 3) uint8.
+        image: (H, W, 3) uint8 or float32, see `estimate_foreground`.
         alpha: (H, W) uint8, or float32 in [0, 1].
         background: levels from 0 to 255 that broadcast to (H, W, 3), such as (3,) for one colour.
         foreground: result of `estimate_foreground`; None to call it.
 
     Returns:
-        (H, W, 3) uint8; with a float alpha, float32 in [0, 1].
+        (H, W, 3) uint8; with a float image or alpha, float32.
 
     Example:
         >>> image = np.full((1, 2, 3), 200, np.uint8)
@@ -84,7 +90,7 @@ def composite_over(
     """
     colours = estimate_foreground(image, alpha) if foreground is None else foreground
     weight = _fraction(alpha)[..., None]
-    if alpha.dtype.kind == "f":
+    if colours.dtype.kind == "f":
         return colours * weight + background * (1 / np.float32(255)) * (1 - weight)
     return np.rint(colours * weight + background * (1 - weight)).astype(np.uint8)
 
@@ -142,13 +148,13 @@ def _enlarged(colours: np.ndarray, begins: list[int], ends: list[int]) -> np.nda
 
 
 def _planes(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 as (3, H, W) float32 in [0, 1]: planes, because numpy is slow on a last axis of length 3."""
-    return image.transpose(2, 0, 1).astype(np.float32, order="C") / np.float32(255)
+    """(H, W, 3) as (3, H, W) float32 in [0, 1]: planes, because numpy is slow on a last axis of length 3."""
+    return _fraction(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 
-def _fraction(alpha: np.ndarray) -> np.ndarray:
-    """Alpha as float32 in [0, 1]."""
-    return alpha if alpha.dtype.kind == "f" else alpha.astype(np.float32) / np.float32(255)
+def _fraction(levels: np.ndarray) -> np.ndarray:
+    """Levels as float32, in which full is 1."""
+    return levels if levels.dtype.kind == "f" else levels.astype(np.float32) / np.float32(255)
 
 
 def _fused(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.images.deep_colours import read_deep_colours
 from data.images.files import read_photograph
 from data.images.mattes import trimap_reading
 from data.images.pairs import size_hint, turned_apart
@@ -13,16 +14,21 @@ from runtime.errors import InputError
 
 
 def read_files(
-    files: Mapping[str, Path], transfer: str | None = None, remarks: list[Remark] | None = None
+    files: Mapping[str, Path],
+    transfer: str | None = None,
+    remarks: list[Remark] | None = None,
+    deep_colours: bool = False,
 ) -> dict[str, np.ndarray]:
     """Read the "image" of a prediction, and its "trimap" and "mask" if they are given.
 
     Args:
         transfer: the transfer of an image of floats, see `read_photograph`.
         remarks: list to which a remark is added for each file that was read in an unusual way.
+        deep_colours: whether the colours of an image with more than 8 bits are read as floats too.
 
     Returns:
         image: (H, W, 3) uint8 RGB.
+        deep_colours: (H, W, 3) float32, on request and if the image has them, see `read_deep_colours`.
         trimap: (H, W) uint8 of 0, 128 and 255.
         mask: (H, W) float32 in [0, 1].
 
@@ -33,6 +39,10 @@ def read_files(
     for name, path in sorted(files.items()):  # the image is the first
         arrays[name], remark = _read(name, path, transfer)
         found = [remark]
+        if name == "image" and deep_colours:
+            deep, remark = read_deep_colours(path, transfer)
+            arrays |= {} if deep is None else {"deep_colours": deep}
+            found.append(remark)
         if name != "image":
             image = files["image"]
             if arrays[name].shape[:2] != arrays["image"].shape[:2]:

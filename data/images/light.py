@@ -45,14 +45,39 @@ def photograph_levels(values: np.ndarray, transfer: str, path: object = "picture
     return levels, outside / values[..., :3].size
 
 
+def photograph_floats(values: np.ndarray, transfer: str) -> np.ndarray:
+    """Convert the floats of a photograph to float sRGB levels, without clipping them to 0 to 1.
+
+    Args:
+        values: (H, W) or (H, W, C) floats without NaN. Values beyond +-65504, the largest number of half precision, are
+            clipped, because infinite values would spread to their neighbours.
+        transfer: see `photograph_levels`.
+
+    Returns:
+        (H, W, 3) float32. `encode_light` is continued above 1, and as a straight line below 0.
+
+    Example:
+        >>> photograph_floats(np.float32([[0.2140411, 1, 4]]), "linear")[0, :, 0].round(3).tolist()
+        [0.5, 1.0, 1.825]
+    """
+    if values.ndim == 2:
+        values = values[..., None]
+    floats = np.empty((*values.shape[:2], 3), np.float32)
+    most = np.finfo(np.float16).max
+    for rows in _row_blocks(values):
+        part = values[rows, :, :3].astype(np.float32).clip(-most, most)
+        floats[rows] = encode_light(part) if transfer == "linear" else part
+    return floats
+
+
 def encode_light(light: np.ndarray) -> np.ndarray:
-    """Convert linear light in [0, 1] to sRGB levels in [0, 1]."""
+    """Convert linear light to sRGB levels; 0 to 1 becomes 0 to 1."""
     return np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055)
 
 
 def decode_levels(levels: np.ndarray) -> np.ndarray:
-    """Convert sRGB levels in [0, 1] to linear light in [0, 1]; the inverse of `encode_light`."""
-    return np.where(levels <= 0.04045, levels / 12.92, ((levels + 0.055) / 1.055) ** 2.4)
+    """Convert sRGB levels to linear light; the inverse of `encode_light`."""
+    return np.where(levels <= 0.04045, levels / 12.92, ((np.maximum(levels, 0.04045) + 0.055) / 1.055) ** 2.4)
 
 
 def transfer_of(image: object, asked: str | None) -> str:
@@ -64,7 +89,7 @@ def remark_on(transfer: str, clipped: float) -> str:
     """Remark for the user on the reading of a float photograph."""
     taken = "linear light, encoded as sRGB" if transfer == "linear" else "sRGB levels"
     percent = float(f"{100 * clipped:.1g}")  # one digit, so that the frames of a sequence share a line
-    share = f"; {percent:g} % of the values are outside 0 to 1 and are clipped" if clipped else ""
+    share = f"; {percent:g} % of the values are outside 0 to 1 and are clipped for the model" if clipped else ""
     return f"float values read as {taken} (see --transfer){share}"
 
 

@@ -101,7 +101,7 @@ def read_header(path: str | os.PathLike) -> TiffHeader:
 
 
 def read_tiff(path: str | os.PathLike, max_pixels: int) -> Image.Image:
-    """Decode a TIFF file by tifffile, in the stored orientation.
+    """Decode a TIFF file by tifffile as an image, in the stored orientation.
 
     Returns:
         An image of mode "L", "LA", "RGB", "RGBA", "I;16", "I" or "F". Of several 16-bit channels the upper 8 bits
@@ -109,6 +109,22 @@ def read_tiff(path: str | os.PathLike, max_pixels: int) -> Image.Image:
 
     Raises:
         TiffError: the file is too large or of an unsupported kind.
+    """
+    values, header = read_values(path, max_pixels)
+    image = _as_image(values)
+    exif = image.getexif()
+    exif[ORIENTATION] = header.orientation
+    return image
+
+
+def read_values(path: str | os.PathLike, max_pixels: int) -> tuple[np.ndarray, TiffHeader]:
+    """Decode a TIFF file by tifffile.
+
+    Returns:
+        (H, W), or (H, W, C) of uint8 or uint16, in the stored orientation; WhiteIsZero is inverted.
+
+    Raises:
+        TiffError: see `read_tiff`.
     """
     from tifffile import TiffFile
 
@@ -132,22 +148,22 @@ def read_tiff(path: str | os.PathLike, max_pixels: int) -> Image.Image:
             values = np.moveaxis(values, 0, -1)
         if values.dtype.itemsize * 8 != header.bits:  # for example, 12 bits in 16 have another scale
             raise TiffError(f"TIFF of kind {_kind(page)} is not read; {READ_KINDS}")
-        image = _as_image(values, photometric, _kind(page))
-        exif = image.getexif()
-        exif[ORIENTATION] = header.orientation
-        return image
+        is_gray = values.ndim == 2 and values.dtype.kind in "uif"  # complex numbers have no levels
+        if not (is_gray or (values.ndim == 3 and values.dtype in (np.uint8, np.uint16))):
+            raise TiffError(f"TIFF of kind {_kind(page)} is not read; {READ_KINDS}")
+        return _inverted(values) if photometric == WHITE_IS_ZERO else values, header
 
 
-def _as_image(values: np.ndarray, photometric: int, kind: str) -> Image.Image:
-    is_gray = values.ndim == 2 and values.dtype.kind in "uif"  # complex numbers have no levels
-    if not (is_gray or (values.ndim == 3 and values.dtype in (np.uint8, np.uint16))):
-        raise TiffError(f"TIFF of kind {kind} is not read; {READ_KINDS}")
-    if photometric == WHITE_IS_ZERO:
-        if values.dtype.kind != "u":
-            raise TiffError(f"WhiteIsZero of {values.dtype} says nothing about white; save it as BlackIsZero")
-        colour = values[..., 0] if values.ndim == 3 else values
-        colour = ~colour  # for unsigned integers, the largest value minus this value
-        values = np.dstack([colour, values[..., 1:]]) if values.ndim == 3 else colour
+def _inverted(values: np.ndarray) -> np.ndarray:
+    """Values of a WhiteIsZero picture as those of BlackIsZero."""
+    if values.dtype.kind != "u":
+        raise TiffError(f"WhiteIsZero of {values.dtype} says nothing about white; save it as BlackIsZero")
+    if values.ndim == 2:
+        return ~values  # for unsigned integers, the largest value minus this value
+    return np.dstack([~values[..., 0], values[..., 1:]])
+
+
+def _as_image(values: np.ndarray) -> Image.Image:
     signed = values.dtype.kind == "i"
     if values.ndim == 3 and values.dtype == np.uint16:
         values = (values >> 8).astype(np.uint8)

@@ -128,7 +128,8 @@ def quantised(picture: np.ndarray, bits: int) -> np.ndarray:
     """Convert a picture to a depth: uint8, uint16 or float32.
 
     Args:
-        picture: uint8 levels, or floats in [0, 1], which are rounded to the nearest level.
+        picture: uint8 levels, or floats, which are rounded to the nearest level. For uint8 and uint16, floats are
+            clipped to 0 to 1.
 
     Example:
         >>> quantised(np.float32([0, 0.5, 1]), 16).tolist(), quantised(np.uint8([1, 255]), 16).tolist()
@@ -140,7 +141,7 @@ def quantised(picture: np.ndarray, bits: int) -> np.ndarray:
         return picture * np.uint16(257) if bits == 16 else picture / np.float32(255)
     if bits == 32:
         return picture.astype(np.float32, copy=False)
-    return to_integers(picture, 1, np.uint8 if bits == 8 else np.uint16)
+    return to_integers(picture.clip(0, 1), 1, np.uint8 if bits == 8 else np.uint16)
 
 
 def _write_tiff(path: Path, picture: np.ndarray, profile: bytes | None, associated: bool) -> None:

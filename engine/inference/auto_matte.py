@@ -9,7 +9,7 @@ from data.images.classes import Classes
 from data.images.foreground_colours import estimate_foreground
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from engine.inference.predict import Arrays, Plan, Predictor
-from engine.inference.sinks import COLOURED
+from engine.inference.sinks import COLOURED, seen_colours
 from engine.inference.stopwatch import Stopwatch
 from engine.inference.subjects import Subject
 from runtime.errors import InputError
@@ -98,7 +98,7 @@ class AutoMatte:
 
         Args:
             samples: "image" (H, W, 3) uint8 RGB, and inputs from which the subject is found, such as "mask" (H, W)
-                float32.
+                float32. "deep_colours" of a picture, see `data.images.inputs`, become those of the foreground.
             plan: not used, because the part around the subject has its own plan.
 
         Returns:
@@ -119,7 +119,7 @@ class AutoMatte:
             mask, trimap = self._regions(subject)
         with self.watch.part("matting"):
             alpha = self.alpha_of(sample["image"], trimap)
-        return self._results(sample["image"], mask, trimap, alpha)
+        return self._results(seen_colours(sample), mask, trimap, alpha)
 
     def _results(self, image: np.ndarray, mask: np.ndarray, trimap: np.ndarray, alpha: np.ndarray) -> Arrays:
         """Results that the kinds need; see `__call__`."""

@@ -25,6 +25,7 @@ from data.testing.matting_folder import MattingFolder
 from data.video.reading import is_video
 from data.video.writing import check_video_output, is_pattern, is_written
 from engine.inference.sinks import (
+    COLOURED,
     IN_FULL_DEPTH,
     SHOW_IMAGE,
     SINKS,
@@ -144,7 +145,8 @@ class FileSettings(NamedTuple):
 
 def read_inputs(job: Job, remarks: list[Remark] | None = None) -> dict[str, np.ndarray]:
     """Read the files of a job, see `data.images.inputs.read_files`."""
-    return read_files(job.inputs, job.transfer, remarks)
+    deep = any(kind in COLOURED and depth_of(path, job.bits) > 8 for kind, path in job.outputs.items())
+    return read_files(job.inputs, job.transfer, remarks, deep_colours=deep)
 
 
 def fit_to(

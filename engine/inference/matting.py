@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data.images.arrays import Picture, mask_of, rgb_of, trimap_of
+from data.images.arrays import Picture, deep_colours_of, mask_of, rgb_of, trimap_of
 from data.images.backgrounds import Background
 from data.images.foreground_colours import estimate_foreground
 from data.images.trimap import UNKNOWN
@@ -149,7 +149,8 @@ class Matting:
                 size of the subject.
             crop: whether only the part around the subject is predicted when a trimap is given, which is faster for a
                 small subject. A system without a trimap then accepts one, and its alpha is used in the unknown region.
-            foreground: whether the subject's colours are estimated too.
+            foreground: whether the subject's colours are estimated too. With more than 8 bits they keep the depth of an
+                image of uint16 or floats.
 
         Returns:
             alpha (H, W) float32 in [0, 1]; with `foreground`, a `Matte` of alpha and colours.
@@ -177,7 +178,10 @@ class Matting:
             band, crop = self._trimap(pixels, mask, box, clicks, clicks_outside, width), True
         alpha = self._of_subject(pixels, band) if crop and band is not None else self._of_whole(pixels, band)
         matte = _as_floats(alpha, self._bits)
-        return Matte(matte, _as_floats(estimate_foreground(pixels, alpha), self._bits)) if foreground else matte
+        if not foreground:
+            return matte
+        colours = deep_colours_of(image) if self._bits > 8 else pixels
+        return Matte(matte, _as_floats(estimate_foreground(colours, alpha), self._bits))
 
     def trimap(
         self,

@@ -182,8 +182,9 @@ def _predict(predictor: Predictor, batch: Sequence[_Loaded], announce: Callable[
 
 
 def _to_write(item: _Loaded, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    shown = {"image": item.inputs["image"]} if SHOW_IMAGE & item.job.outputs.keys() else {}
-    return {**arrays, **shown}
+    if not SHOW_IMAGE & item.job.outputs.keys():
+        return arrays
+    return {**arrays, **{name: item.inputs[name] for name in ("image", "deep_colours") if name in item.inputs}}
 
 
 def _write_all(model: System, batch: Sequence[_Loaded]) -> list[Outcome]:

@@ -124,7 +124,8 @@ def with_colours(
     """Add the colours that some kinds show to a prediction: those of the foreground and of the background.
 
     Args:
-        predicted: "alpha" and "image" of a picture for kinds in `COLOURED`; an existing "foreground" is used.
+        predicted: "alpha" and "image" of a picture for kinds in `COLOURED`. The foreground's colours are estimated from
+            its "deep_colours" if there are any; an existing "foreground" is used as it is.
         background: background of composites, white by default.
         profile: ICC profile of the image's colours.
     """
@@ -135,10 +136,15 @@ def with_colours(
 
     added = {}
     if "foreground" not in predicted:
-        added["foreground"] = estimate_foreground(predicted["image"], predicted["alpha"])
+        added["foreground"] = estimate_foreground(seen_colours(predicted), predicted["alpha"])
     if "composite" in kinds:
         added["background"] = (background or WHITE).of_size(*predicted["alpha"].shape, profile)
     return {**predicted, **added}
+
+
+def seen_colours(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Colours of a picture (H, W, 3) in the depth that its outputs need: float32, or the uint8 levels of its image."""
+    return arrays.get("deep_colours", arrays["image"])
 
 
 def needs_exact_levels(kind: str, model: "System") -> bool:

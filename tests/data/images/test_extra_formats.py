@@ -150,7 +150,7 @@ def test_a_photograph_of_floats_is_read_by_its_transfer_and_says_so(tmp_path):
             taken = asked or usual
             np.testing.assert_array_equal(levels, expected[taken])
             assert ("linear light, encoded as sRGB" if taken == "linear" else "sRGB levels") in remark
-            assert f"{share:g} % of the values are outside 0 to 1 and are clipped" in remark
+            assert f"{share:g} % of the values are outside 0 to 1 and are clipped for the model" in remark
     np.testing.assert_array_equal(read_rgb(tmp_path / "a.exr"), expected["linear"])
 
 

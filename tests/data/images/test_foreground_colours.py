@@ -77,3 +77,27 @@ def test_floats_agree_with_levels_at_any_size(shape):
     floats = estimate_foreground(image, alpha.astype(np.float32) / np.float32(255))
     assert (levels.dtype, floats.dtype, levels.shape) == (np.uint8, np.float32, (*shape, 3))
     assert np.abs(floats * 255 - levels).max() <= 0.6  # the wide windows round the colours, not alpha
+
+
+def test_highlights_of_a_soft_edge_are_recovered():
+    edge = np.concatenate([np.zeros(40), np.linspace(0, 1, 16), np.ones(40)])
+    alpha = np.tile(edge.astype(np.float32), (32, 1))
+    colours, background = np.float32([3.2, 0.4, 1.5]), np.float32([0.1, 2.5, -0.2])  # white is 1
+    image = alpha[..., None] * colours + (1 - alpha[..., None]) * background
+    estimated = estimate_foreground(image, alpha)
+    assert np.abs(estimated[alpha > 0.1] - colours).max() <= 12 / 255 * 3.4  # as for levels; the range is 3.4
+    assert np.abs(estimated[alpha > 0.1] - np.clip(colours, 0, 1)).max() > 2  # not limited to 1
+    np.testing.assert_array_equal(estimated[alpha == 1], image[alpha == 1])
+
+
+def test_deep_images_have_smoother_estimates_than_levels():
+    """A ramp of colours under alpha of one half: levels are steps of 1 / 255, and a 16-bit image has none."""
+    ramp = np.tile(np.linspace(0.3, 0.34, 256, dtype=np.float32)[:, None], (64, 1, 3))
+    alpha = np.full((64, 256), 0.5, np.float32)
+    alpha[:8], alpha[-8:] = 1, 0
+    image = alpha[..., None] * ramp
+    bends = [
+        np.abs(np.diff(estimate_foreground(picture, alpha)[16:32], n=2, axis=1)).mean()
+        for picture in (image, np.rint(image * 255).astype(np.uint8))
+    ]
+    assert bends[0] < 0.2 * bends[1]

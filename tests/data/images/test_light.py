@@ -47,5 +47,5 @@ def test_remarks_say_what_was_read_and_the_share_in_one_digit():
     assert remark_on("srgb", 0) == "float values read as sRGB levels (see --transfer)"
     assert remark_on("linear", 0.0312) == (
         "float values read as linear light, encoded as sRGB (see --transfer); "
-        "3 % of the values are outside 0 to 1 and are clipped"
+        "3 % of the values are outside 0 to 1 and are clipped for the model"
     )

@@ -4,6 +4,7 @@ import struct
 import sys
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -252,6 +253,20 @@ def test_a_folder_is_written_in_the_depth_and_format_that_are_asked_for(tmp_path
         auto_matte.main([*arguments, "--format", "webp", "--bits", "16"])
     with pytest.raises(InputError, match="mask is made of 8-bit levels"):
         auto_matte.main([*arguments, "--bits", "16", "--save", "alpha,mask"])
+
+
+def test_a_cut_out_keeps_the_16_bits_of_its_picture(tmp_path):
+    files(tmp_path)
+    image, _ = disc()
+    values = image * np.uint16(257) + np.uint16(13)
+    values[image == 255] = 65535
+    cv2.imwrite(str(tmp_path / "deep.png"), values[..., ::-1])
+    arguments = [str(tmp_path / "deep.png"), "--mask", str(tmp_path / "masks/a.png"), "--width", "8"]
+    assert auto_matte.main([*arguments, "--output", str(tmp_path / "o.tif"), "--bits", "16", "--cutout"]) == 0
+    rgba = tifffile.imread(tmp_path / "o.tif")
+    opaque = rgba[..., 3] == 65535
+    assert opaque.any()
+    np.testing.assert_array_equal(rgba[opaque][:, :3], values[opaque])
 
 
 def test_hidden_files_are_no_pictures_and_links_above_are_not_followed(tmp_path, capsys):

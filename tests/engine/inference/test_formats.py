@@ -121,6 +121,48 @@ def test_a_cut_out_has_the_depth_and_the_profile_of_its_image(scene, run):
     assert not exr_plane(scene / "d.exr", "R")[TRIMAP == 0].any()  # colours of EXR are multiplied by alpha
 
 
+def test_a_cut_out_keeps_the_16_bits_of_its_image(scene, run):
+    values = np.random.default_rng(1).integers(0, 65536, (HEIGHT, WIDTH, 3), np.uint16)
+    cv2.imwrite(str(scene / "i" / "b.png"), values[..., ::-1])
+    opaque = TRIMAP == 255
+    for output, options in (("b.png", ["--bits", "16"]), ("b.tif", ["--bits", "16"]), ("c.tif", ["--bits", "32"])):
+        assert run("i/b.png", "t/a.png", output, "--cutout", *options)[0] == 0
+    png = cv2.imread(str(scene / "b.png"), cv2.IMREAD_UNCHANGED)[..., 2::-1]
+    tif, floats = (tifffile.imread(scene / name)[..., :3] for name in ("b.tif", "c.tif"))
+    np.testing.assert_array_equal(png, tif)
+    np.testing.assert_array_equal(tif[opaque], values[opaque])
+    np.testing.assert_array_equal(floats[opaque], values[opaque] / np.float32(65535))
+    cv2.imwrite(str(scene / "i" / "c.png"), (np.rint(values[..., ::-1] / 257)).astype(np.uint8))
+    assert run("i/c.png", "t/a.png", "d.tif", "--cutout", "--bits", "32")[0] == 0
+    assert 0 < np.abs(tifffile.imread(scene / "d.tif")[..., :3] - floats).max() < 1.5 / 255
+
+
+def test_a_cut_out_of_light_keeps_its_highlights(scene, run):
+    light = (np.random.default_rng(1).random((HEIGHT, WIDTH, 3)) ** 4 * 40).astype(np.float16)  # white is 1
+    OpenEXR.File({"type": OpenEXR.scanlineimage}, {"RGB": light}).write(str(scene / "i" / "b.exr"))
+    opaque, clear = TRIMAP == 255, TRIMAP == 0
+    assert (light[opaque] > 1).any()
+    assert run("i/b.exr", "t/a.png", "b.exr", "--save", "rgba,composite", "--background", "black")[0] == 0
+    for name in ("b.exr", "b_composite.exr"):
+        colours = np.dstack([exr_plane(scene / name, channel) for channel in "RGB"])
+        np.testing.assert_array_equal(colours[opaque], light[opaque])
+        assert not colours[clear].any()
+    assert run("i/b.exr", "t/a.png", "b.png", "--cutout", "--bits", "16")[0] == 0
+    png = cv2.imread(str(scene / "b.png"), cv2.IMREAD_UNCHANGED)[..., 2::-1]
+    assert (png[opaque][light[opaque] >= 1] == 65535).all()
+
+
+def test_depth_that_a_cut_out_loses_is_reported(scene, run):
+    ten_bits = np.random.default_rng(1).integers(0, 1024, (HEIGHT, WIDTH, 3))
+    (scene / "i" / "b.ppm").write_bytes(f"P6 {WIDTH} {HEIGHT} 1023\n".encode() + ten_bits.astype(">u2").tobytes())
+    status, _, err = run("i/b.ppm", "t/a.png", "b.png", "--cutout", "--bits", "16")
+    assert (status, "warning: 1 image: only 8 bits of this kind of PPM are read; cut-outs have" in err) == (0, True), (
+        err
+    )
+    _, _, err = run("i/b.ppm", "t/a.png", "c.png", "--bits", "16")  # a matte has no colours
+    assert "8 bits" not in err
+
+
 def test_a_background_gives_the_composite_by_the_formula_in_the_depth_of_the_file(scene, run):
     cuts = {}
     for bits in (8, 32):
@@ -227,7 +269,7 @@ def test_transparent_photographs_and_floats_are_remarked_on_once_a_kind(scene, r
         "warning: 2 images: has transparent pixels, as if it was cut out already; its colours are used as they are "
         f"stored there (the first is {scene / 'i' / 'b.png'})",
         "warning: 1 image: float values read as linear light, encoded as sRGB (see --transfer); "
-        f"{share:g} % of the values are outside 0 to 1 and are clipped ({scene / 'i' / 'e.exr'})",
+        f"{share:g} % of the values are outside 0 to 1 and are clipped for the model ({scene / 'i' / 'e.exr'})",
     ]
     _, _, err = run("i/e.exr", "t/a.png", "e.png", "--transfer", "srgb")
     assert "float values read as sRGB levels" in err

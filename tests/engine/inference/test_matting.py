@@ -228,6 +228,16 @@ def test_colours_and_alpha_make_up_the_picture(matting):
     np.testing.assert_allclose(matte.foreground[opaque], IMAGE[opaque] / 255, atol=1e-6)
 
 
+def test_colours_keep_the_depth_of_an_array(monkeypatch):
+    values = np.random.default_rng(0).integers(0, 65536, IMAGE.shape, np.uint16)
+    for image in (values, values / 65535):
+        matte = Matting(device="cpu", bits=16).predict(image, TRIMAP, foreground=True)
+        opaque = matte.alpha == 1
+        np.testing.assert_array_equal(np.rint(matte.foreground[opaque].astype(np.float64) * 65535), values[opaque])
+    matte = Matting(device="cpu").predict(values, TRIMAP, foreground=True)
+    np.testing.assert_array_equal(as_levels(matte.foreground)[opaque], np.rint(values[opaque] / 257))
+
+
 def test_a_crop_is_matted_as_the_part_around_the_subject(matting, monkeypatch):
     large = np.pad(TRIMAP, ((200, 150), (100, 180)))
     image = np.pad(IMAGE, ((200, 150), (100, 180), (0, 0)), mode="reflect")

@@ -1,0 +1,107 @@
+"""Colours of deep photographs are the values that OpenCV, tifffile and OpenEXR wrote."""
+
+import cv2
+import numpy as np
+import OpenEXR
+import pytest
+import tifffile
+from PIL import Image, ImageOps
+
+from data.images.deep_colours import read_deep_colours
+from data.images.files import read_photograph
+from data.images.light import decode_levels
+from data.images.opencv_decoder import decode_by_opencv
+
+VALUES = np.random.default_rng(0).integers(0, 65536, (7, 9, 4), np.uint16)
+NO_PREDICTOR, LZW, PACKBITS = 1, 5, 32773
+CHUNKY_TIFF = [cv2.IMWRITE_TIFF_PREDICTOR, NO_PREDICTOR, cv2.IMWRITE_TIFF_COMPRESSION]
+
+
+def as_16_bits(colours: np.ndarray) -> np.ndarray:
+    return np.rint(colours.astype(np.float64) * 65535).astype(np.uint16)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize(
+    ("name", "options"), [("a.png", []), ("lzw.tif", [*CHUNKY_TIFF, LZW]), ("packbits.tif", [*CHUNKY_TIFF, PACKBITS])]
+)
+def test_16_bit_colours_that_opencv_wrote(tmp_path, name, options, channels):
+    assert cv2.imwrite(str(tmp_path / name), VALUES[..., [2, 1, 0, 3][:channels]], options)
+    colours, remark = read_deep_colours(tmp_path / name)
+    np.testing.assert_array_equal(as_16_bits(colours), VALUES[..., :3])
+    assert remark == ""
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_16_bit_colours_that_tifffile_wrote(tmp_path, order, planar, compression, channels):
+    stored = np.moveaxis(VALUES[..., :channels], -1, 0) if planar == "separate" else VALUES[..., :channels]
+    tifffile.imwrite(tmp_path / "a.tif", stored, photometric="rgb", planarconfig=planar, byteorder=order,
+                     compression=compression, extrasamples=["unassalpha"] * (channels - 3))  # fmt: skip
+    np.testing.assert_array_equal(as_16_bits(read_deep_colours(tmp_path / "a.tif")[0]), VALUES[..., :3])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_colours_are_upright(tmp_path, orientation):
+    tifffile.imwrite(tmp_path / "a.tif", VALUES[..., :3], photometric="rgb",
+                     extratags=[(274, "H", 1, orientation, True)])  # fmt: skip
+    planes = []
+    for plane in np.moveaxis(VALUES[..., :3], -1, 0):  # Pillow turns each channel
+        image = Image.fromarray(plane)
+        image.getexif()[274] = orientation
+        planes.append(np.asarray(ImageOps.exif_transpose(image)))
+    np.testing.assert_array_equal(as_16_bits(read_deep_colours(tmp_path / "a.tif")[0]), np.dstack(planes))
+
+
+def test_gray_and_portable_pixmaps_have_16_bits_too(tmp_path):
+    Image.fromarray(VALUES[..., 0]).save(tmp_path / "gray.png")
+    tifffile.imwrite(tmp_path / "with_alpha.tif", VALUES[..., :2], photometric="minisblack", planarconfig="contig",
+                     extrasamples=["unassalpha"])  # fmt: skip
+    for name in ("gray.png", "with_alpha.tif"):
+        colours, _ = read_deep_colours(tmp_path / name)
+        np.testing.assert_array_equal(as_16_bits(colours), np.dstack([VALUES[..., 0]] * 3))
+    header = f"P6 {VALUES.shape[1]} {VALUES.shape[0]} 65535\n".encode()
+    (tmp_path / "a.ppm").write_bytes(header + VALUES[..., :3].astype(">u2").tobytes())
+    np.testing.assert_array_equal(as_16_bits(read_deep_colours(tmp_path / "a.ppm")[0]), VALUES[..., :3])
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32])
+def test_light_of_exr_files_keeps_its_highlights(tmp_path, kind):
+    light = (VALUES[..., :3] / 20_000 - 0.1).astype(kind)  # -0.1 to 3.18
+    OpenEXR.File({"type": OpenEXR.scanlineimage}, {"RGB": light}).write(str(tmp_path / "a.exr"))
+    colours, _ = read_deep_colours(tmp_path / "a.exr")
+    if kind == np.float16:
+        np.testing.assert_array_equal(decode_levels(colours).astype(np.float16), light)
+    np.testing.assert_allclose(decode_levels(colours), light, rtol=2e-6, atol=1e-7)
+    levels, _ = read_photograph(tmp_path / "a.exr")
+    np.testing.assert_array_equal(np.rint(colours.clip(0, 1) * np.float32(255)).astype(np.uint8), levels)
+    values, _ = read_deep_colours(tmp_path / "a.exr", "srgb")
+    np.testing.assert_array_equal(values, light.astype(np.float32))
+
+
+def test_infinite_light_is_limited_to_half_precision(tmp_path):
+    light = np.full((4, 5, 3), np.inf, np.float32)
+    OpenEXR.File({"type": OpenEXR.scanlineimage}, {"RGB": light}).write(str(tmp_path / "a.exr"))
+    colours, _ = read_deep_colours(tmp_path / "a.exr")
+    np.testing.assert_allclose(decode_levels(colours), 65504, rtol=1e-5)
+
+
+def test_8_bits_have_no_deep_colours(tmp_path):
+    Image.fromarray((VALUES[..., :3] >> 8).astype(np.uint8)).save(tmp_path / "a.png")
+    assert read_deep_colours(tmp_path / "a.png") == (None, "")
+
+
+def test_bits_that_cannot_be_read_are_reported(tmp_path):
+    header = f"P6 {VALUES.shape[1]} {VALUES.shape[0]} 1023\n".encode()  # 10 bits, which OpenCV does not scale
+    (tmp_path / "a.ppm").write_bytes(header + (VALUES[..., :3] >> 6).astype(">u2").tobytes())
+    colours, remark = read_deep_colours(tmp_path / "a.ppm")
+    assert colours is None
+    assert remark == "only 8 bits of this kind of PPM are read; cut-outs have colours of 8 bits"
+
+
+def test_the_decoders_of_opencv_are_quiet(tmp_path, capfd):
+    tifffile.imwrite(tmp_path / "a.tif", VALUES[..., :3], photometric="rgb", extratags=[(65000, "H", 1, 7, True)])
+    assert decode_by_opencv(tmp_path / "a.tif").dtype == np.uint16
+    assert capfd.readouterr().err == ""
