@@ -129,6 +129,7 @@ class SharedJobs:
         self.indexes: dict[int, int] = {}  # id of a job -> its index among all jobs
         self.ends = None
         self.ended, self.finished = threading.Event(), threading.Event()
+        self.threads: list[threading.Thread] = []  # which write files until these events
 
     def wait_for_first(self) -> None:
         """Wait, except in process 0, until process 0 has checked its arguments and model, so that it alone reports
@@ -172,13 +173,13 @@ class SharedJobs:
         elif self.crew.rank == 0:
             with replacing(self._list_file) as temporary:
                 temporary.write_text(json.dumps(self.listed))
-            threading.Thread(target=self._answer, name="answers", daemon=True).start()
+            self._start(self._answer, "answers")
         elif json.loads(self._list_file.read_text()) != self.listed:
             raise InputError(
                 f"process {self.crew.rank} lists {len(self.listed)} other jobs than process 0; all processes need the "
                 "same files and arguments"
             )
-        threading.Thread(target=self._give_signs_of_life, name="signs of life", daemon=True).start()
+        self._start(self._give_signs_of_life, "signs of life")
         done = {index for index, end in _ended_in(self.work).items() if end["status"] in DONE}
         self.ends = open(self._file_of("ends", self.crew.rank), "a", encoding="utf-8")  # noqa: SIM115
         if self.crew.rank == 0:
@@ -186,6 +187,10 @@ class SharedJobs:
         own = [index for index in range(self.crew.rank, len(jobs), self.crew.size) if index not in done]
         self.indexes = {id(jobs[index]): index for index in own}
         return [jobs[index] for index in own]
+
+    def _start(self, function: Callable[[], None], name: str) -> None:
+        self.threads.append(threading.Thread(target=function, name=name, daemon=True))
+        self.threads[-1].start()
 
     def record(self, outcome: Outcome) -> None:
         """Record the outcome of a job."""
@@ -214,13 +219,16 @@ class SharedJobs:
     def _finish(self, processes: int) -> Counter[str] | None:
         self.ends.close()
         self.ended.set()
-        self._file_of("done", self.crew.rank).touch()
         if self.crew.rank:
+            self._wait_for_threads()
+            self._file_of("done", self.crew.rank).touch()
             return None
         others = range(1, self.crew.size)
         for rank in others:
             self._wait(self._file_of("ends", rank).exists, f"process {rank} has not begun", START_LIMIT)
         self._wait_for_ends(others)
+        self.finished.set()
+        self._wait_for_threads()
         try:
             counts = write_manifest(self.folder, self.listed, _ended_in(self.work), processes)
         except OSError as error:
@@ -229,6 +237,11 @@ class SharedJobs:
             ) from error
         self._remove(self.work)
         return counts
+
+    def _wait_for_threads(self) -> None:
+        """Wait until this process writes no more files, which would be left in a folder that is being removed."""
+        for thread in self.threads:
+            thread.join()
 
     @contextlib.contextmanager
     def one_voice(self) -> Iterator[None]:
