@@ -22,15 +22,14 @@ import importlib.util
 import logging
 import os
 import shutil
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 
 from data.images.output_options import add_cutout_options, add_format_options, kinds_wanted
 from engine.processes.usage import JobParser
 from runtime.command_line import resumable, run, unwinding
 from runtime.errors import InputError
-from runtime.text import printable, summary
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -225,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
 def predict(arguments: argparse.Namespace, kinds: list[str] | None, crew, folder: str | None, shared) -> int:
     """Do the jobs with PyTorch, or this process's share of them."""
     from engine.inference import Predictor, fit_to, needs_exact, predict_clip, run_jobs, settings_of, with_steps
-    from engine.inference.progress import announcer, shown, tell_reading
+    from engine.inference.progress import announcer, do_jobs
     from runtime.memory import keep_freed_memory, parse_bytes
 
     if shared is not None:
@@ -260,27 +259,14 @@ def predict(arguments: argparse.Namespace, kinds: list[str] | None, crew, folder
         skip = arguments.skip_existing
         return predict_clip(predictor, jobs[0], settings=settings, skip_existing=skip, announce=announcer())
     place = next(iter(jobs[0].outputs.values())) if len(jobs) == 1 else folder
-    if shared is not None:
-        jobs = shared.begin(jobs)
-    counts, read_as = Counter(), []
-    outcomes = run_jobs(predictor, jobs, skip_existing=arguments.skip_existing, announce=announcer())
-    for outcome in shown(outcomes, len(jobs), quiet=crew.rank > 0):
-        counts[outcome.status] += 1
-        read_as += outcome.read_as
-        if shared is not None:
-            shared.record(outcome)
-    tell_reading(read_as)
-    if shared is not None:
-        counts = shared.finish()
-        if counts is None:
-            return 0
-    return conclude(place, counts, f"{device}" + f", by {crew.size} processes" * (crew.size > 1))
+    run = partial(run_jobs, predictor, skip_existing=arguments.skip_existing, announce=announcer())
+    return do_jobs(run, jobs, place, str(device), shared)
 
 
 def run_bare(arguments: argparse.Namespace, kinds: Sequence[str] | None, shared) -> int:
     """Run an ONNX file without PyTorch, on each image as a whole."""
     from engine.inference import fit_to
-    from engine.inference.progress import tell_outcome, tell_reading
+    from engine.inference.progress import do_jobs
     from engine.onnx.bare import run_jobs
     from engine.onnx.file import OnnxFile
     from runtime.memory import parse_bytes
@@ -297,25 +283,9 @@ def run_bare(arguments: argparse.Namespace, kinds: Sequence[str] | None, shared)
     file, folder = OnnxFile(arguments.onnx, device=arguments.device), results_folder(arguments)
     jobs = fit_to(plan(arguments), file, kinds, folder, arguments.skip_existing)
     max_memory = None if arguments.max_memory is None else parse_bytes(arguments.max_memory)
-    if shared is not None:
-        jobs = shared.begin(jobs)
-    counts, read_as = Counter(), []
-    for outcome in run_jobs(file, jobs, max_memory=max_memory, skip_existing=arguments.skip_existing):
-        tell_outcome(outcome)
-        counts[outcome.status] += 1
-        read_as += outcome.read_as
-        if shared is not None:
-            shared.record(outcome)
-    tell_reading(read_as)
-    if shared is not None:
-        shared.finish()
-    return conclude(jobs[0].outputs["alpha"] if folder is None else folder, counts, "onnxruntime without PyTorch")
-
-
-def conclude(place: str | os.PathLike, counts: Mapping[str, int], where: str) -> int:
-    """Print the numbers of written, skipped and failed images, and return the exit status."""
-    print(printable(f"{place}: {summary(counts)}, on {where}"))
-    return 2 if counts["failed"] else 0
+    place = jobs[0].outputs["alpha"] if folder is None else folder
+    run = partial(run_jobs, file, max_memory=max_memory, skip_existing=arguments.skip_existing)
+    return do_jobs(run, jobs, place, "onnxruntime without PyTorch", shared)
 
 
 def results_folder(arguments: argparse.Namespace) -> str | None:

@@ -13,14 +13,19 @@ In a video, --seg is applied to each frame, and --box and --click mark the first
 for the first frame, or a folder of key frames whose names end in the number of the frame, counted from 1. The subject
 is carried to the other frames along the motion (docs/video.md). OUT is NAME.mp4, NAME.mov, NAME.webm, or DIR/%06d.png
 for numbered frames.
+
+Under torchrun, the processes share a folder of pictures (docs/inference.md).
 """
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -31,12 +36,23 @@ from data.images.masks import read_mask
 from data.images.mattes import read_trimap
 from data.images.output_options import add_cutout_options, add_format_options, kinds_wanted
 from data.images.pairing import fitted
-from engine.inference import Crew, FileSettings, Predictor, fit_to, needs_exact, predict_clip, run_jobs, settings_of
+from engine.inference import (
+    Crew,
+    FileSettings,
+    Predictor,
+    SharedJobs,
+    fit_to,
+    needs_exact,
+    predict_clip,
+    run_jobs,
+    settings_of,
+)
 from engine.inference.auto_matte import KINDS, AutoMatte
 from engine.inference.clip_matte import ClipMatte, carried_trimaps, first_frame, key_frames_of
 from engine.inference.jobs import Job, plan_files
-from engine.inference.progress import shown, tell_passed_over, tell_reading
+from engine.inference.progress import do_jobs, tell_passed_over
 from engine.inference.subjects import GivenMasks, PointedSubjects, SegmentedSubjects, Subject
+from engine.processes.usage import JobParser
 from engine.video.key_frames import KeyFrame
 from modeling.weights.shipped import BOX
 from modeling.weights.system_file import read_system
@@ -46,40 +62,43 @@ from runtime.errors import InputError
 from runtime.files import kind_of
 from runtime.memory import keep_freed_memory, parse_bytes
 from runtime.output_folders import require_outside
-from runtime.text import name_some, printable, summary
+from runtime.text import name_some
 from tools.make_trimap import band_width, share
 
 
 def main(arguments: list[str] | None = None) -> int:
     options = parse_arguments(arguments)
     crew = Crew.of_environment()
-    if crew.rank:
-        return 2  # process 0 prints the reason
-    if crew.size > 1:
-        raise InputError(
-            f"{crew.size} processes: expected one, which uses all processors; start python tools/auto_matte.py without "
-            "torchrun, or share trimaps with inference.py"
-        )
+    folder = options.output if options.input.is_dir() else None
+    if folder is None and crew.rank:
+        return 0  # the first process handles a single picture or video
+    shared = None if folder is None else SharedJobs(folder, crew)
+    with nullcontext() if shared is None else shared.one_voice(), resumable(folder):
+        return matte(options, crew, shared)
+
+
+def matte(options: argparse.Namespace, crew: Crew, shared: SharedJobs | None) -> int:
+    """Do the jobs, or this process's share of them."""
+    if shared is not None:
+        shared.wait_for_first()
+    check_options(options)
+    kinds = kinds_wanted(options, options.save)
+    options.save = ["alpha"] if kinds is None else kinds
+    if crew.rank == 0:
+        tell_passed_over([options.input, options.mask, options.trimap], recursive=options.input.is_dir())
     jobs = planned(options)
-    tell_passed_over([options.input, options.mask, options.trimap], recursive=options.input.is_dir())
     keep_freed_memory()
-    device = resolve_device(options.device)
+    device = crew.device(resolve_device(options.device))
+    sharers = crew.sharers(device)
     memory = None if options.max_memory is None else parse_bytes(options.max_memory)
-    matting = Predictor(read_system(options.matting, device), max_memory=memory, exact=needs_exact(jobs))
+    system = read_system(options.matting, device)
+    matting = Predictor(system, max_memory=memory, exact=needs_exact(jobs), sharers=sharers)
     if jobs[0].is_clip:
         return matte_clip(options, jobs[0], matting)
-    chain = AutoMatte(found_by(options, device), matting, options.width, options.save)
-    folder = options.output if options.input.is_dir() else None
-    jobs = fit_to(jobs, chain, options.save, folder)
-    outcomes = run_jobs(chain, jobs, skip_existing=options.skip_existing)
-    counts, read_as = Counter(), []
-    with resumable(folder):
-        for outcome in shown(outcomes, len(jobs)):
-            counts[outcome.status] += 1
-            read_as += outcome.read_as
-    tell_reading(read_as)
-    print(printable(f"{options.output}: {summary(counts)}, on {device}"))
-    return 2 if counts["failed"] else 0
+    chain = AutoMatte(found_by(options, device, sharers), matting, options.width, options.save)
+    jobs = fit_to(jobs, chain, options.save, None if shared is None else shared.folder)
+    run = partial(run_jobs, chain, skip_existing=options.skip_existing)
+    return do_jobs(run, jobs, options.output, str(device), shared)
 
 
 def matte_clip(options: argparse.Namespace, job: Job, matting: Predictor) -> int:
@@ -132,10 +151,10 @@ def planned(options: argparse.Namespace) -> list[Job]:
     return [replace(job, inputs={**job.inputs, "mask": masks[name]}) for job, name in names.items()]
 
 
-def found_by(options: argparse.Namespace, device) -> Callable[..., Subject]:
-    """The way to find the subject that the options name."""
+def found_by(options: argparse.Namespace, device: torch.device, sharers: int = 1) -> Callable[..., Subject]:
+    """The way to find the subject that the options name; `sharers` processes share the device's memory."""
     if options.seg is not None:
-        predictor = Predictor(read_system(options.seg, device), probabilities=True)
+        predictor = Predictor(read_system(options.seg, device), probabilities=True, sharers=sharers)
         return SegmentedSubjects(predictor, options.classes, cleaning_of(options, SEGMENTATION))
     if options.mask is not None:
         return GivenMasks(cleaning_of(options, KEEP_ALL))
@@ -158,9 +177,7 @@ def _points(points: Sequence[Sequence[int]] | None) -> list[tuple[int, int]]:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = JobParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("input", type=Path, metavar="INPUT", help="picture, folder of pictures, or video")
     parser.add_argument(
         "--output",
@@ -222,7 +239,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="AMOUNT",
         help="memory limit of the matting, such as 4GB (default: 80%% of the free memory)",
     )
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def check_options(options: argparse.Namespace) -> None:
+    """Refuse options that contradict each other or have no effect."""
     pointed = any(given is not None for given in (options.box, options.click, options.click_outside))
     ways = [name for name, given in (("--seg", options.seg), ("--mask", options.mask), ("--trimap", options.trimap),
                                      ("--box or --click", pointed)) if given]  # fmt: skip
@@ -237,9 +258,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         raise InputError("--seg-every: only has an effect with --seg; give both or neither")
     if options.trimap and any(v is not None for v in (options.largest, options.smallest_island, options.smallest_hole)):
         raise InputError("--largest, --smallest-island, --smallest-hole: only for masks; a trimap is used as it is")
-    kinds = kinds_wanted(options, options.save)
-    options.save = ["alpha"] if kinds is None else kinds
-    return options
 
 
 def _kinds(text: str) -> list[str]:

@@ -51,7 +51,7 @@ def read_manifest(folder: str | os.PathLike) -> dict[str, dict[str, Any]]:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
-            f"{path}: expected a manifest of inference.py, found another file; move it, or choose another folder"
+            f"{path}: expected the manifest of an earlier run, found another file; move it, or choose another folder"
         ) from error
 
 

@@ -218,7 +218,7 @@ def test_a_killed_run_that_is_closed_late_changes_nothing_that_was_done_since(tm
 @pytest.mark.parametrize("content", ["{}", "[]", "not JSON", '{"jobs": [{"image": "a.png"}]}', '{"jobs": 3}'])
 def test_another_file_with_the_name_of_the_manifest_is_kept(tmp_path, content):
     (tmp_path / MANIFEST).write_text(content)
-    with pytest.raises(InputError, match=r"manifest\.json: expected a manifest of inference\.py, found another file"):
+    with pytest.raises(InputError, match=r"manifest\.json: expected the manifest of an earlier run, found"):
         SharedJobs(tmp_path, Crew()).begin(jobs_in(tmp_path))
     assert (tmp_path / MANIFEST).read_text() == content
 
