@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from data.images.files import MAX_PIXELS, is_deep, to_uint8
-from data.images.masks import mask_of_levels
-from data.images.mattes import TRANSPARENT_BELOW
+from data.images.masks import mask_of_image, mask_of_levels
+from data.images.mattes import Plane, plane_of
 from data.images.trimap_coding import TrimapCodingError, decode_trimap
 from runtime.errors import InputError
 
@@ -71,49 +71,67 @@ def trimap_of(picture: Picture, name: str = "trimap") -> np.ndarray:
     """Convert a trimap to (H, W) uint8 of exactly 0 (background), 128 (unknown) and 255 (foreground).
 
     Args:
-        picture: (H, W), or several channels of which the first is read, of bool, integers or floats in [0, 1] (0.5 is
-            unknown); or a PIL image. `data.images.trimap_coding` defines the accepted codings. Unusual ones, such as
-            labels 0, 1 and 2, give a warning.
+        picture: (H, W) of bool, integers or floats in [0, 1] (0.5 is unknown); several channels that are gray; or a PIL
+            image. The channel is selected as in files, see `data.images.mattes`. `data.images.trimap_coding` defines
+            the accepted codings. Unusual ones, such as labels 0, 1 and 2, give a warning.
         name: name for messages.
 
     Raises:
-        InputError: another shape or coding.
+        InputError: another shape or coding, or colours.
 
     Example:
         >>> trimap_of(np.array([[0, 0.5, 1]])).tolist()
         [[0, 128, 255]]
     """
-    values = _upright_array(picture, name)
-    values = np.ascontiguousarray(values if values.ndim == 2 else values[..., 0])
+    values, choice = _trimap_plane(picture, name)
     if np.issubdtype(values.dtype, np.floating) and values.min() >= -OVERSHOOT and values.max() <= 1 + OVERSHOOT:
         values = values.clip(0, 1)
     try:
         trimap, remark = decode_trimap(values)
     except TrimapCodingError as error:
         raise InputError(f"{name}: {error}") from None
-    if remark:
+    if remark := "; ".join(filter(None, (choice, remark))):
         warnings.warn(f"{name}: {remark}", stacklevel=3)
     return trimap
+
+
+def _trimap_plane(picture: Picture, name: str) -> Plane:
+    if isinstance(picture, Image.Image) and not is_deep(picture):
+        return plane_of(_upright(picture, name), name, "trimap")
+    values = _upright_array(picture, name)
+    if values.ndim == 3 and values.dtype == np.uint8:
+        return plane_of(Image.fromarray(np.ascontiguousarray(values)), name, "trimap")
+    return Plane(_one_channel(values, name, "trimap"))
+
+
+def _one_channel(values: np.ndarray, name: str, what: str) -> np.ndarray:
+    """The one channel (H, W) of a gray picture of any type."""
+    if values.ndim == 2:
+        return values
+    colours, alpha = values[..., :3], values[..., 3:]
+    if (colours != colours[..., :1]).any() or (alpha.size and (alpha != alpha.flat[0]).any()):
+        raise InputError(f"{name}: expected a gray {what}, found channels that differ; give the channel of the {what}")
+    return np.ascontiguousarray(colours[..., 0])
 
 
 def mask_of(picture: Picture, name: str = "mask") -> np.ndarray:
     """Convert a mask of an object to (H, W) float32 in [0, 1]. Its coding is detected as in `data.images.masks`.
 
     Args:
-        picture: (H, W) of bool, of integers (zero is outside, or soft levels), or of float in [0, 1]; or a PIL image.
-            If it has a transparent alpha channel, this channel is used and not the colours.
+        picture: (H, W) of bool, of integers (zero is outside, or soft levels), or of float in [0, 1]; several channels
+            that are gray; or a PIL image. If a picture of uint8 has a transparent alpha channel, this channel is used
+            and not the colours.
         name: name for messages.
 
     Raises:
-        InputError: as `rgb_of`.
+        InputError: as `rgb_of`; colours.
     """
-    if isinstance(picture, Image.Image) and "A" in picture.getbands():
-        alpha = np.asarray(_upright(picture, name).getchannel("A"))
-        if alpha.min() < TRANSPARENT_BELOW:
-            return mask_of_levels(alpha).values
+    if isinstance(picture, Image.Image) and picture.mode != "F":
+        return mask_of_image(_upright(picture, name), name).values
     values = _upright_array(picture, name)
-    if values.ndim == 3:
-        values = values[..., 0]
+    if values.ndim == 3 and values.dtype == np.uint8:
+        return mask_of_image(Image.fromarray(np.ascontiguousarray(values)), name).values
+    values = _one_channel(values, name, "mask")
     if np.issubdtype(values.dtype, np.integer) and len(np.unique(values)) <= 2 and values.min() == 0:
         return (values != 0).astype(np.float32)  # two values of any depth, such as 0 and 1, or 0 and 65535
     if np.issubdtype(values.dtype, np.floating):

@@ -4,8 +4,9 @@ import os
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
-from data.images.files import is_deep, opened_image, read_gray
+from data.images.files import deep_to_uint8, is_deep, opened_image
 from data.images.mattes import TRANSPARENT_BELOW
 from runtime.errors import InputError
 
@@ -41,27 +42,38 @@ def read_mask(path: str | os.PathLike) -> Mask:
             unlabelled pixels.
     """
     with opened_image(path) as image:
-        if image.has_transparency_data:
-            alpha = np.asarray(image.convert("RGBA").getchannel("A"))
-            if alpha.min() < TRANSPARENT_BELOW:
-                return mask_of_levels(alpha)
-        if image.mode == "P":
-            colours = np.asarray(image.convert("RGB"))
-            if _is_gray(colours):
-                return mask_of_levels(np.ascontiguousarray(colours[..., 0]))
-            return _of_labels(np.asarray(image), path)
-        if is_deep(image):
-            exact = np.asarray(image)
-            if np.issubdtype(exact.dtype, np.integer) and (two := _of_few_levels(exact)) is not None:
-                return two
-        elif image.mode not in ("L", "LA", "1"):
-            colours = np.asarray(image.convert("RGB"))
-            if not _is_gray(colours):
-                raise InputError(
-                    f"{path}: expected a mask (gray, labels, or a cut-out with an alpha channel), found a colour "
-                    "picture without transparency"
-                )
-    return mask_of_levels(read_gray(path))
+        return mask_of_image(image, path)
+
+
+def mask_of_image(image: Image.Image, path: str | os.PathLike) -> Mask:
+    """Convert an upright picture to a mask; see `read_mask`.
+
+    Args:
+        path: its file, or its name for messages.
+    """
+    if image.has_transparency_data:
+        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+        if alpha.min() < TRANSPARENT_BELOW:
+            return mask_of_levels(alpha)
+    if image.mode == "P":
+        colours = np.asarray(image.convert("RGB"))
+        if _is_gray(colours):
+            return mask_of_levels(np.ascontiguousarray(colours[..., 0]))
+        return _of_labels(np.asarray(image), path)
+    if is_deep(image):
+        exact = np.asarray(image)
+        if np.issubdtype(exact.dtype, np.integer) and (two := _of_few_levels(exact)) is not None:
+            return two
+        return mask_of_levels(deep_to_uint8(image, path))
+    if image.mode in ("L", "LA", "1"):
+        return mask_of_levels(np.asarray(image.convert("L")))
+    colours = np.asarray(image.convert("RGB"))
+    if not _is_gray(colours):
+        raise InputError(
+            f"{path}: expected a mask (gray, labels, or a cut-out with an alpha channel), found a colour picture "
+            "without transparency"
+        )
+    return mask_of_levels(np.ascontiguousarray(colours[..., 0]))
 
 
 def mask_of_levels(levels: np.ndarray) -> Mask:

@@ -86,7 +86,7 @@ def matte_reading(
     with opened_image(path) as image:
         if exact:
             _require_integers(image, path)
-        plane = _plane(image, path, "alpha", first_channel)
+        plane = plane_of(image, path, "alpha", first_channel)
         if is_deep(image):
             if not any_scale:
                 _refuse_narrow_scale(plane.values, path)
@@ -130,7 +130,7 @@ def trimap_reading(path: str | os.PathLike) -> Reading:
         InputError: see `data.images.files.read_rgb`.
     """
     with opened_image(path) as image:
-        plane = _plane(image, path, "trimap")
+        plane = plane_of(image, path, "trimap")
         is_lossy = image.format == "JPEG"
         is_signed = image.info.get("signed", False)
         _refuse_lower_bytes(image, plane.values, path)
@@ -141,18 +141,30 @@ def trimap_reading(path: str | os.PathLike) -> Reading:
     return Reading(values, "; ".join(remark for remark in (plane.remark, coding) if remark))
 
 
-class _Plane(NamedTuple):
+class Plane(NamedTuple):
+    """The channel that is a matte or trimap, with a remark on the choice."""
+
     values: np.ndarray  # (H, W) in the type of the file: bool, uint8, uint16, int32 or float32
     remark: str = ""
 
 
-def _plane(image: Image.Image, path: str | os.PathLike, what: str, first_channel: bool = False) -> _Plane:
-    """Select the channel of a picture that is the matte or trimap."""
+def plane_of(image: Image.Image, path: str | os.PathLike, what: str, first_channel: bool = False) -> Plane:
+    """Select the channel of a picture that is the matte or trimap.
+
+    Args:
+        image: upright picture.
+        path: its file, or its name for messages.
+        what: "alpha" or "trimap".
+        first_channel: whether the first of channels that differ is read.
+
+    Raises:
+        CodingError: no channel is it.
+    """
     if isinstance(image, FloatFile) and image.mode != "F" and not image.is_within(0, 1):
         found = f"expected floats in 0..1 of the {what}, found others in its channels"
         raise CodingError(f"{path}: {found}", remedy="scale them")
     if image.mode in ("L", "1") or is_deep(image):  # also if a PNG declares one gray level to be transparent
-        return _Plane(np.asarray(image))
+        return Plane(np.asarray(image))
     if image.mode not in ("LA", "P", "PA", "RGBA"):  # a palette may have transparent colours
         return _gray_of(np.asarray(image.convert("RGB")), path, what, first_channel)
     channels = np.asarray(image.convert("RGBA"))
@@ -167,7 +179,7 @@ def _plane(image: Image.Image, path: str | os.PathLike, what: str, first_channel
         return gray._replace(remark=gray.remark or "read without its alpha channel, which has one value")
     is_cut_out = _tint(colours) > LARGEST_TINT and alpha.min() < TRANSPARENT_BELOW
     if shows_nothing or is_cut_out or (colours == alpha[..., None]).all():
-        return _Plane(np.ascontiguousarray(alpha), IN_ALPHA)
+        return Plane(np.ascontiguousarray(alpha), IN_ALPHA)
     raise CodingError(
         f"{path}: expected a gray {what}, found mode {image.mode} with an alpha channel that is not opaque",
         "transparent",
@@ -175,14 +187,14 @@ def _plane(image: Image.Image, path: str | os.PathLike, what: str, first_channel
     )
 
 
-def _gray_of(colours: np.ndarray, path: str | os.PathLike, what: str, first_channel: bool) -> _Plane:
+def _gray_of(colours: np.ndarray, path: str | os.PathLike, what: str, first_channel: bool) -> Plane:
     """First of three channels (H, W, 3), which must be equal up to compression unless `first_channel` is set."""
     is_gray = _tint(colours) <= LARGEST_TINT
     if not is_gray and not first_channel:
         remedy = "are photographs and alphas exchanged?" if what == "alpha" else "save 0, 128 and 255 in 8-bit gray"
         raise CodingError(f"{path}: expected a gray {what}, found a picture in colours", "colour", remedy)
     first = np.ascontiguousarray(colours[..., 0])
-    return _Plane(first, "" if is_gray else "read by the first of channels that differ")
+    return Plane(first, "" if is_gray else "read by the first of channels that differ")
 
 
 def _tint(colours: np.ndarray) -> int:

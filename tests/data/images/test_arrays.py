@@ -63,7 +63,6 @@ def test_an_orientation_is_applied():
         (np.float32([[0, 0.3, 1.0009]]), [0, np.float32(0.3), 1]),
         (np.float64([[0, 0.3]]), [0, np.float32(0.3)]),
         (np.array([[False, True]]), [0, 1]),
-        (np.uint8([[[0, 255, 255], [255, 0, 0]]]), [0, 1]),  # the first channel
     ],
 )
 def test_arrays_of_each_type_are_masks(picture, inside):
@@ -93,8 +92,43 @@ def test_floats_far_outside_are_no_trimap(values):
         trimap_of(np.array([values], np.float64), "mine")
 
 
-def test_the_first_channel_is_the_trimap():
-    assert trimap_of(np.uint8([[[0, 1, 2], [128, 3, 4], [255, 5, 6]]])).tolist() == [[0, 128, 255]]
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_gray_channels_are_a_trimap_or_mask_and_colours_are_neither(kind):
+    full = {np.uint8: 255, np.uint16: 65535, np.float32: 1}[kind]
+    gray = np.repeat(np.array([[[0], [0.502], [1]]]) * full, 3, axis=2).astype(kind)
+    opaque = np.dstack([gray, np.full(gray.shape[:2], full, kind)])
+    for picture in (gray, opaque):
+        assert trimap_of(picture).tolist() == [[0, 128, 255]]
+        assert mask_of(picture)[0, [0, 2]].tolist() == [0, 1]
+    colours = gray * np.array([1, 0, 0], kind)
+    for convert, what in ((trimap_of, "trimap"), (mask_of, "mask")):
+        with pytest.raises(InputError, match=f"mine: expected a (gray )?{what}"):
+            convert(colours, "mine")
+        if kind != np.uint8:
+            cut_out = np.dstack([gray, gray[..., 0]])
+            with pytest.raises(InputError, match=f"mine: expected a gray {what}, found channels that differ; give the"):
+                convert(cut_out, "mine")
+
+
+def test_the_mask_of_a_cut_out_is_its_alpha_channel_in_an_array_too():
+    """A picture as rembg returns it."""
+    cut_out = np.uint8([[[200, 10, 10, 0], [9, 9, 9, 255], [250, 0, 80, 0]]])
+    np.testing.assert_array_equal(mask_of(cut_out), np.float32([[0, 1, 0]]))
+    np.testing.assert_array_equal(mask_of(Image.fromarray(cut_out)), np.float32([[0, 1, 0]]))
+
+
+def test_a_palette_of_colours_is_a_label_map_in_memory_too():
+    image = Image.fromarray(np.uint8([[0, 1, 2]]))
+    image.putpalette([0, 0, 0, 0, 0, 128, 128, 0, 0])  # the first channel of label 1 is 0
+    assert image.mode == "P"
+    np.testing.assert_array_equal(mask_of(image), np.float32([[0, 1, 1]]))
+
+
+def test_the_choice_of_a_channel_is_reported():
+    trimap = np.uint8([[0, 128, 255]])
+    with pytest.warns(UserWarning, match="mine: read from the alpha channel"):
+        found = trimap_of(np.dstack([trimap * 0, trimap * 0, trimap * 0, trimap]), "mine")
+    np.testing.assert_array_equal(found, trimap)
 
 
 @pytest.mark.parametrize(
