@@ -205,8 +205,8 @@ def images_by_stem(
     With `recursive`, names are paths relative to `folder` with forward slashes, such as "clip1/0003".
 
     Args:
-        keep_unreadable: whether broken links and special files are listed too, so that each costs only itself when it
-            is read. Otherwise they are an error, because a set that lacks a file is another set.
+        keep_unreadable: whether broken links and special files are listed too, so that each fails alone when it is
+            read. Otherwise they are an error, because a set that lacks a file is another set.
 
     Raises:
         InputError: the folder is missing or cannot be read, or two images share a name (see `pairing.name_key`).

@@ -109,7 +109,7 @@ def _remark_on_levels(found: np.ndarray, counts: np.ndarray, scale: int, is_loss
 
 
 def _is_between(levels: np.ndarray, regions: np.ndarray) -> np.ndarray:
-    """Return whether each level is farther from the 0, 128 or 255 of its region than compression explains."""
+    """Return whether each level differs from the 0, 128 or 255 of its region by more than compression can change."""
     return np.abs(levels.astype(int) - regions) > NEAR
 
 

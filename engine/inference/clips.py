@@ -229,8 +229,8 @@ class ClipJobs:
             return "speed: no frame was predicted"
         frames = f"{len(seconds)} frame{'s' if len(seconds) > 1 else ''}"
         return (
-            f"speed: predicting took {sum(seconds):.2f} s for {frames}, of which the first takes longer; frames/s need "
-            f"{LEAST_TIMED} batches after the first {WARM_UP} frames"
+            f"speed: {frames} took {sum(seconds):.2f} s to predict; frames/s are reported for clips with at least "
+            f"{LEAST_TIMED} batches after the first {WARM_UP} frames, which take longer"
         )
 
     def speed(self) -> str:

@@ -74,8 +74,8 @@ def write_manifest(
         processes: number of processes that shared the jobs.
         is_complete: whether all jobs have ended. Otherwise the entries of earlier runs are kept, and jobs without an
             end are left out.
-        is_older: whether the existing manifest is of a later run, whose entries then count. What that run skipped gets
-            the remarks of this one.
+        is_older: whether the existing manifest is of a later run. Its entries are then kept. If that run skipped a
+            picture that this run wrote, its entry gets the remarks of this run.
 
     Returns:
         Number of jobs with each status.

@@ -56,7 +56,7 @@ def test_a_trimap_free_system_writes_a_video_of_alpha(tmp_path, run, batch_size,
     speeds = [float(number) for number in re.findall(r"(\d+\.\d+) \((?:median|mean)\)", out)]
     assert len(speeds) == num_speeds
     assert min(speeds, default=1) > 0
-    assert ("speed: predicting took" in out) == (num_speeds == 0)
+    assert ("s to predict; frames/s are reported" in out) == (num_speeds == 0)
     with open_clip(tmp_path / "out" / "clip.mp4") as clip:
         written = list(clip)
     assert tuple(frame.pts for frame in written) == UNEVEN
@@ -242,16 +242,16 @@ def test_frames_that_were_done_ahead_count_in_no_mean(monkeypatch):
         f"frames/s without the first 3: predicting 1.00 (median), {5 / 7:.2f} (mean); with reading and writing 1.00 "
         "(median), 0.50 (mean)"
     )
-    assert "predicting took 31.00 s for 7 frames" in speed_of(monkeypatch, batches[:7], 31.0, look_ahead=2)
+    assert "7 frames took 31.00 s to predict" in speed_of(monkeypatch, batches[:7], 31.0, look_ahead=2)
 
 
 def test_of_a_few_batches_the_time_of_all_frames_is_given(monkeypatch):
     batches = [(5, 1, 1), (5, 1, 2), (2, 1, 3)]
     assert speed_of(monkeypatch, batches, 4.0) == (
-        "speed: predicting took 3.00 s for 12 frames, of which the first takes longer; frames/s need 3 batches after "
-        "the first 3 frames"
+        "speed: 12 frames took 3.00 s to predict; frames/s are reported for clips with at least 3 batches after the "
+        "first 3 frames, which take longer"
     )
-    assert speed_of(monkeypatch, [(1, 1.5, 2)], 4.0).startswith("speed: predicting took 1.50 s for 1 frame, of which")
+    assert speed_of(monkeypatch, [(1, 1.5, 2)], 4.0).startswith("speed: 1 frame took 1.50 s to predict;")
     assert speed_of(monkeypatch, batches[:0], 4.0) == "speed: no frame was predicted"
     assert "frames/s without" in speed_of(monkeypatch, [*batches, (1, 1, 4)], 5.0)
 
