@@ -61,6 +61,9 @@ model.decoder.convstream_out = [48, 96, 128]
 model.decoder.fusion_out = [160, 96, 64, 32]
 model.decoder.head_chans = 24
 
+# From about 2.5 megapixels on, mattes are better if the encoder sees a smaller image (docs/inference.md).
+model.encoder_side = 1600
+
 # Known pixels are written from the trimap, so the network is trained on unknown pixels only.
 model.criterion.fuse_trimap = True
 model.criterion.losses = ["unknown_l1_loss", "loss_pha_laplacian", "loss_gradient_penalty"]

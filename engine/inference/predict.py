@@ -66,7 +66,8 @@ class Predictor:
     Args:
         model: system in eval mode, on its device.
         mode: "whole", "reduced" (a smaller image for the encoder, details at full resolution), "tiles" (overlapping,
-            blended), or "auto" for the first of these modes that fits.
+            blended), or "auto" for the first of these modes that fits. If a system has `encoder_side`, "auto" uses
+            "whole" up to this size only.
         max_memory: memory limit for predicting in bytes; None for 80 % of the memory that is free before each image.
         batch_size: largest number of images of one padded shape in a batch, if they fit in memory.
         views: name in `VIEWS` of the views that are averaged.
@@ -298,6 +299,8 @@ class Predictor:
         growth = max(view.scale for view in self.views) ** 2  # ratio of the model's input to the image, in pixels
         pixels = round(growth * height * width)
         most_pixels = MAX_TOKENS.get(self.device.type, ACCELERATOR_MAX_TOKENS) * self.footprint.token_pixels
+        if self.mode == "auto" and self.model.has_scalable_encoder and self.model.encoder_side is not None:
+            most_pixels = min(most_pixels, self.model.encoder_side**2)
         plans = []
         if self.mode == "whole" or (self.mode == "auto" and pixels <= most_pixels):
             plans.append(Plan("whole", nbytes=self.footprint.whole(pixels)))

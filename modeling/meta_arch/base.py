@@ -68,6 +68,8 @@ class System(nn.Module):
         min_side: shorter side in pixels of the smallest image that the system accepts.
         depends_on_padding: whether padding an image changes its result; then only images of one size share a batch.
         has_scalable_encoder: whether `encode` accepts a `scale` above 1.
+        encoder_side: side in pixels of the largest square image that the encoder should see at its full size; None for
+            no limit. Mode "auto" of `Predictor` reduces the encoder's image if an image has a larger area.
         has_tiled_encoder: whether `encode_in_tiles` replaces prediction tile by tile.
         tile_multiple: multiple for the first rows and columns of tiles, if the result depends on the position of pools;
             a divisor of 32.
@@ -86,6 +88,7 @@ class System(nn.Module):
     min_side: int = 1
     depends_on_padding: bool = False
     has_scalable_encoder: bool = False
+    encoder_side: int | None = None
     has_tiled_encoder: bool = False
     tile_multiple: int = 1
     needs_weights: str | None = None

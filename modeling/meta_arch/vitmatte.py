@@ -49,6 +49,7 @@ class ViTMatte(TrimapMatting):
         trimap_input: see TrimapMatting; with "one_hot" the decoder also has two more channels.
         sparse_decoding: whether eval mode computes only the values on which alpha in the unknown region depends, and
             returns the trimap's 0 and 1 elsewhere, as in files. False returns the decoder's values everywhere.
+        encoder_side: see System; it has no effect on training.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ViTMatte(TrimapMatting):
         colour_prior: ColourPrior | None = None,
         sparse_decoding: bool = True,
         trimap_input: str = "value",
+        encoder_side: int | None = None,
     ) -> None:
         if input_format != "RGB":
             raise ValueError(f"ViTMatte: input_format must be 'RGB', got {input_format!r}")
@@ -74,6 +76,7 @@ class ViTMatte(TrimapMatting):
         self.decoder = decoder
         self.colour_prior = colour_prior
         self.sparse_decoding = sparse_decoding
+        self.encoder_side = encoder_side
 
     def encode(self, inputs: Mapping[str, Tensor], scale: int = 1) -> "Encoded":
         image, trimap = inputs["image"], inputs["trimap"]

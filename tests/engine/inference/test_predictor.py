@@ -18,6 +18,7 @@ from engine.config import build, load_config
 from engine.inference import Job, Predictor, run_jobs
 from engine.inference.tiles import predict_in_tiles, tiles_of
 from engine.inference.views import VIEWS, View, predict_views
+from modeling.weights.system_file import read_system
 from runtime import memory as system_memory
 from runtime.errors import InputError
 from runtime.memory import amount_text, free_bytes, parse_bytes
@@ -295,6 +296,32 @@ def test_amounts_are_written_as_they_are_read(nbytes, text):
 def test_auto_does_not_encode_a_huge_image_whole_however_much_memory_there_is(model):
     assert Predictor(model, max_memory=10**15).plan(12000, 9000).mode != "whole"
     assert Predictor(model, max_memory=10**15, mode="whole").plan(12000, 9000).mode == "whole"
+
+
+def test_auto_reduces_the_image_of_an_encoder_beyond_the_area_that_it_is_good_at(model, monkeypatch):
+    budget = {"max_memory": 10**12}
+    assert Predictor(model, **budget).plan(2000, 2000).mode == "whole"
+    monkeypatch.setattr(model, "encoder_side", 1024)
+    plans = {  # after padding to multiples of 32
+        (1024, 1024): ("whole", 1),
+        (512, 2048): ("whole", 1),
+        (1025, 1024): ("reduced", 2),
+        (2048, 2048): ("reduced", 2),
+        (2049, 2048): ("reduced", 3),
+        (512, 8192): ("reduced", 2),
+        (6016, 4000): ("reduced", 6),
+    }
+    for size, (mode, scale) in plans.items():
+        plan = Predictor(model, **budget).plan(*size)
+        assert (plan.mode, plan.scale) == (mode, scale), size
+    assert Predictor(model, mode="whole", **budget).plan(2000, 2000).mode == "whole"
+    assert Predictor(model, mode="reduced", **budget).plan(6000, 4000).scale == 2
+    assert Predictor(model, views="flip+scale", **budget).plan(1024, 1024).mode == "reduced"  # a view is larger
+
+
+def test_the_model_in_the_box_sees_large_pictures_reduced():
+    predictor = Predictor(read_system(), max_memory=10**12)
+    assert [predictor.plan(side, side).mode for side in (1024, 3000)] == ["whole", "reduced"]
 
 
 @pytest.mark.parametrize("mode", ["reduced", "tiles"])
