@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from data.images import jpeg2000, tiff
+from data.images import avif, jpeg2000, tiff
 from data.images.extra_formats import FloatFile
 from data.images.light import photograph_levels, remark_on, transfer_of
 from data.images.pairing import composed, name_key
@@ -338,8 +338,12 @@ def opened_image(path: str | os.PathLike, decode: bool = True) -> Iterator[Image
             return
         elif image.format == "TIFF" and not tiff.pillow_reads(image.tag_v2, image.tag_v2.prefix == b"MM"):
             image = tiff.read_tiff(path, MAX_PIXELS)
-        elif image.format == "JPEG2000" and _has_deep_channels(image):
-            image = _deep_jpeg2000(path, image.size[::-1])
+        elif image.format == "JPEG2000":
+            jpeg2000.require_known_layout(image.fp)
+            if _has_deep_channels(image):
+                image = _deep_jpeg2000(path, image.size[::-1])
+        elif image.format == "AVIF" and avif.read_properties(image.fp).is_cropped:
+            raise InputError(f"{path}: expected a whole picture, found one that is shown cropped; save it as PNG")
         elif image.format == "TIFF" and tiff.is_signed(image.tag_v2):
             image.info["signed"] = True
         ImageOps.exif_transpose(image, in_place=True)  # decodes too; a copy of upright images would take memory
@@ -419,6 +423,8 @@ def _has_deep_channels(image: Image.Image) -> bool:
         return tiff.is_deep(image.tag_v2)
     if image.format == "HEIF":
         return image.info["bit_depth"] > 8  # by pillow-heif
+    if image.format == "AVIF":
+        return avif.read_properties(image.fp).deep
     if image.format == "JPEG2000":
         return max(jpeg2000.read_channels(image.fp).bits, default=0) > 8
     # The decoder's arguments start with the raw mode. Others may follow, such as the bytes of a row for BMP.

@@ -193,11 +193,11 @@ def _tint(colours: np.ndarray) -> int:
 
 
 def _require_integers(image: Image.Image, path: str | os.PathLike) -> None:
-    """Refuse floats, and several channels of 16 bits, of which Pillow silently drops the lower byte."""
+    """Refuse floats, and channels of more than 8 bits of which Pillow silently drops the lower ones."""
     if image.mode == "F":
         raise CodingError(f"{path}: expected 8 or 16 bits, found floats", remedy="save it as a gray PNG")
-    if image.mode not in ("L", "1") and not is_deep(image) and read_header(path).deep:
-        found = "expected 8-bit values, found 16 bits in each of several channels"
+    if not is_deep(image) and read_header(path).deep:
+        found = "expected 8-bit values, found 10 to 16 bits, of which the lower ones are not read"
         raise CodingError(f"{path}: {found}", remedy=TO_8_BITS)
 
 
@@ -238,7 +238,7 @@ def wrong_scale(path: str | os.PathLike, what: str, values: np.ndarray, opaque: 
 
 
 def _refuse_lower_bytes(image: Image.Image, values: np.ndarray, path: str | os.PathLike) -> None:
-    """Refuse several 16-bit channels that use the lower 8 bits only, because Pillow drops these bits."""
-    if image.mode not in ("L", "1") and not is_deep(image) and not values.any() and read_header(path).deep:
+    """Refuse 16-bit channels that use the lower 8 bits only, if Pillow drops these bits."""
+    if not is_deep(image) and not values.any() and read_header(path).deep:
         found = "expected values of 0..65535 in 16 bits, found none above 255"
         raise CodingError(f"{path}: {found}", remedy=TO_8_BITS)
