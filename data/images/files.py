@@ -336,6 +336,8 @@ def opened_image(path: str | os.PathLike, decode: bool = True) -> Iterator[Image
         elif not decode:
             yield image
             return
+        elif image.format == "TIFF" and tiff.is_thumbnail(image.tag_v2):
+            raise tiff.TiffError("expected a picture, found a thumbnail of another one in the file; save that one")
         elif image.format == "TIFF" and not tiff.pillow_reads(image.tag_v2, image.tag_v2.prefix == b"MM"):
             image = tiff.read_tiff(path, MAX_PIXELS)
         elif image.format == "JPEG2000":

@@ -9,8 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 
-from data.images.files import read_header, read_rgb
+from data.images.files import opened_image, read_header, read_rgb
 from data.images.mattes import read_gray_exact, read_matte
 from runtime.errors import InputError
 
@@ -173,3 +174,116 @@ def test_a_clean_aperture_of_avif_is_not_ignored(tmp_path):
         read_rgb(write(tmp_path, "a.avif", CROPPED_AVIF))
     whole = base64.b64decode(CROPPED_AVIF).replace(b"clap\0\0\0\4", b"clap\0\0\0\10")
     assert read_rgb(write(tmp_path, "b.avif", whole)).shape == (8, 8, 3)
+
+
+GRAY = np.tile(np.uint8([0, 100, 255, 128]), (3, 1))
+TINTED = np.dstack([GRAY, GRAY // 2, 255 - GRAY])
+EXTRA = np.full_like(GRAY, 60)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+@pytest.mark.parametrize("extra", [2, 3])
+def test_gray_with_several_other_channels_is_not_read_as_colours(tmp_path, dtype, photometric, extra):
+    values = np.dstack([GRAY] + [EXTRA] * extra).astype(dtype)
+    extrasamples = ["unspecified"] * extra
+    tifffile.imwrite(
+        tmp_path / "a.tif", values, photometric=photometric, extrasamples=extrasamples, planarconfig="contig"
+    )
+    with pytest.raises(InputError, match=r"a\.tif: .*MINIS.* with [34] channels.* is not read"):
+        read_rgb(tmp_path / "a.tif")
+
+
+def write_with_extra(path: Path, colours: np.ndarray, extra: str, dtype: type, planar: str, codec: str | None) -> None:
+    values = np.dstack([colours, np.full_like(GRAY, 128)]).astype(dtype) * dtype(np.iinfo(dtype).max // 255)
+    tifffile.imwrite(
+        path,
+        np.moveaxis(values, -1, 0) if planar == "separate" else values,
+        photometric="rgb" if colours.ndim == 3 else "minisblack",
+        extrasamples=[extra],
+        planarconfig=planar,
+        compression=codec,
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("colours", [GRAY, TINTED], ids=["gray", "RGB"])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("codec", [None, "zlib"])
+@pytest.mark.parametrize("extra", ["unspecified", "unassalpha"])
+def test_a_tiff_channel_of_open_meaning_is_no_alpha(tmp_path, dtype, colours, planar, codec, extra):
+    write_with_extra(tmp_path / "a.tif", colours, extra, dtype, planar, codec)
+    expected = colours if colours.ndim == 3 else np.repeat(colours[..., None], 3, axis=2)
+    np.testing.assert_array_equal(read_rgb(tmp_path / "a.tif"), expected)
+    with opened_image(tmp_path / "a.tif") as image:
+        assert image.has_transparency_data == (extra == "unassalpha")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("planar", ["contig", "separate"])
+@pytest.mark.parametrize("codec", [None, "zlib"])
+@pytest.mark.parametrize("colours", [GRAY, TINTED], ids=["gray", "RGB"])
+def test_premultiplied_colours_of_tiff_are_divided_by_alpha_or_refused(tmp_path, dtype, planar, codec, colours):
+    write_with_extra(tmp_path / "a.tif", colours // 2, "assocalpha", dtype, planar, codec)
+    if colours.ndim == 3 and (planar, codec) != ("separate", None):  # Pillow reads these
+        np.testing.assert_allclose(read_rgb(tmp_path / "a.tif"), colours, atol=2)  # a half was rounded down
+    else:
+        with pytest.raises(InputError, match=r"a\.tif"):
+            read_rgb(tmp_path / "a.tif")
+
+
+def tiff(values: bytes, photometric: int, channels: int, **tags: tuple[int, list]) -> bytes:
+    """An uncompressed little-endian TIFF of 4 x 3 pixels; tags are t320=(type, values)."""
+    found = {256: (3, [4]), 257: (3, [3]), 258: (3, [8] * channels), 259: (3, [1]), 262: (3, [photometric])}
+    found |= {273: (4, [8]), 277: (3, [channels]), 278: (3, [3]), 279: (4, [len(values)])}
+    found |= {int(name[1:]): value for name, value in tags.items()}
+    places, entries = b"", b""
+    begin = 8 + len(values) + len(values) % 2
+    for tag, (kind, numbers) in sorted(found.items()):
+        size = {3: 2, 4: 4, 5: 4}[kind]  # short, long, fraction of two longs
+        content = b"".join(int(number).to_bytes(size, "little") for number in numbers)
+        count = len(numbers) // (2 if kind == 5 else 1)
+        if len(content) > 4:
+            places, content = places + content, (begin + len(places)).to_bytes(4, "little")
+        entries += tag.to_bytes(2, "little") + kind.to_bytes(2, "little") + count.to_bytes(4, "little")
+        entries += content.ljust(4, b"\0")
+    start = b"II*\0" + (begin + len(places)).to_bytes(4, "little")
+    return start + values.ljust(begin - 8, b"\0") + places + len(found).to_bytes(2, "little") + entries + bytes(4)
+
+
+STUDIO = [16, 1, 235, 1, 128, 1, 240, 1, 128, 1, 240, 1]
+FULL = [0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1]
+BT601, BT709 = [299, 1000, 587, 1000, 114, 1000], [2125, 10000, 7154, 10000, 721, 10000]
+YCBCR = bytes([235, 128, 128] * 12)  # white in the range of studios
+
+
+def test_ycbcr_with_another_white_or_other_weights_is_refused(tmp_path):
+    usual = tiff(YCBCR, 6, 3, t530=(3, [1, 1]), t532=(5, FULL), t529=(5, BT601))
+    assert (read_rgb(write(tmp_path, "a.tif", usual)) == 235).all()
+    for name, tag in (("b.tif", {"t532": (5, STUDIO)}), ("c.tif", {"t529": (5, BT709)})):
+        path = write(tmp_path, name, tiff(YCBCR, 6, 3, t530=(3, [1, 1]), **tag))
+        with pytest.raises(InputError, match=f"{name}: TIFF of kind 8-bit YCBCR with 3 channels.* is not read"):
+            read_rgb(path)
+
+
+@pytest.mark.parametrize("scale", [1, 257])  # 8 bits, as by some old programs, and the 16 bits of the definition
+def test_a_palette_of_8_bits_is_not_read_as_black(tmp_path, scale):
+    levels = [255 - level for level in range(256)] * 3
+    path = write(tmp_path, "a.tif", tiff(bytes(range(12)), 3, 1, t320=(3, [level * scale for level in levels])))
+    if scale == 1:
+        with pytest.raises(InputError, match=r"a\.tif: TIFF of kind 8-bit PALETTE .* is not read"):
+            read_rgb(path)
+    else:
+        assert read_rgb(path)[..., 0].ravel().tolist() == list(range(255, 243, -1))
+
+
+def test_the_thumbnail_of_a_picture_in_a_sub_file_is_refused(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        file.write(TINTED[::2], photometric="rgb", subifds=1, subfiletype=1)
+        file.write(TINTED, photometric="rgb")
+    with pytest.raises(InputError, match=r"a\.tif: expected a picture, found a thumbnail"):
+        read_rgb(tmp_path / "a.tif")
+    with tifffile.TiffWriter(tmp_path / "b.tif") as file:
+        file.write(TINTED, photometric="rgb", subifds=1)
+        file.write(TINTED[::2], photometric="rgb", subfiletype=1)
+    np.testing.assert_array_equal(read_rgb(tmp_path / "b.tif"), TINTED)
