@@ -16,9 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from data.images import avif, jpeg2000, tiff
+from data.images import avif, jpeg2000, pillow_faults, tiff
 from data.images.extra_formats import FloatFile
 from data.images.light import photograph_levels, remark_on, transfer_of
+from data.images.opencv_decoder import decode_by_opencv
 from data.images.pairing import composed, name_key
 from runtime.errors import InputError
 from runtime.files import kind_of, replacing, temporary_beside
@@ -146,7 +147,7 @@ class Header(NamedTuple):
 
 
 def read_header(path: str | os.PathLike) -> Header:
-    """Read a file's header without decoding the pixels.
+    """Read a file's header without decoding the pixels, except those of a PNG with metadata after them.
 
     Raises:
         InputError: see `read_rgb`; damaged pixels are not noticed.
@@ -159,10 +160,12 @@ def read_header(path: str | os.PathLike) -> Header:
             deep = found.bits > 8
         else:
             stored = tiff.stored_size(image.tag_v2) if image.format == "TIFF" else image.size[::-1]
-            exif = Image.Image.getexif(image)  # the method for PNG would decode the pixels to find data after them
-            orientation = exif.get(ORIENTATION)
             kind, mode = image.format, image.mode
             deep = is_deep(image) or _has_deep_channels(image)
+            if image.format == "PNG" and pillow_faults.has_late_metadata(image.fp):
+                image.load()
+            exif = Image.Image.getexif(image)  # the method for PNG always decodes the pixels to find data after them
+            orientation = exif.get(ORIENTATION)
         orientation = orientation if orientation in range(1, 9) else 1  # none, or text in a hostile file
         size = stored[::-1] if orientation >= 5 else stored
         return Header(size, stored, orientation, kind, mode, deep)
@@ -336,10 +339,14 @@ def opened_image(path: str | os.PathLike, decode: bool = True) -> Iterator[Image
         elif not decode:
             yield image
             return
+        elif found := pillow_faults.ambiguity(image):
+            raise InputError(f"{path}: {found}")
         elif image.format == "TIFF" and tiff.is_thumbnail(image.tag_v2):
             raise tiff.TiffError("expected a picture, found a thumbnail of another one in the file; save that one")
         elif image.format == "TIFF" and not tiff.pillow_reads(image.tag_v2, image.tag_v2.prefix == b"MM"):
             image = tiff.read_tiff(path, MAX_PIXELS)
+        elif pillow_faults.takes_indices_for_levels(image):
+            image = _decoded_by_opencv(path, image.size[::-1])
         elif image.format == "JPEG2000":
             jpeg2000.require_known_layout(image.fp)
             if _has_deep_channels(image):
@@ -350,6 +357,13 @@ def opened_image(path: str | os.PathLike, decode: bool = True) -> Iterator[Image
             image.info["signed"] = True
         ImageOps.exif_transpose(image, in_place=True)  # decodes too; a copy of upright images would take memory
         yield image
+
+
+def _decoded_by_opencv(path: str | os.PathLike, size: tuple[int, int]) -> Image.Image:
+    values = decode_by_opencv(path)
+    if values is None or values.shape[:2] != size:
+        raise InputError(f"{path}: not a readable image (its pixels are damaged or cut off)")
+    return Image.fromarray(values)
 
 
 def _deep_jpeg2000(path: str | os.PathLike, size: tuple[int, int]) -> Image.Image:

@@ -4,6 +4,8 @@ The files are written by hand from the formats' definitions, or by the tools tha
 """
 
 import base64
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -287,3 +289,115 @@ def test_the_thumbnail_of_a_picture_in_a_sub_file_is_refused(tmp_path):
         file.write(TINTED, photometric="rgb", subifds=1)
         file.write(TINTED[::2], photometric="rgb", subfiletype=1)
     np.testing.assert_array_equal(read_rgb(tmp_path / "b.tif"), TINTED)
+
+
+def bmp(rows: list[bytes], bits: int, width: int, colours: bytes, os2: bool = False) -> bytes:
+    """An uncompressed BMP; rows are from top to bottom, colours are B, G, R and 0 (OS/2: B, G, R)."""
+    size = struct.pack("<HH" if os2 else "<ii", width, len(rows)) + struct.pack("<HH", 1, bits)
+    rest = b"" if os2 else struct.pack("<6I", 0, 0, 2835, 2835, len(colours) // 4, 0)
+    header = struct.pack("<I", 4 + len(size) + len(rest)) + size + rest + colours
+    data = b"".join(row.ljust(-(-len(row) // 4) * 4, b"\0") for row in reversed(rows))
+    return b"BM" + struct.pack("<IHHI", 14 + len(header) + len(data), 0, 0, 14 + len(header)) + header + data
+
+
+BLACK_WHITE = bytes([0, 0, 0, 0, 255, 255, 255, 0])
+MASK = [[0] * 10, [0] * 9 + [1], [1] * 10]  # wider than the 8 pixels of a byte
+BY_BITS = {
+    1: [b"\x00\x00", b"\x00\x40", b"\xff\xc0"],
+    4: [b"\x00" * 5, b"\x00" * 4 + b"\x01", b"\x11" * 5],
+    8: [bytes(row) for row in MASK],
+}
+
+
+@pytest.mark.parametrize("bits", BY_BITS)
+def test_the_indices_of_a_black_and_white_bmp_have_their_own_bits(tmp_path, bits):
+    path = write(tmp_path, "a.bmp", bmp(BY_BITS[bits], bits, 10, BLACK_WHITE))
+    assert read_matte(path).tolist() == (255 * np.array(MASK)).tolist()
+    assert read_gray_exact(path).tolist() == (255 * np.array(MASK)).tolist()
+
+
+def test_a_cut_off_bmp_of_black_and_white_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"a\.bmp: not a readable image"):
+        read_matte(write(tmp_path, "a.bmp", bmp(BY_BITS[8], 8, 10, BLACK_WHITE)[:-20]))
+
+
+def test_indices_of_4_bits_with_the_darkest_grays_are_read(tmp_path):
+    colours = b"".join(bytes([level] * 3 + [0]) for level in range(16))
+    path = write(tmp_path, "a.bmp", bmp([b"\x01\x23\xef"], 4, 6, colours))
+    assert read_rgb(path)[..., 0].tolist() == [[0, 1, 2, 3, 14, 15]]
+    os2 = b"".join(bytes([level] * 3) for level in range(16))
+    assert read_rgb(write(tmp_path, "b.bmp", bmp([b"\x01\x23\xef"], 4, 6, os2, os2=True))).tolist() == (
+        read_rgb(path).tolist()
+    )
+
+
+def png(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    """A PNG of 2 x 1 pixels with 16 bits per channel; the pixels are the chunk IDAT."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)), *chunks, (b"IEND", b"")]
+    checked = [
+        struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        for kind, content in chunks
+    ]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(checked)
+
+
+PIXELS = (b"IDAT", zlib.compress(b"\0" + struct.pack(">6H", 65535, 0, 0, 0, 65535, 0)))  # red, green
+EXIF = b"MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)  # orientation 6: rotated by 90 degrees
+XMP = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>'
+    b"</rdf:RDF></x:xmpmeta>"
+)
+AS_TEXT = b"\nexif\n%8d\n" % (6 + len(EXIF)) + (b"Exif\0\0" + EXIF).hex().encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        (b"eXIf", EXIF),
+        (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP),
+        (b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(AS_TEXT)),
+        (b"tEXt", b"Raw profile type exif\0" + AS_TEXT),
+    ],
+    ids=["eXIf", "XMP", "zTXt", "tEXt"],
+)
+@pytest.mark.parametrize("before", [False, True])
+def test_the_header_of_a_png_has_the_orientation_that_follows_the_pixels(tmp_path, chunk, before):
+    path = write(tmp_path, "a.png", png([chunk, PIXELS] if before else [PIXELS, chunk]))
+    assert read_rgb(path).tolist() == [[[255, 0, 0]], [[0, 255, 0]]]
+    header = read_header(path)
+    assert (header.size, header.stored_size, header.orientation, header.deep) == ((2, 1), (1, 2), 6, True)
+
+
+def test_the_header_of_a_png_with_other_text_after_its_pixels_is_read_without_them(tmp_path):
+    damaged = (b"IDAT", PIXELS[1][:5])
+    path = write(tmp_path, "a.png", png([damaged, (b"tEXt", b"date:create\0today")]))
+    assert read_header(path).size == (1, 2)
+
+
+def gif(canvas: tuple[int, int], transparent: bool) -> bytes:
+    """One frame of 2 x 1 pixels, white and black, on a canvas (width, height) at (0, 0)."""
+    start = b"GIF89a" + struct.pack("<HHBBB", *canvas, 0x80, 0, 0) + b"\xff\xff\xff\0\0\0"
+    control = b"\x21\xf9\4\1\0\0\0\0" if transparent else b""
+    codes = 4 | 0 << 3 | 1 << 6 | 5 << 9  # clear, white, black, end, of 3 bits each
+    return start + control + b"," + struct.pack("<HHHHB", 0, 0, 2, 1, 0) + b"\2\2" + struct.pack("<H", codes) + b"\0;"
+
+
+def test_a_gif_without_colours_in_a_part_of_its_canvas_is_refused(tmp_path):
+    assert read_rgb(write(tmp_path, "a.gif", gif((2, 1), False)))[..., 0].tolist() == [[255, 0]]
+    with pytest.raises(InputError, match=r"b\.gif: expected a picture that fills its canvas"):
+        read_rgb(write(tmp_path, "b.gif", gif((3, 1), False)))
+    with opened_image(write(tmp_path, "c.gif", gif((3, 1), True))) as image:  # white is transparent
+        assert np.asarray(image.convert("RGBA"))[..., 3].tolist() == [[0, 255, 0]]
+
+
+@pytest.mark.parametrize(("first", "second"), [(b"\0\0\0", b"\xff\xff\xff"), (b"\0\0\0", b"\0\0\0")])
+def test_a_one_bit_pcx_is_black_and_white(tmp_path, first, second):
+    def pcx(colours: bytes) -> bytes:
+        header = struct.pack("<4B6H", 10, 5, 1, 1, 0, 0, 7, 0, 72, 72) + colours.ljust(48, b"\0") + b"\0\1"
+        return (header + struct.pack("<HH", 2, 1)).ljust(128, b"\0") + b"\x0f\0"
+
+    path = write(tmp_path, "a.pcx", pcx(first + second))
+    assert read_matte(path).tolist() == [[0] * 4 + [255] * 4]
+    with pytest.raises(InputError, match=r"b\.pcx: expected a one-bit PCX of black and white"):
+        read_matte(write(tmp_path, "b.pcx", pcx(b"\xff\xff\xff\0\0\0")))
