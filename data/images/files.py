@@ -45,6 +45,7 @@ FORMATS = {  # Pillow's formats in the order in which they are tried, with their
     "TGA": (".tga", ".icb", ".vda", ".vst"),  # last, because these files have no signature
 }
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+RGB_MODES = frozenset({"RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "YCbCr"})  # which become RGB without a profile
 NO_PICTURES = frozenset({"thumbs.db", "desktop.ini", "manifest.json"})  # beside pictures, ignored without a warning
 ORIENTATION = 0x0112  # EXIF tag: 1 upright, 2 to 4 mirrored or upside down, 5 to 8 with the axes swapped
 TO_8_BITS = "scale the file to 8 bits and save it as PNG"
@@ -103,7 +104,7 @@ def read_rgb_profile(path: str | os.PathLike) -> bytes | None:
     """
     with _named_errors(path), _identified(path) as image:
         profile = None if image is None else image.info.get("icc_profile")
-        is_rgb = profile is not None and profile[16:20] == b"RGB " and image.mode in ("RGB", "RGBA", "RGBX", "P", "PA")
+        is_rgb = profile is not None and profile[16:20] == b"RGB " and image.mode in RGB_MODES
         return profile if is_rgb else None
 
 
@@ -443,6 +444,8 @@ def _has_deep_channels(image: Image.Image) -> bool:
         return avif.read_properties(image.fp).deep
     if image.format == "JPEG2000":
         return max(jpeg2000.read_channels(image.fp).bits, default=0) > 8
+    if any(tile.codec_name == "SGI16" for tile in image.tile):
+        return True
     # The decoder's arguments start with the raw mode. Others may follow, such as the bytes of a row for BMP.
     arguments = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
     if image.format == "PPM":  # its second argument is the largest value

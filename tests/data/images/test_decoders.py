@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from data.images.files import opened_image, read_header, read_rgb
+from data.images.files import opened_image, read_header, read_rgb, read_rgb_profile
 from data.images.mattes import read_gray_exact, read_matte
 from runtime.errors import InputError
 
@@ -242,7 +242,7 @@ def tiff(values: bytes, photometric: int, channels: int, **tags: tuple[int, list
     places, entries = b"", b""
     begin = 8 + len(values) + len(values) % 2
     for tag, (kind, numbers) in sorted(found.items()):
-        size = {3: 2, 4: 4, 5: 4}[kind]  # short, long, fraction of two longs
+        size = {3: 2, 4: 4, 5: 4, 7: 1}[kind]  # short, long, fraction of two longs, bytes
         content = b"".join(int(number).to_bytes(size, "little") for number in numbers)
         count = len(numbers) // (2 if kind == 5 else 1)
         if len(content) > 4:
@@ -331,6 +331,25 @@ def test_indices_of_4_bits_with_the_darkest_grays_are_read(tmp_path):
     )
 
 
+@pytest.mark.parametrize("run_lengths", [False, True])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_sgi_of_16_bits_is_deep(tmp_path, run_lengths, channels):
+    rows = [[0x8123, 0xFFFF, 0], [0, 1, 0xFF80]]  # from the bottom
+    header = struct.pack(">HBBHHHHII", 474, run_lengths, 2, 3 if channels > 1 else 2, 3, 2, channels, 0, 65535)
+    if run_lengths:  # of 3 literal values and an end mark
+        packed = b"".join(struct.pack(">5H", 0x83, *row, 0) for row in rows)
+        starts = [512 + 16 * channels + 10 * row for row in range(2)] * channels
+        data = struct.pack(f">{2 * channels}I", *starts) + struct.pack(f">{2 * channels}I", *[10] * 2 * channels)
+        data += packed
+    else:
+        data = b"".join(struct.pack(">3H", *row) for row in rows) * channels
+    path = write(tmp_path, "a.sgi", header.ljust(512, b"\0") + data)
+    assert read_rgb(path)[..., 0].tolist() == [[0, 0, 255], [0x81, 255, 0]]
+    assert read_header(path).deep
+    with pytest.raises(InputError, match=r"a\.sgi: expected 8-bit values, found 10 to 16 bits"):
+        read_gray_exact(path)
+
+
 def png(chunks: list[tuple[bytes, bytes]]) -> bytes:
     """A PNG of 2 x 1 pixels with 16 bits per channel; the pixels are the chunk IDAT."""
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)), *chunks, (b"IEND", b"")]
@@ -401,3 +420,9 @@ def test_a_one_bit_pcx_is_black_and_white(tmp_path, first, second):
     assert read_matte(path).tolist() == [[0] * 4 + [255] * 4]
     with pytest.raises(InputError, match=r"b\.pcx: expected a one-bit PCX of black and white"):
         read_matte(write(tmp_path, "b.pcx", pcx(b"\xff\xff\xff\0\0\0")))
+
+
+def test_the_profile_of_ycbcr_is_that_of_its_rgb_values(tmp_path):
+    profile = bytes(16) + b"RGB " + bytes(108)
+    content = tiff(YCBCR, 6, 3, t530=(3, [1, 1]), t34675=(7, list(profile)))
+    assert read_rgb_profile(write(tmp_path, "a.tif", content)) == profile
