@@ -153,7 +153,7 @@ def _plane(image: Image.Image, path: str | os.PathLike, what: str, first_channel
         raise CodingError(f"{path}: {found}", remedy="scale them")
     if image.mode in ("L", "1") or is_deep(image):  # also if a PNG declares one gray level to be transparent
         return _Plane(np.asarray(image))
-    if image.mode not in ("LA", "P", "PA", "RGBA"):  # a palette may have transparent colours
+    if image.mode not in ("LA", "P", "PA", "RGBA", "RGBa"):  # a palette may have transparent colours
         return _gray_of(np.asarray(image.convert("RGB")), path, what, first_channel)
     channels = np.asarray(image.convert("RGBA"))
     colours, alpha = channels[..., :3], channels[..., 3]

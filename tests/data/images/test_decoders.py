@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
 import tifffile
 
@@ -426,3 +427,11 @@ def test_the_profile_of_ycbcr_is_that_of_its_rgb_values(tmp_path):
     profile = bytes(16) + b"RGB " + bytes(108)
     content = tiff(YCBCR, 6, 3, t530=(3, [1, 1]), t34675=(7, list(profile)))
     assert read_rgb_profile(write(tmp_path, "a.tif", content)) == profile
+
+
+def test_premultiplied_alpha_of_heic_is_no_gray(tmp_path):
+    values = np.zeros((16, 16, 4), np.uint8)
+    values[:, 4:] = 128  # white that is half opaque
+    values[:, 8:] = 255
+    pillow_heif.from_bytes("RGBa", (16, 16), values.tobytes()).save(tmp_path / "a.heic", quality=-1, chroma=444)
+    np.testing.assert_array_equal(read_matte(tmp_path / "a.heic"), values[..., 3])
