@@ -103,9 +103,13 @@ def read_rgb_profile(path: str | os.PathLike) -> bytes | None:
         InputError: see `read_rgb`; damaged pixels are not noticed.
     """
     with _named_errors(path), _identified(path) as image:
-        profile = None if image is None else image.info.get("icc_profile")
-        is_rgb = profile is not None and profile[16:20] == b"RGB " and image.mode in RGB_MODES
-        return profile if is_rgb else None
+        if image is None:
+            profile = tiff.read_rgb_profile(path)
+        elif image.mode not in RGB_MODES:
+            profile = None
+        else:
+            profile = jpeg2000.read_profile(image.fp) if image.format == "JPEG2000" else image.info.get("icc_profile")
+        return profile if profile is not None and profile[16:20] == b"RGB " else None
 
 
 def read_gray(path: str | os.PathLike) -> np.ndarray:

@@ -74,7 +74,11 @@ def require_known_layout(file: BinaryIO) -> None:
     header = boxes_in(file, [b"jp2h"])  # empty for a bare codestream
     found = {kind: _first(file, header, kind) for kind in (b"colr", b"pclr", b"cmap", b"cdef")}
     colr, palette, channels = found[b"colr"], found[b"pclr"], found[b"cdef"]
-    space = int.from_bytes(colr[3:7], "big") if colr[:1] == b"\x01" else None  # None for an ICC profile
+    profile = _profile(colr)
+    if profile and profile[16:20] not in (b"RGB ", b"GRAY"):
+        kind = ascii(profile[16:20].decode("latin-1"))
+        raise Jpeg2000Error(f"JPEG 2000 with a colour profile of kind {kind} is not read; {AS_PNG}")
+    space = int.from_bytes(colr[3:7], "big") if colr[:1] == b"\x01" else None  # None for a profile
     usual = {None, UNSPECIFIED, SRGB, GRAY}
     if space not in usual and not (space in (SYCC, CMYK) and max(bits) <= 8):  # which OpenCV misreads or refuses
         raise Jpeg2000Error(f"JPEG 2000 with colour space {space} and {max(bits)} bits is not read; {AS_PNG}")
@@ -84,6 +88,15 @@ def require_known_layout(file: BinaryIO) -> None:
         raise Jpeg2000Error(f"JPEG 2000 with {min(bits)} bits in a channel is not read; {AS_PNG}")
     if channels and not _is_usual_order(channels):
         raise Jpeg2000Error(f"JPEG 2000 with another order of channels than RGB and alpha is not read; {AS_PNG}")
+
+
+def read_profile(file: BinaryIO) -> bytes | None:
+    """ICC profile of a JP2 file; None without one."""
+    return _profile(_first(file, boxes_in(file, [b"jp2h"]), b"colr"))
+
+
+def _profile(colr: bytes) -> bytes | None:
+    return colr[3:] if colr[:1] in (b"\x02", b"\x03") else None  # restricted (I.5.3.3), or any (JPX)
 
 
 def _first(file: BinaryIO, header: list[Box], kind: bytes) -> bytes:

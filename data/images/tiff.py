@@ -122,6 +122,19 @@ def read_header(path: str | os.PathLike) -> TiffHeader:
         return _header(_only_page(file))
 
 
+def read_rgb_profile(path: str | os.PathLike) -> bytes | None:
+    """ICC profile of a TIFF file of RGB; None without one, and for other kinds.
+
+    Raises:
+        TiffError: the file has no picture, or several.
+    """
+    from tifffile import TiffFile
+
+    with TiffFile(path) as file:
+        page = _only_page(file)
+        return page.iccprofile if int(page.photometric) == RGB else None
+
+
 def read_tiff(path: str | os.PathLike, max_pixels: int) -> Image.Image:
     """Decode a TIFF file by tifffile as an image, in the stored orientation.
 

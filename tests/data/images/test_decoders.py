@@ -51,15 +51,15 @@ def shorts(*numbers: int) -> bytes:
     return b"".join(number.to_bytes(2, "big") for number in numbers)
 
 
-def jp2(values: np.ndarray, *boxes: bytes, space: int = 16) -> bytes:
-    """A JP2 file with a codestream by OpenCV, which expects the channels B, G, R and alpha."""
+def jp2(values: np.ndarray, *boxes: bytes, space: int | bytes = 16) -> bytes:
+    """A JP2 file with a codestream by OpenCV, which expects the channels B, G, R and alpha; space may be a profile."""
     shown = values if values.ndim == 2 else values[..., [2, 1, 0, 3][: values.shape[2]]]
     encoded = cv2.imencode(".jp2", shown, [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])[1].tobytes()
     height, width, channels = values.shape if values.ndim == 3 else (*values.shape, 1)
     depth = bytes([8 * values.dtype.itemsize - 1])
     header = [
         box(b"ihdr", height.to_bytes(4, "big") + width.to_bytes(4, "big") + shorts(channels) + depth + b"\7\0\0"),
-        box(b"colr", b"\1\0\0" + space.to_bytes(4, "big")),
+        box(b"colr", b"\2\0\0" + space if isinstance(space, bytes) else b"\1\0\0" + space.to_bytes(4, "big")),
         *boxes,
     ]
     start = box(b"jP  ", b"\r\n\x87\n") + box(b"ftyp", b"jp2 \0\0\0\0jp2 ")
@@ -100,9 +100,23 @@ def test_jpeg_2000_with_the_usual_boxes_is_read(tmp_path):
         (jp2(INDICES, *palette(RED, order=(0,)), space=17), "this kind of palette"),
         (jp2(INDICES, *palette([15, 0, 1, 2], [15, 0, 1, 2], [15, 0, 1, 2], depth=4)), "this kind of palette"),
         (jp2(COLOURS, space=14), "colour space 14 and 8 bits"),  # CIELab
+        (jp2(COLOURS, space=bytes(16) + b"Lab " + bytes(108)), "profile of kind 'Lab '"),
+        (jp2(np.dstack([COLOURS, INDICES]), space=bytes(16) + b"CMYK" + bytes(108)), "profile of kind 'CMYK'"),
         (jp2(np.uint16(257) * COLOURS, space=18), "colour space 18 and 16 bits"),  # YCbCr
     ],
-    ids=["BGR", "ARGB", "premultiplied", "BGR of 16 bits", "palette BGR", "gray", "4 bits", "Lab", "YCbCr of 16 bits"],
+    ids=[
+        "BGR",
+        "ARGB",
+        "premultiplied",
+        "BGR of 16 bits",
+        "palette BGR",
+        "gray",
+        "4 bits",
+        "Lab",
+        "ICC Lab",
+        "ICC CMYK",
+        "YCbCr of 16 bits",
+    ],
 )
 def test_jpeg_2000_whose_boxes_are_not_followed_is_refused(tmp_path, content, message):
     with pytest.raises(InputError, match=f"a.jp2: JPEG 2000 with .*{message}.* is not read; save it as PNG"):
@@ -423,10 +437,29 @@ def test_a_one_bit_pcx_is_black_and_white(tmp_path, first, second):
         read_matte(write(tmp_path, "b.pcx", pcx(b"\xff\xff\xff\0\0\0")))
 
 
+PROFILE = bytes(16) + b"RGB " + bytes(108)
+
+
+def test_the_profile_of_jpeg_2000_is_read(tmp_path):
+    path = write(tmp_path, "a.jp2", jp2(COLOURS, space=PROFILE))
+    assert read_rgb_profile(path) == PROFILE
+    np.testing.assert_array_equal(read_rgb(path), COLOURS)
+    assert read_rgb_profile(write(tmp_path, "b.jp2", jp2(COLOURS))) is None
+    assert read_rgb_profile(write(tmp_path, "c.jp2", jp2(INDICES, space=PROFILE))) is None
+
+
+@pytest.mark.parametrize("photometric", ["rgb", "minisblack"])
+def test_the_profile_of_a_tiff_that_pillow_does_not_know_is_read(tmp_path, photometric):
+    values = np.dstack([GRAY, EXTRA, GRAY]) if photometric == "rgb" else GRAY
+    tifffile.imwrite(  # a big-endian BigTIFF
+        tmp_path / "a.tif", values, photometric=photometric, iccprofile=PROFILE, bigtiff=True, byteorder=">"
+    )
+    assert read_rgb_profile(tmp_path / "a.tif") == (PROFILE if photometric == "rgb" else None)
+
+
 def test_the_profile_of_ycbcr_is_that_of_its_rgb_values(tmp_path):
-    profile = bytes(16) + b"RGB " + bytes(108)
-    content = tiff(YCBCR, 6, 3, t530=(3, [1, 1]), t34675=(7, list(profile)))
-    assert read_rgb_profile(write(tmp_path, "a.tif", content)) == profile
+    content = tiff(YCBCR, 6, 3, t530=(3, [1, 1]), t34675=(7, list(PROFILE)))
+    assert read_rgb_profile(write(tmp_path, "a.tif", content)) == PROFILE
 
 
 def test_premultiplied_alpha_of_heic_is_no_gray(tmp_path):
