@@ -344,7 +344,7 @@ def opened_image(path: str | os.PathLike, decode: bool = True) -> Iterator[Image
         elif not decode:
             yield image
             return
-        elif found := pillow_faults.ambiguity(image):
+        elif found := pillow_faults.reason_to_refuse(image):
             raise InputError(f"{path}: {found}")
         elif image.format == "TIFF" and tiff.is_thumbnail(image.tag_v2):
             raise tiff.TiffError("expected a picture, found a thumbnail of another one in the file; save that one")

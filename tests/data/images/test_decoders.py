@@ -365,6 +365,23 @@ def test_sgi_of_16_bits_is_deep(tmp_path, run_lengths, channels):
         read_gray_exact(path)
 
 
+@pytest.mark.parametrize("size", [1, 2], ids=["8 bits", "16 bits"])
+@pytest.mark.parametrize("ends", [False, True])
+def test_sgi_without_end_marks_is_not_read_as_black(tmp_path, size, ends):
+    def values(*numbers: int) -> bytes:
+        return b"".join(number.to_bytes(size, "big") for number in numbers)
+
+    header = struct.pack(">HBBHHHHII", 474, 1, size, 2, 3, 2, 1, 0, 255)
+    row = values(3, 2 ** (8 * size) - 1, *[0] * ends)  # three times white
+    table = struct.pack(">4I", 528, 528, len(row), len(row))
+    path = write(tmp_path, "a.sgi", header.ljust(512, b"\0") + table + row)
+    if ends:
+        assert (read_rgb(path) == 255).all()
+    else:
+        with pytest.raises(InputError, match=r"a\.sgi: expected an end mark in each row"):
+            read_rgb(path)
+
+
 def png(chunks: list[tuple[bytes, bytes]]) -> bytes:
     """A PNG of 2 x 1 pixels with 16 bits per channel; the pixels are the chunk IDAT."""
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0)), *chunks, (b"IEND", b"")]
