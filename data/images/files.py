@@ -349,7 +349,9 @@ def opened_image(path: str | os.PathLike, decode: bool = True) -> Iterator[Image
         elif image.format == "TIFF" and tiff.is_thumbnail(image.tag_v2):
             raise tiff.TiffError("expected a picture, found a thumbnail of another one in the file; save that one")
         elif image.format == "TIFF" and not tiff.pillow_reads(image.tag_v2, image.tag_v2.prefix == b"MM"):
+            orientation = image.getexif().get(ORIENTATION, 1)  # of the tag or of XMP, as in `read_header`
             image = tiff.read_tiff(path, MAX_PIXELS)
+            image.getexif()[ORIENTATION] = orientation
         elif pillow_faults.takes_indices_for_levels(image):
             image = _decoded_by_opencv(path, image.size[::-1])
         elif image.format == "JPEG2000":

@@ -485,3 +485,15 @@ def test_premultiplied_alpha_of_heic_is_no_gray(tmp_path):
     values[:, 8:] = 255
     pillow_heif.from_bytes("RGBa", (16, 16), values.tobytes()).save(tmp_path / "a.heic", quality=-1, chroma=444)
     np.testing.assert_array_equal(read_matte(tmp_path / "a.heic"), values[..., 3])
+
+
+@pytest.mark.parametrize(("photometric", "levels"), [(0, [65535, 0]), (1, [0, 65535])])  # read by tifffile, by Pillow
+@pytest.mark.parametrize("tag", [{}, {"t274": (3, [1])}])
+def test_the_orientation_of_a_tiff_in_xmp_counts_for_its_header_and_its_pixels(tmp_path, photometric, levels, tag):
+    row = struct.pack("<4H", levels[0], levels[1], levels[1], levels[1])
+    content = tiff(row * 3, photometric, 1, t258=(3, [16]), t700=(7, list(XMP)), **tag)
+    path = write(tmp_path, "a.tif", content)
+    turned = [[0] * 3] + [[255] * 3] * 3
+    expected = [[0, 255, 255, 255]] * 3 if tag else turned  # the tag comes first
+    assert read_matte(path).tolist() == expected
+    assert read_header(path).size == np.shape(expected)
