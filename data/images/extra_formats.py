@@ -137,7 +137,9 @@ class FloatTiffFile(FloatFile):
                 raise SyntaxError("no floats")
             channels = page.samplesperpixel
             kind = f"{page.bitspersample}-bit float TIFF of kind {page.photometric.name}"
-            if len(file.pages) > 1 or channels not in (1, 3, 4) or page.photometric.name not in ("RGB", "MINISBLACK"):
+            if len(file.pages) > 1 or channels not in {"RGB": (3, 4), "MINISBLACK": (1,)}.get(
+                page.photometric.name, ()
+            ):
                 raise InputError(
                     f"{self.filename}: {kind} with {channels} channels and {len(file.pages)} pictures is not read; "
                     "expected one picture of gray, RGB or RGBA"

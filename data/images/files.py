@@ -16,9 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from data.images import jpeg2000, tiff
+from data.images import avif, jpeg2000, pillow_faults, tiff
 from data.images.extra_formats import FloatFile
 from data.images.light import photograph_levels, remark_on, transfer_of
+from data.images.opencv_decoder import decode_by_opencv
 from data.images.pairing import composed, name_key
 from runtime.errors import InputError
 from runtime.files import kind_of, replacing, temporary_beside
@@ -44,6 +45,7 @@ FORMATS = {  # Pillow's formats in the order in which they are tried, with their
     "TGA": (".tga", ".icb", ".vda", ".vst"),  # last, because these files have no signature
 }
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+RGB_MODES = frozenset({"RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "YCbCr"})  # which become RGB without a profile
 NO_PICTURES = frozenset({"thumbs.db", "desktop.ini", "manifest.json"})  # beside pictures, ignored without a warning
 ORIENTATION = 0x0112  # EXIF tag: 1 upright, 2 to 4 mirrored or upside down, 5 to 8 with the axes swapped
 TO_8_BITS = "scale the file to 8 bits and save it as PNG"
@@ -101,9 +103,13 @@ def read_rgb_profile(path: str | os.PathLike) -> bytes | None:
         InputError: see `read_rgb`; damaged pixels are not noticed.
     """
     with _named_errors(path), _identified(path) as image:
-        profile = None if image is None else image.info.get("icc_profile")
-        is_rgb = profile is not None and profile[16:20] == b"RGB " and image.mode in ("RGB", "RGBA", "RGBX", "P", "PA")
-        return profile if is_rgb else None
+        if image is None:
+            profile = tiff.read_rgb_profile(path)
+        elif image.mode not in RGB_MODES:
+            profile = None
+        else:
+            profile = jpeg2000.read_profile(image.fp) if image.format == "JPEG2000" else image.info.get("icc_profile")
+        return profile if profile is not None and profile[16:20] == b"RGB " else None
 
 
 def read_gray(path: str | os.PathLike) -> np.ndarray:
@@ -146,7 +152,7 @@ class Header(NamedTuple):
 
 
 def read_header(path: str | os.PathLike) -> Header:
-    """Read a file's header without decoding the pixels.
+    """Read a file's header without decoding the pixels, except those of a PNG with metadata after them.
 
     Raises:
         InputError: see `read_rgb`; damaged pixels are not noticed.
@@ -159,10 +165,12 @@ def read_header(path: str | os.PathLike) -> Header:
             deep = found.bits > 8
         else:
             stored = tiff.stored_size(image.tag_v2) if image.format == "TIFF" else image.size[::-1]
-            exif = Image.Image.getexif(image)  # the method for PNG would decode the pixels to find data after them
-            orientation = exif.get(ORIENTATION)
             kind, mode = image.format, image.mode
             deep = is_deep(image) or _has_deep_channels(image)
+            if image.format == "PNG" and pillow_faults.has_late_metadata(image.fp):
+                image.load()
+            exif = Image.Image.getexif(image)  # the method for PNG always decodes the pixels to find data after them
+            orientation = exif.get(ORIENTATION)
         orientation = orientation if orientation in range(1, 9) else 1  # none, or text in a hostile file
         size = stored[::-1] if orientation >= 5 else stored
         return Header(size, stored, orientation, kind, mode, deep)
@@ -336,14 +344,33 @@ def opened_image(path: str | os.PathLike, decode: bool = True) -> Iterator[Image
         elif not decode:
             yield image
             return
+        elif found := pillow_faults.reason_to_refuse(image):
+            raise InputError(f"{path}: {found}")
+        elif image.format == "TIFF" and tiff.is_thumbnail(image.tag_v2):
+            raise tiff.TiffError("expected a picture, found a thumbnail of another one in the file; save that one")
         elif image.format == "TIFF" and not tiff.pillow_reads(image.tag_v2, image.tag_v2.prefix == b"MM"):
+            orientation = image.getexif().get(ORIENTATION, 1)  # of the tag or of XMP, as in `read_header`
             image = tiff.read_tiff(path, MAX_PIXELS)
-        elif image.format == "JPEG2000" and _has_deep_channels(image):
-            image = _deep_jpeg2000(path, image.size[::-1])
+            image.getexif()[ORIENTATION] = orientation
+        elif pillow_faults.takes_indices_for_levels(image):
+            image = _decoded_by_opencv(path, image.size[::-1])
+        elif image.format == "JPEG2000":
+            jpeg2000.require_known_layout(image.fp)
+            if _has_deep_channels(image):
+                image = _deep_jpeg2000(path, image.size[::-1])
+        elif image.format == "AVIF" and avif.read_properties(image.fp).is_cropped:
+            raise InputError(f"{path}: expected a whole picture, found one that is shown cropped; save it as PNG")
         elif image.format == "TIFF" and tiff.is_signed(image.tag_v2):
             image.info["signed"] = True
         ImageOps.exif_transpose(image, in_place=True)  # decodes too; a copy of upright images would take memory
         yield image
+
+
+def _decoded_by_opencv(path: str | os.PathLike, size: tuple[int, int]) -> Image.Image:
+    values = decode_by_opencv(path)
+    if values is None or values.shape[:2] != size:
+        raise InputError(f"{path}: not a readable image (its pixels are damaged or cut off)")
+    return Image.fromarray(values)
 
 
 def _deep_jpeg2000(path: str | os.PathLike, size: tuple[int, int]) -> Image.Image:
@@ -419,8 +446,12 @@ def _has_deep_channels(image: Image.Image) -> bool:
         return tiff.is_deep(image.tag_v2)
     if image.format == "HEIF":
         return image.info["bit_depth"] > 8  # by pillow-heif
+    if image.format == "AVIF":
+        return avif.read_properties(image.fp).deep
     if image.format == "JPEG2000":
         return max(jpeg2000.read_channels(image.fp).bits, default=0) > 8
+    if any(tile.codec_name == "SGI16" for tile in image.tile):
+        return True
     # The decoder's arguments start with the raw mode. Others may follow, such as the bytes of a row for BMP.
     arguments = [tile.args if isinstance(tile.args, tuple) else (tile.args,) for tile in image.tile]
     if image.format == "PPM":  # its second argument is the largest value

@@ -165,7 +165,7 @@ def plane_of(image: Image.Image, path: str | os.PathLike, what: str, first_chann
         raise CodingError(f"{path}: {found}", remedy="scale them")
     if image.mode in ("L", "1") or is_deep(image):  # also if a PNG declares one gray level to be transparent
         return Plane(np.asarray(image))
-    if image.mode not in ("LA", "P", "PA", "RGBA"):  # a palette may have transparent colours
+    if image.mode not in ("LA", "P", "PA", "RGBA", "RGBa"):  # a palette may have transparent colours
         return _gray_of(np.asarray(image.convert("RGB")), path, what, first_channel)
     channels = np.asarray(image.convert("RGBA"))
     colours, alpha = channels[..., :3], channels[..., 3]
@@ -205,11 +205,11 @@ def _tint(colours: np.ndarray) -> int:
 
 
 def _require_integers(image: Image.Image, path: str | os.PathLike) -> None:
-    """Refuse floats, and several channels of 16 bits, of which Pillow silently drops the lower byte."""
+    """Refuse floats, and channels of more than 8 bits of which Pillow silently drops the lower ones."""
     if image.mode == "F":
         raise CodingError(f"{path}: expected 8 or 16 bits, found floats", remedy="save it as a gray PNG")
-    if image.mode not in ("L", "1") and not is_deep(image) and read_header(path).deep:
-        found = "expected 8-bit values, found 16 bits in each of several channels"
+    if not is_deep(image) and read_header(path).deep:
+        found = "expected 8-bit values, found 10 to 16 bits, of which the lower ones are not read"
         raise CodingError(f"{path}: {found}", remedy=TO_8_BITS)
 
 
@@ -250,7 +250,7 @@ def wrong_scale(path: str | os.PathLike, what: str, values: np.ndarray, opaque: 
 
 
 def _refuse_lower_bytes(image: Image.Image, values: np.ndarray, path: str | os.PathLike) -> None:
-    """Refuse several 16-bit channels that use the lower 8 bits only, because Pillow drops these bits."""
-    if image.mode not in ("L", "1") and not is_deep(image) and not values.any() and read_header(path).deep:
+    """Refuse 16-bit channels that use the lower 8 bits only, if Pillow drops these bits."""
+    if not is_deep(image) and not values.any() and read_header(path).deep:
         found = "expected values of 0..65535 in 16 bits, found none above 255"
         raise CodingError(f"{path}: {found}", remedy=TO_8_BITS)

@@ -15,13 +15,17 @@ import numpy as np
 from PIL import Image
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # either byte order, 32-bit and 64-bit offsets
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2  # values of PhotometricInterpretation
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6  # values of PhotometricInterpretation
 UNSIGNED, SIGNED, FLOAT, COMPLEX = 1, 2, 3, 6  # values of SampleFormat
 UNCOMPRESSED, DEFLATE, PACKBITS = 1, (8, 32946), 32773  # values of Compression
 SEPARATE = 2  # value of PlanarConfiguration
+UNSPECIFIED, PREMULTIPLIED = 0, 1  # values of ExtraSamples
+REDUCED = 1  # bit of NewSubfileType
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262  # tags
 ORIENTATION, SAMPLES, PLANAR, FORMAT = 274, 277, 284, 339
-MOST_SAMPLES = 4
+SUBFILE_TYPE, SUB_FILES, COLOUR_MAP, YCBCR_WEIGHTS, BLACK_AND_WHITE = 254, 330, 320, 529, 532
+SAMPLES_OF = {WHITE_IS_ZERO: (1, 2), BLACK_IS_ZERO: (1, 2), RGB: (3, 4)}  # that are read, without and with alpha
+USUAL_YCBCR = {YCBCR_WEIGHTS: (0.299, 0.587, 0.114), BLACK_AND_WHITE: (0, 255, 128, 255, 128, 255)}
 READ_KINDS = "save it as 8-bit or 16-bit PNG, or as TIFF without compression"
 
 
@@ -62,6 +66,10 @@ def pillow_reads(tags: Mapping[int, Any], big_endian: bool) -> bool:
     depth, kind, samples = _values(tags, BITS, 1)[0], _values(tags, FORMAT, UNSIGNED)[0], tags.get(SAMPLES, 1)
     planar, compressed = tags.get(PLANAR) == SEPARATE, tags.get(COMPRESSION, 1) != UNCOMPRESSED
     photometric = tags.get(PHOTOMETRIC, BLACK_IS_ZERO)
+    if photometric == PALETTE and max(_values(tags, COLOUR_MAP, 0)) < 256:  # written in 8 bits, which would be black
+        return False
+    if photometric == YCBCR and not compressed and not _is_usual_ycbcr(tags):
+        return False
     if depth in (1, 2, 4, 8):
         return kind == UNSIGNED and not (planar and samples == 2)
     if photometric == WHITE_IS_ZERO:
@@ -71,6 +79,20 @@ def pillow_reads(tags: Mapping[int, Any], big_endian: bool) -> bool:
             return True
         return (depth, kind) in ((16, SIGNED), (32, SIGNED), (32, FLOAT)) and not (big_endian and compressed)
     return depth == 16 and kind == UNSIGNED and (not planar or compressed)
+
+
+def _is_usual_ycbcr(tags: Mapping[int, Any]) -> bool:
+    """Return whether a file has the luminance and the range of values that Pillow assumes."""
+    return all(
+        np.allclose([float(value) for value in _values(tags, tag, 0)], usual, atol=1e-3)
+        for tag, usual in USUAL_YCBCR.items()
+        if tag in tags
+    )
+
+
+def is_thumbnail(tags: Mapping[int, Any]) -> bool:
+    """Return whether the picture is a reduced one of a file with others, as in raw files of cameras."""
+    return bool(tags.get(SUBFILE_TYPE, 0) & REDUCED) and SUB_FILES in tags
 
 
 def stored_size(tags: Mapping[int, Any]) -> tuple[int, int]:
@@ -100,6 +122,19 @@ def read_header(path: str | os.PathLike) -> TiffHeader:
         return _header(_only_page(file))
 
 
+def read_rgb_profile(path: str | os.PathLike) -> bytes | None:
+    """ICC profile of a TIFF file of RGB; None without one, and for other kinds.
+
+    Raises:
+        TiffError: the file has no picture, or several.
+    """
+    from tifffile import TiffFile
+
+    with TiffFile(path) as file:
+        page = _only_page(file)
+        return page.iccprofile if int(page.photometric) == RGB else None
+
+
 def read_tiff(path: str | os.PathLike, max_pixels: int) -> Image.Image:
     """Decode a TIFF file by tifffile as an image, in the stored orientation.
 
@@ -121,7 +156,8 @@ def read_values(path: str | os.PathLike, max_pixels: int) -> tuple[np.ndarray, T
     """Decode a TIFF file by tifffile.
 
     Returns:
-        (H, W), or (H, W, C) of uint8 or uint16, in the stored orientation; WhiteIsZero is inverted.
+        (H, W), or (H, W, C) of uint8 or uint16, in the stored orientation; WhiteIsZero is inverted. A channel after
+        the colours whose meaning the file leaves open is left out, as Pillow does.
 
     Raises:
         TiffError: see `read_tiff`.
@@ -137,7 +173,7 @@ def read_values(path: str | os.PathLike, max_pixels: int) -> tuple[np.ndarray, T
         if height * width > max_pixels:
             raise TiffError(f"{width} x {height} pixels is over the limit of {max_pixels:,}; make it smaller")
         photometric = int(page.photometric)
-        if photometric not in (WHITE_IS_ZERO, BLACK_IS_ZERO, RGB) or header.samples > MOST_SAMPLES:
+        if header.samples not in SAMPLES_OF.get(photometric, ()) or PREMULTIPLIED in page.extrasamples:
             raise TiffError(f"TIFF of kind {_kind(page)} is not read; {READ_KINDS}")
         require_bounded(page)
         try:
@@ -151,6 +187,8 @@ def read_values(path: str | os.PathLike, max_pixels: int) -> tuple[np.ndarray, T
         is_gray = values.ndim == 2 and values.dtype.kind in "uif"  # complex numbers have no levels
         if not (is_gray or (values.ndim == 3 and values.dtype in (np.uint8, np.uint16))):
             raise TiffError(f"TIFF of kind {_kind(page)} is not read; {READ_KINDS}")
+        if UNSPECIFIED in page.extrasamples:
+            values = values[..., : header.samples - 1] if header.samples == 4 else values[..., 0]
         return _inverted(values) if photometric == WHITE_IS_ZERO else values, header
 
 
@@ -220,6 +258,7 @@ def _kind(page) -> str:
     """Bits, sample format, channels, planes and compression, for messages."""
     formats = {SIGNED: " signed", FLOAT: " float", COMPLEX: " complex"}
     layout = "planar " if page.planarconfig == SEPARATE else ""
+    layout += "premultiplied " if PREMULTIPLIED in page.extrasamples else ""
     return (
         f"{page.bitspersample}-bit{formats.get(int(page.sampleformat), '')} {layout}{page.photometric.name} with "
         f"{page.samplesperpixel} channels, compression {page.compression.name}"
