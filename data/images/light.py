@@ -57,7 +57,7 @@ def photograph_floats(values: np.ndarray, transfer: str) -> np.ndarray:
         (H, W, 3) float32. `encode_light` is continued above 1, and as a straight line below 0.
 
     Example:
-        >>> photograph_floats(np.float32([[0.2140411, 1, 4]]), "linear")[0, :, 0].round(3).tolist()
+        >>> photograph_floats(np.float32([[0.2140411, 1, 4]]), "linear")[0, :, 0].astype(float).round(3).tolist()
         [0.5, 1.0, 1.825]
     """
     if values.ndim == 2:
