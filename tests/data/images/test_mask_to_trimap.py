@@ -82,6 +82,19 @@ def test_each_object_has_a_band_of_its_own_size():
     assert np.flatnonzero(wide[410:500] == 128).tolist() == list(range(16))
 
 
+def test_a_computed_band_has_1_to_75_pixels():
+    mask = np.zeros((700, 700), bool)
+    mask[150:550, 150:550] = True
+    row = trimap_from_mask(mask, cell=200)[350]  # 100 + 0.02 x 400 would be 108
+    assert np.flatnonzero(row == 255).tolist() == list(range(225, 475))
+    assert np.flatnonzero(row).tolist() == list(range(75, 625))
+    mask = np.zeros((30, 30), bool)
+    mask[10:20, 10:20] = True
+    row = trimap_from_mask(mask, cell=0)[15]  # 0.02 x 10 and 0.03 x 10 would be 0
+    assert np.flatnonzero(row == 255).tolist() == list(range(11, 19))
+    assert np.flatnonzero(row).tolist() == list(range(9, 21))
+
+
 def test_the_cell_of_an_enlarged_mask_is_found():
     coarse = np.random.default_rng(0).random((12, 15)) > 0.5
     for side in (2, 7, 16):
@@ -91,6 +104,27 @@ def test_the_cell_of_an_enlarged_mask_is_found():
     square[16:48, 16:48] = True  # even coordinates, but no grid
     assert mask_cell(square) == 1
     assert mask_cell(np.zeros((5, 5))) == 1
+
+
+def test_the_largest_cell_has_64_pixels():
+    coarse = np.random.default_rng(0).random((12, 15)) > 0.5
+    assert mask_cell(np.kron(coarse, np.ones((64, 64)))) == 64
+    assert mask_cell(np.kron(coarse, np.ones((65, 65)))) == 1
+
+
+@pytest.mark.parametrize(
+    ("columns", "speck", "cell"),
+    [
+        (8, 13, 4),  # an object of 8 x 8 cells, and 4 + 4 edges
+        (7, 13, 1),  # the root of 7 x 8 is 7.5 cells
+        (8, 19, 1),  # the speck is at the right border: 7 edges
+    ],
+)
+def test_a_cell_needs_8_cells_across_an_object_and_8_edges(columns, speck, cell):
+    coarse = np.zeros((20, 20))
+    coarse[2:10, 2 : 2 + columns] = 1
+    coarse[13, speck] = 1
+    assert mask_cell(np.kron(coarse, np.ones((4, 4)))) == cell
 
 
 def test_boxes_at_round_coordinates_are_not_made_of_cells():
@@ -124,6 +158,17 @@ def test_specks_of_a_segmentation_are_removed_and_holes_filled():
     assert trimap[5, 5] == 0
     assert trimap[5, 100] == 0
     assert trimap[100, 100] == 255
+
+
+def test_an_island_of_a_segmentation_has_a_thousandth_of_the_picture_and_a_tenth_of_the_largest_object():
+    for largest, kept in ((10, [False, True]), (100, [False, False])):
+        probability = np.zeros((200, 200))  # a thousandth is 40 pixels
+        probability[50 : 50 + largest, 50 : 50 + largest] = 1
+        probability[5:11, 5:11] = 1  # 36 pixels
+        probability[5:13, 180:190] = 1  # 80 pixels
+        trimap = trimap_from_probability(probability, width=1)
+        assert [trimap[7, 7] == 255, trimap[8, 185] == 255] == kept
+        assert trimap[55, 55] == 255
 
 
 def test_the_largest_objects_alone_are_kept():
