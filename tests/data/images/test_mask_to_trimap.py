@@ -148,6 +148,12 @@ def test_what_a_segmentation_doubts_is_unknown_and_a_margin_around_it():
     assert np.flatnonzero(wider[0] == 128).tolist() == list(range(3, 97))
 
 
+def test_probabilities_of_exactly_005_and_095_are_unknown_and_foreground():
+    probability = np.array([[0.049, 0.05, 0.5, 0.949, 0.95]])
+    trimap = trimap_from_probability(probability, width=0, cleaning=Cleaning())
+    assert trimap.tolist() == [[0, 128, 128, 128, 255]]
+
+
 def test_specks_of_a_segmentation_are_removed_and_holes_filled():
     probability = np.zeros((200, 200))
     probability[50:150, 50:150] = 1
@@ -161,14 +167,59 @@ def test_specks_of_a_segmentation_are_removed_and_holes_filled():
 
 
 def test_an_island_of_a_segmentation_has_a_thousandth_of_the_picture_and_a_tenth_of_the_largest_object():
-    for largest, kept in ((10, [False, True]), (100, [False, False])):
-        probability = np.zeros((200, 200))  # a thousandth is 40 pixels
-        probability[50 : 50 + largest, 50 : 50 + largest] = 1
-        probability[5:11, 5:11] = 1  # 36 pixels
-        probability[5:13, 180:190] = 1  # 80 pixels
+    for side, small, large in ((10, (3, 13), (5, 8)), (100, (27, 37), (25, 40))):  # 39 and 40 pixels, 999 and 1000
+        probability = np.zeros((200, 200))
+        probability[60 : 60 + side, 50 : 50 + side] = 1
+        probability[5 : 5 + small[0], 5 : 5 + small[1]] = 1
+        probability[5 : 5 + large[0], 100 : 100 + large[1]] = 1
         trimap = trimap_from_probability(probability, width=1)
-        assert [trimap[7, 7] == 255, trimap[8, 185] == 255] == kept
-        assert trimap[55, 55] == 255
+        assert [trimap[6, 7], trimap[6, 102], trimap[62, 52]] == [0, 255, 255]
+
+
+@pytest.mark.parametrize("cleaning", [Cleaning(smallest_island=10 / 900), Cleaning(smallest_of_largest=0.1)])
+def test_either_limit_removes_small_islands(cleaning):
+    mask = np.zeros((30, 30), bool)
+    mask[5:15, 5:15], mask[20:23, 20:23], mask[20:22, 5:10] = True, True, True  # 100, 9 and 10 pixels
+    trimap = trimap_from_mask(mask, 0, 1, cleaning)
+    assert [trimap[10, 10], trimap[21, 21], trimap[21, 7]] == [255, 0, 255]
+
+
+def test_small_holes_are_4_connected_and_do_not_touch_the_border():
+    mask = np.ones((16, 16), bool)
+    mask[2:4, 2:4] = False  # 4 pixels, as many as the limit
+    mask[2, 8:11] = False  # 3
+    mask[8, 8], mask[9, 9], mask[10, 10], mask[11, 11] = False, False, False, False  # they touch at corners
+    mask[7, 0] = mask[0, 7] = mask[15, 4] = mask[4, 15] = False
+    holes = trimap_from_mask(mask, 0, 1, Cleaning(smallest_hole=4 / 256)) == 0
+    expected = ~mask
+    expected[2, 8:11] = False
+    expected[[8, 9, 10, 11], [8, 9, 10, 11]] = False
+    np.testing.assert_array_equal(holes, expected)
+
+
+def test_a_hole_of_a_segmentation_is_filled_below_a_thousandth_of_the_picture():
+    probability = np.zeros((200, 200))
+    probability[20:180, 20:180] = 1
+    probability[50:53, 50:63] = 0  # 39 pixels
+    probability[100:105, 100:108] = 0  # 40
+    probability[150:153, 150:163] = 0.5  # 39 that are doubted
+    trimap = trimap_from_probability(probability, width=0)
+    assert (trimap[45:60, 45:70] == 255).all()
+    assert (trimap[100:105, 100:108] == 0).all()
+    assert (trimap[145:160, 145:170] == 255).all()
+
+
+def test_the_usual_band_of_a_mask_has_half_a_cell_and_that_of_a_segmentation_half_a_pixel():
+    coarse = np.zeros((20, 20))
+    coarse[2:10, 2:10] = coarse[13, 13] = 1
+    row = trimap_from_mask(np.kron(coarse, np.ones((4, 4))))[24]  # of 32 pixels: 2 + 0.64 and 2 + 0.96, rounded
+    assert np.flatnonzero(row == 255).tolist() == list(range(11, 37))
+    assert np.flatnonzero(row).tolist() == list(range(5, 43))
+    probability = np.zeros((200, 200))
+    probability[50:150, 50:150] = 1
+    row = trimap_from_probability(probability)[100]  # 0.5 + 2 and 0.5 + 3, rounded to even
+    assert np.flatnonzero(row == 255).tolist() == list(range(52, 148))
+    assert np.flatnonzero(row).tolist() == list(range(46, 154))
 
 
 def test_the_largest_objects_alone_are_kept():
@@ -190,7 +241,10 @@ def test_impossible_settings_are_one_line():
         Cleaning(largest_only=0)
     with pytest.raises(InputError, match="got NaN or infinity"):
         trimap_from_probability(np.full((4, 4), np.nan))
+    with pytest.raises(InputError, match="got NaN or infinity"):
+        trimap_from_probability(np.array([[0, 1, np.inf]]))
 
 
 def test_the_unknown_share():
     assert unknown_share(np.uint8([[0, 128], [255, 128]])) == 0.5
+    assert unknown_share(np.zeros((0, 4), np.uint8)) == 0
