@@ -184,6 +184,14 @@ def test_either_limit_removes_small_islands(cleaning):
     assert [trimap[10, 10], trimap[21, 21], trimap[21, 7]] == [255, 0, 255]
 
 
+def test_an_object_alone_is_removed_if_it_is_small():
+    mask = np.zeros((30, 30), bool)
+    mask[5:8, 5:8] = True
+    assert (trimap_from_mask(mask, 2, 1, Cleaning(smallest_island=0.02)) == 0).all()  # 18 pixels
+    assert (trimap_from_mask(mask, 0, 1, Cleaning(smallest_island=0.01)) == 255).sum() == 9
+    assert (trimap_from_mask(~mask[:1, :1], 0, 1, Cleaning(smallest_island=1)) == 255).all()
+
+
 def test_small_holes_are_4_connected_and_do_not_touch_the_border():
     mask = np.ones((16, 16), bool)
     mask[2:4, 2:4] = False  # 4 pixels, as many as the limit
@@ -233,10 +241,13 @@ def test_the_largest_objects_alone_are_kept():
 
 
 def test_impossible_settings_are_one_line():
-    with pytest.raises(InputError, match="width: expected 0 pixels or more, got -1"):
+    with pytest.raises(InputError, match=r"^width: expected 0 pixels or more, got -1"):
         trimap_from_mask(np.zeros((4, 4)), width=-1)
-    with pytest.raises(InputError, match="smallest_hole: expected a share"):
-        Cleaning(smallest_hole=3)
+    with pytest.raises(InputError, match=r"^cell: expected 0 pixels or more, got inf"):
+        trimap_from_mask(np.zeros((4, 4)), cell=np.inf)
+    for share in (-0.5, 1.5):
+        with pytest.raises(InputError, match=f"^smallest_hole: expected a share from 0 to 1, got {share}"):
+            Cleaning(smallest_hole=share)
     with pytest.raises(InputError, match="largest: expected 1 object or more, got 0"):
         Cleaning(largest_only=0)
     with pytest.raises(InputError, match="got NaN or infinity"):
@@ -246,5 +257,5 @@ def test_impossible_settings_are_one_line():
 
 
 def test_the_unknown_share():
-    assert unknown_share(np.uint8([[0, 128], [255, 128]])) == 0.5
+    assert unknown_share(np.uint8([[0, 128], [255, 255]])) == 0.25
     assert unknown_share(np.zeros((0, 4), np.uint8)) == 0
