@@ -14,8 +14,8 @@ from runtime.errors import InputError
 
 
 def codestream(depths: list[int], right: int = 16, bottom: int = 16, left: int = 0, top: int = 0) -> bytes:
-    """SOC and SIZ, with one tile, and channels that are not subsampled."""
-    grid = struct.pack(">8I", right, bottom, left, top, right, bottom, 0, 0)
+    """SOC and SIZ, with one tile that begins with the image, and channels that are not subsampled."""
+    grid = struct.pack(">8I", right, bottom, left, top, right, bottom, left, top)
     channels = b"".join(bytes([depth, 1, 1]) for depth in depths)
     body = b"\0\0" + grid + struct.pack(">H", len(depths)) + channels
     return b"\xff\x4f\xff\x51" + struct.pack(">H", len(body) + 2) + body + b"\xff\x52"
