@@ -501,3 +501,9 @@ def test_integers_of_32_bits_are_read_to_the_limits_of_their_signed_type(tmp_pat
     tifffile.imwrite(tmp_path / "a.tif", np.uint32([[0, 2**31]]))
     with pytest.raises(tiff.TiffError, match="values of 0 to 2147483648 are not read"):
         tiff.read_tiff(tmp_path / "a.tif", 2)
+
+
+def test_a_volume_of_colours_is_no_picture(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 16, 16, 3), np.uint16), photometric="rgb", volumetric=True)
+    with pytest.raises(tiff.TiffError, match="16-bit RGB with 3 channels, compression NONE is not read"):
+        tiff.read_values(tmp_path / "a.tif", 256)
