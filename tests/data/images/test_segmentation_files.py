@@ -49,6 +49,7 @@ def test_each_unusable_file_has_one_line(folders):
     for name in ("a", "b", "c", "d", "e"):
         Image.new("RGB", (4, 3)).save(images / f"{name}.png")
         Image.fromarray(np.uint8([[0, 255, 0, 0]] * 3)).save(masks / f"{name}.png")
+    (masks / "a.png").rename(masks / "a_seg.png")
     paths = sorted(masks.iterdir())
     assert set_problems(folders, paths, CLASSES, "ids", True) == []
     Image.fromarray(np.uint8([[0, 7, 0, 0]] * 3)).save(masks / "b.png")
