@@ -137,13 +137,7 @@ def mask_of(picture: Picture, name: str = "mask") -> np.ndarray:
     if np.issubdtype(values.dtype, np.floating):
         _require_scale(values, name)
         return values.astype(np.float32).clip(0, 1)
-    return mask_of_levels(_gray_of(values, name)).values
-
-
-def _gray_of(picture: Picture, name: str) -> np.ndarray:
-    """Convert to (H, W) uint8. The first of several channels is used."""
-    levels = _to_levels(_upright_array(picture, name), name)
-    return np.ascontiguousarray(levels if levels.ndim == 2 else levels[..., 0])
+    return mask_of_levels(np.ascontiguousarray(_to_levels(values, name))).values
 
 
 def _upright_array(picture: Picture, name: str) -> np.ndarray:

@@ -76,12 +76,11 @@ def _decoded(path: str | os.PathLike, header: Header) -> np.ndarray | None:
             values = decode_by_opencv(path)
     else:
         values = decode_by_opencv(path) if header.format in DECODED_BY_OPENCV else None
-    if values is None or values.dtype != np.uint16:
+    if values is None or values.dtype != np.uint16 or values.ndim != 3:  # Pillow decodes a single deep channel
         return None
-    values = values.reshape(*values.shape[:2], -1)
     return values[..., :3] if values.shape[2] > 2 else np.repeat(values[..., :1], 3, axis=2)
 
 
 def _to_floats(values: np.ndarray) -> np.ndarray:
-    """Values of 16 bits, or floats, as float32 in which white is 1."""
-    return values if values.dtype == np.float32 else values.astype(np.float32) / np.float32(65535)
+    """Values of 16 bits as float32 in which white is 1."""
+    return values.astype(np.float32) / np.float32(65535)

@@ -151,7 +151,6 @@ def _banded(sure: np.ndarray, possible: np.ndarray, width: float | None, cell: f
     possible, sure = _cleaned(possible, sure, cleaning)
     count, objects, facts, _ = cv2.connectedComponentsWithStats(possible.astype(np.uint8), connectivity=8)
     areas = facts[:, cv2.CC_STAT_AREA].astype(np.float64)
-    areas[0] = 0  # the background
     foreground, near = np.zeros_like(sure), possible.copy()
     for radius, members in _by_radius(areas, count, width, cell, INNER_SHARE):
         foreground |= members[objects] & (_distance_to(~sure) > radius)

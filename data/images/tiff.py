@@ -202,12 +202,11 @@ def _inverted(values: np.ndarray) -> np.ndarray:
 
 
 def _as_image(values: np.ndarray) -> Image.Image:
+    """Image of values, whose floats have 32 bits: `extra_formats.FloatTiffFile` reads the other floats."""
     signed = values.dtype.kind == "i"
     if values.ndim == 3 and values.dtype == np.uint16:
         values = (values >> 8).astype(np.uint8)
-    elif values.dtype.kind == "f":
-        values = values.astype(np.float32)
-    elif values.dtype not in (np.uint8, np.uint16):
+    elif values.dtype.kind != "f" and values.dtype not in (np.uint8, np.uint16):
         limits = np.iinfo(np.int32)
         if int(values.min()) < limits.min or int(values.max()) > limits.max:
             raise TiffError(f"values of {values.min()} to {values.max()} are not read; {READ_KINDS}")

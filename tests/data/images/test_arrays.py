@@ -1,10 +1,13 @@
 """Pictures in memory, of every type and of every mode of PIL, with results worked out by hand."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from data.images.arrays import mask_of, rgb_of, trimap_of
+from data.images import arrays
+from data.images.arrays import deep_colours_of, mask_of, rgb_of, trimap_of
 from runtime.errors import InputError
 
 COLOURS = np.uint8([[[10, 20, 30], [40, 50, 60]]])
@@ -19,6 +22,7 @@ COLOURS = np.uint8([[[10, 20, 30], [40, 50, 60]]])
         (COLOURS, COLOURS[0]),
         (np.dstack([COLOURS, np.uint8([[0, 9]])]), COLOURS[0]),
         (np.uint16([[128, 129]]), [[0] * 3, [1] * 3]),  # a level is 257, so 128.5 is half a level
+        (np.uint16([[51528, 51529]]), [[200] * 3, [201] * 3]),  # 200.5 levels are 51528.5
         (np.float64([[-0.001, 1.001]]), [[0] * 3, [255] * 3]),
         (np.float32([[0.25, 0.75]]), [[64] * 3, [191] * 3]),  # 63.75 and 191.25
     ],
@@ -27,6 +31,26 @@ def test_arrays_of_each_type_and_shape_are_photographs(picture, expected):
     found = rgb_of(picture)
     assert found.dtype == np.uint8
     np.testing.assert_array_equal(found, [expected])
+
+
+@pytest.mark.parametrize(
+    ("picture", "expected"),
+    [
+        (np.uint8([[7, 200]]), [[7] * 3, [200] * 3]),
+        (np.array([[False, True]]), [[0] * 3, [255] * 3]),
+        (np.dstack([COLOURS, np.uint8([[0, 9]])]), COLOURS[0]),
+        (Image.fromarray(COLOURS), COLOURS[0]),
+        (np.uint16([[13107, 65535]]), [[0.2] * 3, [1] * 3]),
+        (np.uint16([[[13107, 26214, 39321, 1], [0, 1, 65535, 2]]]), [[0.2, 0.4, 0.6], [0, 1 / 65535, 1]]),
+        (np.float64([[-0.001, 1.001, 0.3]]), [[0] * 3, [1] * 3, [0.3] * 3]),
+        (Image.fromarray(np.float32([[0, 0.7]])), [[0] * 3, [0.7] * 3]),
+    ],
+)
+def test_deep_colours_keep_the_depth_of_16_bits_and_floats(picture, expected):
+    found = deep_colours_of(picture)
+    is_deep = np.asarray(picture).dtype in (np.uint16, np.float32, np.float64)
+    assert found.dtype == (np.float32 if is_deep else np.uint8)
+    np.testing.assert_array_equal(found, np.array([expected], found.dtype))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I", "F"])
@@ -60,7 +84,7 @@ def test_an_orientation_is_applied():
         (np.uint8([[0, 102, 255]]), [0, 0.4, 1]),
         (np.uint8([[0, 1, 2]]), [0, 1, 1]),  # labels
         (np.uint16([[0, 26214, 65535]]), [0, 0.4, 1]),
-        (np.float32([[0, 0.3, 1.0009]]), [0, np.float32(0.3), 1]),
+        (np.float32([[-0.0009, 0.3, 1.0009]]), [0, np.float32(0.3), 1]),
         (np.float64([[0, 0.3]]), [0, np.float32(0.3)]),
         (np.array([[False, True]]), [0, 1]),
     ],
@@ -134,7 +158,8 @@ def test_the_choice_of_a_channel_is_reported():
 @pytest.mark.parametrize(
     ("picture", "text"),
     [
-        ([[0, 1]], "expected a numpy array or a PIL image, got list"),
+        ([[0, 1]], "expected a numpy array or a PIL image, got list$"),
+        (Fraction(1, 2), r"got fractions\.Fraction$"),
         ("a.png", r"got str; read a file with PIL\.Image\.open"),
         (np.uint8([0, 1]), r"or \(H, W, 4\), got shape \(2,\)"),
         (np.zeros((2, 2, 2), np.uint8), r"got shape \(2, 2, 2\)"),
@@ -145,6 +170,7 @@ def test_the_choice_of_a_channel_is_reported():
         (np.broadcast_to(np.uint8(0), (20000, 20001)), "20001 x 20000 pixels is over the limit of 400,000,000"),
         (np.int32([[0, 1]]), r"expected uint8, uint16 or float in \[0, 1\], got int32"),
         (np.float32([[0, 1.002]]), r"expected floats in \[0, 1\], found 0\.\.1\.002"),
+        (np.float64([[0, 1.00105]]), r"found 0\.\.1\.00105"),
         (np.float32([[-0.002, 1]]), r"found -0\.002\.\.1"),
         (np.float32([[np.nan, 1]]), r"found nan\.\.nan"),
         (Image.fromarray(np.int32([[0, 65536]])), r"expected values in 0\.\.65535, found 0\.\.65536"),
@@ -154,6 +180,30 @@ def test_the_choice_of_a_channel_is_reported():
 def test_what_is_no_photograph_is_refused(picture, text):
     with pytest.raises(InputError, match=f"^mine: .*{text}"):
         rgb_of(picture, "mine")
+    if not isinstance(picture, np.ndarray) or picture.dtype != np.int32:
+        with pytest.raises(InputError, match=f"^mine: .*{text}"):
+            deep_colours_of(picture, "mine")
+
+
+@pytest.mark.parametrize(
+    ("convert", "name"), [(rgb_of, "image"), (deep_colours_of, "image"), (trimap_of, "trimap"), (mask_of, "mask")]
+)
+def test_messages_have_the_usual_name_of_the_picture(convert, name):
+    with pytest.raises(InputError, match=f"^{name}: expected a numpy array"):
+        convert("a.png")
+
+
+@pytest.mark.parametrize("values", [[0, 1.1], [-0.1, 1], [0, 2], [np.nan, 0]])
+def test_floats_outside_0_to_1_are_no_mask(values):
+    with pytest.raises(InputError, match=r"^mine: expected floats in \[0, 1\]"):
+        mask_of(np.array([values], np.float64), "mine")
+
+
+def test_the_largest_picture_is_read(monkeypatch):
+    monkeypatch.setattr(arrays, "MAX_PIXELS", 6)
+    assert rgb_of(np.zeros((2, 3), np.uint8)).shape == (2, 3, 3)
+    with pytest.raises(InputError, match="7 x 1 pixels is over the limit of 6"):
+        rgb_of(np.zeros((1, 7), np.uint8))
 
 
 def test_several_frames_are_refused_but_a_camera_s_preview_is_passed_over(tmp_path):

@@ -21,7 +21,7 @@ def test_a_colour_is_read_as_css_has_it(text, colour):
 
 def test_a_gradient_goes_from_top_to_bottom_without_rounding():
     levels = read_background("#000000..100,200,50").of_size(5, 7)
-    assert levels.shape == (5, 1, 3)
+    assert (levels.shape, levels.dtype) == ((5, 1, 3), np.float32)
     np.testing.assert_allclose(
         levels[:, 0], [[0, 0, 0], [25, 50, 12.5], [50, 100, 25], [75, 150, 37.5], [100, 200, 50]]
     )
@@ -41,8 +41,22 @@ def test_a_picture_covers_the_frame_without_distortion():
 
 def test_a_very_oblong_picture_is_cut_before_it_is_enlarged():
     strip = np.zeros((1, 30000, 3), np.uint8)
-    strip[:, 15000] = 7
-    assert Background(strip).of_size(300, 200).shape == (300, 200, 3)  # the whole strip would be 9 million pixels wide
+    strip[:, 14999] = 7
+    for width in (200, 100):  # 2/3 and 1/3 of a pixel of the strip, of which one is taken
+        found = Background(strip).of_size(300, width)  # the whole strip would be 9 million pixels wide
+        np.testing.assert_array_equal(found, np.full((300, width, 3), 7))
+
+
+def test_a_picture_is_reduced_by_means_and_enlarged_linearly():
+    picture = np.zeros((4, 4, 3), np.uint8)
+    picture[0] = 200
+    np.testing.assert_array_equal(Background(picture).of_size(1, 1), np.full((1, 1, 3), 50))
+    for levels, size, expected in (
+        ([0, 100], 4, [0, 25, 75, 100]),  # centres of pixels at -0.25, 0.25, 0.75 and 1.25
+        ([0, 80, 160], 4, [0, 50, 110, 160]),  # at -0.125, 0.625, 1.375 and 2.125
+    ):
+        square = np.tile(np.uint8(levels)[None, :, None], (len(levels), 1, 3))
+        assert Background(square).of_size(size, size)[0, :, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -59,10 +73,18 @@ def test_exif_orientation_is_applied(tmp_path, orientation):
 
 
 def test_transparent_parts_of_a_picture_are_over_white(tmp_path):
-    pixels = np.uint8([[[100, 50, 0, 0], [100, 50, 0, 255], [100, 50, 0, 51]]])
+    pixels = np.uint8([[[100, 50, 0, 0], [100, 50, 0, 255], [100, 50, 0, 51], [100, 50, 0, 100]]])
     Image.fromarray(pixels).save(tmp_path / "a.png")
-    expected = [[[255, 255, 255], [100, 50, 0], [224, 214, 204]]]  # 0.2 * 100 + 0.8 * 255 = 224, and so on
-    assert read_background(str(tmp_path / "a.png")).of_size(1, 3).tolist() == expected
+    expected = [[255, 255, 255], [100, 50, 0], [224, 214, 204], [194, 175, 155]]  # 0.2 * 100 + 0.8 * 255 = 224
+    assert read_background(str(tmp_path / "a.png")).of_size(1, 4).tolist() == [expected]
+    Image.fromarray(np.uint8([[[0, 0, 0, 254], [9, 9, 9, 255]]])).save(tmp_path / "a.png")
+    assert read_background(str(tmp_path / "a.png")).of_size(1, 2)[0, :, 0].tolist() == [1, 9]
+    Image.merge("LA", [Image.new("L", (1, 1), level) for level in (100, 51)]).save(tmp_path / "a.png")
+    assert read_background(str(tmp_path / "a.png")).of_size(1, 1).tolist() == [[[224] * 3]]
+    palette = Image.new("P", (1, 1), 1)
+    palette.putpalette([0, 0, 0, 100, 50, 0])
+    palette.save(tmp_path / "a.png", transparency=bytes([255, 51]))
+    assert read_background(str(tmp_path / "a.png")).of_size(1, 1).tolist() == [[[224, 214, 204]]]
 
 
 def test_colours_are_converted_to_the_profile_of_the_picture_in_front(tmp_path):
@@ -89,6 +111,8 @@ def test_a_damaged_profile_leaves_colours_alone():
     ("text", "match"),
     [
         ("no-colour", "expected a colour .* got 'no-colour'"),
+        ("nothing..white", "expected a colour .* got 'nothing..white'"),
+        ("red..white..blue", "expected a colour .* got 'red..white..blue'"),
         ("white..nothing", "expected a colour .* got 'white..nothing'"),
         ("#1e90ff80", "expected an opaque colour"),
         ("1,2,256", "expected values of 0 to 255"),

@@ -1,16 +1,21 @@
 """Colours of deep photographs are the values that OpenCV, tifffile and OpenEXR wrote."""
 
+import sys
+
 import cv2
 import numpy as np
 import OpenEXR
+import pillow_heif
 import pytest
 import tifffile
 from PIL import Image, ImageOps
 
+from data.images import deep_colours
 from data.images.deep_colours import read_deep_colours
 from data.images.files import read_photograph
 from data.images.light import decode_levels
 from data.images.opencv_decoder import decode_by_opencv
+from runtime.errors import InputError
 
 VALUES = np.random.default_rng(0).integers(0, 65536, (7, 9, 4), np.uint16)
 NO_PREDICTOR, LZW, PACKBITS = 1, 5, 32773
@@ -60,8 +65,9 @@ def test_gray_and_portable_pixmaps_have_16_bits_too(tmp_path):
     tifffile.imwrite(tmp_path / "with_alpha.tif", VALUES[..., :2], photometric="minisblack", planarconfig="contig",
                      extrasamples=["unassalpha"])  # fmt: skip
     for name in ("gray.png", "with_alpha.tif"):
-        colours, _ = read_deep_colours(tmp_path / name)
+        colours, remark = read_deep_colours(tmp_path / name)
         np.testing.assert_array_equal(as_16_bits(colours), np.dstack([VALUES[..., 0]] * 3))
+        assert remark == ""
     header = f"P6 {VALUES.shape[1]} {VALUES.shape[0]} 65535\n".encode()
     (tmp_path / "a.ppm").write_bytes(header + VALUES[..., :3].astype(">u2").tobytes())
     np.testing.assert_array_equal(as_16_bits(read_deep_colours(tmp_path / "a.ppm")[0]), VALUES[..., :3])
@@ -99,9 +105,57 @@ def test_bits_that_cannot_be_read_are_reported(tmp_path):
     colours, remark = read_deep_colours(tmp_path / "a.ppm")
     assert colours is None
     assert remark == "only 8 bits of this kind of PPM are read; cut-outs have colours of 8 bits"
+    tifffile.imwrite(tmp_path / "cmyk.tif", VALUES, photometric="separated")
+    assert read_deep_colours(tmp_path / "cmyk.tif") == (None, remark.replace("PPM", "TIFF"))
+    pillow_heif.from_bytes("RGB;16", (64, 64), bytes(64 * 64 * 6)).save(tmp_path / "a.heic")
+    assert read_deep_colours(tmp_path / "a.heic") == (None, remark.replace("PPM", "HEIF"))
+
+
+@pytest.mark.parametrize(
+    "decoded",
+    [
+        None,
+        np.full((2, 3), 257, np.uint16),  # one channel
+        np.full((3, 2, 3), 257, np.uint16),  # turned
+        np.full((2, 3, 3), 1, np.uint8),  # another depth
+        np.full((2, 3, 3), 2 * 257 + 255, np.uint16),  # two levels brighter
+    ],
+)
+def test_values_that_disagree_with_pillow_are_not_used(tmp_path, monkeypatch, decoded):
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((2, 3, 3), 257, np.uint16))
+    monkeypatch.setattr(deep_colours, "decode_by_opencv", lambda path: decoded)
+    colours, remark = read_deep_colours(tmp_path / "a.png")
+    assert colours is None
+    assert remark.startswith("only 8 bits of this kind of PNG are read")
+
+
+def test_gray_floats_of_pillow_keep_their_values(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.float32([[0.25, 1.5, -1]]))
+    colours, remark = read_deep_colours(tmp_path / "a.tif")
+    assert colours.tolist() == [[[0.25] * 3, [1.5] * 3, [-1] * 3]]
+    assert remark == ""
+    light, _ = read_deep_colours(tmp_path / "a.tif", "linear")
+    np.testing.assert_allclose(decode_levels(light), colours, rtol=1e-6)
+
+
+def test_opencv_gives_alpha_last_and_nothing_for_what_it_cannot_decode(tmp_path):
+    cv2.imwrite(str(tmp_path / "a.png"), VALUES[..., [2, 1, 0, 3]])
+    np.testing.assert_array_equal(decode_by_opencv(tmp_path / "a.png"), VALUES)
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty.png").touch()
+    assert decode_by_opencv(tmp_path / "text.png") is None
+    assert decode_by_opencv(tmp_path / "empty.png") is None
+
+
+def test_deep_pictures_without_opencv_are_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cv2", None)
+    with pytest.raises(InputError, match=r"^a\.png: pictures of this kind need OpenCV; install opencv-python-headless"):
+        decode_by_opencv("a.png")
 
 
 def test_the_decoders_of_opencv_are_quiet(tmp_path, capfd):
     tifffile.imwrite(tmp_path / "a.tif", VALUES[..., :3], photometric="rgb", extratags=[(65000, "H", 1, 7, True)])
+    level = cv2.utils.logging.getLogLevel()
     assert decode_by_opencv(tmp_path / "a.tif").dtype == np.uint16
     assert capfd.readouterr().err == ""
+    assert cv2.utils.logging.getLogLevel() == level > cv2.utils.logging.LOG_LEVEL_SILENT

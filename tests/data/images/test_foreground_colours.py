@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from data.images import foreground_colours
 from data.images.foreground_colours import composite_over, estimate_foreground
@@ -53,7 +54,7 @@ def test_a_soft_edge_between_flat_colours_is_recovered():
 
 
 def test_sizes_that_differ_are_refused():
-    with pytest.raises(InputError, match="differ in size"):
+    with pytest.raises(InputError, match=r"image \(4, 4\) and alpha \(4, 5\) differ in size"):
         estimate_foreground(np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5), np.uint8))
 
 
@@ -101,3 +102,63 @@ def test_deep_images_have_smoother_estimates_than_levels():
         for picture in (image, np.rint(image * 255).astype(np.uint8))
     ]
     assert bends[0] < 0.2 * bends[1]
+
+
+def fused(image: np.ndarray, foreground: np.ndarray, background: np.ndarray, alpha: np.ndarray, radius: int):
+    """A pass of the method as the paper writes it, with alpha squared, in float64; arrays are (H, W, 3), alpha too."""
+
+    def mean(values):
+        return ndimage.uniform_filter(values, (2 * radius + 1, 2 * radius + 1, 0), mode="mirror")
+
+    foreground = mean(foreground * alpha**2) / (mean(alpha**2) + 1e-5)
+    background = mean(background * (1 - alpha) ** 2) / (mean((1 - alpha) ** 2) + 1e-5)
+    rest = image - alpha * foreground - (1 - alpha) * background
+    return (foreground + alpha * rest).clip(0, 1), (background + (1 - alpha) * rest).clip(0, 1)
+
+
+def estimate_in_float64(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    """Foreground of a whole picture (H, W, 3) in [0, 1] by scipy's filters, without tiles."""
+    height, width = alpha.shape
+    border = ((0, -height % 4), (0, -width % 4), (0, 0))
+    image, alpha = (np.pad(array, border, mode="edge") for array in (image, np.dstack([alpha] * 3)))
+    blocks = (len(image) // 4, 4, -1, 4, 3)
+    small, small_alpha = (array.astype(np.float64).reshape(blocks).mean(axis=(1, 3)) for array in (image, alpha))
+    colours = small, small
+    for radius in (16, 8, 4):
+        colours = fused(small, *colours, small_alpha, radius)
+    colours = [ndimage.zoom(each, (4, 4, 1), order=1, mode="nearest", grid_mode=True) for each in colours]
+    for radius in (8, 4, 2, 1):
+        colours = fused(image, *colours, alpha, radius)
+    return colours[0][:height, :width]
+
+
+@pytest.mark.parametrize("shape", [(97, 120), (96, 121), (20, 276)])
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-0.5, 0.75), (0.25, 1.5)])
+def test_estimates_are_those_of_the_method_in_float64(shape, low, high):
+    rng = np.random.default_rng(0)
+    levels = rng.random((*shape, 3), np.float32)
+    blocks = rng.integers(0, 2, (-(-shape[0] // 12), 6, 3)).astype(np.float32)
+    levels[:, :60] = np.kron(blocks, np.ones((12, 10, 1), np.float32))[: shape[0]]  # 0 and 1: colours are clipped
+    alpha = rng.random(shape, np.float32)
+    alpha[8:] *= rng.random((shape[0] - 8, shape[1])) < 0.01  # few soft pixels: the least weight counts
+    alpha[:, :30] = np.linspace(0, 1, 30, dtype=np.float32)
+    alpha[:4, 10:40] = 1
+    image = levels * np.float32(high - low) + np.float32(low)
+    least, most = min(0, image.min()), max(1, image.max())
+    expected = estimate_in_float64((image.astype(np.float64) - least) / (most - least), alpha) * (most - least) + least
+    expected[alpha == 1] = image[alpha == 1]
+    estimated = estimate_foreground(image, alpha)
+    np.testing.assert_allclose(estimated, expected, atol=2e-5)
+    np.testing.assert_array_equal(estimated[alpha == 1], image[alpha == 1])
+
+
+def test_a_picture_without_pixels_has_no_colours():
+    assert estimate_foreground(np.zeros((0, 4, 3), np.uint8), np.zeros((0, 4), np.uint8)).shape == (0, 4, 3)
+
+
+def test_a_given_foreground_is_composited():
+    image, alpha = np.full((1, 2, 3), 50, np.uint8), np.uint8([[102, 255]])  # 0.4
+    over = composite_over(image, alpha, np.array([10, 20, 30]), np.full((1, 2, 3), 200, np.uint8))
+    assert over.tolist() == [[[86, 92, 98], [200, 200, 200]]]  # 0.4 * 200 + 0.6 * 10
+    over = composite_over(image, alpha, np.array([51, 102, 255]), np.full((1, 2, 3), 2, np.float32))
+    np.testing.assert_allclose(over, [[[0.92, 1.04, 1.4], [2, 2, 2]]], rtol=1e-6)  # 0.4 * 2 + 0.6 * 0.2

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from data.images import light
-from data.images.light import photograph_levels, remark_on, transfer_of
+from data.images.light import photograph_floats, photograph_levels, remark_on, transfer_of
 from runtime.errors import InputError
 
 
@@ -36,6 +36,17 @@ def test_gray_is_repeated_and_light_is_encoded():
 def test_nan_is_refused_by_the_name_of_the_file():
     with pytest.raises(InputError, match=r"^a\.exr: expected numbers, found NaN"):
         photograph_levels(np.float32([[0, np.nan]]), "linear", "a.exr")
+    with pytest.raises(InputError, match=r"^picture: expected numbers, found NaN"):
+        photograph_levels(np.float32([[0, np.nan]]), "linear")
+
+
+def test_floats_are_kept_outside_0_to_1_without_an_alpha_channel():
+    assert photograph_floats(np.float32([[-0.5, 2], [70_000, -np.inf]]), "srgb").tolist() == [
+        [[-0.5] * 3, [2] * 3], [[65504] * 3, [-65504] * 3]
+    ]  # fmt: skip
+    assert photograph_floats(np.float64([[[0.25, 3, 0, 9]]]), "srgb").tolist() == [[[0.25, 3, 0]]]
+    light = photograph_floats(np.float32([[[-0.01, 0.0031308, 0.5]]]), "linear")  # 0.5 is the level 187.516
+    np.testing.assert_allclose(light, [[[-0.1292, 0.04045, 187.516 / 255]]], rtol=1e-5)
 
 
 def test_floats_of_a_format_without_a_convention_are_levels():
@@ -49,3 +60,5 @@ def test_remarks_say_what_was_read_and_the_share_in_one_digit():
         "float values read as linear light, encoded as sRGB (see --transfer); "
         "3 % of the values are outside 0 to 1 and are clipped for the model"
     )
+    for share, percent in ((0.0545, 5), (0.0555, 6), (1, 100)):
+        assert f"; {percent} % of the values" in remark_on("srgb", share)

@@ -16,6 +16,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from data.images import tiff
 from data.images.files import opened_image, read_gray, read_header, read_rgb
 from data.images.mattes import read_matte, read_trimap
 from runtime.errors import InputError
@@ -449,3 +450,60 @@ def test_five_channels_are_read_as_the_first_three_or_refused(tmp_path, dtype, p
     else:
         with pytest.raises(InputError, match="with 5 channels, compression NONE is not read"):
             read_rgb(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("excess", [0, 1])
+def test_a_strip_of_a_plane_unpacks_to_the_samples_of_one_channel(tmp_path, excess):
+    planes = np.arange(45, dtype=np.uint16).reshape(3, 5, 3) * 257
+    strips = [planes[0].tobytes(), planes[1].tobytes() + bytes(excess), planes[2].tobytes()]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        packed = [zlib.compress(strip) for strip in strips]
+        file.write(iter(packed), shape=planes.shape, dtype=np.uint16, photometric="rgb", planarconfig="separate",
+                   compression="adobe_deflate", metadata=None)  # fmt: skip
+    if excess:
+        with pytest.raises(tiff.TiffError, match="longer than its rows"):
+            tiff.read_values(tmp_path / "a.tif", 15)
+    else:
+        values, header = tiff.read_values(tmp_path / "a.tif", 15)
+        np.testing.assert_array_equal(values, np.moveaxis(planes, 0, -1))
+        assert header == ((5, 3), 1, 16, 3)
+
+
+@pytest.mark.parametrize("dtype", ["uint32", "int16", "float32", "complex64"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_values_are_gray_or_several_channels_of_8_or_16_bits(tmp_path, dtype, channels):
+    values = np.arange(6 * channels).reshape(2, 3, channels).astype(dtype)
+    values = values if channels > 1 else values[..., 0]
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb" if channels > 1 else "minisblack")
+    if channels > 1 or dtype == "complex64":
+        with pytest.raises(tiff.TiffError, match=f"TIFF of kind .*with {channels} channels, .* is not read; save it"):
+            tiff.read_values(tmp_path / "a.tif", 6)
+    else:
+        found, _ = tiff.read_values(tmp_path / "a.tif", 6)
+        np.testing.assert_array_equal(found, values)
+
+
+def test_white_is_zero_inverts_gray_and_not_its_alpha(tmp_path):
+    values = np.uint16([[[0, 7], [1000, 65535], [65535, 0]]])
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="miniswhite", planarconfig="contig",
+                     extrasamples=["unassalpha"])  # fmt: skip
+    found, _ = tiff.read_values(tmp_path / "a.tif", 3)
+    assert found.tolist() == [[[65535, 7], [64535, 65535], [0, 0]]]
+
+
+def test_integers_of_32_bits_are_read_to_the_limits_of_their_signed_type(tmp_path):
+    for values, signed in ((np.uint32([[0, 2**31 - 1]]), False), (np.int32([[-(2**31), 2**31 - 1]]), True)):
+        tifffile.imwrite(tmp_path / "a.tif", values)
+        image = tiff.read_tiff(tmp_path / "a.tif", 2)
+        assert image.mode == "I"
+        assert np.asarray(image).tolist() == values.tolist()
+        assert image.info.get("signed", False) == signed
+    tifffile.imwrite(tmp_path / "a.tif", np.uint32([[0, 2**31]]))
+    with pytest.raises(tiff.TiffError, match="values of 0 to 2147483648 are not read"):
+        tiff.read_tiff(tmp_path / "a.tif", 2)
+
+
+def test_a_volume_of_colours_is_no_picture(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 16, 16, 3), np.uint16), photometric="rgb", volumetric=True)
+    with pytest.raises(tiff.TiffError, match="16-bit RGB with 3 channels, compression NONE is not read"):
+        tiff.read_values(tmp_path / "a.tif", 256)

@@ -1,5 +1,7 @@
 """Pictures as they are written: every format and depth read back by another library, bit for bit."""
 
+import sys
+
 import cv2
 import numpy as np
 import OpenEXR
@@ -87,6 +89,9 @@ def test_the_profile_goes_along_with_colours_only(tmp_path, suffix, bits, channe
             tag = file.pages[0].tags.get(34675)
             found = None if tag is None else tag.value
             assert file.pages[0].extrasamples == ((2,) if channels == 4 else ())  # not premultiplied
+            assert file.pages[0].photometric.name == ("MINISBLACK" if channels == 1 else "RGB")
+            assert file.pages[0].compression.name == "ADOBE_DEFLATE"
+            assert (file.pages[0].software, file.pages[0].description) == ("DINOMatte", "")
     else:
         with Image.open(path) as image:
             found = image.info.get("icc_profile")
@@ -107,6 +112,9 @@ def test_rounding_is_to_the_nearest_level_of_the_value_itself():
     assert quantised(halfway[2:], 16).tolist() == [100, 101, 65535]
     every = np.arange(65536) / 65535
     np.testing.assert_array_equal(quantised(every.astype(np.float32), 16), np.arange(65536))
+    assert quantised(np.float32([-0.3, 1.3, 0.5]), 8).tolist() == [0, 255, 128]
+    assert quantised(np.float64([-np.inf, np.inf, 0.25]), 16).tolist() == [0, 65535, 16384]
+    assert quantised(np.float32([-0.25, 1.5]), 32).tolist() == [-0.25, 1.5]
 
 
 def test_colours_under_transparent_pixels_survive_webp(tmp_path):
@@ -120,6 +128,9 @@ def test_colours_under_transparent_pixels_survive_webp(tmp_path):
     ("name", "bits", "message"),
     [
         ("a.jpg", None, "JPEG changes a matte's known 0 and 255; results are written as .png, .tif"),
+        ("a.jpeg", None, "JPEG changes a matte's known 0 and 255; results"),
+        ("a.JPE", None, "JPEG changes a matte's known 0 and 255; results"),
+        ("a.jfif", None, "JPEG changes a matte's known 0 and 255; results"),
         ("a.bmp", None, "results are written as .png, .tif, .tiff, .webp, .exr; use one of these suffixes"),
         ("a", None, "results are written as .png"),
         ("a.png", 32, ".png supports 8 or 16 bits, not 32; .tif, .tiff, .exr support 32"),
@@ -131,6 +142,7 @@ def test_formats_and_depths_that_are_not_written_are_named(tmp_path, name, bits,
     with pytest.raises(InputError) as caught:
         check_writable(tmp_path / name, bits)
     assert message in str(caught.value)
+    assert ("JPEG" in str(caught.value)) == name.lower().startswith("a.j")
     with pytest.raises(InputError):
         write_picture(tmp_path / name, PICTURE, bits)
     assert list(tmp_path.iterdir()) == []
@@ -167,6 +179,10 @@ def test_premultiplied_levels_are_rounded_once(tmp_path, suffix):
     assert read_back(path, suffix).tolist() == MULTIPLIED
     write_picture(path, LEVELS, premultiplied=False)
     assert read_back(path, suffix).tolist() == LEVELS.tolist()
+    for picture in (LEVELS[..., :3], LEVELS[..., 0]):  # without alpha there is nothing to multiply by
+        write_picture(str(path), picture, premultiplied=True)
+        found = read_back(path, suffix)
+        assert (found[..., 0] if found.ndim > picture.ndim else found).tolist() == picture.tolist()
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
@@ -182,16 +198,17 @@ def test_premultiplied_floats_are_rounded_once_to_16_bits(tmp_path, suffix):
 
 
 def test_a_tiff_says_whether_it_is_premultiplied_so_that_pillow_divides(tmp_path):
+    levels = LEVELS[:, :3]  # another number of columns than of channels
     for premultiplied, extra_samples in ((True, 1), (False, 2), (None, 2)):
         path = tmp_path / "a.tif"
-        write_picture(path, LEVELS, premultiplied=premultiplied)
+        write_picture(path, levels, premultiplied=premultiplied)
         with tifffile.TiffFile(path) as file:
             assert file.pages[0].tags[338].value in (extra_samples, (extra_samples,))
         with Image.open(path) as image:
             found = np.asarray(image.convert("RGBA")).astype(int)
-        shown = LEVELS[..., 3] > 0
-        np.testing.assert_array_equal(found[..., 3], LEVELS[..., 3])
-        assert np.abs(found - LEVELS)[shown].max() <= (3 if premultiplied else 0)  # 1.4 was rounded to 1: 5 for 7
+        shown = levels[..., 3] > 0
+        np.testing.assert_array_equal(found[..., 3], levels[..., 3])
+        assert np.abs(found - levels)[shown].max() <= (3 if premultiplied else 0)  # 1.4 was rounded to 1: 5 for 7
 
 
 def test_exr_is_premultiplied_and_refuses_not_to_be(tmp_path):
@@ -221,6 +238,19 @@ def test_a_missing_library_for_tiff_is_named_before_the_work(tmp_path, monkeypat
     with pytest.raises(InputError, match=r"TIFF needs the package tifffile; install it, or name the output \*\.png"):
         check_writable(tmp_path / f"a{suffix}", 16)
     check_writable(tmp_path / "a.png", 16)
+
+
+def test_a_missing_library_for_exr_is_named_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "OpenEXR", None)
+    with pytest.raises(InputError, match=r"a\.exr: EXR files need OpenEXR"):
+        check_writable(tmp_path / "a.exr", 16)
+
+
+def test_a_png_that_opencv_cannot_encode_leaves_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(cv2, "imencode", lambda *arguments: (False, np.zeros(0, np.uint8)))
+    with pytest.raises(MemoryError, match="a PNG could not be encoded"):
+        write_picture(tmp_path / "a.png", PICTURE, 16)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_widest_picture_of_webp_and_wider_ones_of_other_formats_are_written(tmp_path):

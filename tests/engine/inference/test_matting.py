@@ -282,8 +282,9 @@ def test_a_trimap_without_unknown_is_warned_about(matting):
 
 
 def test_labels_are_read_and_reported(matting, alpha):
-    with pytest.warns(UserWarning, match="trimap: values 0, 1, 2 read as background, unknown, foreground"):
+    with pytest.warns(UserWarning, match="trimap: values 0, 1, 2 read as background, unknown, foreground") as caught:
         np.testing.assert_array_equal(as_levels(matting.predict(IMAGE, TRIMAP // 127)), alpha)
+    assert caught[0].filename == __file__  # the warning is about the line that gave the trimap
 
 
 BAD = {
