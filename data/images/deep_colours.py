@@ -8,11 +8,11 @@ import os
 
 import numpy as np
 
-from data.images import jpeg2000, tiff
-from data.images.extra_formats import FloatFile, upright
 from data.images.files import MAX_PIXELS, Header, deep_values, is_deep, opened_image, read_header
+from data.images.formats import jpeg2000, tiff
+from data.images.formats.extra_formats import FloatFile, upright
+from data.images.formats.opencv_decoder import decode_by_opencv
 from data.images.light import photograph_floats, transfer_of
-from data.images.opencv_decoder import decode_by_opencv
 
 DECODED_BY_OPENCV = frozenset({"PNG", "PPM"})
 

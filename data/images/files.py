@@ -16,10 +16,10 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from data.images import avif, jpeg2000, pillow_faults, tiff
-from data.images.extra_formats import FloatFile
+from data.images.formats import avif, jpeg2000, pillow_faults, tiff
+from data.images.formats.extra_formats import FloatFile
+from data.images.formats.opencv_decoder import decode_by_opencv
 from data.images.light import photograph_levels, remark_on, transfer_of
-from data.images.opencv_decoder import decode_by_opencv
 from data.images.pairing import composed, name_key
 from runtime.errors import InputError
 from runtime.files import kind_of, replacing, temporary_beside

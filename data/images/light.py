@@ -5,7 +5,7 @@ The curve is that of IEC 61966-2-1. Networks were trained on photographs with th
 
 import numpy as np
 
-from data.images.extra_formats import FloatFile
+from data.images.formats.extra_formats import FloatFile
 from runtime.errors import InputError
 
 TRANSFERS = ("srgb", "linear")  # encoded values for a screen; values proportional to light

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from data.images.extra_formats import FloatFile
 from data.images.files import TO_8_BITS, deep_to_uint8, deep_values, is_deep, opened_image, read_header
+from data.images.formats.extra_formats import FloatFile
 from data.images.trimap_coding import TrimapCodingError, decode_trimap
 from runtime.errors import InputError
 

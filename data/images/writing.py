@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data.images.extra_formats import import_openexr
 from data.images.files import to_integers
+from data.images.formats.extra_formats import import_openexr
 from data.images.light import decode_levels
 from runtime.errors import InputError
 from runtime.files import replacing

@@ -13,8 +13,8 @@ from PIL import Image, ImageOps
 from data.images import deep_colours
 from data.images.deep_colours import read_deep_colours
 from data.images.files import read_photograph
+from data.images.formats.opencv_decoder import decode_by_opencv
 from data.images.light import decode_levels
-from data.images.opencv_decoder import decode_by_opencv
 from runtime.errors import InputError
 
 VALUES = np.random.default_rng(0).integers(0, 65536, (7, 9, 4), np.uint16)

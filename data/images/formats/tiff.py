@@ -2,7 +2,7 @@
 
 Pillow reads the common kinds. Without raising an error, it byte-swaps compressed big-endian floats, leaves 16-bit
 WhiteIsZero inverted, reads uncompressed 16-bit planes as bytes, and turns the largest 32-bit values into negative ones.
-`pillow_reads` accepts the kinds for which Pillow was found to agree with tifffile (tests/data/images/test_tiff.py).
+`pillow_reads` accepts the kinds for which Pillow was found to agree with tifffile (tests/data/images/formats/test_tiff.py).
 Every other kind is decoded here or refused.
 """
 

@@ -9,7 +9,7 @@ import pytest
 from test_jpeg2000 import RAMPS
 
 from data.images.files import read_rgb
-from data.images.jpeg2000 import Channels, Jpeg2000Error, read_channels, read_values
+from data.images.formats.jpeg2000 import Channels, Jpeg2000Error, read_channels, read_values
 from runtime.errors import InputError
 
 
@@ -90,10 +90,10 @@ def test_values_of_another_depth_or_shape_than_the_header_says_are_refused(tmp_p
     (tmp_path / "a.j2k").write_bytes(codestream([9, 9, 9]))
     right = np.full((16, 16, 3), 1023, np.uint16)
     for decoded in (None, right.astype(np.uint8), right[..., 0], right[:8], np.dstack([right, right[..., :1]])):
-        monkeypatch.setattr("data.images.jpeg2000.decode_by_opencv", lambda path, decoded=decoded: decoded)
+        monkeypatch.setattr("data.images.formats.jpeg2000.decode_by_opencv", lambda path, decoded=decoded: decoded)
         with pytest.raises(Jpeg2000Error, match="3 channels of 10 bits is damaged or of a kind that is not read"):
             read_values(tmp_path / "a.j2k", (16, 16))
-    monkeypatch.setattr("data.images.jpeg2000.decode_by_opencv", lambda path: right)
+    monkeypatch.setattr("data.images.formats.jpeg2000.decode_by_opencv", lambda path: right)
     assert (read_values(tmp_path / "a.j2k", (16, 16)) == 65535).all()
 
 

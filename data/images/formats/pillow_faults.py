@@ -1,6 +1,6 @@
 """Kinds of PNG, BMP, GIF, PCX and SGI that Pillow misreads without an error.
 
-`data.images.tiff`, `data.images.jpeg2000` and `data.images.avif` have those of their formats.
+`data.images.formats.tiff`, `data.images.formats.jpeg2000` and `data.images.formats.avif` have those of their formats.
 """
 
 from typing import BinaryIO

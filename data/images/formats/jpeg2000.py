@@ -13,8 +13,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from data.images.iso_boxes import Box, boxes, boxes_in, content
-from data.images.opencv_decoder import decode_by_opencv
+from data.images.formats.iso_boxes import Box, boxes, boxes_in, content
+from data.images.formats.opencv_decoder import decode_by_opencv
 
 START_OF_CODESTREAM = b"\xff\x4f\xff\x51"  # the markers SOC and SIZ
 SIGNED = 0x80  # in the byte of a channel's depth

@@ -391,9 +391,9 @@ def test_headers_have_size_and_mode_without_the_pixels(tmp_path, names, mode):
 def test_the_channels_of_all_parts_count_for_the_limit(tmp_path, monkeypatch):
     path = tmp_path / "a.exr"
     write_exr(path, {name: LIGHT[..., index] for index, name in enumerate(["R", "G", "B", "depth"])})
-    monkeypatch.setattr("data.images.extra_formats.MOST_BYTES", 9 * 13 * 4 * 4)
+    monkeypatch.setattr("data.images.formats.extra_formats.MOST_BYTES", 9 * 13 * 4 * 4)
     assert read_rgb(path).shape == (9, 13, 3)
-    monkeypatch.setattr("data.images.extra_formats.MOST_BYTES", 9 * 13 * 4 * 4 - 1)
+    monkeypatch.setattr("data.images.formats.extra_formats.MOST_BYTES", 9 * 13 * 4 * 4 - 1)
     with pytest.raises(InputError, match="its channels take 1,872 bytes, over the limit of 1,871"):
         read_rgb(path)
 

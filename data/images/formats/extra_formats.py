@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageFile
 
-from data.images import tiff
+from data.images.formats import tiff
 from runtime.errors import InputError
 
 INSTALL = "install it with `pip install -r requirements/formats.txt`"

@@ -2,7 +2,7 @@
 
 from typing import BinaryIO, NamedTuple
 
-from data.images.iso_boxes import boxes_in, content
+from data.images.formats.iso_boxes import boxes_in, content
 
 HIGH_BITDEPTH = 0x40  # in the third byte of AV1CodecConfigurationRecord: 10 or 12 bits
 

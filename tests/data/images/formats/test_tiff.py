@@ -16,8 +16,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from data.images import tiff
 from data.images.files import opened_image, read_gray, read_header, read_rgb
+from data.images.formats import tiff
 from data.images.mattes import read_matte, read_trimap
 from runtime.errors import InputError
 
