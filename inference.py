@@ -248,7 +248,7 @@ def predict(arguments: argparse.Namespace, kinds: list[str] | None, crew, folder
         batch_size=arguments.batch_size,
         views=arguments.views,
         precision=arguments.precision or "fp32",
-        sharers=crew.sharers(model.device),
+        sharers=1 if shared is None else crew.sharers(model.device),
         exact=needs_exact(jobs),
     )
 

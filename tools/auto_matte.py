@@ -89,7 +89,7 @@ def matte(options: argparse.Namespace, crew: Crew, shared: SharedJobs | None) ->
     jobs = planned(options)
     keep_freed_memory()
     device = crew.device(resolve_device(options.device))
-    sharers = crew.sharers(device)
+    sharers = 1 if shared is None else crew.sharers(device)
     memory = None if options.max_memory is None else parse_bytes(options.max_memory)
     system = read_system(options.matting, device)
     matting = Predictor(system, max_memory=memory, exact=needs_exact(jobs), sharers=sharers)

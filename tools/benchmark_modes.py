@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import cv2
 import numpy as np
+import skimage.data
 import torch
-from skimage import data
 
 from data.images.files import images_by_stem, read_gray, read_rgb
 from data.images.trimap import BACKGROUND, FOREGROUND, UNKNOWN
@@ -141,7 +141,8 @@ def measure(options: argparse.Namespace, what: str, choice: str) -> dict[str, fl
 
 def composites(library: Path, side: int) -> Iterator[dict[str, np.ndarray]]:
     """Yield squares with an object of a library: "image" (H, W, 3), "alpha" and "trimap" (H, W), uint8."""
-    photographs = [data.coffee(), data.rocket(), data.astronaut(), data.immunohistochemistry(), data.chelsea()]
+    names = ("coffee", "rocket", "astronaut", "immunohistochemistry", "chelsea")
+    photographs = [getattr(skimage.data, name)() for name in names]
     rng = np.random.default_rng(SEED)
     reach = max(1, round(side * REACH))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))

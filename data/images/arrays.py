@@ -2,17 +2,22 @@
 
 A picture in memory is read like the same picture in a file: saving it as PNG and reading it by `data.images.files`
 gives the same array. The scale depends on the type: 0..255 for uint8, 0..65535 for uint16, 0..1 for floats.
+
+A PIL image whose file is not decoded yet is read by the readers of files, because PIL misreads some kinds and has 8
+bits of others only.
 """
 
+import os
 import warnings
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
-from data.images.files import MAX_PIXELS, is_deep, to_uint8
-from data.images.masks import mask_of_image, mask_of_levels
-from data.images.mattes import Plane, plane_of
+from data.images.deep_colours import read_deep_colours
+from data.images.files import MAX_PIXELS, is_deep, read_rgb, to_uint8
+from data.images.masks import mask_of_image, mask_of_levels, read_mask
+from data.images.mattes import Plane, plane_of, trimap_reading
 from data.images.trimap_coding import TrimapCodingError, decode_trimap
 from runtime.errors import InputError
 
@@ -35,6 +40,8 @@ def rgb_of(picture: Picture, name: str = "image") -> np.ndarray:
         >>> rgb_of(np.full((2, 3), 65535, np.uint16))[0, 0].tolist()
         [255, 255, 255]
     """
+    if (path := _file_of(picture)) is not None:
+        return read_rgb(path)
     return _three_channels(_to_levels(_upright_array(picture, name), name))
 
 
@@ -51,6 +58,9 @@ def deep_colours_of(picture: Picture, name: str = "image") -> np.ndarray:
         >>> float(deep_colours_of(np.full((2, 3), 0.3))[0, 0, 0])
         0.30000001192092896
     """
+    if (path := _file_of(picture)) is not None:
+        colours, _ = read_deep_colours(path)
+        return read_rgb(path) if colours is None else colours
     values = _upright_array(picture, name)
     if values.dtype == np.uint16:
         return _three_channels(values.astype(np.float32) / np.float32(65535))
@@ -72,8 +82,9 @@ def trimap_of(picture: Picture, name: str = "trimap") -> np.ndarray:
 
     Args:
         picture: (H, W) of bool, integers or floats in [0, 1] (0.5 is unknown); several channels that are gray; or a PIL
-            image. The channel is selected as in files, see `data.images.mattes`. `data.images.trimap_coding` defines
-            the accepted codings. Unusual ones, such as labels 0, 1 and 2, give a warning.
+            image. In a picture of uint8, the channel is selected as in files, see `data.images.mattes`.
+            `data.images.trimap_coding` defines the accepted codings. Unusual ones, such as labels 0, 1 and 2, give a
+            warning.
         name: name for messages.
 
     Raises:
@@ -83,6 +94,11 @@ def trimap_of(picture: Picture, name: str = "trimap") -> np.ndarray:
         >>> trimap_of(np.array([[0, 0.5, 1]])).tolist()
         [[0, 128, 255]]
     """
+    if (path := _file_of(picture)) is not None:
+        trimap, remark = trimap_reading(path)
+        if remark:
+            warnings.warn(f"{path}: {remark}", stacklevel=3)
+        return trimap
     values, choice = _trimap_plane(picture, name)
     if np.issubdtype(values.dtype, np.floating) and values.min() >= -OVERSHOOT and values.max() <= 1 + OVERSHOOT:
         values = values.clip(0, 1)
@@ -126,6 +142,8 @@ def mask_of(picture: Picture, name: str = "mask") -> np.ndarray:
     Raises:
         InputError: as `rgb_of`; colours.
     """
+    if (path := _file_of(picture)) is not None:
+        return read_mask(path).values
     if isinstance(picture, Image.Image) and picture.mode != "F":
         return mask_of_image(_upright(picture, name), name).values
     values = _upright_array(picture, name)
@@ -138,6 +156,14 @@ def mask_of(picture: Picture, name: str = "mask") -> np.ndarray:
         _require_scale(values, name)
         return values.astype(np.float32).clip(0, 1)
     return mask_of_levels(np.ascontiguousarray(_to_levels(values, name))).values
+
+
+def _file_of(picture: Picture) -> str | None:
+    """File of a PIL image that is not decoded; None for others, and for JPEG files, whose size may have been chosen."""
+    if not isinstance(picture, ImageFile.ImageFile) or not picture.tile or picture.format in ("JPEG", "MPO"):
+        return None
+    path = os.fspath(picture.filename) if picture.filename else ""
+    return path if os.path.isfile(path) else None
 
 
 def _upright_array(picture: Picture, name: str) -> np.ndarray:

@@ -50,9 +50,9 @@ def read_deep_colours(path: str | os.PathLike, transfer: str | None = None) -> t
             return np.repeat(_to_floats(values)[..., None], 3, axis=2), ""
         upper = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     values = _decoded(path, header)
-    if values is None or not _agree(upright(values, header.orientation), upper):
+    if values is None or not _agree(values, upper):
         return None, f"only 8 bits of this kind of {header.format} are read; cut-outs have colours of 8 bits"
-    return _to_floats(upright(values, header.orientation)), ""
+    return _to_floats(values), ""
 
 
 def _agree(values: np.ndarray, levels: np.ndarray) -> bool:
@@ -62,20 +62,25 @@ def _agree(values: np.ndarray, levels: np.ndarray) -> bool:
     """
     if values.shape != levels.shape:
         return False
-    return bool((np.abs((values >> 8).astype(np.int16) - levels) <= 1).all())
+    return all(  # row by row, because the differences take memory
+        (np.abs((row >> 8).astype(np.int16) - row_levels) <= 1).all()
+        for row, row_levels in zip(values, levels, strict=True)
+    )
 
 
 def _decoded(path: str | os.PathLike, header: Header) -> np.ndarray | None:
-    """The stored values (H, W, 3) uint16 of a file with 16-bit colours, not upright; None if they cannot be read."""
+    """The upright values (H, W, 3) uint16 of a file with 16-bit colours; None if they cannot be read."""
     if header.format == "JPEG2000":
         values = jpeg2000.read_values(path, header.size)
     elif header.format == "TIFF":  # OpenCV confuses the planes of some files, and tifffile lacks codecs
         try:
-            values, _ = tiff.read_values(path, MAX_PIXELS)
+            values = upright(tiff.read_values(path, MAX_PIXELS)[0], header.orientation)
         except tiff.TiffError:
-            values = decode_by_opencv(path)
+            values = decode_by_opencv(path)  # which turns a TIFF by its tag
+    elif header.format in DECODED_BY_OPENCV and (values := decode_by_opencv(path)) is not None:
+        values = upright(values, header.orientation)
     else:
-        values = decode_by_opencv(path) if header.format in DECODED_BY_OPENCV else None
+        return None
     if values is None or values.dtype != np.uint16 or values.ndim != 3:  # Pillow decodes a single deep channel
         return None
     return values[..., :3] if values.shape[2] > 2 else np.repeat(values[..., :1], 3, axis=2)

@@ -31,8 +31,8 @@ def estimate_foreground(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
 
     Returns:
         (H, W, 3) uint8: the colours of the picture where alpha is full, and their continuation where it is 0. With a
-            float image or alpha, float32, which keeps the precision of the estimate. The values are in [0, 1], or in
-            the range of the image where that is wider.
+            float image or alpha, float32, which keeps the precision of the estimate. Estimates are from 0 to 1, or to
+            the brightest value of the image; colours of full alpha may be outside.
 
     Raises:
         InputError: the sizes differ.
@@ -49,20 +49,16 @@ def estimate_foreground(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     full = 1 if alpha.dtype.kind == "f" else 255
     if alpha.size == 0 or alpha.min() == full:
         return result
-    if image.dtype.kind == "f" and (image.min() < 0 or image.max() > 1):
-        low, high = min(image.min(), np.float32(0)), max(image.max(), np.float32(1))
-        colours = estimate_foreground((image - low) / (high - low), alpha) * (high - low) + low
-        np.copyto(result, colours, where=(alpha != full)[..., None])
-        return result
+    limits = (0, max(1, float(image.max()))) if image.dtype.kind == "f" else (0, 1)
     height, width = alpha.shape
     image, alpha = (_to_multiple(array) for array in (image, alpha))
-    wide = _wide(image, alpha)
+    wide = _wide(image, alpha, limits)
     for top in range(0, height, TILE):
         for left in range(0, width, TILE):
             tile = slice(top, min(top + TILE, height)), slice(left, min(left + TILE, width))
             if (alpha[tile] == full).all():
                 continue
-            colours = _of_tile(image, alpha, wide, top, left)[: tile[0].stop - top, : tile[1].stop - left]
+            colours = _of_tile(image, alpha, wide, top, left, limits)[: tile[0].stop - top, : tile[1].stop - left]
             if not is_float:
                 colours = np.rint(colours * 255).astype(np.uint8)
             np.copyto(result[tile], colours, where=(alpha[tile] != full)[..., None])
@@ -103,21 +99,26 @@ def _to_multiple(array: np.ndarray) -> np.ndarray:
     return cv2.copyMakeBorder(array, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
 
 
-def _wide(image: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _wide(image: np.ndarray, alpha: np.ndarray, limits: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Foreground and background by the wide windows, (H / 4, W / 4, 3) float32 each."""
     size = (image.shape[1] // REDUCTION, image.shape[0] // REDUCTION)
     pixels = _planes(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
     weight = _fraction(cv2.resize(alpha, size, interpolation=cv2.INTER_AREA))
     foreground = background = pixels
     for radius in WIDE_RADII:
-        foreground, background = _fused(pixels, foreground, background, weight, radius)
+        foreground, background = _fused(pixels, foreground, background, weight, radius, limits)
     return foreground.transpose(1, 2, 0).copy(), background.transpose(1, 2, 0).copy()
 
 
 def _of_tile(
-    image: np.ndarray, alpha: np.ndarray, wide: tuple[np.ndarray, np.ndarray], top: int, left: int
+    image: np.ndarray,
+    alpha: np.ndarray,
+    wide: tuple[np.ndarray, np.ndarray],
+    top: int,
+    left: int,
+    limits: tuple[float, float],
 ) -> np.ndarray:
-    """Foreground of the tile that begins at `top` and `left`, up to (TILE, TILE, 3) float32 in [0, 1]."""
+    """Foreground of the tile that begins at `top` and `left`, up to (TILE, TILE, 3) float32 within `limits`."""
     sides = alpha.shape
     begins = [max(0, begin - MARGIN) for begin in (top, left)]
     ends = [min(side, begin + TILE + MARGIN) for begin, side in zip((top, left), sides, strict=True)]
@@ -127,7 +128,7 @@ def _of_tile(
     if ((weight > 0) & (weight < 1)).any():
         pixels = _planes(image[window])
         for radius in RADII:
-            foreground, background = _fused(pixels, foreground, background, weight, radius)
+            foreground, background = _fused(pixels, foreground, background, weight, radius, limits)
     rows, columns = (slice(at - begin, at - begin + TILE) for at, begin in zip((top, left), begins, strict=True))
     return foreground[:, rows, columns].transpose(1, 2, 0)
 
@@ -158,16 +159,21 @@ def _fraction(levels: np.ndarray) -> np.ndarray:
 
 
 def _fused(
-    image: np.ndarray, foreground: np.ndarray, background: np.ndarray, alpha: np.ndarray, radius: int
+    image: np.ndarray,
+    foreground: np.ndarray,
+    background: np.ndarray,
+    alpha: np.ndarray,
+    radius: int,
+    limits: tuple[float, float],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One pass: (3, H, W) float32 foreground and background; alpha is (H, W)."""
+    """One pass: (3, H, W) float32 foreground and background within `limits`; alpha is (H, W)."""
     clear = 1 - alpha
     foreground = _mean_where(foreground, alpha * alpha, radius)
     background = _mean_where(background, clear * clear, radius)
     rest = image - alpha * foreground - clear * background
     foreground += alpha * rest
     background += clear * rest
-    return foreground.clip(0, 1, out=foreground), background.clip(0, 1, out=background)
+    return foreground.clip(*limits, out=foreground), background.clip(*limits, out=background)
 
 
 def _mean_where(colours: np.ndarray, weight: np.ndarray, radius: int) -> np.ndarray:

@@ -49,8 +49,8 @@ def photograph_floats(values: np.ndarray, transfer: str) -> np.ndarray:
     """Convert the floats of a photograph to float sRGB levels, without clipping them to 0 to 1.
 
     Args:
-        values: (H, W) or (H, W, C) floats without NaN. Values beyond +-65504, the largest number of half precision, are
-            clipped, because infinite values would spread to their neighbours.
+        values: (H, W) or (H, W, C) floats without NaN. Values below -1 and above 65504, the largest number of half
+            precision, are clipped, because extreme values would spread to their neighbours.
         transfer: see `photograph_levels`.
 
     Returns:
@@ -64,9 +64,9 @@ def photograph_floats(values: np.ndarray, transfer: str) -> np.ndarray:
     if values.ndim == 2:
         values = values[..., None]
     floats = np.empty((*values.shape[:2], 3), np.float32)
-    most = np.finfo(np.float16).max
+    most = float(np.finfo(np.float16).max)
     for rows in _row_blocks(values):
-        part = values[rows, :, :3].astype(np.float32).clip(-most, most)
+        part = values[rows, :, :3].astype(np.float32).clip(-1, most)
         floats[rows] = encode_light(part) if transfer == "linear" else part
     return floats
 

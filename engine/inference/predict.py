@@ -298,9 +298,9 @@ class Predictor:
         """Plans that the mode allows, the best first."""
         growth = max(view.scale for view in self.views) ** 2  # ratio of the model's input to the image, in pixels
         pixels = round(growth * height * width)
-        most_pixels = MAX_TOKENS.get(self.device.type, ACCELERATOR_MAX_TOKENS) * self.footprint.token_pixels
+        possible = most_pixels = MAX_TOKENS.get(self.device.type, ACCELERATOR_MAX_TOKENS) * self.footprint.token_pixels
         if self.mode == "auto" and self.model.has_scalable_encoder and self.model.encoder_side is not None:
-            most_pixels = min(most_pixels, self.model.encoder_side**2)
+            most_pixels = min(possible, self.model.encoder_side**2)
         plans = []
         if self.mode == "whole" or (self.mode == "auto" and pixels <= most_pixels):
             plans.append(Plan("whole", nbytes=self.footprint.whole(pixels)))
@@ -308,7 +308,7 @@ class Predictor:
             plans += [
                 Plan("reduced", scale=scale, nbytes=self.footprint.whole(pixels, scale))
                 for scale in SCALES
-                if pixels <= most_pixels * scale**2
+                if pixels <= (possible if scale == SCALES[-1] else most_pixels) * scale**2
             ]
         if self.mode in ("tiles", "auto"):
             for side in TILE_SIZES:

@@ -36,7 +36,7 @@ def do_jobs(
         shared: record of the jobs of a folder; None for a single picture.
 
     Returns:
-        Exit status: 2 if a picture of any process failed, else 0.
+        Exit status: in process 0, 2 if a picture of any process failed, else 0; in the other processes 0.
 
     Raises:
         InputError: a file cannot be written; see `SharedJobs`.

@@ -254,6 +254,7 @@ class SharedJobs:
         except BaseException as stop:
             if self.crew.size == 1:
                 self.ended.set()
+                self._wait_for_threads()
                 with contextlib.suppress(InputError, OSError):  # such as a full disk; then the record is lost
                     self._close(self.work)
                 self._remove(self.work)

@@ -71,7 +71,7 @@ def test_an_unknown_section_is_named():
         ("a case fails", 60, ["fine", "ValueError: out of\nsomething", "fine too"]),
         ("a case is skipped", 60, ["skipped: no such library", "fine"]),
         ("the process dies", 60, ["fine", "the process ended with status 7"]),
-        ("it takes too long", 2, ["fine", "not finished after 2 s"]),
+        ("it takes too long", 10, ["fine", "not finished after 10 s"]),
     ],
 )
 def test_what_becomes_of_a_section(section, seconds, results):

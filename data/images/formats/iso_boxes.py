@@ -3,6 +3,9 @@
 from collections.abc import Collection, Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
+MOST_BOXES = 10_000  # a hostile file may have a box for every 8 bytes
+MOST_BYTES = 2**16  # of a box, more than the parts of a header have
+
 
 class Box(NamedTuple):
     """Type of a box, and the place of its content in the file."""
@@ -13,9 +16,14 @@ class Box(NamedTuple):
 
 
 def boxes(file: BinaryIO, begin: int = 0, end: int | None = None) -> Iterator[Box]:
-    """Yield the boxes of a file, or those between two places. A box of a cut-off file ends where the file ends."""
+    """Yield the boxes of a file, or those between two places, at most `MOST_BOXES`.
+
+    A box of a cut-off file ends where the file ends.
+    """
     end = file.seek(0, 2) if end is None else end
-    while begin + 8 <= end:
+    for _ in range(MOST_BOXES):
+        if begin + 8 > end:
+            return
         file.seek(begin)
         head = file.read(16)
         length, content = int.from_bytes(head[:4], "big"), begin + 8
@@ -46,7 +54,7 @@ def boxes_in(file: BinaryIO, kinds: Sequence[bytes], full: Collection[bytes] = (
     return found
 
 
-def content(file: BinaryIO, box: Box) -> bytes:
-    """The bytes in a box."""
+def content(file: BinaryIO, box: Box, most: int = MOST_BYTES) -> bytes:
+    """The bytes in a box, at most `most` of them."""
     file.seek(box.begin)
-    return file.read(box.end - box.begin)
+    return file.read(min(box.end - box.begin, most))

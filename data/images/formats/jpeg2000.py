@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from data.images.formats.iso_boxes import Box, boxes, boxes_in, content
+from data.images.formats.iso_boxes import MOST_BYTES, Box, boxes, boxes_in, content
 from data.images.formats.opencv_decoder import decode_by_opencv
 
 START_OF_CODESTREAM = b"\xff\x4f\xff\x51"  # the markers SOC and SIZ
@@ -21,6 +21,7 @@ SIGNED = 0x80  # in the byte of a channel's depth
 SRGB, GRAY, SYCC, CMYK = 16, 17, 18, 12  # enumerated colour spaces (ISO/IEC 15444-1, I.5.3.3)
 UNSPECIFIED = 0  # as OpenJPEG writes it; the standard's bilevel pictures are refused because of their bits
 COLOUR, OPACITY = 0, 1  # types of channels
+LARGEST_PROFILE = 2**24  # bytes
 INSTEAD = "save it as a 16-bit PNG or TIFF"
 AS_PNG = "save it as PNG"
 
@@ -100,7 +101,8 @@ def _profile(colr: bytes) -> bytes | None:
 
 
 def _first(file: BinaryIO, header: list[Box], kind: bytes) -> bytes:
-    return next((content(file, box) for box in header if box.kind == kind), b"")
+    most = LARGEST_PROFILE if kind == b"colr" else MOST_BYTES
+    return next((content(file, box, most) for box in header if box.kind == kind), b"")
 
 
 def _is_usual_palette(pclr: bytes, cmap: bytes) -> bool:

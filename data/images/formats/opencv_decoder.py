@@ -1,17 +1,20 @@
 """Decoding of picture files by OpenCV, for kinds of 16 bits that Pillow cuts to 8 bits or misreads."""
 
 import os
+import threading
 
 import numpy as np
 
 from runtime.errors import InputError
 
+LOG_LEVEL = threading.Lock()  # the level is that of the whole process
+
 
 def decode_by_opencv(path: str | os.PathLike) -> np.ndarray | None:
-    """Decode a picture as it is stored, without its orientation.
+    """Decode a picture with its own depth. A TIFF is turned by its orientation, other files are not.
 
-    The caller checks the result, because OpenCV misreads some files without an error. Its messages about unknown tags
-    and damaged data are not shown.
+    The caller checks the result, because OpenCV misreads some files without an error. Its log is not shown, but the
+    warnings of libpng are.
 
     Returns:
         (H, W), (H, W, 3) RGB or (H, W, 4) RGBA of the stored depth; None for a file that OpenCV cannot decode.
@@ -26,13 +29,14 @@ def decode_by_opencv(path: str | os.PathLike) -> np.ndarray | None:
 
     with open(path, "rb") as file:
         encoded = np.frombuffer(file.read(), np.uint8)
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        values = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        return None
-    finally:
-        cv2.utils.logging.setLogLevel(level)
+    with LOG_LEVEL:
+        level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+        try:
+            values = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            return None
+        finally:
+            cv2.utils.logging.setLogLevel(level)
     if values is None or values.ndim == 2:
         return values
     return np.ascontiguousarray(values[..., [2, 1, 0, 3][: values.shape[2]]])

@@ -2,8 +2,8 @@
 
 Pillow reads the common kinds. Without raising an error, it byte-swaps compressed big-endian floats, leaves 16-bit
 WhiteIsZero inverted, reads uncompressed 16-bit planes as bytes, and turns the largest 32-bit values into negative ones.
-`pillow_reads` accepts the kinds for which Pillow was found to agree with tifffile (tests/data/images/formats/test_tiff.py).
-Every other kind is decoded here or refused.
+`pillow_reads` accepts the kinds for which Pillow was found to agree with tifffile
+(tests/data/images/formats/test_tiff.py). Every other kind is decoded here or refused.
 """
 
 import os
@@ -26,7 +26,7 @@ ORIENTATION, SAMPLES, PLANAR, FORMAT = 274, 277, 284, 339
 SUBFILE_TYPE, SUB_FILES, COLOUR_MAP, YCBCR_WEIGHTS, BLACK_AND_WHITE = 254, 330, 320, 529, 532
 SAMPLES_OF = {WHITE_IS_ZERO: (1, 2), BLACK_IS_ZERO: (1, 2), RGB: (3, 4)}  # that are read, without and with alpha
 USUAL_YCBCR = {YCBCR_WEIGHTS: (0.299, 0.587, 0.114), BLACK_AND_WHITE: (0, 255, 128, 255, 128, 255)}
-READ_KINDS = "save it as 8-bit or 16-bit PNG, or as TIFF without compression"
+READ_KINDS = "save it as 8-bit or 16-bit PNG"
 
 
 class TiffHeader(NamedTuple):
@@ -66,7 +66,7 @@ def pillow_reads(tags: Mapping[int, Any], big_endian: bool) -> bool:
     depth, kind, samples = _values(tags, BITS, 1)[0], _values(tags, FORMAT, UNSIGNED)[0], tags.get(SAMPLES, 1)
     planar, compressed = tags.get(PLANAR) == SEPARATE, tags.get(COMPRESSION, 1) != UNCOMPRESSED
     photometric = tags.get(PHOTOMETRIC, BLACK_IS_ZERO)
-    if photometric == PALETTE and max(_values(tags, COLOUR_MAP, 0)) < 256:  # written in 8 bits, which would be black
+    if photometric == PALETTE and 0 < max(_values(tags, COLOUR_MAP, 0)) < 256:  # in 8 bits, which would be black
         return False
     if photometric == YCBCR and not compressed and not _is_usual_ycbcr(tags):
         return False

@@ -1,9 +1,12 @@
 """Pictures in memory, of every type and of every mode of PIL, with results worked out by hand."""
 
+import io
 from fractions import Fraction
 
+import cv2
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from data.images import arrays
@@ -221,5 +224,38 @@ def test_damaged_pixels_are_named_when_they_are_decoded(tmp_path):
     path = tmp_path / "a.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:2000])
-    with pytest.raises(InputError, match="mine: not a readable image"), Image.open(path) as image:
+    with pytest.raises(InputError, match=r"a\.png: not a readable image"), Image.open(path) as image:
         rgb_of(image, "mine")
+    stored = io.BytesIO(path.read_bytes())
+    with pytest.raises(InputError, match="mine: not a readable image"), Image.open(stored) as image:
+        rgb_of(image, "mine")
+
+
+def test_a_file_that_pil_has_opened_is_read_like_the_file(tmp_path):
+    white = np.full((40, 48, 3), 65535, np.uint16)
+    cv2.imwrite(str(tmp_path / "white.jp2"), white)  # which PIL would decode as black
+    with Image.open(tmp_path / "white.jp2") as image:
+        assert (rgb_of(image) == 255).all()
+    values = np.random.default_rng(0).integers(0, 65536, (5, 7, 3), np.uint16)
+    cv2.imwrite(str(tmp_path / "deep.png"), values[..., ::-1])
+    with Image.open(tmp_path / "deep.png") as image:
+        np.testing.assert_array_equal(np.rint(deep_colours_of(image).astype(np.float64) * 65535), values)
+    tifffile.imwrite(tmp_path / "inverted.tif", np.uint16([[65535, 0]]), photometric="miniswhite")
+    with Image.open(tmp_path / "inverted.tif") as image:
+        assert (rgb_of(image)[..., 0].tolist(), trimap_of(image).tolist()) == ([[0, 255]], [[0, 255]])
+        assert mask_of(image).tolist() == [[0, 1]]
+    Image.fromarray(np.uint8([[0, 1, 2]])).save(tmp_path / "labels.png")
+    with Image.open(tmp_path / "labels.png") as image, pytest.warns(UserWarning, match="labels.png: values 0, 1, 2"):
+        assert trimap_of(image).tolist() == [[0, 128, 255]]
+
+
+def test_a_file_that_pil_has_decoded_or_reduced_is_read_as_it_is_in_memory(tmp_path):
+    Image.fromarray(np.full((64, 64, 3), 200, np.uint8)).save(tmp_path / "a.jpg", quality=100)
+    with Image.open(tmp_path / "a.jpg") as image:
+        image.draft("RGB", (16, 16))
+        assert rgb_of(image).shape == (16, 16, 3)
+    Image.fromarray(np.full((4, 4, 3), 200, np.uint8)).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        image.load()
+        image.paste((1, 2, 3), (0, 0, 4, 4))
+        assert rgb_of(image)[0, 0].tolist() == [1, 2, 3]

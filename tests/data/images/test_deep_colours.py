@@ -1,6 +1,8 @@
 """Colours of deep photographs are the values that OpenCV, tifffile and OpenEXR wrote."""
 
+import struct
 import sys
+import zlib
 
 import cv2
 import numpy as np
@@ -52,12 +54,47 @@ def test_16_bit_colours_that_tifffile_wrote(tmp_path, order, planar, compression
 def test_colours_are_upright(tmp_path, orientation):
     tifffile.imwrite(tmp_path / "a.tif", VALUES[..., :3], photometric="rgb",
                      extratags=[(274, "H", 1, orientation, True)])  # fmt: skip
+    np.testing.assert_array_equal(
+        as_16_bits(read_deep_colours(tmp_path / "a.tif")[0]), turned(VALUES[..., :3], orientation)
+    )
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_colours_of_codecs_that_only_opencv_reads_are_upright(tmp_path, orientation):
+    assert cv2.imwrite(str(tmp_path / "a.tif"), VALUES[..., 2::-1], [*CHUNKY_TIFF, LZW])
+    stored = (tmp_path / "a.tif").read_bytes()
+    tags = int.from_bytes(stored[4:8], "little")  # the place of the tags, which are moved to the end, with one more
+    count = int.from_bytes(stored[tags : tags + 2], "little")
+    entries = [stored[tags + 2 + 12 * at : tags + 14 + 12 * at] for at in range(count)]
+    entries = [entry for entry in entries if entry[:2] != struct.pack("<H", 274)]
+    entries.append(struct.pack("<HHIHH", 274, 3, 1, orientation, 0))
+    moved = struct.pack("<H", len(entries)) + b"".join(sorted(entries, key=lambda e: e[:2][::-1])) + bytes(4)
+    data = stored[:4] + struct.pack("<I", len(stored)) + stored[8:] + moved
+    (tmp_path / "a.tif").write_bytes(data)
+    colours, remark = read_deep_colours(tmp_path / "a.tif")
+    assert remark == ""
+    np.testing.assert_array_equal(as_16_bits(colours), turned(VALUES[..., :3], orientation))
+
+
+def test_colours_of_a_png_are_turned_by_its_exif(tmp_path):
+    assert cv2.imwrite(str(tmp_path / "a.png"), VALUES[..., 2::-1])
+    exif = Image.Exif()
+    exif[274] = 6
+    data = (tmp_path / "a.png").read_bytes()
+    body = b"eXIf" + exif.tobytes().removeprefix(b"Exif\0\0")
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    (tmp_path / "a.png").write_bytes(data[:33] + chunk + data[33:])
+    np.testing.assert_array_equal(as_16_bits(read_deep_colours(tmp_path / "a.png")[0]), turned(VALUES[..., :3], 6))
+
+
+def turned(values: np.ndarray, orientation: int) -> np.ndarray:
+    """Each channel turned by Pillow."""
     planes = []
-    for plane in np.moveaxis(VALUES[..., :3], -1, 0):  # Pillow turns each channel
+    for plane in np.moveaxis(values, -1, 0):
         image = Image.fromarray(plane)
         image.getexif()[274] = orientation
         planes.append(np.asarray(ImageOps.exif_transpose(image)))
-    np.testing.assert_array_equal(as_16_bits(read_deep_colours(tmp_path / "a.tif")[0]), np.dstack(planes))
+    return np.dstack(planes)
 
 
 def test_gray_and_portable_pixmaps_have_16_bits_too(tmp_path):

@@ -83,7 +83,7 @@ def test_floats_agree_with_levels_at_any_size(shape):
 def test_highlights_of_a_soft_edge_are_recovered():
     edge = np.concatenate([np.zeros(40), np.linspace(0, 1, 16), np.ones(40)])
     alpha = np.tile(edge.astype(np.float32), (32, 1))
-    colours, background = np.float32([3.2, 0.4, 1.5]), np.float32([0.1, 2.5, -0.2])  # white is 1
+    colours, background = np.float32([3.2, 0.4, 1.5]), np.float32([0.1, 2.5, 0.0])  # white is 1
     image = alpha[..., None] * colours + (1 - alpha[..., None]) * background
     estimated = estimate_foreground(image, alpha)
     assert np.abs(estimated[alpha > 0.1] - colours).max() <= 12 / 255 * 3.4  # as for levels; the range is 3.4
@@ -104,7 +104,9 @@ def test_deep_images_have_smoother_estimates_than_levels():
     assert bends[0] < 0.2 * bends[1]
 
 
-def fused(image: np.ndarray, foreground: np.ndarray, background: np.ndarray, alpha: np.ndarray, radius: int):
+def fused(
+    image: np.ndarray, foreground: np.ndarray, background: np.ndarray, alpha: np.ndarray, radius: int, limits: tuple
+):
     """A pass of the method as the paper writes it, with alpha squared, in float64; arrays are (H, W, 3), alpha too."""
 
     def mean(values):
@@ -113,11 +115,11 @@ def fused(image: np.ndarray, foreground: np.ndarray, background: np.ndarray, alp
     foreground = mean(foreground * alpha**2) / (mean(alpha**2) + 1e-5)
     background = mean(background * (1 - alpha) ** 2) / (mean((1 - alpha) ** 2) + 1e-5)
     rest = image - alpha * foreground - (1 - alpha) * background
-    return (foreground + alpha * rest).clip(0, 1), (background + (1 - alpha) * rest).clip(0, 1)
+    return (foreground + alpha * rest).clip(*limits), (background + (1 - alpha) * rest).clip(*limits)
 
 
-def estimate_in_float64(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Foreground of a whole picture (H, W, 3) in [0, 1] by scipy's filters, without tiles."""
+def estimate_in_float64(image: np.ndarray, alpha: np.ndarray, limits: tuple) -> np.ndarray:
+    """Foreground of a whole picture (H, W, 3) by scipy's filters, without tiles."""
     height, width = alpha.shape
     border = ((0, -height % 4), (0, -width % 4), (0, 0))
     image, alpha = (np.pad(array, border, mode="edge") for array in (image, np.dstack([alpha] * 3)))
@@ -125,10 +127,10 @@ def estimate_in_float64(image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     small, small_alpha = (array.astype(np.float64).reshape(blocks).mean(axis=(1, 3)) for array in (image, alpha))
     colours = small, small
     for radius in (16, 8, 4):
-        colours = fused(small, *colours, small_alpha, radius)
+        colours = fused(small, *colours, small_alpha, radius, limits)
     colours = [ndimage.zoom(each, (4, 4, 1), order=1, mode="nearest", grid_mode=True) for each in colours]
     for radius in (8, 4, 2, 1):
-        colours = fused(image, *colours, alpha, radius)
+        colours = fused(image, *colours, alpha, radius, limits)
     return colours[0][:height, :width]
 
 
@@ -144,12 +146,24 @@ def test_estimates_are_those_of_the_method_in_float64(shape, low, high):
     alpha[:, :30] = np.linspace(0, 1, 30, dtype=np.float32)
     alpha[:4, 10:40] = 1
     image = levels * np.float32(high - low) + np.float32(low)
-    least, most = min(0, image.min()), max(1, image.max())
-    expected = estimate_in_float64((image.astype(np.float64) - least) / (most - least), alpha) * (most - least) + least
+    limits = (0, max(1, image.max()))
+    expected = estimate_in_float64(image.astype(np.float64), alpha, limits)
     expected[alpha == 1] = image[alpha == 1]
     estimated = estimate_foreground(image, alpha)
     np.testing.assert_allclose(estimated, expected, atol=2e-5)
     np.testing.assert_array_equal(estimated[alpha == 1], image[alpha == 1])
+
+
+@pytest.mark.parametrize("extreme", [-12.92, 107])
+def test_an_extreme_pixel_far_from_the_edge_changes_nothing_there(extreme):
+    image, _, alpha = layers(1)
+    image = np.pad(image, ((0, 0), (0, 400), (0, 0)), mode="reflect") / np.float32(255)
+    alpha = np.pad(alpha, ((0, 0), (0, 400))) / np.float32(255)
+    plain = estimate_foreground(image, alpha)
+    image[10, -10] = extreme
+    changed = estimate_foreground(image, alpha)
+    np.testing.assert_allclose(changed[:, :300], plain[:, :300], atol=1e-5)
+    assert changed[alpha == 1].tolist() == plain[alpha == 1].tolist()
 
 
 def test_a_picture_without_pixels_has_no_colours():

@@ -310,6 +310,7 @@ def test_auto_reduces_the_image_of_an_encoder_beyond_the_area_that_it_is_good_at
         (2049, 2048): ("reduced", 3),
         (512, 8192): ("reduced", 2),
         (6016, 4000): ("reduced", 6),
+        (15000, 20000): ("reduced", 8),  # beyond the largest scale it is still better than tiles at the full size
     }
     for size, (mode, scale) in plans.items():
         plan = Predictor(model, **budget).plan(*size)
