@@ -19,7 +19,7 @@ from modeling.meta_arch.base import System
 from runtime.device import synchronise
 from runtime.errors import InputError
 
-READ_AHEAD = 1  # batches that are decoded in advance; image and trimap take 4 bytes per pixel
+READ_AHEAD = 1  # batches that are decoded in advance; image and trimap take 4 bytes per pixel, deep colours 12 more
 WRITE_BEHIND = 1  # batches whose mattes are being written
 
 Item = TypeVar("Item")
