@@ -90,7 +90,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--views-count", type=int, default=24, help="images for views and precision (default: 24)")
     parser.add_argument("--views-side", type=int, default=512)
     parser.add_argument("--measure", help=argparse.SUPPRESS)  # the choice that a process measures
-    return parser.parse_args()
+    options = parser.parse_args()
+    if (options.config_file is None) != (options.checkpoint is None):
+        parser.error("give both --config-file and --checkpoint, or neither for the model in the box")
+    return options
 
 
 def mode_names(text: str) -> list[str]:

@@ -299,7 +299,7 @@ class Predictor:
         growth = max(view.scale for view in self.views) ** 2  # ratio of the model's input to the image, in pixels
         pixels = round(growth * height * width)
         possible = most_pixels = MAX_TOKENS.get(self.device.type, ACCELERATOR_MAX_TOKENS) * self.footprint.token_pixels
-        if self.mode == "auto" and self.model.has_scalable_encoder and self.model.encoder_side is not None:
+        if self.mode == "auto" and self.model.encoder_side is not None:
             most_pixels = min(possible, self.model.encoder_side**2)
         plans = []
         if self.mode == "whole" or (self.mode == "auto" and pixels <= most_pixels):
@@ -307,7 +307,7 @@ class Predictor:
         if self.mode == "reduced" or (self.mode == "auto" and self.model.has_scalable_encoder):
             plans += [
                 Plan("reduced", scale=scale, nbytes=self.footprint.whole(pixels, scale))
-                for scale in SCALES
+                for scale in SCALES  # the last one also beyond `encoder_side`, since tiles have the full size
                 if pixels <= (possible if scale == SCALES[-1] else most_pixels) * scale**2
             ]
         if self.mode in ("tiles", "auto"):
