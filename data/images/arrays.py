@@ -16,6 +16,7 @@ from PIL import Image, ImageFile, ImageOps
 
 from data.images.deep_colours import read_deep_colours
 from data.images.files import MAX_PIXELS, is_deep, read_rgb, to_uint8
+from data.images.formats.extra_formats import FloatFile
 from data.images.masks import mask_of_image, mask_of_levels, read_mask
 from data.images.mattes import Plane, plane_of, trimap_reading
 from data.images.trimap_coding import TrimapCodingError, decode_trimap
@@ -49,7 +50,7 @@ def deep_colours_of(picture: Picture, name: str = "image") -> np.ndarray:
     """Convert a photograph as `rgb_of`, but keep the depth of uint16 and floats.
 
     Returns:
-        (H, W, 3) uint8 for a picture of 8 bits, else float32 in [0, 1].
+        (H, W, 3) uint8 for a picture of 8 bits, else float32, in [0, 1] unless a file has values outside.
 
     Raises:
         InputError: see `rgb_of`.
@@ -160,7 +161,10 @@ def mask_of(picture: Picture, name: str = "mask") -> np.ndarray:
 
 def _file_of(picture: Picture) -> str | None:
     """File of a PIL image that is not decoded; None for others, and for JPEG files, whose size may have been chosen."""
-    if not isinstance(picture, ImageFile.ImageFile) or not picture.tile or picture.format in ("JPEG", "MPO"):
+    if not isinstance(picture, ImageFile.ImageFile) or picture.format in ("JPEG", "MPO"):
+        return None
+    is_decoded = picture.values is not None if isinstance(picture, FloatFile) else not picture.tile
+    if is_decoded:
         return None
     path = os.fspath(picture.filename) if picture.filename else ""
     return path if os.path.isfile(path) else None

@@ -5,6 +5,7 @@ from fractions import Fraction
 
 import cv2
 import numpy as np
+import OpenEXR
 import pytest
 import tifffile
 from PIL import Image
@@ -244,6 +245,10 @@ def test_a_file_that_pil_has_opened_is_read_like_the_file(tmp_path):
     with Image.open(tmp_path / "inverted.tif") as image:
         assert (rgb_of(image)[..., 0].tolist(), trimap_of(image).tolist()) == ([[0, 255]], [[0, 255]])
         assert mask_of(image).tolist() == [[0, 1]]
+    light = np.full((4, 5, 3), 0.2140411, np.float32)  # half of the sRGB scale
+    OpenEXR.File({"type": OpenEXR.scanlineimage}, {"RGB": light}).write(str(tmp_path / "light.exr"))
+    with Image.open(tmp_path / "light.exr") as image:
+        assert (rgb_of(image) == 127).all()
     Image.fromarray(np.uint8([[0, 1, 2]])).save(tmp_path / "labels.png")
     with Image.open(tmp_path / "labels.png") as image, pytest.warns(UserWarning, match="labels.png: values 0, 1, 2"):
         assert trimap_of(image).tolist() == [[0, 128, 255]]
